@@ -1,0 +1,148 @@
+"""Environment, `.env` and `orcost.toml` → typed settings. Secrets are `SecretStr`; nothing here reads them out.
+
+The project folder is the nearest one, upwards from the current, that holds `orcost.toml` or `.env`: relative paths and
+defaults resolve from there, so that a report asked for in a subfolder never starts a second, empty database.
+The environment wins over `.env`. `definitions.py` and the CLI alone call `load_settings`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orcost_pipeline.errors import PermanentError
+
+DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
+DEFAULT_CONFIG = "orcost.toml"
+DEFAULT_MAPPING = "company_mapping.csv"
+
+
+class AccountConfig(BaseModel):
+    """One `[[accounts]]` entry of orcost.toml: a name, and where its key is found; never the key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
+    api_key_env: str = Field(min_length=1)
+    base_url: str | None = None
+
+
+class ProjectConfig(BaseModel):
+    """orcost.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    accounts: tuple[AccountConfig, ...] = ()
+
+    @field_validator("accounts")
+    @classmethod
+    def names_are_unique(cls, accounts: tuple[AccountConfig, ...]) -> tuple[AccountConfig, ...]:
+        names = [account.name for account in accounts]
+        if len(set(names)) < len(names):
+            raise ValueError("two accounts have the same name")
+        return accounts
+
+
+class Environment(BaseSettings):
+    """The variables of the contract, as `.env.example` lists them."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    openrouter_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENROUTER_API_KEY"))
+    openrouter_base_url: str = Field(DEFAULT_BASE_URL, validation_alias=AliasChoices("OPENROUTER_BASE_URL"))
+    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("ORCOST_DATABASE_URL"))
+    home: Path = Field(Path(".orcost"), validation_alias=AliasChoices("ORCOST_HOME"))
+    config: Path | None = Field(None, validation_alias=AliasChoices("ORCOST_CONFIG"))
+    mapping: Path | None = Field(None, validation_alias=AliasChoices("ORCOST_MAPPING"))
+
+
+class Account(BaseModel):
+    """An OpenRouter account to sync: its name, where its key comes from, and the key where there is one."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    api_key_env: str
+    api_key: SecretStr | None
+    base_url: str
+
+
+class Settings(BaseModel):
+    """Everything a process of the pipeline needs to know, with absolute paths."""
+
+    model_config = ConfigDict(frozen=True)
+    folder: Path
+    home: Path
+    mapping: Path
+    database_url: SecretStr | None
+    accounts: tuple[Account, ...]
+
+    def account(self, name: str) -> Account:
+        """The account of that name; raises PermanentError with the names there are."""
+        for account in self.accounts:
+            if account.name == name:
+                return account
+        raise PermanentError(f'No account is called "{name}". Configured: {", ".join(a.name for a in self.accounts)}.')
+
+
+def project_folder(current: Path) -> Path:
+    """The nearest folder upwards that holds orcost.toml or .env, else the current one."""
+    for folder in (current, *current.parents):
+        if (folder / DEFAULT_CONFIG).is_file() or (folder / ".env").is_file():
+            return folder
+    return current
+
+
+def load_settings(current: Path | None = None) -> Settings:
+    """Settings of the project around `current` (the working folder); raises PermanentError where they are wrong."""
+    folder = project_folder((current or Path.cwd()).resolve())
+    env_file = folder / ".env"
+    # _env_file is an argument that pydantic-settings adds to every constructor; its stubs know, pyright does not.
+    environment = Environment(_env_file=env_file)  # pyright: ignore[reportCallIssue]
+    variables = {**dotenv_values(env_file), **os.environ}
+    config = read_config(folder / (environment.config or DEFAULT_CONFIG), required=environment.config is not None)
+    return Settings(
+        folder=folder,
+        home=folder / environment.home.expanduser(),
+        mapping=folder / (environment.mapping or Path(DEFAULT_MAPPING)).expanduser(),
+        database_url=environment.database_url,
+        accounts=tuple(configured_accounts(config, environment, variables)),
+    )
+
+
+def read_config(path: Path, *, required: bool) -> ProjectConfig:
+    """orcost.toml, or an empty configuration where an optional one is not there."""
+    if not required and not path.is_file():
+        return ProjectConfig()
+    try:
+        return ProjectConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be read ({error.strerror}). Check ORCOST_CONFIG.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{path} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        raise PermanentError(f"{path} was refused: {_first_mistake(error)}.") from None
+
+
+def configured_accounts(
+    config: ProjectConfig, environment: Environment, variables: Mapping[str, Any]
+) -> list[Account]:
+    """The accounts of orcost.toml, or the one account `default` of OPENROUTER_API_KEY."""
+    if not config.accounts:
+        key, base_url = environment.openrouter_api_key, environment.openrouter_base_url
+        return [Account(name="default", api_key_env="OPENROUTER_API_KEY", api_key=key, base_url=base_url)]
+    return [
+        Account(
+            name=entry.name,
+            api_key_env=entry.api_key_env,
+            api_key=SecretStr(key) if (key := variables.get(entry.api_key_env)) else None,
+            base_url=entry.base_url or environment.openrouter_base_url,
+        )
+        for entry in config.accounts
+    ]
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}"

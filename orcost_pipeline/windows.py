@@ -1,0 +1,92 @@
+"""UTC hours, days and windows. `now` is always an argument: nothing here reads the clock."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+# Hour buckets of the rolling periods, the current one included.
+ROLLING_HOURS = {"24h": 24, "7d": 168, "30d": 720}
+
+# OpenRouter answers by hour for 31 days at least; the oldest bucket must lie whole inside them.
+HOURS_REACH = 743 * HOUR
+ACTIVITY_DAYS = 30
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """The half-open span of time [start, end), aware and UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, instant: object) -> bool:
+        return isinstance(instant, datetime) and self.start <= instant < self.end
+
+    def halves(self) -> "tuple[Window, Window] | None":
+        """Two windows that meet on a whole hour, or None where no whole hour lies inside."""
+        buckets = int((hour_ceil(self.end) - hour_floor(self.start)) / HOUR)
+        if buckets < 2:
+            return None
+        middle = hour_floor(self.start) + (buckets // 2) * HOUR
+        return Window(self.start, middle), Window(middle, self.end)
+
+    def hours(self) -> list[datetime]:
+        first, count = hour_floor(self.start), int((hour_ceil(self.end) - hour_floor(self.start)) / HOUR)
+        return [first + i * HOUR for i in range(count)]
+
+
+def hour_floor(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)
+
+
+def hour_ceil(instant: datetime) -> datetime:
+    floor = hour_floor(instant)
+    return floor if floor == instant else floor + HOUR
+
+
+def day_start(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def day_end(day: date) -> datetime:
+    return day_start(day) + DAY
+
+
+def utc_day(instant: datetime) -> date:
+    return instant.astimezone(UTC).date()
+
+
+def first_whole_day(since: datetime) -> date:
+    """The first UTC day that lies whole after `since`."""
+    day = utc_day(since)
+    return day if day_start(day) == since else day + DAY
+
+
+def days_between(first: date, end: date) -> list[date]:
+    """Days from `first` to before `end`."""
+    return [first + timedelta(days=i) for i in range((end - first).days)]
+
+
+def hours_window(as_of: datetime) -> Window:
+    """Every hour that the API is sure to know at `as_of`: 744 buckets, the current one included."""
+    return Window(hour_floor(as_of) - HOURS_REACH, as_of)
+
+
+def covering(hours: Iterable[datetime], end: datetime, at_most: int = 4) -> list[Window]:
+    """At most `at_most` windows that cover `hours`, none reaching beyond `end`.
+
+    Hours less than a day apart share a window: a question costs a request for each batch of keys, hours cost little.
+    """
+    spans: list[list[datetime]] = []
+    for hour in sorted(set(hours)):
+        if spans and hour - spans[-1][1] < DAY:
+            spans[-1][1] = hour + HOUR
+        else:
+            spans.append([hour, hour + HOUR])
+    while len(spans) > at_most:
+        nearest = min(range(1, len(spans)), key=lambda i: spans[i][0] - spans[i - 1][1])
+        spans[nearest - 1][1] = spans.pop(nearest)[1]
+    return [Window(start, min(stop, end)) for start, stop in spans if start < end]
