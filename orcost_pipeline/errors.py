@@ -1,8 +1,8 @@
 """Errors named by their consequence.
 
-`PermanentError`: running again cannot help, a person must act. `TransientError`: running again may help. `ContractError`:
-the other side broke its word; nothing is published. Each message says what was tried, for which account, and what the
-reader does next; it never holds a secret.
+`PermanentError`: running again cannot help, a person must act. `TransientError`: running again may help.
+`ContractError`: the other side broke its word; nothing is published. Each message says what was tried, for which
+account, and what the reader does next; it never holds a secret.
 """
 
 

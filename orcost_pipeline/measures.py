@@ -17,11 +17,11 @@ K = TypeVar("K", bound=Hashable)
 class Measures(NamedTuple):
     """Counts (requests, tokens) and USD amounts of one cell of usage."""
 
-    requests: Decimal | int
-    prompt_tokens: Decimal | int
-    completion_tokens: Decimal | int
-    reasoning_tokens: Decimal | int
-    cached_tokens: Decimal | int
+    requests: Decimal
+    prompt_tokens: Decimal
+    completion_tokens: Decimal
+    reasoning_tokens: Decimal
+    cached_tokens: Decimal
     credits_usd: Decimal
     byok_usd: Decimal
 
@@ -40,13 +40,13 @@ class Measures(NamedTuple):
 
     def is_below(self, other: "Measures", tolerance_usd: Decimal) -> bool:
         """Less money than `other`, or the same money for fewer requests (free models have nothing else to show)."""
-        credits, byok = self.credits_usd - other.credits_usd, self.byok_usd - other.byok_usd
-        if credits < -tolerance_usd or byok < -tolerance_usd:
+        amounts = self.credits_usd - other.credits_usd, self.byok_usd - other.byok_usd
+        if min(amounts) < -tolerance_usd:
             return True
-        return abs(credits) <= tolerance_usd and abs(byok) <= tolerance_usd and self.requests < other.requests
+        return max(amounts) <= tolerance_usd and self.requests < other.requests
 
 
-NOTHING = Measures(0, 0, 0, 0, 0, Decimal(0), Decimal(0))
+NOTHING = Measures(*(Decimal(0) for _ in Measures._fields))
 MEASURES = Measures._fields
 
 

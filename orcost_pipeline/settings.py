@@ -125,9 +125,7 @@ def read_config(path: Path, *, required: bool) -> ProjectConfig:
         raise PermanentError(f"{path} was refused: {_first_mistake(error)}.") from None
 
 
-def configured_accounts(
-    config: ProjectConfig, environment: Environment, variables: Mapping[str, Any]
-) -> list[Account]:
+def configured_accounts(config: ProjectConfig, environment: Environment, variables: Mapping[str, Any]) -> list[Account]:
     """The accounts of orcost.toml, or the one account `default` of OPENROUTER_API_KEY."""
     if not config.accounts:
         key, base_url = environment.openrouter_api_key, environment.openrouter_base_url

@@ -1,0 +1,1 @@
+"""The warehouse: schema, loading, publication, reading. Knows Postgres; neither HTTP nor Dagster."""

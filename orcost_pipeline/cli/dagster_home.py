@@ -1,0 +1,76 @@
+"""Dagster's home under ORCOST_HOME: its configuration, its storage in the warehouse's database, its logs in files.
+
+Runs, schedules and events live in the schema `dagster` of the same database, so that one URL is all a user gives.
+"""
+
+import os
+import warnings
+from importlib import resources
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+
+STORAGE_URL = "ORCOST_DAGSTER_DATABASE_URL"
+
+_STORAGE = f"""
+storage:
+  postgres:
+    postgres_url:
+      env: {STORAGE_URL}
+"""
+
+_LOGS = """
+python_logs:
+  dagster_handler_config:
+    handlers:
+      file:
+        class: logging.handlers.RotatingFileHandler
+        level: INFO
+        formatter: plain
+        filename: {filename}
+        maxBytes: 10000000
+        backupCount: 3
+        delay: true
+    formatters:
+      plain:
+        format: "%(asctime)s %(levelname)s %(message)s"
+"""
+
+
+def prepare(settings: Settings) -> Path:
+    """Warehouse migrated, home written, environment set for this process and its children; returns the log file."""
+    configured = settings.database_url.get_secret_value() if settings.database_url else None
+    engine = open_warehouse(configured, settings.home)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create schema if not exists dagster"))
+    engine.dispose()
+    home = settings.home / "dagster"
+    logs = settings.home / "logs"
+    home.mkdir(parents=True, exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(_configuration(logs / "dagster.log"), encoding="utf-8")
+    # A file for Dagster's logs is a beta feature that says so in every process.
+    beta = "Handling yaml-defined logging configuration"
+    warnings.filterwarnings("ignore", beta)
+    os.environ["PYTHONWARNINGS"] = f"ignore:{beta}"
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ[STORAGE_URL] = storage_url(database_url(configured, settings.home))
+    return logs / "dagster.log"
+
+
+def _configuration(log_file: Path) -> str:
+    common = (resources.files("orcost_pipeline.cli") / "dagster.yaml").read_text(encoding="utf-8")
+    quoted = "'" + str(log_file).replace("'", "''") + "'"
+    return common + _STORAGE + _LOGS.format(filename=quoted)
+
+
+def storage_url(url: str) -> str:
+    """The warehouse's URL for Dagster: its NOTIFY needs psycopg2, its tables a schema of their own."""
+    parsed = make_url(url).set(drivername="postgresql+psycopg2")
+    theirs = f"{parsed.query['options']} " if "options" in parsed.query else ""
+    parsed = parsed.update_query_dict({"options": f"{theirs}-c search_path=dagster"})
+    return parsed.render_as_string(hide_password=False)

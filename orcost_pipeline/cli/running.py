@@ -1,0 +1,176 @@
+"""`orcost sync`, `orcost demo`, `orcost up`: the commands that run Dagster."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from importlib import resources
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from orcost_pipeline.cli import services
+from orcost_pipeline.cli.dagster_home import prepare
+from orcost_pipeline.settings import Settings, load_settings
+from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse.opening import open_warehouse
+
+_STEPS = {
+    "raw__account": "account and credits",
+    "raw__workspace": "workspaces",
+    "raw__organization_member": "members",
+    "raw__api_key": "API keys",
+    "raw__model": "model prices",
+    "raw_usage": "usage by hour and day",
+    "ref__company_mapping": "company mapping",
+    "publish": "costs by company",
+}
+
+
+def sync(account: str | None, since: date | None) -> int:
+    """One synchronisation of each account, as Dagster runs in this process; 0 only when all is in."""
+    settings = load_settings()
+    names = [settings.account(account).name] if account else [configured.name for configured in settings.accounts]
+    return sync_accounts(settings, names, since, Console(stderr=True, highlight=False))
+
+
+def sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
+    log_file = prepare(settings)
+    problems = [problem for name in names for problem in sync_account(settings, name, since, console)]
+    for problem in problems:
+        console.print(problem, style="red", markup=False, soft_wrap=True)
+    if problems:
+        console.print(f"Dagster's log: {log_file}", style="dim", markup=False, soft_wrap=True)
+    return 1 if problems else 0
+
+
+def sync_account(settings: Settings, account: str, since: date | None, console: Console) -> list[str]:
+    """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
+    from orcost_pipeline.definitions import build
+    from orcost_pipeline.defs.automation import run_request
+
+    request = run_request(account, since=since.isoformat() if since else None)
+    run_id = str(uuid.uuid4())
+    console.print(f'Syncing account "{account}"', markup=False)
+    with dg.DagsterInstance.get() as instance, shown_steps(console) as show:
+        instance.add_event_listener(run_id, show)
+        result = (
+            build(settings)
+            .resolve_job_def("hourly_sync")
+            .execute_in_process(
+                run_id=run_id,
+                instance=instance,
+                partition_key=account,
+                tags=request.tags,
+                # Dagster's own lines go to the log file; what a person should read is printed here.
+                run_config={**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+        )
+    return problems_of(settings, run_id, result)
+
+
+def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResult) -> list[str]:
+    """What the run noted at itself; failing that, the first error that Dagster saw."""
+    try:
+        engine = open_warehouse(_secret(settings), settings.home)
+        noted = list(runs.run_problems(engine, [run_id]))
+        engine.dispose()
+    except Exception as error:  # the database may be what failed
+        noted = [str(error)]
+    if noted or result.success:
+        return noted
+    return [next((_sentence(event) for event in result.all_events if event.is_failure), "The run failed.")]
+
+
+def _sentence(event: dg.DagsterEvent) -> str:
+    """The innermost cause of a failure, without its stack."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else str(event.message)
+
+
+@contextmanager
+def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]]:
+    """A line per finished step with its time; on a terminal, a spinner for the one that runs."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def show(entry: dg.EventLogEntry) -> None:
+            event = entry.dagster_event
+            if event is None or event.step_key is None:
+                return
+            name = _STEPS.get(event.step_key, event.step_key)
+            if event.event_type == dg.DagsterEventType.STEP_START:
+                progress.reset(task, description=name)
+            elif event.is_step_success:
+                seconds = event.step_success_data.duration_ms / 1000
+                console.print(f"  [green]✓[/green] {name:<24} {seconds:6.1f} s")
+            elif event.is_step_failure:
+                console.print(f"  [red]✗[/red] {name}")
+
+        yield show
+
+
+def up(port: int) -> int:
+    """Database, code server, webserver and daemon, until interrupted."""
+    settings = load_settings()
+    prepare(settings)
+    return services.serve(settings.home, port, Console(stderr=True, highlight=False))
+
+
+def demo(once: bool, port: int) -> int:
+    """The same against a simulated OpenRouter, with a database of its own under ORCOST_HOME/demo."""
+    from orcost_pipeline.simulator import Simulator, serve
+    from orcost_pipeline.simulator import demo as demo_ledger
+
+    console = Console(stderr=True, highlight=False)
+    home = load_settings().home / "demo"
+    ledger = demo_ledger(datetime.now(UTC))
+    with serve(Simulator(ledger)) as base_url:
+        _become_demo(home, base_url, next(iter(ledger.accounts.values())).management_key)
+        settings = load_settings()
+        code = sync_accounts(settings, ["default"], None, console)
+        if code == 0:
+            _show_report(settings)
+            console.print(_WHERE_NOW if once else "", markup=False, soft_wrap=True)
+        return code if once or code else services.serve(settings.home, port, console)
+
+
+_WHERE_NOW = """
+This was a simulated account; nothing left this machine. What next:
+  .venv/bin/orcost demo              Dagster's UI over the same data, with the hourly schedule running
+  psql "$(.venv/bin/orcost db url)"  the tables, from any SQL client (in the folder .orcost/demo)
+  README.md, "Connect your account"  your own costs, in three commands"""
+
+
+def _become_demo(home: Path, base_url: str, key: str) -> None:
+    """Points this process and its children at the simulator and at a database of its own, never at the user's."""
+    home.mkdir(parents=True, exist_ok=True)
+    mapping = home / "company_mapping.csv"
+    mapping.write_bytes((resources.files("orcost_pipeline.simulator") / "demo_mapping.csv").read_bytes())
+    (home / ".env").touch()
+    os.chdir(home)
+    for name in ("ORCOST_DATABASE_URL", "ORCOST_CONFIG"):
+        os.environ.pop(name, None)
+    os.environ |= {
+        "OPENROUTER_API_KEY": key,
+        "OPENROUTER_BASE_URL": base_url,
+        "ORCOST_HOME": str(home),
+        "ORCOST_MAPPING": str(mapping),
+    }
+
+
+def _show_report(settings: Settings) -> None:
+    from orcost_pipeline.cli.report import show
+
+    show(settings)
+
+
+def _secret(settings: Settings) -> str | None:
+    return settings.database_url.get_secret_value() if settings.database_url else None

@@ -1,0 +1,112 @@
+"""Job, hourly schedule, and the sensor that answers requests for a sync."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+
+import dagster as dg
+
+from orcost_pipeline.defs.resources import PARTITION_TAG, REQUEST_TAG, SyncWindow, secret, utc_now
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.warehouse.runs import SyncRequest
+
+ACCOUNT_TAG = "orcost/account"
+HOUR_MINUTE = 5
+
+_FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+hourly_sync = dg.define_asset_job(
+    "hourly_sync",
+    selection=dg.AssetSelection.all(),
+    description="Everything an account needs: read OpenRouter, attribute to companies, publish. One run per account.",
+)
+
+company_mapping_job = dg.define_asset_job(
+    "load_company_mapping",
+    selection=dg.AssetSelection.assets(["ref", "company_mapping"]),
+    description="Validates the mapping file and brings it into force; costs follow with the next sync.",
+)
+
+
+def run_request(account: str, *, run_key: str | None = None, since: str | None = None, **tags: str) -> dg.RunRequest:
+    """A run of hourly_sync for one account; two of one account never run at once."""
+    return dg.RunRequest(
+        run_key=run_key,
+        partition_key=account,
+        tags={ACCOUNT_TAG: account, **tags},
+        run_config=dg.RunConfig(resources={"window": SyncWindow(since=since)}),
+    )
+
+
+@dg.schedule(
+    job=hourly_sync,
+    cron_schedule=f"{HOUR_MINUTE} * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    required_resource_keys={"settings"},
+    description="Syncs every account, five minutes after each hour. A missed hour is caught up by the next.",
+)
+def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
+    at = context.scheduled_execution_time.astimezone(UTC)
+    settings: Settings = context.resources.settings
+    return [
+        run_request(account.name, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account.name}") for account in settings.accounts
+    ]
+
+
+@dg.sensor(
+    job=hourly_sync,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    required_resource_keys={"settings"},
+    description="Sync Now: runs what is asked for in ops.sync_request (`orcost resync`, or "
+    "`select ops.request_sync()` in any SQL client); a request's status follows its runs.",
+)
+def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    settings: Settings = context.resources.settings
+    configured = [account.name for account in settings.accounts]
+    engine = open_warehouse(secret(settings.database_url), settings.home)
+    try:
+        requests = runs.unfinished_requests(engine)
+        if not requests:
+            yield dg.SkipReason("No sync was asked for.")
+        for request in requests:
+            accounts = [request.account] if request.account else configured
+            started = runs_of(context.instance, request)
+            status, error = request_status(request, accounts, configured, started)
+            runs.update_request(engine, request.id, status, error, utc_now())
+            # A run that was asked for but not launched (the daemon died) is asked for again: its key keeps it single.
+            if status in ("queued", "running"):
+                yield from (requested_run(request, account) for account in accounts if account not in started)
+    finally:
+        engine.dispose()
+
+
+def requested_run(request: SyncRequest, account: str) -> dg.RunRequest:
+    since = request.since.isoformat() if request.since else None
+    run_key = f"sync-request-{request.id}-{account}"
+    return run_request(account, run_key=run_key, since=since, **{REQUEST_TAG: str(request.id)})
+
+
+def runs_of(instance: dg.DagsterInstance, request: SyncRequest) -> dict[str, dg.DagsterRun]:
+    """The newest run of the request for each account; a retry stands for the run that it retries."""
+    found = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: str(request.id)}))
+    return {run.tags[PARTITION_TAG]: run for run in reversed(found) if PARTITION_TAG in run.tags}
+
+
+def request_status(
+    request: SyncRequest, accounts: Sequence[str], configured: Sequence[str], started: dict[str, dg.DagsterRun]
+) -> tuple[str, str | None]:
+    """(status, error): a request fails if one of its accounts does, and ends when all have ended."""
+    unknown = [account for account in accounts if account not in configured]
+    if unknown:
+        return "failed", f'No account is called "{unknown[0]}". Configured: {", ".join(configured)}.'
+    if not started:
+        return "queued", None
+    if len(started) < len(accounts) or any(run.status not in _FINISHED for run in started.values()):
+        return "running", None
+    failed = [account for account, run in started.items() if run.status != dg.DagsterRunStatus.SUCCESS]
+    if failed:
+        return "failed", f"The sync of {', '.join(sorted(failed))} failed; see orcost status."
+    return "succeeded", None

@@ -1,0 +1,69 @@
+"""What a data engineer wants to see of a relation: as of when, which money, which columns, the first rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+_COLUMNS = sa.text(
+    "select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, "
+    "col_description(a.attrelid, a.attnum) as description from pg_attribute a "
+    "where a.attrelid = to_regclass(:relation) and a.attnum > 0 and not a.attisdropped order by a.attnum"
+)
+
+# What to look at first, newest or dearest on top; relations that are not here are too wide for a glance.
+_PREVIEWS = {
+    "ref.api_key": "select name, workspace_name, company, usage_usd, last_used_at from ref.api_key "
+    "where account = :account order by usage_usd desc",
+    "ref.assignment": "select key_hash, valid_from::text, valid_to::text, company, share, rule from ref.assignment "
+    "where account = :account order by key_hash nulls first, valid_from",
+    "marts.company_spend_daily": "select day, company, requests, credits_usd, byok_usd, is_settled "
+    "from marts.company_spend_daily where account = :account order by day desc, credits_usd desc",
+    "marts.company_spend_monthly": "select month, company, requests, credits_usd, byok_usd, is_settled "
+    "from marts.company_spend_monthly where account = :account order by month desc, credits_usd desc",
+    "marts.company_spend_rolling": "select period, company, requests, credits_usd, previous_credits_usd, byok_usd "
+    "from marts.company_spend_rolling where account = :account order by period desc, credits_usd desc",
+    "marts.key_spend_rolling": "select period, key_name, company, requests, credits_usd, byok_usd "
+    "from marts.key_spend_rolling where account = :account order by period desc, credits_usd desc",
+    "marts.unattributed_spend": "select key_name, first_day, last_day, credits_usd, byok_usd "
+    "from marts.unattributed_spend where account = :account order by credits_usd desc",
+    "marts.reconciliation_daily": "select day, account_credits_usd, keys_credits_usd, residual_credits_usd, "
+    "hours_credits_usd, status, cause from marts.reconciliation_daily where account = :account order by day desc",
+    "ops.restatement": "select day, key_hash, model, credits_usd_before, credits_usd_after from ops.restatement "
+    "where account = :account order by noticed_at desc, day desc",
+}
+
+_MONEY_30_DAYS = sa.text(
+    "select coalesce(sum(credits_usd), 0) from marts.company_spend_rolling where account = :account and period = '30d'"
+)
+
+
+def describe(connection: sa.Connection, relation: str, account: str) -> dict[str, Any]:
+    """Metadata of a published relation, in the order in which a person asks."""
+    as_of = connection.execute(sa.text("select as_of from ref.account where account = :a"), {"a": account}).scalar()
+    metadata: dict[str, Any] = {"as_of": dg.TimestampMetadataValue(as_of.timestamp())} if as_of else {}
+    if relation.startswith("marts."):
+        money = connection.execute(_MONEY_30_DAYS, {"account": account}).scalar_one()
+        metadata["spend_of_30_days"] = dg.MetadataValue.text(f"{money:,.2f} USD")
+    if relation in _PREVIEWS:
+        preview = connection.execute(sa.text(f"{_PREVIEWS[relation]} limit 10"), {"account": account})
+        metadata["preview"] = dg.MetadataValue.md(markdown_table(list(preview.keys()), preview.all()))
+    metadata["dagster/column_schema"] = column_schema(connection, relation)
+    return metadata
+
+
+def column_schema(connection: sa.Connection, relation: str) -> dg.TableSchema:
+    """Columns, types and the catalogue's comments."""
+    rows = connection.execute(_COLUMNS, {"relation": relation})
+    return dg.TableSchema([dg.TableColumn(row.name, row.type, description=row.description) for row in rows])
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")

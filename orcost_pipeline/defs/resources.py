@@ -1,0 +1,145 @@
+"""What assets are given: the deployment's settings, the warehouse under the account's lock, the window to sync.
+
+`sync_step` is the frame of every asset that belongs to a sync: it knows account, run and instant, and turns an error
+into a sentence at the account, at the run and in Dagster.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+import dagster as dg
+import sqlalchemy as sa
+
+from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.opening import open_warehouse
+
+PARTITION_TAG = "dagster/partition"
+REQUEST_TAG = "orcost/sync_request"
+PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
+
+T = TypeVar("T")
+
+
+class SyncWindow(dg.ConfigurableResource):
+    """How far back a run asks: nothing for what is new, `since` (YYYY-MM-DD) for everything from that UTC day on."""
+
+    since: str | None = None
+
+    @property
+    def since_day(self) -> date | None:
+        return date.fromisoformat(self.since) if self.since else None
+
+
+@dg.resource(
+    required_resource_keys={"settings"},
+    description="The warehouse. A run for an account holds the account's lock as long as it lasts.",
+)
+def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
+    settings: Settings = context.resources.settings
+    engine = open_warehouse(secret(settings.database_url), settings.home)
+    account = context.run.tags.get(PARTITION_TAG) if context.run else None
+    try:
+        if context.run is None or account is None:
+            yield engine
+            return
+        waiting = lambda: dg.get_dagster_logger().info("Another sync of %s is running; waiting for it.", account)  # noqa: E731
+        with runs.sync_lock(engine, account, waiting):
+            if is_sync(context.run):
+                request_id = context.run.tags.get(REQUEST_TAG)
+                runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, utc_now())
+            yield engine
+    finally:
+        engine.dispose()
+
+
+def is_sync(run: dg.DagsterRun) -> bool:
+    """Whether the run publishes; one that materializes raw assets alone is no sync."""
+    return not run.asset_selection or PUBLICATION_ROOT in run.asset_selection
+
+
+def extraction_id(run: dg.DagsterRun) -> str:
+    """The run whose extraction this one adds to: a retry from the failed step goes on with what its parent read."""
+    is_resumed = run.tags.get("dagster/is_resume_retry") == "true"
+    return (run.root_run_id if is_resumed else None) or run.run_id
+
+
+@dataclass(frozen=True)
+class SyncStep:
+    """One step of one account's sync."""
+
+    account: str
+    run: dg.DagsterRun
+    engine: sa.Engine
+    settings: Settings
+    as_of: datetime
+
+    @property
+    def run_id(self) -> str:
+        return extraction_id(self.run)
+
+    def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
+        """The answer to a question put to the account's API, and the HTTP requests that it took."""
+        account = self.settings.account(self.account)
+        if account.api_key is None:
+            raise PermanentError(
+                f'No key for account "{self.account}": set {account.api_key_env} in .env or the environment '
+                "(a management key, see openrouter.ai/settings/management-keys), then sync again."
+            )
+
+        async def answered() -> tuple[T, int]:
+            async with OpenRouter(self.account, account.api_key, account.base_url) as client:  # type: ignore[arg-type]
+                return await question(client), client.requests_made
+
+        return asyncio.run(answered())
+
+    def store(
+        self,
+        relations: Iterable[str],
+        tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
+        requests_made: int,
+    ) -> int:
+        """Makes the raw relations whole in one transaction; returns the rows that came."""
+        stamp: dict[str, Any] = {"run_id": self.run_id, "account": self.account, "as_of": self.as_of}
+        with self.engine.begin() as connection:
+            rows = raw.replace_rows(connection, tables, **stamp)
+            raw.mark_extracted(
+                connection, relations, **stamp, now=utc_now(), row_count=rows, requests_made=requests_made
+            )
+        return rows
+
+    def latest(self, connection: sa.Connection, relation: str) -> str | None:
+        return raw.latest_run(connection, relation, self.run_id, self.account)
+
+
+@contextmanager
+def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings) -> Iterator[SyncStep]:
+    """The frame of a step; an error ends the run with one sentence, and is retried only where that can help."""
+    if not context.has_partition_key:
+        raise dg.Failure("Choose an account to sync: this launch has no partition.", allow_retries=False)
+    account, run = context.partition_key, context.run
+    try:
+        with engine.begin() as connection:
+            as_of = raw.start_extraction(connection, extraction_id(run), account, utc_now())
+        yield SyncStep(account, run, engine, settings, as_of)
+    except OrcostError as error:
+        runs.fail(engine, run.run_id, account, error, utc_now())
+        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from error
+    except Exception as error:
+        runs.fail(engine, run.run_id, account, error, utc_now())
+        raise
+
+
+def utc_now() -> datetime:
+    """The clock, read where a run begins and nowhere below."""
+    return datetime.now(UTC)
+
+
+def secret(value: Any) -> str | None:
+    return value.get_secret_value() if value is not None else None

@@ -1,0 +1,133 @@
+"""Records of OpenRouter → rows of `raw.*`: which field goes to which column, and nothing else."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.openrouter.reading import UsageReading
+from orcost_pipeline.openrouter.records import ActivityRow, ApiKey, Credits, KeyInfo, Member, Model, Workspace
+from orcost_pipeline.warehouse.database import as_json
+from orcost_pipeline.windows import DAY, Window, day_start
+
+Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
+
+_COUNTERS = ("usage", "usage_daily", "usage_weekly", "usage_monthly")
+COUNTER_FIELDS = (*_COUNTERS, *(f"byok_{counter}" for counter in _COUNTERS))
+_COUNTER_COLUMNS = tuple(f"{field}_usd" for field in COUNTER_FIELDS)
+
+_KEY_COLUMNS = (
+    "key_hash",
+    "is_deleted",
+    "name",
+    "label",
+    "workspace_id",
+    "creator_user_id",
+    "external_user",
+    "is_disabled",
+    "created_at",
+    "expires_at",
+    "last_used_at",
+    "limit_usd",
+    "limit_remaining_usd",
+    "limit_reset",
+    *_COUNTER_COLUMNS,
+    "other_fields",
+)
+
+
+def account(key: KeyInfo, credits_told: Credits) -> dict[str, Table]:
+    row = (
+        key.label,
+        key.can_manage,
+        *(getattr(key, field) for field in COUNTER_FIELDS),
+        credits_told.total_credits,
+        credits_told.total_usage,
+    )
+    columns = ("label", "is_management_key", *_COUNTER_COLUMNS, "credits_total_usd", "credits_used_usd")
+    return {"account": (columns, [row])}
+
+
+def workspaces(told: Iterable[Workspace]) -> dict[str, Table]:
+    return {"workspace": (("workspace_id", "workspace_name"), [(w.id, w.name) for w in told])}
+
+
+def members(told: Iterable[Member]) -> dict[str, Table]:
+    return {"organization_member": (("user_id", "email"), [(m.id, m.email) for m in told])}
+
+
+def api_keys(listed: Iterable[ApiKey], deleted: Iterable[str]) -> dict[str, Table]:
+    rows = [_listed_key(key) for key in listed]
+    rows += [(key_hash, True, *(None for _ in _KEY_COLUMNS[2:])) for key_hash in deleted]
+    return {"api_key": (_KEY_COLUMNS, rows)}
+
+
+def _listed_key(key: ApiKey) -> tuple[Any, ...]:
+    return (
+        key.hash,
+        False,
+        key.name,
+        key.label,
+        key.workspace_id,
+        key.creator_user_id,
+        key.external_user,
+        key.disabled,
+        key.created_at,
+        key.expires_at,
+        key.last_used_at,
+        key.limit,
+        key.limit_remaining,
+        key.limit_reset,
+        *(getattr(key, field) for field in COUNTER_FIELDS),
+        as_json(key.model_extra or {}),
+    )
+
+
+def models(told: Iterable[Model]) -> dict[str, Table]:
+    rows = [(model.id, model.canonical_slug, model.name, as_json(model.pricing)) for model in told]
+    return {"model": (("model", "canonical_slug", "name", "pricing"), rows)}
+
+
+def usage(reading: UsageReading) -> dict[str, Table]:
+    return {
+        "usage_question": (("grain", "key_hash", "start_at", "end_at", "outcome"), _questions(reading)),
+        "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _hours(reading)),
+        "activity_daily": (("key_hash", "day", "model", "provider", "endpoint_id", *MEASURES), _days(reading)),
+    }
+
+
+def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    for window in reading.windows:
+        yield ("hour", None, window.start, window.end, "answered")
+    for hours in reading.key_hours:
+        yield ("hour", hours.key_hash, hours.window.start, hours.window.end, _outcome(hours.is_silent))
+    for hour in reading.unexplained_hours:
+        yield ("hour", None, hour, hour, "unexplained")
+    for day in reading.days:
+        yield ("day", None, day_start(day), day_start(day) + DAY, "answered")
+    span = Window(day_start(reading.days[0]), day_start(reading.days[-1]) + DAY) if reading.days else None
+    for days in reading.key_days if span else ():
+        yield ("day", days.key_hash, span.start, span.end, _outcome(days.is_silent))  # type: ignore[union-attr]
+
+
+def _outcome(is_silent: bool) -> str:
+    return "silent" if is_silent else "answered"
+
+
+def _hours(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    for (hour, model), measures in reading.account_hours.items():
+        yield (None, hour, model, *measures)
+    for answer in reading.key_hours:
+        for (hour, model), measures in answer.cells.items():
+            yield (answer.key_hash, hour, model, *measures)
+
+
+def _days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    for row in reading.account_days:
+        yield _day(None, row)
+    for answer in reading.key_days:
+        for row in answer.rows:
+            yield _day(answer.key_hash, row)
+
+
+def _day(key_hash: str | None, row: ActivityRow) -> tuple[Any, ...]:
+    return (key_hash, row.date, row.model_permaslug, row.provider_name, row.endpoint_id, *row.measures)

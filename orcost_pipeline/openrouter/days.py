@@ -1,0 +1,151 @@
+"""Days settled from activity, which alone knows providers and is the account's own account of a closed day.
+
+One question without a key tells all 30 days and shows which changed; keys are asked, all 30 days a request, only where
+a day is to be settled: those that used something on it, then, where they do not explain it, those that may have.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from orcost_pipeline.measures import NOTHING, Measures, differing, grouped, total
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.reading import HourCell, KeyDays, KeyHourCell, Stored, UsageReading
+from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
+from orcost_pipeline.windows import (
+    ACTIVITY_DAYS,
+    Window,
+    day_end,
+    day_start,
+    days_between,
+    first_whole_day,
+    utc_day,
+)
+
+# A day is settled once it ended this long ago and activity is not below the hours …
+SETTLE_AFTER = timedelta(hours=2)
+# … and in any case after this long.
+SETTLE_ANYWAY = timedelta(hours=48)
+TOLERANCE_USD = Decimal("1e-6")
+# Near midnight the server may already have let go of the oldest day: its absence says nothing then.
+CLOCK_MARGIN = timedelta(minutes=10)
+
+DayCell = tuple[date, str]  # day, model
+
+
+class DaysReader:
+    """Reads days of one account into a `UsageReading`. `told` is its activity over all keys."""
+
+    def __init__(
+        self,
+        client: OpenRouter,
+        stored: Stored,
+        listed: Mapping[str, ApiKey],
+        reading: UsageReading,
+        as_of: datetime,
+        told: list[ActivityRow],
+    ) -> None:
+        self._client = client
+        self._stored = stored
+        self._listed = listed
+        self._reading = reading
+        self._as_of = as_of
+        self._told = told
+        oldest = utc_day(as_of + CLOCK_MARGIN) - timedelta(days=ACTIVITY_DAYS)
+        self._days = days_between(max(oldest, first_whole_day(reading.hours_from)), utc_day(as_of))
+        self._settled = stored.settled_days(self._days[0]) if self._days else {}
+
+    def changed(self) -> set[date]:
+        """Settled days whose activity is not as stored."""
+        told = _by_day(self._told)
+        return {d for d in self._days if d in self._settled and differing(told.get(d, {}), self._settled[d])}
+
+    async def read(
+        self, before: Mapping[HourCell, Measures], after: Mapping[HourCell, Measures], *, is_full: bool
+    ) -> None:
+        """Reads the days to settle, given the account's hours as they were stored and as they are now told."""
+        touched = {utc_day(hour) for hour, _ in differing(after, before)} | self.changed()
+        days = [
+            day
+            for day in self._days
+            if (is_full or day not in self._settled or day in touched) and self._can_settle(day, after)
+        ]
+        if not days:
+            return
+        self._reading.days = days
+        self._reading.account_days = [row for row in self._told if row.date in set(days)]
+        hours = self._key_hours(days)
+        users = {key for _, key, _ in hours} | self._stored.settled_keys(days)
+        await self._ask(users | (self._others(users) if is_full else set()))
+        if not is_full and self._is_unexplained(hours, after):
+            await self._ask(self._others(users))
+
+    def _can_settle(self, day: date, hours: Mapping[HourCell, Measures]) -> bool:
+        age = self._as_of - day_end(day)
+        if age >= SETTLE_ANYWAY:
+            return True
+        told = total(row.measures for row in self._told if row.date == day)
+        known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)
+        return age >= SETTLE_AFTER and not told.is_below(known, TOLERANCE_USD)
+
+    def _key_hours(self, days: list[date]) -> dict[KeyHourCell, Measures]:
+        """The keys' hours on `days`, as they will be."""
+        windows = [Window(day_start(day), day_end(day)) for day in days]
+        wanted = set(days)
+        cells = self._reading.key_cells(self._stored.key_hours(windows))
+        return {cell: measures for cell, measures in cells.items() if utc_day(cell[0]) in wanted}
+
+    def _others(self, users: Iterable[str]) -> set[str]:
+        """Keys that may have used something on the days although nothing shows it."""
+        first, last = day_start(self._reading.days[0]), day_end(self._reading.days[-1])
+        listed = {
+            key.hash
+            for key in self._listed.values()
+            if (key.created_at is None or key.created_at < last)
+            and (key.last_used_at is None or key.last_used_at >= first)
+        }
+        known = self._stored.known_keys().items()
+        gone = {key for key, k in known if key not in self._listed and (k.deleted_at is None or k.deleted_at >= first)}
+        return (listed | gone) - set(users)
+
+    async def _ask(self, keys: Iterable[str]) -> None:
+        ordered = sorted(keys)
+        answers = await asyncio.gather(*(self._client.activity(key) for key in ordered))
+        wanted = set(self._reading.days)
+        for key, rows in zip(ordered, answers, strict=True):
+            is_silent = rows is None or (not rows and key not in self._listed)
+            kept = [row for row in rows or () if row.date in wanted]
+            self._reading.key_days.append(KeyDays(key, is_silent, kept))
+
+    def _is_unexplained(self, hours: Mapping[KeyHourCell, Measures], account: Mapping[HourCell, Measures]) -> bool:
+        """Whether the account's activity exceeds its keys' by anything else than its hours do."""
+        wanted = set(self._reading.days)
+        told = grouped(((row.date, row.model_permaslug), row.measures) for row in self._reading.account_days)
+        known = grouped(((utc_day(h), model), m) for (h, model), m in account.items() if utc_day(h) in wanted)
+        by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in hours.items())
+        return bool(differing(_minus(told, self._keys_told(hours)), _minus(known, by_hours)))
+
+    def _keys_told(self, hours: Mapping[KeyHourCell, Measures]) -> dict[DayCell, Measures]:
+        """What the keys say of the days: their activity, or their hours where activity is silent."""
+        rows = [(answer.key_hash, row) for answer in self._reading.key_days for row in answer.rows]
+        told = {(key, row.date) for key, row in rows}
+        cells = [((row.date, row.model_permaslug), row.measures) for _, row in rows]
+        cells += [
+            ((utc_day(hour), model), measures)
+            for (hour, key, model), measures in hours.items()
+            if (key, utc_day(hour)) not in told
+        ]
+        return grouped(cells)
+
+
+def _by_day(rows: Iterable[ActivityRow]) -> dict[date, dict[str, Measures]]:
+    days: dict[date, list[ActivityRow]] = defaultdict(list)
+    for row in rows:
+        days[row.date].append(row)
+    return {day: grouped((row.model_permaslug, row.measures) for row in cells) for day, cells in days.items()}
+
+
+def _minus(all_cells: Mapping[DayCell, Measures], part: Mapping[DayCell, Measures]) -> dict[DayCell, Measures]:
+    return {c: all_cells.get(c, NOTHING).minus(part.get(c, NOTHING)) for c in all_cells.keys() | part.keys()}

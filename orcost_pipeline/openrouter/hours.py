@@ -1,0 +1,200 @@
+"""Hours by key, exact although analytics names keys and does not identify them.
+
+A question by hash is asked of keys of which no two bear one name, so that each row's name tells its key; a row whose
+name is none of theirs splits the question until one key is left. The keys that moved are asked first. Where they do not
+explain the account, one question without a filter shows which names do, and the keys that bear those are asked.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from orcost_pipeline.measures import SAME_USD, Measures, differing, grouped
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.reading import HourCell, KeyHourCell, KeyHours, KnownKey, Stored, UsageReading
+from orcost_pipeline.openrouter.records import ApiKey, UsageCell
+from orcost_pipeline.windows import Window, covering
+
+# Hours that the keys did not explain are asked again while they are this young: the keys' answers lag.
+LAG = timedelta(hours=6)
+
+NameCell = tuple[datetime, str, str]  # hour, name of a key, model
+
+
+class HoursReader:
+    """Reads hours of one account into a `UsageReading`. `listed` are the account's living keys, by hash."""
+
+    def __init__(
+        self, client: OpenRouter, stored: Stored, listed: Mapping[str, ApiKey], reading: UsageReading, as_of: datetime
+    ) -> None:
+        self._client = client
+        self._stored = stored
+        self._listed = listed
+        self._known = stored.known_keys()
+        self._reading = reading
+        self._as_of = as_of
+        self._asked: set[str] = set()
+
+    async def account(self, windows: Iterable[Window]) -> dict[HourCell, Measures]:
+        """The account's hours by model, over all keys and no key."""
+        answers = await asyncio.gather(*(self._client.usage(window, ["model"]) for window in windows))
+        return self._sums([cell for answer in answers for cell in answer.cells])
+
+    async def read(self, hours: set[datetime], *, is_full: bool) -> None:
+        """Reads `hours` by key, then the account again, so that lag between the two shows as a positive residual."""
+        reading = self._reading
+        reading.windows = covering(hours, self._as_of)
+        stored = self._stored.key_hours(reading.windows)
+        await self._ask(self._all_keys() if is_full else self._keys_that_moved())
+        reading.account_hours = await self.account(reading.windows)
+        if unexplained := self._residual_hours(stored):
+            await self._explain(unexplained, stored)
+
+    # ── whom to ask ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _all_keys(self) -> set[str]:
+        """Every key that may have used something inside the windows: a key deleted before them did not."""
+        start = min(window.start for window in self._reading.windows)
+        gone = {key for key, known in self._known.items() if known.deleted_at is None or known.deleted_at >= start}
+        return set(self._listed) | gone
+
+    def _keys_that_moved(self) -> set[str]:
+        """Keys that are new, gone since the last sync, or whose counters or last use are not as stored."""
+        gone = {key for key, known in self._known.items() if known.deleted_at is None and key not in self._listed}
+        return gone | {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
+
+    async def _explain(self, hours: set[datetime], stored: Mapping[KeyHourCell, Measures]) -> None:
+        """Asks the keys whose names account for what is left; notes the hours that stay unexplained."""
+        windows = covering(hours, self._as_of)
+        answers = await asyncio.gather(*(self._client.usage(window, ["api_key_id", "model"]) for window in windows))
+        named = self._by_name([cell for answer in answers for cell in answer.cells])
+        suspects = self._bearers({name for _, name, _ in self._unexplained(named, windows, stored)}) - self._asked
+        if suspects:
+            await self._ask(suspects)
+        self._take_names_of_silent_keys(named, windows)
+        if suspects:
+            self._reading.account_hours = await self.account(self._reading.windows)
+        left = self._unexplained(named, windows, stored)
+        self._reading.unexplained_hours = sorted({hour for hour, name, _ in left if self._is_borne_by_the_living(name)})
+
+    def _residual_hours(self, stored: Mapping[KeyHourCell, Measures]) -> set[datetime]:
+        """Hours of the account that its keys do not explain."""
+        cells = self._reading.key_cells(stored).items()
+        keys = grouped(((hour, model), measures) for (hour, _, model), measures in cells)
+        return {hour for hour, _ in differing(self._reading.account_hours, keys)}
+
+    def _unexplained(
+        self, named: Mapping[NameCell, Measures], windows: Sequence[Window], stored: Mapping[KeyHourCell, Measures]
+    ) -> set[NameCell]:
+        """Cells of a name that are more, or less, than what the keys of that name have."""
+        ours = grouped(
+            ((hour, self._name(key), model), measures)
+            for (hour, key, model), measures in self._reading.key_cells(stored).items()
+            if any(hour in window for window in windows)
+        )
+        return differing(named, ours)
+
+    def _by_name(self, cells: Iterable[UsageCell]) -> dict[NameCell, Measures]:
+        """Rows with a key, by name; a label that belongs to one key alone stands for that key's name."""
+        names = _unique_labels(self._listed.values())
+        names |= {key.name: key.name for key in self._listed.values()}
+        return grouped(((c.hour, names.get(c.key, c.key), c.model), c.measures) for c in cells if c.key is not None)
+
+    def _bearers(self, names: set[str]) -> set[str]:
+        """Keys that bear one of the names; all living ones where nobody bears it."""
+        bearers: set[str] = set()
+        for name in names:
+            bearers |= self._ever_bore(name) or set(self._listed)
+        return bearers
+
+    def _ever_bore(self, name: str) -> set[str]:
+        """Keys that are listed under the name, or were at some time."""
+        listed = {key for key, told in self._listed.items() if told.name == name}
+        return listed | {key for key, known in self._known.items() if name in known.names}
+
+    def _is_borne_by_the_living(self, name: str) -> bool:
+        bearers = self._ever_bore(name)
+        return bool(bearers) and bearers <= self._listed.keys()
+
+    def _take_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
+        """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more."""
+        silent = {answer.key_hash for answer in self._reading.key_hours if answer.is_silent} - self._listed.keys()
+        for key in sorted(silent):
+            name = self._name(key)
+            for window in windows if self._ever_bore(name) == {key} else ():
+                cells = {(h, model): m for (h, bearer, model), m in named.items() if bearer == name and h in window}
+                if cells:
+                    self._reading.key_hours.append(KeyHours(key, window, False, cells))
+
+    # ── asking by hash ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask(self, keys: set[str]) -> None:
+        """Each key's hours in each window, as exact as if it had been asked alone."""
+        self._asked |= keys
+        questions = [(batch, window) for batch in self._batches(keys) for window in self._reading.windows]
+        answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch, window in questions))
+        self._reading.key_hours += [answer for batch in answers for answer in batch]
+
+    def _batches(self, keys: Iterable[str]) -> list[list[str]]:
+        """Keys dealt out so that no name occurs twice in a batch: as many batches as keys share the commonest name."""
+        batches: list[list[str]] = []
+        dealt: dict[str, int] = defaultdict(int)
+        for key in sorted(keys):
+            number = dealt[self._name(key)]
+            dealt[self._name(key)] += 1
+            if number == len(batches):
+                batches.append([])
+            batches[number].append(key)
+        return batches
+
+    async def _ask_batch(self, keys: list[str], window: Window) -> list[KeyHours]:
+        answer = await self._client.usage(window, ["api_key_id", "model"], keys)
+        owners = self._owners(keys)
+        if len(keys) > 1 and any(cell.key not in owners for cell in answer.cells):
+            middle = len(keys) // 2
+            halves = await asyncio.gather(*(self._ask_batch(part, window) for part in (keys[:middle], keys[middle:])))
+            return halves[0] + halves[1]
+        rows: dict[str, list[UsageCell]] = {key: [] for key in keys}
+        for cell in answer.cells:
+            rows[keys[0] if len(keys) == 1 else owners[cell.key]].append(cell)
+        return [self._answer(key, window, key in answer.unresolved, rows[key]) for key in keys]
+
+    def _owners(self, keys: Sequence[str]) -> dict[str | None, str]:
+        """Whose a row of a batch is, by its key's name, or by a label that no other key of the batch has."""
+        owners: dict[str | None, str] = {self._name(key): key for key in keys}
+        labels = _unique_labels(self._listed[key] for key in keys if key in self._listed)
+        return {label: owners[name] for label, name in labels.items()} | owners
+
+    def _answer(self, key: str, window: Window, is_unresolved: bool, cells: list[UsageCell]) -> KeyHours:
+        is_silent = is_unresolved or (not cells and key not in self._listed)
+        return KeyHours(key, window, is_silent, self._sums(cells))
+
+    def _name(self, key: str) -> str:
+        return self._listed[key].name if key in self._listed else self._known[key].name
+
+    def _sums(self, cells: list[UsageCell]) -> dict[HourCell, Measures]:
+        self._reading.doubtful_totals += sum(1 for cell in cells if _is_doubtful(cell))
+        return grouped(((cell.hour, cell.model), cell.measures) for cell in cells)
+
+
+def _has_moved(told: ApiKey, known: KnownKey | None) -> bool:
+    return known is None or (told.usage, told.byok_usage, told.last_used_at) != (
+        known.usage_usd,
+        known.byok_usage_usd,
+        known.last_used_at,
+    )
+
+
+def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:
+    """Label → name, of labels that one key alone has."""
+    seen: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        seen[key.label].append(key.name)
+    return {label: names[0] for label, names in seen.items() if label and len(names) == 1}
+
+
+def _is_doubtful(cell: UsageCell) -> bool:
+    if cell.total_usd is None:
+        return False
+    return abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd) >= SAME_USD

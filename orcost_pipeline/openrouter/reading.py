@@ -1,0 +1,115 @@
+"""What a sync knows before it asks about usage (`Stored`), and what it was told (`UsageReading`). No behaviour."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Protocol
+
+from orcost_pipeline.measures import Measures
+from orcost_pipeline.openrouter.records import ActivityRow
+from orcost_pipeline.windows import Window
+
+HourCell = tuple[datetime, str]  # hour, model
+KeyHourCell = tuple[datetime, str, str]  # hour, key hash, model
+
+
+class KnownKey(Protocol):
+    """A key as the last sync stored it; `names` are all that it ever bore, `name` the last of them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def names(self) -> frozenset[str]: ...
+    @property
+    def usage_usd(self) -> Decimal: ...
+    @property
+    def byok_usage_usd(self) -> Decimal: ...
+    @property
+    def last_used_at(self) -> datetime | None: ...
+    @property
+    def deleted_at(self) -> datetime | None: ...
+
+
+class Stored(Protocol):
+    """What the warehouse holds of one account."""
+
+    def known_keys(self) -> Mapping[str, KnownKey]:
+        """By hash, deleted ones too."""
+        ...
+
+    def account_hours(self, window: Window) -> Mapping[HourCell, Measures]:
+        """Over all keys and no key."""
+        ...
+
+    def key_hours(self, windows: Sequence[Window]) -> Mapping[KeyHourCell, Measures]:
+        """By hash; usage without a key left out."""
+        ...
+
+    def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
+        """Settled days from `first` on, by model, over all keys and no key."""
+        ...
+
+    def settled_keys(self, days: Sequence[date]) -> frozenset[str]:
+        """Hashes with usage stored on one of the days."""
+        ...
+
+    def unexplained_hours(self) -> Sequence[datetime]:
+        """Hours that the last sync could not explain by the keys whose names they bear."""
+        ...
+
+    def hours_from(self) -> datetime | None:
+        """The first hour known; None before the first sync."""
+        ...
+
+
+@dataclass(frozen=True)
+class KeyHours:
+    """What a key was asked for, and what came: cells by (hour, model). Silent: its rows stay as stored."""
+
+    key_hash: str
+    window: Window
+    is_silent: bool
+    cells: Mapping[HourCell, Measures]
+
+
+@dataclass(frozen=True)
+class KeyDays:
+    """A key's activity on the days read. Silent: its days stay as stored."""
+
+    key_hash: str
+    is_silent: bool
+    rows: Sequence[ActivityRow]
+
+
+@dataclass
+class UsageReading:
+    """Everything that one sync was told about usage, whole. Hours outside `windows`, days outside `days` are as stored.
+
+    `doubtful_totals` counts analytics rows whose total is not credits plus BYOK: something is counted twice there.
+    """
+
+    hours_from: datetime
+    windows: list[Window] = field(default_factory=list)
+    account_hours: dict[HourCell, Measures] = field(default_factory=dict)
+    key_hours: list[KeyHours] = field(default_factory=list)
+    unexplained_hours: list[datetime] = field(default_factory=list)
+    doubtful_totals: int = 0
+    days: list[date] = field(default_factory=list)
+    account_days: list[ActivityRow] = field(default_factory=list)
+    key_days: list[KeyDays] = field(default_factory=list)
+
+    def key_cells(self, stored: Mapping[KeyHourCell, Measures]) -> dict[KeyHourCell, Measures]:
+        """The keys' hours as they will be once this reading is published over `stored`."""
+        replaced: dict[str, list[Window]] = {}
+        for answer in self.key_hours:
+            if not answer.is_silent:
+                replaced.setdefault(answer.key_hash, []).append(answer.window)
+        cells = {
+            cell: measures
+            for cell, measures in stored.items()
+            if not any(cell[0] in window for window in replaced.get(cell[1], ()))
+        }
+        for answer in self.key_hours:
+            cells |= {(hour, answer.key_hash, model): measures for (hour, model), measures in answer.cells.items()}
+        return cells

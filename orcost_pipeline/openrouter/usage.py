@@ -1,0 +1,76 @@
+"""What to ask, so that every (hour, key, model) and every settled day is exact and a quiet account costs a handful of
+requests: the account first, without keys; only what differs from what is stored is asked again, by key.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+
+from orcost_pipeline.errors import ForbiddenError
+from orcost_pipeline.measures import Measures, differing
+from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
+from orcost_pipeline.openrouter.days import DaysReader
+from orcost_pipeline.openrouter.hours import LAG, HoursReader
+from orcost_pipeline.openrouter.reading import HourCell, Stored, UsageReading
+from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
+from orcost_pipeline.windows import HOUR, Window, day_start, hour_floor, hours_window
+
+
+async def read_usage(
+    client: OpenRouter,
+    stored: Stored,
+    keys: Sequence[ApiKey],
+    as_of: datetime,
+    *,
+    since: date | None = None,
+    is_full: bool = False,
+) -> UsageReading:
+    """One account's usage as of one instant, given its living keys.
+
+    `is_full` asks every key for everything, `since` for everything from that day; the first reading is always full.
+    Raises ForbiddenError where the account has no analytics, TransientError and ContractError as the client does.
+    """
+    reach = hours_window(as_of)
+    first = stored.hours_from()
+    window = Window(max(reach.start, day_start(since)), as_of) if since and first else reach
+    is_full = is_full or since is not None or first is None
+    listed = {key.hash: key for key in keys}
+    reading = UsageReading(hours_from=min(first or reach.start, reach.start))
+
+    hours_reader = HoursReader(client, stored, listed, reading, as_of)
+    told, activity = await _ask_account(client, hours_reader, window)
+    before = stored.account_hours(window)
+    days_reader = DaysReader(client, stored, listed, reading, as_of, activity) if activity is not None else None
+    changed_days = days_reader.changed() if days_reader else set()
+    hours = (
+        set(window.hours()) if is_full else _hours_to_ask(told, before, stored.unexplained_hours(), changed_days, as_of)
+    )
+    hours = {hour for hour in hours if hour in window}
+    if hours:
+        await hours_reader.read(hours, is_full=is_full)
+    if days_reader:
+        after = {cell: m for cell, m in before.items() if not any(cell[0] in w for w in reading.windows)}
+        await days_reader.read(before, after | reading.account_hours, is_full=is_full)
+    return reading
+
+
+async def _ask_account(
+    client: OpenRouter, hours_reader: HoursReader, window: Window
+) -> tuple[dict[HourCell, Measures], list[ActivityRow] | None]:
+    try:
+        return await asyncio.gather(hours_reader.account([window]), client.activity())
+    except NotFoundError as error:
+        raise ForbiddenError(f"{error} This account has no analytics.") from None
+
+
+def _hours_to_ask(
+    told: Mapping[HourCell, Measures],
+    stored: Mapping[HourCell, Measures],
+    unexplained: Iterable[datetime],
+    changed_days: Iterable[date],
+    as_of: datetime,
+) -> set[datetime]:
+    """Hours that differ from what is stored, that lag left unexplained, or that belong to a day that changed."""
+    hours = {hour for hour, _ in differing(told, stored)}
+    hours |= {hour for hour in unexplained if hour > hour_floor(as_of) - LAG}
+    return hours | {day_start(day) + i * HOUR for day in changed_days for i in range(24)}

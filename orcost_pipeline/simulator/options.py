@@ -1,0 +1,62 @@
+"""What is unknown about the API, or varies: one field per question, the default is the likeliest answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the simulated API behaves.
+
+    time_column: the analytics time column is `date__hour` or `created_at__hour`.
+    bare_dates: day, week and month buckets are `2026-05-19` instead of instants.
+    counts_as_numbers: count metrics are JSON numbers instead of strings.
+    unused_as_null: `byok_usage` of 0 comes as null, as components always do.
+    float_noise: money carries the last digit's error of IEEE sums instead of the exact text.
+    deleted_by_hash: analytics filtered by a deleted key's hash: its rows, none, or none and a warning.
+    deleted_name: what `api_key_id` calls a deleted key's rows.
+    deleted_activity: `/activity` filtered by a deleted key's hash.
+    label_resolved_names: `api_key_id` shows labels instead of names.
+    end_inclusive: an end on an hour's boundary takes that hour in; the instant `end` itself otherwise.
+    max_filter_values, max_filter_status: longer filter lists earn this status.
+    max_rows: the server's own cap on analytics rows, below the 10,000 that may be asked for.
+    silent_truncation: rows are cut at the limit without `metadata.truncated`.
+    hour_reach_days, old_hours: hour grain before this reach is refused or silently clipped.
+    analytics_per_minute: analytics requests of an account in any 60 seconds of real time, then 429; None is no limit.
+    analytics_status: analytics answers this error (403 or 404) to everyone.
+    has_cached_tokens: the metric and the activity column exist; else 400 and absent.
+    has_include_expired: the parameter exists; else 400, and expired keys are listed with the others.
+    has_last_used_at: keys carry `last_used_at` and `external_user`.
+    extra_fields: rows carry a field nobody knows.
+    is_personal: no organization, so the member list is 404.
+    budgets_status: what workspace budgets answer outside Enterprise plans.
+    latency_seconds: each answer takes this long (it sleeps: for threads and the real port).
+    """
+
+    time_column: Literal["date", "created_at"] = "date"
+    bare_dates: bool = False
+    counts_as_numbers: bool = False
+    unused_as_null: bool = False
+    float_noise: bool = False
+    deleted_by_hash: Literal["rows", "empty", "warning"] = "rows"
+    deleted_name: Literal["name", "label", "null", "hash"] = "name"
+    deleted_activity: Literal["rows", "empty", "404"] = "rows"
+    label_resolved_names: bool = False
+    end_inclusive: bool = False
+    max_filter_values: int | None = None
+    max_filter_status: int = 400
+    max_rows: int = 10_000
+    silent_truncation: bool = False
+    hour_reach_days: int = 31
+    old_hours: Literal["400", "clip"] = "400"
+    analytics_per_minute: int | None = None
+    analytics_status: int | None = None
+    has_cached_tokens: bool = True
+    has_include_expired: bool = True
+    has_last_used_at: bool = True
+    extra_fields: bool = False
+    is_personal: bool = False
+    budgets_status: int = 403
+    latency_seconds: float = 0.0

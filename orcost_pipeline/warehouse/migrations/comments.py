@@ -1,0 +1,171 @@
+"""Comments of every relation and column, so that BI tools and Dagster explain the warehouse themselves.
+
+The same column means the same everywhere: one sentence each, and a few that a relation says better.
+"""
+
+import sqlalchemy as sa
+
+from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+
+COLUMNS = {
+    "account": "Name of the OpenRouter account.",
+    "account_id": "Small id of the account.",
+    "kind": "What the account's key is: management or ordinary.",
+    "status": "How it stands.",
+    "as_of": "UTC instant at which every question of the sync ended: complete up to here.",
+    "checked_at": "UTC instant of the last attempt.",
+    "error": "What went wrong, and what to do; null when nothing did.",
+    "credits_total_usd": "USD of credits ever bought.",
+    "credits_used_usd": "USD of credits ever used, as OpenRouter counts them.",
+    "hours_from": "First UTC hour that is known.",
+    "full_pass_at": "UTC instant at which every key was last asked for everything.",
+    "published_run_id": "Run whose extraction was published last.",
+    "company": "Company that the spend belongs to; Unattributed where no rule gives it to one.",
+    "company_id": "Small id of the company; 0 is Unattributed.",
+    "version": "Version of the mapping, counted from 1.",
+    "loaded_at": "UTC instant at which the mapping came into force.",
+    "source": "Where it comes from.",
+    "content_sha256": "SHA-256 of the mapping's content.",
+    "rule_count": "Number of rules.",
+    "line": "Line of the mapping file, the header being 1.",
+    "position": "Order of the rule: the first that matches a key on a day wins.",
+    "match": "What the rule looks at: key_hash, key_name, workspace, creator, external_user or label.",
+    "pattern": "Hash, or glob in which * and ? are special.",
+    "valid_from": "First moment at which it holds, inclusive.",
+    "valid_to": "Moment from which it no longer holds; null or infinity where it still does.",
+    "share": "Share of the usage.",
+    "note": "Remark of the mapping's author.",
+    "key_id": "Small id of the API key; 0 is no key.",
+    "key_hash": "Identity of the API key (SHA-256 hex, as OpenRouter lists it); null: no key.",
+    "key_name": "The key's name today.",
+    "name": "Name, free text.",
+    "label": "The key's label: its first and last characters.",
+    "workspace_id": "UUID of the workspace.",
+    "workspace_name": "Name of the workspace.",
+    "creator_user_id": "User that made the key.",
+    "creator_email": "E-mail of the user that made the key.",
+    "external_user": "End user that the key was made for.",
+    "is_disabled": "Whether the key is switched off.",
+    "is_deleted": "Whether the key is gone from OpenRouter.",
+    "created_at": "UTC instant at which the key was made.",
+    "expires_at": "UTC instant at which the key stops working.",
+    "deleted_at": "UTC instant at which the key was found deleted; null while it is listed.",
+    "first_seen_at": "UTC instant at which the key was first listed.",
+    "last_used_at": "UTC instant of the key's last use, as OpenRouter tells it.",
+    "limit_usd": "Spending limit in USD.",
+    "limit_remaining_usd": "What is left of the spending limit, in USD.",
+    "limit_reset": "When the limit starts again: daily, weekly, monthly, or null for never.",
+    "usage_usd": "OpenRouter's counter: USD charged since the key was made.",
+    "usage_daily_usd": "OpenRouter's counter: USD charged in the current UTC day.",
+    "usage_weekly_usd": "OpenRouter's counter: USD charged in the current UTC week (Monday first).",
+    "usage_monthly_usd": "OpenRouter's counter: USD charged in the current UTC month.",
+    "byok_usage_usd": "OpenRouter's counter: USD of BYOK inference since the key was made.",
+    "byok_usage_daily_usd": "OpenRouter's counter: USD of BYOK inference in the current UTC day.",
+    "byok_usage_weekly_usd": "OpenRouter's counter: USD of BYOK inference in the current UTC week (Monday first).",
+    "byok_usage_monthly_usd": "OpenRouter's counter: USD of BYOK inference in the current UTC month.",
+    "rule": "Rule that won, as match:pattern; null for Unattributed.",
+    "rule_line": "First line of the rule in the mapping; null for Unattributed.",
+    "hour": "Start of the UTC hour.",
+    "day": "UTC day.",
+    "month": "First day of the UTC month.",
+    "model_id": "Small id of the model.",
+    "model": "Model, as OpenRouter's permaslug.",
+    "provider_id": "Small id of the provider; 0: not known.",
+    "provider": "Provider that served the model; null where it is not known.",
+    "requests": "Requests; a split key's are shared and may be fractions.",
+    "prompt_tokens": "Prompt tokens, cached ones among them.",
+    "completion_tokens": "Completion tokens, reasoning ones among them.",
+    "reasoning_tokens": "Reasoning tokens, a part of the completion tokens.",
+    "cached_tokens": "Cached tokens, a part of the prompt tokens.",
+    "credits_usd": "USD that OpenRouter charged.",
+    "byok_usd": "USD that the customer's own provider account was charged (an estimate); never in credits_usd.",
+    "is_settled": "Whether the day is taken from activity; it may still be restated.",
+    "account_credits_usd": "USD that OpenRouter charged the account.",
+    "keys_credits_usd": "USD of that which the keys explain.",
+    "residual_credits_usd": "USD that the keys do not explain: account minus keys.",
+    "account_byok_usd": "USD of BYOK inference of the account.",
+    "keys_byok_usd": "USD of that which the keys explain.",
+    "residual_byok_usd": "USD of BYOK inference that the keys do not explain.",
+    "hours_credits_usd": "USD that the account's hours sum to.",
+    "cause": "Why the witnesses differ; null where they do not.",
+    "period": "Rolling window of whole UTC hours, the current one included: 24h, 7d or 30d.",
+    "previous_credits_usd": "USD that OpenRouter charged in the window before; null where it is not covered.",
+    "previous_byok_usd": "USD of BYOK inference in the window before; null where it is not covered.",
+    "first_day": "First UTC day with such spend.",
+    "last_day": "Last UTC day with such spend.",
+    "id": "Number of the request.",
+    "since": "UTC day from which everything is to be asked again; null for what is new.",
+    "requested_by": "Database user that asked.",
+    "requested_at": "UTC instant of the request.",
+    "finished_at": "UTC instant of the end; null while it lasts.",
+    "run_id": "Dagster run.",
+    "request_id": "Request that the run answers; null for a scheduled one.",
+    "started_at": "UTC instant of the start.",
+    "requests_made": "HTTP requests sent, retries too.",
+    "rows_written": "Rows inserted, updated or deleted by the publication.",
+    "noticed_at": "as_of of the sync that noticed the change.",
+    "credits_usd_before": "USD charged, as stored before.",
+    "credits_usd_after": "USD charged, as now told.",
+    "byok_usd_before": "USD of BYOK inference, as stored before.",
+    "byok_usd_after": "USD of BYOK inference, as now told.",
+    "relation": "Raw relation that is whole.",
+    "completed_at": "UTC instant at which it was whole.",
+    "row_count": "Rows that came.",
+    "is_management_key": "Whether the key may list keys and usage.",
+    "user_id": "Id of the member.",
+    "email": "E-mail of the member.",
+    "other_fields": "Fields of the answer that have no column.",
+    "grain": "What was asked about: hours or days.",
+    "start_at": "Start of the span asked about, inclusive.",
+    "end_at": "End of the span asked about, exclusive.",
+    "outcome": "answered; silent: what is stored stays; unexplained: the keys do not account for it yet.",
+    "endpoint_id": "Endpoint that served the model.",
+    "canonical_slug": "The model's permaslug.",
+    "pricing": "List prices in USD per token, as decimal strings.",
+}
+
+OVERRIDES = {
+    "ref.account.status": "How the last attempt went: ok, invalid_key, unreachable or failed; null before the first.",
+    "core.usage_hourly.source": "Witness of the row: analytics, or counter.",
+    "core.spend_hourly.source": "Witness of the row: analytics, or counter.",
+    "core.usage_daily.source": "Witness of the row: activity, hours (the sum of its hours), analytics or counter.",
+    "core.spend_daily.source": "Witness of the row: activity, hours (the sum of its hours), analytics or counter.",
+    "ref.mapping_version.source": "File or table that the mapping was read from.",
+    "ref.mapping_rule.share": "Percent of what the rule matches, above 0 and at most 100.",
+    "ref.mapping_rule.account": "Account that the rule is for; null: all.",
+    "ref.assignment.share": "Share of the key's usage, above 0 and at most 1.",
+    "core.assignment.share": "Share of the key's usage, above 0 and at most 1.",
+    "ref.api_key.company": "Company that owns the key today; null where several share it.",
+    "core.account_day.status": "closed: the witnesses agree; explained: they differ and the cause is known; open.",
+    "marts.reconciliation_daily.status": "closed: the witnesses agree; explained: they differ and the cause is known; "
+    "open.",
+    "ops.sync_request.account": "Account to sync; null: all.",
+    "ops.sync_request.status": "queued, running, succeeded or failed.",
+    "ops.sync_run.status": "running, succeeded, failed, or abandoned (it died; a later run noticed).",
+    "raw.activity_daily.provider": "Provider that served the model; empty where it is not told.",
+}
+
+_COLUMNS_OF_OURS = """
+    select n.nspname || '.' || c.relname as relation, c.relkind, a.attname
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    where n.nspname in ('raw', 'ref', 'core', 'marts', 'ops') and c.relkind in ('r', 'v')
+      and c.relname <> 'schema_version'
+"""
+
+
+def comment_everything(connection: sa.Connection) -> None:
+    """Writes every comment; raises KeyError for a relation or column that has none."""
+    seen: set[str] = set()
+    for relation, relkind, column in connection.execute(sa.text(_COLUMNS_OF_OURS)).all():
+        if relation not in seen:
+            kind = "view" if relkind == "v" else "table"
+            connection.exec_driver_sql(f"comment on {kind} {relation} is {_literal(RELATIONS[relation])}")
+            seen.add(relation)
+        text = OVERRIDES.get(f"{relation}.{column}") or COLUMNS[column]
+        connection.exec_driver_sql(f"comment on column {relation}.{column} is {_literal(text)}")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

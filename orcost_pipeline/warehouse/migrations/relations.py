@@ -1,0 +1,51 @@
+"""What a row of each relation is, in one sentence: for the catalogue, for Dagster, for the README."""
+
+RELATIONS = {
+    "ref.account": "One row per OpenRouter account: what it is, how it is, and up to when it is complete.",
+    "ref.company": "One row per company that any mapping ever named, and Unattributed.",
+    "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
+    "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
+    "ref.api_key": "One row per account and API key, deleted ones too: the key as it is today.",
+    "ref.api_key_history": "One row per account, API key and span of time in which nothing about the key changed.",
+    "ref.assignment": "One row per account, API key (null: no key), first day and company: who owns a key's usage, and "
+    "by which share. Total: every key is covered from -infinity to infinity, shares of a day sum to 1.",
+    "core.api_key": "One row per API key: its small id, its counters, its instants.",
+    "core.api_key_version": "One row per API key and span of time in which nothing about it changed.",
+    "core.model": "One row per model permaslug: its small id.",
+    "core.provider": "One row per provider: its small id; 0 where it is not known.",
+    "core.usage_hourly": "One row per UTC hour, account, API key (0: no key) and model: usage, unattributed.",
+    "core.usage_daily": "One row per UTC day, account, API key (0: no key), model and provider (0: not known): usage, "
+    "unattributed.",
+    "core.assignment": "ref.assignment with small ids.",
+    "core.account_day": "One row per account and UTC day: what each witness says of it, and whether they agree.",
+    "core.company_day": "One row per UTC day, account and company: spend.",
+    "core.key_rolling": "One row per account, API key (0: no key), company and rolling period: spend.",
+    "core.company_rolling": "One row per account, company and rolling period: spend, and the period before.",
+    "core.spend_hourly": "One row per account, UTC hour, company, API key and model: usage with a company on it.",
+    "core.spend_daily": "One row per account, UTC day, company, API key, model and provider: usage with a company "
+    "on it.",
+    "marts.key_spend_rolling": "One row per account, API key, company and rolling period; a living key without usage "
+    "is there with 0.",
+    "marts.company_spend_rolling": "One row per account, company and rolling period.",
+    "marts.company_spend_daily": "One row per account, UTC day and company.",
+    "marts.company_spend_monthly": "One row per account, UTC month and company.",
+    "marts.unattributed_spend": "One row per account and API key (null: no key) with spend that no rule gives to a "
+    "company.",
+    "marts.reconciliation_daily": "One row per account and UTC day: what the account was charged, what its keys "
+    "explain, and why they differ.",
+    "ops.sync_request": "One row per request for a sync (Sync Now); its status follows its runs.",
+    "ops.sync_run": "One row per Dagster run and account.",
+    "ops.restatement": "One row per account, settled day, API key, model and sync that found the day changed.",
+    "raw.extraction": "One row per run and account: the instant at which all its questions end.",
+    "raw.extracted": "One row per run, account and raw relation that is whole.",
+    "raw.account": "One row per run and account: GET /key and GET /credits.",
+    "raw.workspace": "One row per run, account and workspace.",
+    "raw.organization_member": "One row per run, account and member.",
+    "raw.api_key": "One row per run, account and API key, as listed; a key that was found deleted has its hash alone.",
+    "raw.usage_question": "One row per run and question about usage: of whom, for when, and what came of it.",
+    "raw.usage_hourly": "One row per run, API key (null: the whole account), UTC hour and model, where something was "
+    "asked again.",
+    "raw.activity_daily": "One row per run, API key (null: the whole account), UTC day, model and endpoint, of days "
+    "to settle.",
+    "raw.model": "One row per run and model: list prices, read once a day.",
+}

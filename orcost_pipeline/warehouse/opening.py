@@ -1,0 +1,40 @@
+"""From a URL, or from none, to an engine over a warehouse whose schema is the newest."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from orcost_pipeline.errors import TransientError
+from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+SCHEMA_VERSION = "0001"
+
+
+def database_url(configured: str | None, home: Path) -> str:
+    """The configured URL, else that of the embedded Postgres under `home`, which is started where it is not running."""
+    if configured:
+        return configured
+    try:
+        return EmbeddedPostgres(home).start()
+    except EmbeddedPostgresError as error:
+        raise TransientError(str(error)) from None
+
+
+def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
+    """An engine over the warehouse, migrated; raises PermanentError or TransientError where it cannot be used."""
+    engine = connect(database_url(configured, home))
+    with database_errors():
+        if not _is_current(engine):
+            # Alembic takes a third of a second to import: only where there is something to migrate.
+            from orcost_pipeline.warehouse.migrations.run import migrate
+
+            migrate(engine)
+    return engine
+
+
+def _is_current(engine: sa.Engine) -> bool:
+    with engine.connect() as connection:
+        if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
+            return False
+        return connection.execute(sa.text("select version_num from ops.schema_version")).scalar() == SCHEMA_VERSION

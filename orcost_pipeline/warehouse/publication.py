@@ -1,0 +1,285 @@
+"""One account's publication: history → hours → days → assignment → marts → contract checks → as_of, in one transaction.
+
+What belongs here: the order of the steps, and which rows each may touch. The relations themselves are in `sql/`, one
+file each. Nothing is visible before the commit, and nothing is committed that breaks a contract check.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from orcost_pipeline.errors import ContractError
+from orcost_pipeline.warehouse import raw
+from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
+from orcost_pipeline.windows import first_whole_day, hour_floor, hours_window
+
+# (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule, line)
+AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None, int | None]
+
+_FACT_KEYS = ("hour", "account_id", "key_id", "model_id")
+_DAY_KEYS = ("day", "account_id", "key_id", "model_id", "provider_id")
+
+CONTRACT_CHECKS = {
+    "every_usage_has_one_owner": "sums of shares per key and day",
+    "companies_sum_to_usage": "companies against facts",
+    "account_sums_to_its_answer": "hours against the account's answer",
+    "settled_days_sum_to_activity": "settled days against the account's activity",
+}
+
+
+@dataclass
+class Publication:
+    """What one publication did, step by step; `rows` counts rows written and deleted, by relation."""
+
+    connection: sa.Connection
+    account: str
+    account_id: int
+    run_id: str
+    dagster_run_id: str
+    as_of: datetime
+    hours_from: datetime
+    is_extraction: bool
+    rows: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "account": self.account,
+            "account_id": self.account_id,
+            "run_id": self.run_id,
+            "dagster_run_id": self.dagster_run_id,
+            "as_of": self.as_of,
+            "this_hour": hour_floor(self.as_of),
+            "hours_from": self.hours_from,
+            "first_day": first_whole_day(self.hours_from),
+        }
+
+    # ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def publish_keys(self) -> None:
+        """Keys as listed, and a new version of each whose attributes changed."""
+        self._stage("api_key")
+        self._merge("core.api_key", "staged_api_key", ("account_id", "key_hash"), scope=None)
+        self._stage("api_key_version")
+        self._execute(
+            "delete from core.api_key_version v using staged_api_key_version s "
+            "where v.key_id = s.key_id and v.valid_from = :as_of"
+        )
+        self._execute(
+            "update core.api_key_version v set valid_to = :as_of from staged_api_key_version s "
+            "where v.key_id = s.key_id and v.valid_to is null"
+        )
+        self._count(
+            "core.api_key_version",
+            self._execute(
+                "insert into core.api_key_version (key_id, valid_from, name, label, workspace_id, workspace_name, "
+                "creator_user_id, creator_email, external_user, is_disabled, is_deleted, expires_at, limit_usd, "
+                "limit_reset) "
+                "select s.key_id, :as_of, s.name, s.label, s.workspace_id, s.workspace_name, s.creator_user_id, "
+                "s.creator_email, s.external_user, s.is_disabled, s.is_deleted, s.expires_at, s.limit_usd, "
+                "s.limit_reset "
+                "from staged_api_key_version s"
+            ),
+        )
+
+    def publish_hours(self) -> None:
+        """The hours that keys and account were asked for; what the keys do not explain is usage with no key."""
+        self._name_models_and_providers()
+        self._execute(
+            "create temporary table asked_hours on commit drop as "
+            "select case when q.key_hash is null then 0 else k.key_id end as key_id, q.start_at, q.end_at "
+            "from raw.usage_question q "
+            "left join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash "
+            "where q.run_id = :run_id and q.account = :account and q.grain = 'hour' and q.outcome = 'answered'"
+        )
+        asked = (
+            "exists (select from asked_hours q "
+            "where q.key_id = t.key_id and t.hour >= q.start_at and t.hour < q.end_at)"
+        )
+        self._stage("usage_hourly")
+        scope = f"t.account_id = :account_id and t.key_id <> 0 and {asked}"
+        self._merge("core.usage_hourly", "staged_usage_hourly", _FACT_KEYS, scope=scope, touched="touched_hour")
+        self._stage("usage_hourly_residual")
+        scope = f"t.account_id = :account_id and t.key_id = 0 and {asked}"
+        self._merge("core.usage_hourly", "staged_residual", _FACT_KEYS, scope=scope, touched="touched_hour")
+
+    def publish_days(self) -> None:
+        """Days to settle from activity, other changed days from their hours; changes of settled days are noted."""
+        self._stage("built_day")
+        self._stage("usage_daily")
+        self._count("ops.restatement", self.connection.execute(sql("restatement"), self._parameters).rowcount)
+        scope = "t.account_id = :account_id and t.day in (select day from built_day)"
+        self._merge("core.usage_daily", "staged_usage_daily", _DAY_KEYS, scope=scope, touched="touched_day")
+        self._stage("account_day")
+        self._merge("core.account_day", "staged_account_day", ("account_id", "day"), scope=None)
+
+    # ── attribution ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def key_versions(self) -> Sequence[sa.Row]:
+        """Every version of every key of the account, oldest first."""
+        return self.connection.execute(
+            sa.text(
+                "select k.key_hash, v.* from core.api_key k join core.api_key_version v using (key_id) "
+                "where k.account_id = :account_id order by k.key_id, v.valid_from"
+            ),
+            self._parameters,
+        ).all()
+
+    def publish_assignment(self, rows: Iterable[AssignmentRow]) -> None:
+        """Who owns which key from which day on; days with usage under a changed owner are rebuilt."""
+        self._execute(
+            "create temporary table told_assignment (key_hash text, valid_from date, valid_to date, company text, "
+            "share numeric, rule text, line integer) on commit drop"
+        )
+        columns = ("key_hash", "valid_from", "valid_to", "company", "share", "rule", "line")
+        told = ((key, start or "-infinity", end or "infinity", *rest) for key, start, end, *rest in rows)
+        copy_rows(self.connection, "told_assignment", columns, told)
+        self._count(
+            "ref.company",
+            self._execute(
+                "insert into ref.company (company) select distinct company from told_assignment t "
+                "where not exists (select from ref.company c where c.company = t.company) on conflict do nothing"
+            ),
+        )
+        self._execute(
+            "create temporary table staged_assignment on commit drop as "
+            "select :account_id ::smallint as account_id, coalesce(k.key_id, 0) as key_id, t.valid_from, t.valid_to, "
+            "c.company_id, t.share, t.rule, t.line as rule_line "
+            "from told_assignment t join ref.company c using (company) "
+            "left join core.api_key k on k.account_id = :account_id and k.key_hash = t.key_hash"
+        )
+        self._execute(
+            "create temporary table touched_assignment (key_id integer, valid_from date, valid_to date) on commit drop"
+        )
+        keys = ("account_id", "key_id", "valid_from", "company_id")
+        self._merge(
+            "core.assignment",
+            "staged_assignment",
+            keys,
+            scope="t.account_id = :account_id",
+            touched="touched_assignment",
+        )
+        self._execute(
+            "insert into touched_day select distinct u.day "
+            "from core.usage_daily u join touched_assignment t using (key_id) "
+            "where u.account_id = :account_id and u.day >= t.valid_from and u.day < t.valid_to"
+        )
+
+    # ── marts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def publish_marts(self) -> None:
+        """Company days that were touched, and the account's rolling windows."""
+        self._stage("company_day")
+        scope = "t.account_id = :account_id and t.day in (select day from touched_day)"
+        self._merge("core.company_day", "staged_company_day", ("day", "account_id", "company_id"), scope=scope)
+        for relation, keys in (
+            ("key_rolling", ("account_id", "key_id", "company_id", "period")),
+            ("company_rolling", ("account_id", "company_id", "period")),
+        ):
+            self._stage(relation)
+            self._merge(f"core.{relation}", f"staged_{relation}", keys, scope="t.account_id = :account_id")
+
+    # ── contract ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Raises ContractError with up to ten offending rows where a law does not hold; nothing is committed then."""
+        for name in CONTRACT_CHECKS:
+            if name.startswith(("account_", "settled_")) and not self.is_extraction:
+                continue
+            rows = self.connection.execute(sql(f"check_{name}"), self._parameters).mappings().fetchmany(10)
+            if rows:
+                told = "; ".join(", ".join(f"{key} {value}" for key, value in row.items()) for row in rows)
+                raise ContractError(
+                    f'Contract check {name} failed for account "{self.account}"; nothing was published. Rows: {told}'
+                )
+
+    def finish(self) -> None:
+        """Makes the account complete up to `as_of`; a mapping alone moves no instant."""
+        if not self.is_extraction:
+            return
+        self._execute(
+            "update ref.account a set kind = 'management', status = 'ok', error = null, as_of = :as_of, "
+            "hours_from = :hours_from, full_pass_at = coalesce((select e.as_of from raw.extracted e "
+            "where e.run_id = :run_id and e.account = :account and e.relation = 'full_pass'), a.full_pass_at), "
+            "published_run_id = :run_id, credits_total_usd = r.credits_total_usd, "
+            "credits_used_usd = r.credits_used_usd "
+            "from raw.account r where a.account_id = :account_id and r.run_id = :run_id and r.account = :account"
+        )
+        raw.purge(self.connection, self.as_of)
+
+    # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _name_models_and_providers(self) -> None:
+        self._execute(
+            "insert into core.model (model) select distinct model from ("
+            "select model from raw.usage_hourly where run_id = :run_id and account = :account "
+            "union select model from raw.activity_daily where run_id = :run_id and account = :account) told "
+            "where not exists (select from core.model m where m.model = told.model) on conflict do nothing"
+        )
+        self._execute(
+            "insert into core.provider (provider) select distinct provider from raw.activity_daily r "
+            "where run_id = :run_id and account = :account and provider <> '' "
+            "and not exists (select from core.provider p where p.provider = r.provider) on conflict do nothing"
+        )
+
+    def _stage(self, relation: str) -> None:
+        self.connection.execute(sql(relation), self._parameters)
+
+    def _merge(
+        self, target: str, staged: str, keys: Sequence[str], *, scope: str | None, touched: str | None = None
+    ) -> None:
+        merged = merge(
+            self.connection,
+            target,
+            staged,
+            keys,
+            scope=scope,
+            parameters={"account_id": self.account_id},
+            touched=touched,
+        )
+        self._count(target, merged.total)
+
+    def _execute(self, statement: str, **parameters: Any) -> int:
+        return self.connection.execute(sa.text(statement), {**self._parameters, **parameters}).rowcount
+
+    def _count(self, relation: str, rows: int) -> None:
+        self.rows[relation] = self.rows.get(relation, 0) + max(rows, 0)
+
+
+@contextmanager
+def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: str) -> Iterator[Publication | None]:
+    """A publication of the run's extraction, or, where it has none or something newer is published, of the mapping over
+    what is published. Yields None for an account that was never synced. Commits when the block ends well.
+    """
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("select pg_advisory_xact_lock(:kind, hashtext(:account))"),
+            {"kind": PUBLICATION_LOCK, "account": account},
+        )
+        extracted = raw.complete_as_of(connection, run_id, account)
+        stored = connection.execute(
+            sa.text("select account_id, as_of, hours_from from ref.account where account = :account"),
+            {"account": account},
+        ).one_or_none()
+        is_extraction = extracted is not None and (stored is None or stored.as_of is None or extracted >= stored.as_of)
+        as_of: datetime | None = extracted if is_extraction else getattr(stored, "as_of", None)
+        if stored is None or as_of is None:
+            yield None
+            return
+        connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
+        connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
+        yield Publication(
+            connection,
+            account,
+            stored.account_id,
+            run_id,
+            dagster_run_id,
+            as_of,
+            stored.hours_from or hours_window(as_of).start,
+            is_extraction=is_extraction,
+        )

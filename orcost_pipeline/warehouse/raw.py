@@ -1,0 +1,112 @@
+"""`raw.*`: what came over the wire, typed, stamped (account, as_of, run). Each relation commits alone and whole.
+
+An extraction is the set of raw relations that one run wrote for one account; `extraction` gives it its instant, which
+every question of the run ends at, `complete_as_of` tells whether it can be published.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orcost_pipeline.warehouse.database import copy_rows
+
+RETENTION = timedelta(days=7)
+STAMP = ("account", "as_of", "run_id")
+
+# What must be whole before an extraction may be published.
+REQUIRED = frozenset({"account", "workspace", "organization_member", "api_key", "usage_hourly", "activity_daily"})
+
+
+def start_extraction(connection: sa.Connection, run_id: str, account: str, now: datetime) -> datetime:
+    """The instant of this run's extraction: `now`, to the second, for the first that asks."""
+    connection.execute(
+        sa.text("insert into raw.extraction values (:run_id, :account, :as_of) on conflict do nothing"),
+        {"run_id": run_id, "account": account, "as_of": now.replace(microsecond=0)},
+    )
+    return connection.execute(
+        sa.text("select as_of from raw.extraction where run_id = :run_id and account = :account"),
+        {"run_id": run_id, "account": account},
+    ).scalar_one()
+
+
+def replace_rows(
+    connection: sa.Connection,
+    tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
+    *,
+    run_id: str,
+    account: str,
+    as_of: datetime,
+) -> int:
+    """Makes the rows of this run and account in each raw table those given; a step that runs twice repeats nothing."""
+    count = 0
+    for table, (columns, rows) in tables.items():
+        connection.execute(
+            sa.text(f"delete from raw.{table} where run_id = :run_id and account = :account"),
+            {"run_id": run_id, "account": account},
+        )
+        stamped = ((account, as_of, run_id, *row) for row in rows)
+        count += copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
+    return count
+
+
+def mark_extracted(
+    connection: sa.Connection,
+    relations: Iterable[str],
+    *,
+    run_id: str,
+    account: str,
+    as_of: datetime,
+    now: datetime,
+    row_count: int,
+    requests_made: int,
+) -> None:
+    """Notes that the relations are whole, in the transaction that made them so."""
+    for number, relation in enumerate(relations):
+        connection.execute(
+            sa.text(
+                "insert into raw.extracted values "
+                "(:run_id, :account, :relation, :as_of, :now, :row_count, :requests_made) "
+                "on conflict (run_id, account, relation) do update set as_of = excluded.as_of, "
+                "completed_at = excluded.completed_at, row_count = excluded.row_count, "
+                "requests_made = excluded.requests_made"
+            ),
+            {
+                "run_id": run_id,
+                "account": account,
+                "relation": relation,
+                "as_of": as_of,
+                "now": now,
+                "row_count": row_count,
+                # Relations that are read together share their requests: they are counted once.
+                "requests_made": requests_made if number == 0 else 0,
+            },
+        )
+
+
+def complete_as_of(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
+    """The instant of the run's extraction where every required relation is whole, else None."""
+    rows = connection.execute(
+        sa.text("select relation, as_of from raw.extracted where run_id = :run_id and account = :account"),
+        {"run_id": run_id, "account": account},
+    ).all()
+    return rows[0].as_of if {row.relation for row in rows} >= REQUIRED else None
+
+
+def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:
+    """The run whose rows of `relation` serve this one: its own, else the newest that is whole."""
+    return connection.execute(
+        sa.text(
+            "select run_id from raw.extracted where account = :account and relation = :relation "
+            "order by run_id = :run_id desc, as_of desc limit 1"
+        ),
+        {"run_id": run_id, "account": account, "relation": relation},
+    ).scalar()
+
+
+def purge(connection: sa.Connection, as_of: datetime) -> None:
+    """Drops what is older than `RETENTION`."""
+    tables = ("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question")
+    for table in (*tables, "usage_hourly", "activity_daily", "model"):
+        connection.execute(sa.text(f"delete from raw.{table} where as_of < :before"), {"before": as_of - RETENTION})

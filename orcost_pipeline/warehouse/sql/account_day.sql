@@ -1,0 +1,61 @@
+-- One row per UTC day whose facts changed: what each witness says of it, and whether they agree.
+create temporary table staged_account_day on commit drop as
+with days as (
+    select day from touched_day
+    union
+    select day from built_day
+    union
+    select distinct (hour at time zone 'UTC')::date from touched_hour
+        where (hour at time zone 'UTC')::date >= (:first_day)::date
+), facts as (
+    select u.day,
+        sum(u.credits_usd) as account_credits_usd,
+        coalesce(sum(u.credits_usd) filter (where u.key_id <> 0), 0) as keys_credits_usd,
+        sum(u.byok_usd) as account_byok_usd,
+        coalesce(sum(u.byok_usd) filter (where u.key_id <> 0), 0) as keys_byok_usd
+    from core.usage_daily u
+    join days using (day)
+    where u.account_id = :account_id
+    group by u.day
+), hours as (
+    select d.day, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    from days d
+    join core.usage_hourly u
+        on u.hour >= d.day::timestamp at time zone 'UTC' and u.hour < (d.day + 1)::timestamp at time zone 'UTC'
+    where u.account_id = :account_id
+    group by d.day
+), told as (
+    select :account_id ::smallint as account_id, d.day,
+        coalesce(b.is_settled or b.was_settled, o.is_settled, false) as is_settled,
+        coalesce(f.account_credits_usd, 0) as account_credits_usd,
+        coalesce(f.keys_credits_usd, 0) as keys_credits_usd,
+        coalesce(f.account_byok_usd, 0) as account_byok_usd,
+        coalesce(f.keys_byok_usd, 0) as keys_byok_usd,
+        coalesce(h.credits_usd, 0) as hours_credits_usd,
+        coalesce(h.byok_usd, 0) as hours_byok_usd
+    from days d
+    left join facts f using (day)
+    left join hours h using (day)
+    left join built_day b using (day)
+    left join core.account_day o on o.account_id = :account_id and o.day = d.day
+), causes as (
+    select *,
+        case
+            when abs(account_credits_usd - hours_credits_usd) > 1e-6 or abs(account_byok_usd - hours_byok_usd) > 1e-6
+                then 'hours and activity disagree'
+            when account_credits_usd - keys_credits_usd < -1e-6 or account_byok_usd - keys_byok_usd < -1e-6
+                then 'the keys report more than the account'
+            when account_credits_usd - keys_credits_usd > 1e-6 or account_byok_usd - keys_byok_usd > 1e-6
+                then 'spend without a key, or of a key never listed'
+        end as cause
+    from told
+)
+select account_id, day, is_settled, account_credits_usd, keys_credits_usd, account_byok_usd, keys_byok_usd,
+    hours_credits_usd,
+    case
+        when cause is null then 'closed'
+        when cause = 'spend without a key, or of a key never listed' then 'explained'
+        else 'open'
+    end as status,
+    cause
+from causes

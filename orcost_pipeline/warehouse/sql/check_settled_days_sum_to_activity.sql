@@ -1,0 +1,20 @@
+-- Days settled in this run whose stored usage is not the account's activity, within what floating point makes up.
+with told as (
+    select r.day, sum(r.requests) as requests, sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
+    from raw.activity_daily r
+    where r.run_id = :run_id and r.account = :account and r.key_hash is null
+    group by r.day
+), stored as (
+    select u.day, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    from core.usage_daily u
+    where u.account_id = :account_id
+    group by u.day
+)
+select d.day, t.credits_usd as told_usd, s.credits_usd as stored_usd
+from built_day d
+left join told t using (day)
+left join stored s using (day)
+where d.is_settled
+    and (coalesce(t.requests, 0) <> coalesce(s.requests, 0)
+        or abs(coalesce(t.credits_usd, 0) - coalesce(s.credits_usd, 0)) > 1e-6
+        or abs(coalesce(t.byok_usd, 0) - coalesce(s.byok_usd, 0)) > 1e-6)

@@ -1,0 +1,116 @@
+"""What the warehouse holds of one account, for a sync to know what to ask."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from orcost_pipeline.measures import MEASURES, Measures
+from orcost_pipeline.windows import Window
+
+_SUMS = ", ".join(f"sum(u.{measure})" for measure in MEASURES)
+
+
+class StoredKey(NamedTuple):
+    """A key as the last sync stored it; `names` are all that it ever bore, `name` the last of them."""
+
+    name: str
+    names: frozenset[str]
+    usage_usd: Decimal
+    byok_usage_usd: Decimal
+    last_used_at: datetime | None
+    deleted_at: datetime | None
+
+
+class StoredUsage:
+    """Reads on demand, each question in a transaction of its own; an account never synced has nothing."""
+
+    def __init__(self, engine: sa.Engine, account: str) -> None:
+        self._engine = engine
+        with engine.connect() as connection:
+            row = connection.execute(
+                sa.text("select * from ref.account where account = :account"), {"account": account}
+            ).one_or_none()
+        self._account_id = row.account_id if row else -1
+        self._published_run_id = row.published_run_id if row else None
+        self._hours_from = row.hours_from if row else None
+        self.full_pass_at: datetime | None = row.full_pass_at if row else None
+
+    def hours_from(self) -> datetime | None:
+        return self._hours_from
+
+    def known_keys(self) -> Mapping[str, StoredKey]:
+        rows = self._rows(
+            "select k.key_hash, k.usage_usd, k.byok_usage_usd, k.last_used_at, k.deleted_at, "
+            "max(v.name) filter (where v.valid_to is null) as name, array_agg(distinct v.name) as names "
+            "from core.api_key k join core.api_key_version v using (key_id) "
+            "where k.account_id = :account_id group by k.key_id"
+        )
+        return {
+            row.key_hash: StoredKey(
+                row.name, frozenset(row.names), row.usage_usd, row.byok_usage_usd, row.last_used_at, row.deleted_at
+            )
+            for row in rows
+        }
+
+    def account_hours(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
+        rows = self._rows(
+            f"select u.hour, m.model, {_SUMS} from core.usage_hourly u join core.model m using (model_id) "
+            "where u.account_id = :account_id and u.hour >= :start and u.hour < :end group by u.hour, m.model",
+            start=window.start,
+            end=window.end,
+        )
+        return {(row[0], row[1]): Measures(*row[2:]) for row in rows}
+
+    def key_hours(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
+        columns = ", ".join(f"u.{measure}" for measure in MEASURES)
+        return {
+            (row[0], row[1], row[2]): Measures(*row[3:])
+            for window in windows
+            for row in self._rows(
+                f"select u.hour, k.key_hash, m.model, {columns} from core.usage_hourly u "
+                "join core.api_key k using (key_id) join core.model m using (model_id) "
+                "where u.account_id = :account_id and u.hour >= :start and u.hour < :end",
+                start=window.start,
+                end=window.end,
+            )
+        }
+
+    def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
+        days: dict[date, dict[str, Measures]] = defaultdict(dict)
+        for row in self._rows(
+            "select day from core.account_day where account_id = :account_id and day >= :first and is_settled",
+            first=first,
+        ):
+            days[row.day] = {}
+        for row in self._rows(
+            f"select u.day, m.model, {_SUMS} from core.usage_daily u join core.model m using (model_id) "
+            "join core.account_day d using (account_id, day) "
+            "where u.account_id = :account_id and u.day >= :first and d.is_settled group by u.day, m.model",
+            first=first,
+        ):
+            days[row[0]][row[1]] = Measures(*row[2:])
+        return days
+
+    def settled_keys(self, days: Sequence[date]) -> frozenset[str]:
+        rows = self._rows(
+            "select distinct k.key_hash from core.usage_daily u join core.api_key k using (key_id) "
+            "where u.account_id = :account_id and u.day = any(:days)",
+            days=list(days),
+        )
+        return frozenset(row.key_hash for row in rows)
+
+    def unexplained_hours(self) -> Sequence[datetime]:
+        rows = self._rows(
+            "select start_at from raw.usage_question where run_id = :run_id and outcome = 'unexplained' "
+            "and account = (select account from ref.account where account_id = :account_id)",
+            run_id=self._published_run_id,
+        )
+        return [row.start_at for row in rows]
+
+    def _rows(self, statement: str, **parameters: object) -> Sequence[sa.Row]:
+        with self._engine.connect() as connection:
+            return connection.execute(sa.text(statement), {"account_id": self._account_id, **parameters}).all()
