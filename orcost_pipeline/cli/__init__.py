@@ -1,0 +1,259 @@
+"""The command line: which commands and options there are, and how failures end.
+
+Each command imports its work when it runs, so that `orcost --help` answers at once. An error is a plain sentence on
+stderr and exit code 1; a traceback goes to the log file only.
+"""
+
+import os
+import re
+import sys
+import traceback
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from orcost_pipeline.errors import OrcostError
+
+if TYPE_CHECKING:
+    from orcost_pipeline.settings import Settings
+
+
+class Period(StrEnum):
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+
+
+class By(StrEnum):
+    COMPANY = "company"
+    KEY = "key"
+    MODEL = "model"
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class TableOrJson(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+def _group(description: str) -> typer.Typer:
+    # Without Rich markup, help is three times as fast and errors are plain lines; Rich still draws the reports.
+    return typer.Typer(
+        help=description,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+app = _group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
+mapping_group = _group("The mapping from API keys to companies.")
+database_group = _group("The warehouse's Postgres.")
+app.add_typer(mapping_group, name="map")
+app.add_typer(database_group, name="db")
+
+Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Ask again for everything from this UTC day on."),
+]
+
+
+# Reading
+
+
+@app.command()
+def report(
+    period: Annotated[Period | None, typer.Option(help="Rolling hours up to now; 30d unless you say.")] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="First hour: 2026-11-01 or 2026-11-01T13:00, UTC.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; now unless you say.")] = None,
+    by: Annotated[By, typer.Option(help="One row for each of these.")] = By.COMPANY,
+    account: Account = None,
+    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+) -> None:
+    """What each company, key or model cost, and how far that can be trusted."""
+    from orcost_pipeline.cli import report as work
+
+    now = datetime.now(UTC)
+    chosen = period.value if period else None
+    work.report(_settings(), work.asked(by.value, account, chosen, month, start, end, now), output.value, now)
+
+
+@app.command()
+def status(
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """How each account stands, what is wrong and what helps; exit 0 only when all is well."""
+    from orcost_pipeline.cli import status as work
+
+    raise typer.Exit(work.status(_settings(), output.value, datetime.now(UTC)))
+
+
+@mapping_group.command("check")
+def check_mapping(
+    file: Annotated[Path | None, typer.Argument(help="The project's mapping unless you say.")] = None,
+) -> None:
+    """Validate a mapping file; needs no warehouse and loads nothing."""
+    from orcost_pipeline.cli import mapping as work
+
+    work.check(_settings(), file)
+
+
+@mapping_group.command("explain")
+def explain_mapping(
+    key: Annotated[str, typer.Argument(help="A key's name, its hash, or the hash's first 6 or more digits.")],
+    at: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="UTC day; today unless you say.")
+    ] = None,
+    account: Account = None,
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """Why a key belongs to whom: the rule that wins, and those that match too."""
+    from orcost_pipeline.cli import mapping as work
+
+    on = (at or datetime.now(UTC)).date()
+    work.explain_key(_settings(), key, on, account, output.value)
+
+
+@database_group.command("url")
+def database_url() -> None:
+    """Print the warehouse's URL, password included: psql "$(orcost db url)"."""
+    from orcost_pipeline.cli import database as work
+
+    work.url(_settings())
+
+
+@database_group.command("start")
+def start_database() -> None:
+    """Start the embedded Postgres and print its URL."""
+    from orcost_pipeline.cli import database as work
+
+    work.url(_settings())
+
+
+@database_group.command("stop")
+def stop_database() -> None:
+    """Stop the embedded Postgres."""
+    from orcost_pipeline.cli import database as work
+
+    work.stop(_settings())
+
+
+# Running
+
+
+@app.command()
+def sync(account: Account = None, since: Since = None) -> None:
+    """Synchronise once, now; exit 0 only when all is in."""
+    from orcost_pipeline.cli import running
+
+    raise typer.Exit(running.sync(account, _day(since)))
+
+
+@app.command()
+def up(port: Port = 3000) -> None:
+    """Run it for good: database, web interface, hourly schedule."""
+    from orcost_pipeline.cli import running
+
+    raise typer.Exit(running.up(port))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Print the cost table and end.")] = False,
+    port: Port = 3000,
+) -> None:
+    """The same against a simulated account; needs no key."""
+    from orcost_pipeline.cli import running
+
+    raise typer.Exit(running.demo(once, port))
+
+
+@app.command()
+def resync(
+    account: Account = None,
+    since: Since = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it succeeded or failed.")] = False,
+) -> None:
+    """Ask the running deployment to synchronise now."""
+    from orcost_pipeline.cli import resync as work
+
+    work.resync(_settings(), account, _day(since), is_waiting=wait)
+
+
+def _settings() -> "Settings":
+    from orcost_pipeline.settings import load_settings
+
+    return load_settings()
+
+
+def _day(chosen: datetime | None) -> date | None:
+    return chosen.date() if chosen else None
+
+
+# Failing
+
+
+def main() -> None:
+    """Runs a command and ends the process; whatever goes wrong is said in plain words."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OrcostError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out, which would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _fail(_logged(error))
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    sys.exit(1)
+
+
+def _logged(error: Exception) -> str:
+    """One sentence about a failure nobody foresaw, whose traceback is in the log file."""
+    told = f"Something went wrong that should not have ({type(error).__name__})"
+    try:
+        log = _log_file()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            trace = "".join(traceback.format_exception(error))
+            file.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv[1:])}\n{_without_secrets(trace)}\n")
+    except OSError as trouble:
+        return f"{told}, and no log could be written ({trouble})."
+    return f"{told}. The details are in {log}"
+
+
+def _log_file() -> Path:
+    try:
+        home = _settings().home
+    except OrcostError:
+        home = Path(".orcost").resolve()
+    return home / "logs" / "orcost.log"
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"sk-or-[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", text))

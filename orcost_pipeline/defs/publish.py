@@ -11,13 +11,12 @@ import dagster as dg
 import sqlalchemy as sa
 
 from orcost_pipeline.defs.checks import BUSINESS_CHECKS, CONTRACT_CHECK_ASSETS, business_check, check_specs
-from orcost_pipeline.defs.companies import MAPPING_KEY, assignments
+from orcost_pipeline.defs.companies import MAPPING_KEY
 from orcost_pipeline.defs.describe import describe
-from orcost_pipeline.defs.resources import SyncStep, sync_step, utc_now
+from orcost_pipeline.defs.resources import sync_step
+from orcost_pipeline.defs.steps import publish_account
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.migrations.relations import RELATIONS
-from orcost_pipeline.warehouse.publication import Publication, publication
 
 # asset → (what it is made of, the tables whose written rows are its own)
 PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
@@ -72,39 +71,9 @@ def publish(
     with warehouse.connect() as connection:
         for relation in PUBLISHED:
             if asset_key(relation) in context.selected_asset_keys:
-                yield published(connection, relation, step.account, rows)
+                yield published(connection, relation, step.account.name, rows)
         for check in context.selected_asset_check_keys:
-            yield check_result(connection, check, step.account)
-
-
-def publish_account(step: SyncStep) -> Mapping[str, int]:
-    """One transaction; returns the rows written, by table. Nothing where something newer is published."""
-    now = utc_now()
-    with publication(step.engine, step.account, step.run_id, step.run.run_id) as publishing:
-        if publishing is None:
-            raise dg.Failure(
-                f'Nothing to publish for account "{step.account}": it was never synced. Launch hourly_sync for it.',
-                allow_retries=False,
-            )
-        publish_steps(publishing)
-        written = sum(publishing.rows.values())
-        runs.succeed(publishing.connection, step.run.run_id, step.run_id, step.account, publishing.as_of, written, now)
-        return publishing.rows
-
-
-def publish_steps(publishing: Publication) -> None:
-    if publishing.is_extraction:
-        publishing.publish_keys()
-        publishing.publish_hours()
-        publishing.publish_days()
-    versions = publishing.key_versions()
-    publishing.publish_assignment(
-        (row.key_hash, row.valid_from, row.valid_to, row.company, row.share, row.rule, row.line)
-        for row in assignments(publishing.connection, publishing.account, versions)
-    )
-    publishing.publish_marts()
-    publishing.check()
-    publishing.finish()
+            yield check_result(connection, check, step.account.name)
 
 
 def published(connection: sa.Connection, relation: str, account: str, rows: Mapping[str, int]) -> dg.MaterializeResult:

@@ -4,18 +4,16 @@
 into a sentence at the account, at the run and in Dagster.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 
-from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.defs.steps import SyncStep
+from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.opening import open_warehouse
@@ -23,8 +21,6 @@ from orcost_pipeline.warehouse.opening import open_warehouse
 PARTITION_TAG = "dagster/partition"
 REQUEST_TAG = "orcost/sync_request"
 PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
-
-T = TypeVar("T")
 
 
 class SyncWindow(dg.ConfigurableResource):
@@ -70,54 +66,6 @@ def extraction_id(run: dg.DagsterRun) -> str:
     return (run.root_run_id if is_resumed else None) or run.run_id
 
 
-@dataclass(frozen=True)
-class SyncStep:
-    """One step of one account's sync."""
-
-    account: str
-    run: dg.DagsterRun
-    engine: sa.Engine
-    settings: Settings
-    as_of: datetime
-
-    @property
-    def run_id(self) -> str:
-        return extraction_id(self.run)
-
-    def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
-        """The answer to a question put to the account's API, and the HTTP requests that it took."""
-        account = self.settings.account(self.account)
-        if account.api_key is None:
-            raise PermanentError(
-                f'No key for account "{self.account}": set {account.api_key_env} in .env or the environment '
-                "(a management key, see openrouter.ai/settings/management-keys), then sync again."
-            )
-
-        async def answered() -> tuple[T, int]:
-            async with OpenRouter(self.account, account.api_key, account.base_url) as client:  # type: ignore[arg-type]
-                return await question(client), client.requests_made
-
-        return asyncio.run(answered())
-
-    def store(
-        self,
-        relations: Iterable[str],
-        tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
-        requests_made: int,
-    ) -> int:
-        """Makes the raw relations whole in one transaction; returns the rows that came."""
-        stamp: dict[str, Any] = {"run_id": self.run_id, "account": self.account, "as_of": self.as_of}
-        with self.engine.begin() as connection:
-            rows = raw.replace_rows(connection, tables, **stamp)
-            raw.mark_extracted(
-                connection, relations, **stamp, now=utc_now(), row_count=rows, requests_made=requests_made
-            )
-        return rows
-
-    def latest(self, connection: sa.Connection, relation: str) -> str | None:
-        return raw.latest_run(connection, relation, self.run_id, self.account)
-
-
 @contextmanager
 def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings) -> Iterator[SyncStep]:
     """The frame of a step; an error ends the run with one sentence, and is retried only where that can help."""
@@ -127,7 +75,7 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     try:
         with engine.begin() as connection:
             as_of = raw.start_extraction(connection, extraction_id(run), account, utc_now())
-        yield SyncStep(account, run, engine, settings, as_of)
+        yield SyncStep(settings.account(account), engine, run.run_id, extraction_id(run), as_of, utc_now)
     except OrcostError as error:
         runs.fail(engine, run.run_id, account, error, utc_now())
         raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from error

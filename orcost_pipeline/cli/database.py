@@ -1,0 +1,67 @@
+"""The warehouse of one command: opening it, and `orcost db`, which starts, stops and names it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+import typer
+
+from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.database import database_errors
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+
+NOTHING_YET = "No account was synced yet. Next: orcost sync"
+
+
+@contextmanager
+def warehouse(settings: Settings) -> Iterator[sa.Engine]:
+    """The warehouse, for as long as the block lasts; never makes a first, empty one where there is none."""
+    if settings.database_url is None and not settings.home.is_dir():
+        raise PermanentError(NOTHING_YET)
+    try:
+        with database_errors():
+            engine = open_warehouse(_configured(settings), settings.home)
+            try:
+                yield engine
+            finally:
+                engine.dispose()
+    except sa.exc.DBAPIError as error:
+        told = str(error.orig).strip().splitlines()[0]
+        raise PermanentError(
+            f"The database refused: {told}. Check the rights of the user in ORCOST_DATABASE_URL."
+        ) from None
+
+
+@contextmanager
+def snapshot(settings: Settings) -> Iterator[sa.Connection]:
+    """One state of the warehouse, so that the parts of a report agree while a sync publishes."""
+    with warehouse(settings) as engine:
+        frozen = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with frozen.connect() as connection:
+            yield connection
+
+
+def url(settings: Settings) -> None:
+    """Prints the warehouse's URL, password and all, for psql or a BI tool; starts the embedded server if need be."""
+    typer.echo(database_url(_configured(settings), settings.home))
+
+
+def stop(settings: Settings) -> None:
+    """Stops the embedded server, ending its sessions."""
+    if settings.database_url is not None:
+        raise PermanentError(
+            "The Postgres of ORCOST_DATABASE_URL was not started by orcost. Stop it where it was started."
+        )
+    server = EmbeddedPostgres(settings.home)
+    try:
+        was_running = server.url() is not None
+        server.stop()
+    except EmbeddedPostgresError as error:
+        raise TransientError(str(error)) from None
+    typer.echo("The embedded Postgres is stopped." if was_running else "The embedded Postgres was not running.")
+
+
+def _configured(settings: Settings) -> str | None:
+    return settings.database_url.get_secret_value() if settings.database_url else None

@@ -1,0 +1,198 @@
+"""`orcost map`: is the mapping file valid, and why does a key belong to whom. Loads nothing."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.rendering import as_json, cells, clean, plural, show
+from orcost_pipeline.cli.report import require_account
+from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
+from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share, read_mapping
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
+from orcost_pipeline.warehouse.reports import KeyVersionRow
+
+SHORTEST_PREFIX = 6
+
+
+# Check
+
+
+def check(settings: Settings, file: Path | None) -> None:
+    """Prints that a mapping file is valid, and what its author may not have meant; raises with all its mistakes."""
+    mapping = _read(file or settings.mapping, str(file) if file else settings.mapping.name)
+    companies = {share.company for rule in mapping.rules for share in rule.shares}
+    counts = f"{plural(len(mapping.rules), 'rule')}, {plural(len(companies), 'company', 'companies')}"
+    typer.echo(f"{mapping.source} is valid: {counts}.")
+    warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
+    for warning in sorted(warnings, key=lambda warning: warning.line or 0):
+        typer.echo(f"  warning, {clean(str(warning))}")
+
+
+def _read(path: Path, source: str) -> Mapping:
+    try:
+        return read_mapping(path.read_bytes(), source)
+    except FileNotFoundError:
+        raise PermanentError(f"{source} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
+    except OSError as error:
+        raise PermanentError(f"{source} cannot be read ({error.strerror}).") from None
+    except MappingError as error:
+        raise PermanentError(str(error)) from None
+
+
+# Explain
+
+
+class Key(NamedTuple):
+    """A key with its versions, oldest first."""
+
+    account: str
+    key_hash: str
+    versions: tuple[KeyVersionRow, ...]
+
+    @property
+    def name(self) -> str:
+        return self.versions[-1].name
+
+    def history(self) -> KeyHistory:
+        # Behind account and hash, a row has the fields of a KeyVersion.
+        return KeyHistory(self.key_hash, tuple(KeyVersion(*row[2:]) for row in self.versions))
+
+    def __str__(self) -> str:
+        return f'{self.key_hash}  {clean(self.name)} (account "{self.account}")'
+
+
+def explain_key(settings: Settings, wanted: str, on: date, account: str | None, output: str) -> None:
+    """Prints who owns a key on a day by the mapping in force, which rule says so, and which others match."""
+    with snapshot(settings) as connection:
+        if account is not None:
+            require_account(settings, reports.accounts(connection), account)
+        keys = _keys(reports.key_versions(connection, account))
+        rules = _rules(rules_in_force(connection))
+    key = find_key(keys, wanted)
+    explanation = explain(key.account, rules, key.history(), on)
+    if output == "json":
+        typer.echo(as_json(_as_data(key, explanation)))
+        return
+    show(*_sentences(key, explanation))
+
+
+def find_key(keys: Sequence[Key], wanted: str) -> Key:
+    """The one key with this hash, this name, this beginning of a hash, or, failing all, this former name."""
+    is_prefix = len(wanted) >= SHORTEST_PREFIX
+    for found in (
+        [key for key in keys if key.key_hash == wanted],
+        [key for key in keys if key.name == wanted],
+        [key for key in keys if is_prefix and key.key_hash.startswith(wanted.lower())],
+        [key for key in keys if wanted in {version.name for version in key.versions}],
+    ):
+        if len(found) > 1:
+            listed = "\n".join(f"  {key}" for key in found)
+            raise PermanentError(f'"{wanted}" is {len(found)} keys; give one of their hashes:\n{listed}')
+        if found:
+            return found[0]
+    raise PermanentError(_unknown(keys, wanted))
+
+
+def _unknown(keys: Sequence[Key], wanted: str) -> str:
+    if not keys:
+        return "No key is known yet. Next: orcost sync"
+    names = {key.name.lower(): key.name for key in keys}
+    close = [f'"{clean(names[name])}"' for name in get_close_matches(wanted.lower(), names, n=3)]
+    return f'No key is called "{wanted}", nor has it as its hash.' + (f" Near: {', '.join(close)}." if close else "")
+
+
+def _keys(rows: Sequence[KeyVersionRow]) -> list[Key]:
+    grouped = groupby(rows, key=lambda row: (row.account, row.key_hash))
+    return [Key(account, key_hash, tuple(versions)) for (account, key_hash), versions in grouped]
+
+
+def _rules(rows: Sequence[RuleRow]) -> list[Rule]:
+    """Rules as they were in the file: the lines of one position are one rule."""
+    return [_rule(position, list(lines)) for position, lines in groupby(rows, key=lambda row: row.position)]
+
+
+def _rule(position: int, lines: Sequence[RuleRow]) -> Rule:
+    first = lines[0]
+    shares = tuple(Share(row.company, row.share, row.line, row.note) for row in lines)
+    return Rule(
+        position, first.line, first.match, first.pattern, first.account, first.valid_from, first.valid_to, shares
+    )
+
+
+def _as_data(key: Key, explanation: Explanation) -> dict[str, object]:
+    rule = explanation.rule
+    return {
+        "account": key.account,
+        "key_hash": key.key_hash,
+        "key_name": key.name,
+        "at": explanation.on,
+        "company": explanation.company,
+        "shares": [{"company": company, "share": _percent(percent)} for company, percent in explanation.shares],
+        "rule": rule.name if rule else None,
+        "line": rule.line if rule else None,
+        "considered": [
+            {"rule": other.rule.name, "line": other.rule.line, "reason": other.reason}
+            for other in explanation.considered
+        ],
+    }
+
+
+def _sentences(key: Key, explanation: Explanation) -> Iterator[Text | Table]:
+    owners = ", ".join(f"{company} {_percent(percent)} %" for company, percent in explanation.shares)
+    if explanation.company is not None:
+        owners = explanation.company
+    yield Text(clean(f"{_described(key, explanation.version)} on {explanation.on}: {owners}"), style="bold")
+    lines = list(_reasons(explanation))
+    if not explanation.rule:
+        yield Text("  no rule matches" + (" on that day" if lines else ""))
+    if lines:
+        drawn = Table.grid(padding=(0, 2))
+        for line in lines:
+            drawn.add_row("", *cells(*line))
+        yield drawn
+
+
+def _described(key: Key, version: KeyVersion | None) -> str:
+    """The key as it was called that day."""
+    name = version.name if version else key.name
+    told = [f"{key.key_hash[:8]}…"]
+    if version and version.workspace_name:
+        told.append(f"workspace {version.workspace_name}")
+    if name != key.name:
+        told.append(f"today {key.name}")
+    return f"{name} ({', '.join(told)})"
+
+
+def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str]]:
+    """The winning rule, then those that match too and lose."""
+    if rule := explanation.rule:
+        limits = [
+            f"from {rule.valid_from}" if rule.valid_from else "",
+            f"until {rule.valid_to}" if rule.valid_to else "",
+        ]
+        yield "by", f"line {rule.line}", rule.match, _pattern(rule), " ".join(filter(None, limits))
+    for other in explanation.considered:
+        verdict = "beaten" if other.reason.startswith("later") else "not valid"
+        yield verdict, f"line {other.rule.line}", other.rule.match, _pattern(other.rule), f"({other.reason})"
+
+
+def _pattern(rule: Rule) -> str:
+    return f"{rule.pattern[:8]}…" if rule.match == "key_hash" else rule.pattern
+
+
+def _percent(percent: Decimal) -> str:
+    """As short as it is exact: 60.0 is 60."""
+    text = f"{percent:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

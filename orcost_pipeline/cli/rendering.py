@@ -1,0 +1,165 @@
+"""How answers look: amounts, times and tables for people, exact JSON and CSV for programs.
+
+Colour only on a terminal and without NO_COLOR; pipes get plain text that is never wrapped. What is not known is `–`.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.windows import DAY, HOUR, utc_day
+
+UNKNOWN = "–"
+STALE_AFTER = 2 * HOUR
+_MINUTE = timedelta(minutes=1)
+_ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
+
+
+# Amounts and counts
+
+
+def rounded(amount: Decimal, places: int) -> str:
+    """Half up, with thousands separators and a real minus."""
+    shown = amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)
+    return f"{shown + 0:,}".replace("-", "−")
+
+
+def money(column: Iterable[Decimal | None]) -> Callable[[Decimal | None], str]:
+    """How to write the amounts of a column: two decimals, four where all of them are under a dollar."""
+    largest = max((abs(amount) for amount in column if amount is not None), default=Decimal(0))
+    places = 4 if 0 < largest < 1 else 2
+    return lambda amount: UNKNOWN if amount is None else rounded(amount, places)
+
+
+def tokens(count: Decimal) -> str:
+    """12,345,678 is 12.3 M."""
+    for size, unit in ((1, ""), (10**3, "k"), (10**6, "M"), (10**9, "B")):
+        if abs(count) < Decimal("999.95") * size or unit == "B":
+            break
+    return f"{rounded(count / size, 1)} {unit}" if unit else rounded(count, 0)
+
+
+def change(now: Decimal, before: Decimal | None) -> str:
+    """From `before` to `now` in percent; `new` for what was nothing."""
+    if before is None or now == before == 0:
+        return UNKNOWN
+    if before == 0:
+        return "new"
+    percent = rounded((now - before) / abs(before) * 100, 0)
+    return f"{percent} %" if percent.startswith(("−", "0")) else f"+{percent} %"
+
+
+def share(part: Decimal, whole: Decimal) -> str:
+    """A part in percent; what is there is never 0.0 %."""
+    if part == 0 or whole == 0:
+        return "0 %"
+    percent = part / whole * 100
+    return "< 0.1 %" if 0 < percent < Decimal("0.05") else f"{rounded(percent, 1)} %"
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+# Times
+
+
+def age(span: timedelta) -> str:
+    """How long ago, in the largest unit that says enough."""
+    for unit, name in ((DAY, "day"), (HOUR, "hour"), (_MINUTE, "minute")):
+        if span >= (2 * unit if unit is DAY else unit):
+            return f"{plural(span // unit, name)} ago"
+    return "just now"
+
+
+def clock(instant: datetime, now: datetime) -> str:
+    """The minute in UTC, with its date unless that is today."""
+    return f"{instant:%H:%M} UTC" if utc_day(instant) == utc_day(now) else f"{instant:%Y-%m-%d %H:%M} UTC"
+
+
+# Tables
+
+
+def clean(text: str) -> str:
+    """A name as it may stand on a terminal: control characters would move the cursor or break the row."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def table(*columns: str, right: Sequence[str] = (), shrinking: Sequence[str] = ()) -> Table:
+    """An empty table without lines; `right` columns hold numbers, `shrinking` ones give way on a narrow terminal."""
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for name in columns:
+        justify = "right" if name in right else "left"
+        made.add_column(name, justify=justify, no_wrap=True, min_width=None if name in shrinking else len(name))
+    return made
+
+
+def cells(*values: str) -> list[Text]:
+    """Cells whose text is taken as it is: a name is neither markup nor an emoji."""
+    return [Text(clean(value)) for value in values]
+
+
+def console(*, is_error: bool = False) -> Console:
+    made = Console(
+        stderr=is_error, highlight=False, markup=False, emoji=False, color_system=None if is_plain() else "auto"
+    )
+    if not made.is_terminal:
+        made.width = 10_000
+    return made
+
+
+def is_plain() -> bool:
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def show(*parts: RenderableType, is_error: bool = False) -> None:
+    """Prints parts, each on lines of its own, without the blanks that pad a table."""
+    target = console(is_error=is_error)
+    with target.capture() as captured:
+        target.print(*parts, sep="\n")
+    lines = captured.get().split("\n")
+    typer.echo("\n".join(line.rstrip() for line in lines), nl=False, err=is_error, color=True)
+
+
+def fits(renderable: RenderableType) -> bool:
+    """Whether nothing of it has to give way on this terminal."""
+    target = console()
+    return Measurement.get(target, target.options.update(width=10_000), renderable).maximum <= target.width
+
+
+# Exact data
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and CSV hold it: amounts as exact decimals without exponent, times in ISO 8601."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, date) else value
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=plain)
+
+
+def write_json(answer: Rows) -> None:
+    typer.echo(as_json([{name: plain(row[name]) for name in answer.columns} for row in answer.rows]))
+
+
+def write_csv(answer: Rows) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows([plain(row[name]) for name in answer.columns] for row in answer.rows)
+    typer.echo(text.getvalue(), nl=False)

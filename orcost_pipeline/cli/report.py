@@ -1,0 +1,323 @@
+"""`orcost report`: what a window cost, by company, key or model, and how old and how complete that is.
+
+Programs get exact rows on stdout, the standing on stderr; people get a table with the standing below.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import NOTHING_YET, snapshot
+from orcost_pipeline.cli.rendering import age, cells, change, clock, money, rounded, share, show, table, tokens
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, Rows
+from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, day_start, hour_ceil, hour_floor
+
+PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
+Row = Mapping[str, Any]
+
+
+# What is asked
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A grain, maybe an account, and either a rolling period or a window of whole hours."""
+
+    by: Grain
+    account: str | None
+    label: str
+    period: str | None = None
+    window: Window | None = None
+
+    def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
+        if self.window:
+            return reports.spend_between(connection, by or self.by, self.window, self.account)
+        return reports.rolling_spend(connection, by or self.by, self.period or "30d", self.account)
+
+    def span(self, as_of: datetime) -> Window:
+        """The hours that are meant, of a rolling period those of an account complete to `as_of`."""
+        if self.window:
+            return self.window
+        hours = ROLLING_HOURS[self.period or "30d"]
+        return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
+
+
+def asked(
+    by: Grain,
+    account: str | None,
+    period: str | None,
+    month: str | None,
+    start: str | None,
+    end: str | None,
+    now: datetime,
+) -> Asked:
+    """The question of the options; raises PermanentError where they contradict each other or say nothing."""
+    if sum((period is not None, month is not None, (start or end) is not None)) > 1:
+        raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
+    if month is not None:
+        return Asked(by, account, month, window=_month(month))
+    if start is not None or end is not None:
+        return Asked(by, account, "", window=_between(start, end, now))
+    return Asked(by, account, PERIODS[period or "30d"], period=period or "30d")
+
+
+def _month(text: str) -> Window:
+    try:
+        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise PermanentError(f'--month "{text}" is not a month written 2026-10.') from None
+    return Window(first, (first + timedelta(days=31)).replace(day=1))
+
+
+def _between(start: str | None, end: str | None, now: datetime) -> Window:
+    if start is None:
+        raise PermanentError("--to needs --from: the first hour of the window.")
+    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else hour_ceil(now))
+    if window.end <= window.start:
+        raise PermanentError(f"--to must be later than --from ({start}); it is exclusive.")
+    return window
+
+
+def _whole_hour(option: str, text: str) -> datetime:
+    """A date is its first hour; a time without a zone is UTC."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise PermanentError(
+            f'{option} "{text}" is neither a date (2026-11-01) nor a time (2026-11-01T13:00).'
+        ) from None
+    instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    if instant != hour_floor(instant):
+        raise PermanentError(f'{option} "{text}" is not a whole UTC hour.')
+    return instant
+
+
+# The answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The rows with all that is said about them."""
+
+    asked: Asked
+    now: datetime
+    mapping_name: str
+    accounts: Sequence[sa.Row]
+    rows: Rows
+    companies: Rows
+    key_counts: Mapping[str | None, int]
+    closed_days: int
+    reconciling_days: int
+
+    @property
+    def complete_to(self) -> datetime:
+        return min(account.as_of for account in self.accounts)
+
+    @property
+    def span(self) -> Window:
+        """The window as far as it is known; that of the freshest account, should they differ."""
+        newest = max(account.as_of for account in self.accounts)
+        span = self.asked.span(newest)
+        return Window(span.start, max(span.start, min(span.end, newest)))
+
+
+def report(settings: Settings, question: Asked, output: str, now: datetime) -> None:
+    """Prints the answer as `table`, `csv` or `json`."""
+    with snapshot(settings) as connection:
+        answer = _answer(connection, settings, question, now)
+    if output == "table":
+        show(_title(answer), "", _table(answer), "", *standing(answer))
+        return
+    (rendering.write_csv if output == "csv" else rendering.write_json)(answer.rows)
+    show(*standing(answer), is_error=True)
+
+
+def _answer(connection: sa.Connection, settings: Settings, question: Asked, now: datetime) -> Answer:
+    accounts = _synced_accounts(connection, settings, question.account)
+    rows = question.spend(connection)
+    companies = rows if question.by == "company" else question.spend(connection, "company")
+    keys = question.spend(connection, "key") if question.by == "company" else Rows((), [])
+    span = question.span(max(account.as_of for account in accounts))
+    days = reports.settled_days(connection, span, question.account)
+    return Answer(question, now, settings.mapping.name, accounts, rows, companies, _key_counts(keys.rows), *days)
+
+
+def _synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
+    accounts = reports.accounts(connection)
+    if wanted is None:
+        synced = [account for account in accounts if account.as_of]
+        if not synced:
+            raise PermanentError(NOTHING_YET)
+        return synced
+    found = [account for account in accounts if account.account == wanted]
+    if not found:
+        require_account(settings, accounts, wanted)
+    if not found or found[0].as_of is None:
+        raise PermanentError(f'Account "{wanted}" was not synced yet. Next: orcost sync --account {wanted}')
+    return found
+
+
+def require_account(settings: Settings, accounts: Sequence[sa.Row], wanted: str) -> None:
+    """Raises PermanentError for an account that is neither configured nor in the warehouse."""
+    names = {account.account for account in accounts} | {account.name for account in settings.accounts}
+    if wanted not in names:
+        raise PermanentError(f'No account is called "{wanted}". Known: {", ".join(sorted(names))}.')
+
+
+def _key_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str | None, int]:
+    """Distinct keys of each company, and of all of them under None: a split key has several owners."""
+    keys: dict[str | None, set[tuple[str, str]]] = {None: set()}
+    for row in rows:
+        if row["key_hash"] is not None:
+            for owner in (None, row["company"]):
+                keys.setdefault(owner, set()).add((row["account"], row["key_hash"]))
+    return {company: len(found) for company, found in keys.items()}
+
+
+# How it looks
+
+
+def _title(answer: Answer) -> Text:
+    subject = {"company": "Company cost", "key": "Cost by key", "model": "Cost by model"}[answer.asked.by]
+    account = f' of account "{answer.asked.account}"' if answer.asked.account else ""
+    label = f", {answer.asked.label}" if answer.asked.label else ""
+    asked_end = answer.asked.span(answer.span.end).end
+    to_date = " to date" if answer.asked.window and answer.span.end < asked_end else ""
+    window = f"({answer.span.start:%Y-%m-%d %H:%M} – {answer.span.end:%Y-%m-%d %H:%M} UTC)"
+    return Text(f"{subject}{account}{label}{to_date} {window}", style="bold")
+
+
+def _table(answer: Answer) -> RenderableType:
+    """The table, with what to do about Unattributed beside it, or below where the terminal is too narrow."""
+    rows = _merged(answer)
+    if not rows:
+        return Text("No spend is known in this window.")
+    is_hint_due = any(row.get("company") == UNATTRIBUTED and _has_spend(row) for row in rows)
+    hint = f"→ add a rule to {answer.mapping_name}" if is_hint_due else ""
+    drawn = _drawn(answer, rows, hint)
+    if not hint or rendering.fits(drawn):
+        return drawn
+    return Group(_drawn(answer, rows, ""), "", Text(f"{UNATTRIBUTED} {hint}", style="yellow"))
+
+
+def _drawn(answer: Answer, rows: Sequence[Row], hint: str) -> Table:
+    total = {**_sum(rows), "keys": answer.key_counts.get(None, 0)}
+    names, numbers = _names(answer), _numbers(answer, [*rows, total])
+    drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers), shrinking=names)
+    last_unattributed = next((row for row in reversed(rows) if row.get("company") == UNATTRIBUTED), None)
+    for row in rows:
+        said = [name(row) for name in names.values()] + [write(row) for write in numbers.values()]
+        style = "yellow" if row.get("company") == UNATTRIBUTED and _has_spend(row) else ""
+        drawn.add_row(*cells(*said, hint if row is last_unattributed else ""), style=style)
+    drawn.add_row(
+        *cells("Total", *[""] * (len(names) - 1), *(write(total) for write in numbers.values())), style="bold"
+    )
+    return drawn
+
+
+def _names(answer: Answer) -> dict[str, Callable[[Row], str]]:
+    """The columns that say what a row is about."""
+    by_key: dict[str, Callable[[Row], str]] = {
+        "Company": lambda row: row["company"],
+        "Key": lambda row: row["key_name"] or ("(never listed)" if row["key_hash"] else "(no key)"),
+        "Hash": lambda row: row["key_hash"][:8] if row["key_hash"] else rendering.UNKNOWN,
+    }
+    if answer.asked.by == "key":
+        return by_key if len(answer.accounts) == 1 else {**by_key, "Account": lambda row: row["account"]}
+    return {"Company": by_key["Company"]} if answer.asked.by == "company" else {"Model": lambda row: row["model"]}
+
+
+def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """The columns that measure; BYOK of nothing is a dash."""
+    credits, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
+    numbers: dict[str, Callable[[Row], str]] = {"Spend USD": lambda row: credits(row["credits_usd"])}
+    if "previous_credits_usd" in answer.rows.columns:
+        numbers["vs previous"] = lambda row: change(row["credits_usd"], row["previous_credits_usd"])
+    numbers["BYOK USD"] = lambda row: byok(row["byok_usd"] or None)
+    numbers["Requests"] = lambda row: rounded(row["requests"], 0)
+    numbers["Tokens"] = lambda row: tokens(row["prompt_tokens"] + row["completion_tokens"])
+    if answer.asked.by == "company":
+        numbers["Keys"] = lambda row: f"{row['keys']:,}"
+    return numbers
+
+
+def _merged(answer: Answer) -> list[Row]:
+    """Rows as the table shows them: all accounts together but for keys, the largest first, Unattributed last."""
+    grain = reports.GRAINS[answer.asked.by]
+    together = grain if answer.asked.by == "key" else grain[1:]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in answer.rows.rows:
+        groups.setdefault(tuple(row[name] for name in together), []).append(row)
+    merged = [
+        {
+            **dict(zip(together, group, strict=True)),
+            **_sum(rows),
+            "keys": answer.key_counts.get(rows[0].get("company"), 0),
+        }
+        for group, rows in groups.items()
+    ]
+    return sorted(merged, key=lambda row: (row.get("company") == UNATTRIBUTED, -row["credits_usd"], -row["byok_usd"]))
+
+
+def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
+    """Measures added up; an amount that is not known somewhere is not known."""
+    names = [name for name in (*MEASURES, *reports.PREVIOUS) if name in rows[0]]
+    columns = {name: [row[name] for row in rows] for name in names}
+    return {name: None if None in values else sum(values, Decimal(0)) for name, values in columns.items()}
+
+
+def _has_spend(row: Row) -> bool:
+    return bool(row["credits_usd"] or row["byok_usd"] or row["requests"])
+
+
+# How far it can be trusted
+
+
+def standing(answer: Answer) -> Iterator[Text]:
+    """How old the data is, how much of it reconciles and has an owner; then what the window lacks."""
+    is_stale = answer.now - answer.complete_to > rendering.STALE_AFTER
+    complete = f"omplete to {clock(answer.complete_to, answer.now)} ({age(answer.now - answer.complete_to)})"
+    said = [f"STALE: c{complete}" if is_stale else f"C{complete}"]
+    if answer.closed_days:
+        days = "day" if answer.closed_days == 1 else "days"
+        reconcile = "reconciles" if answer.closed_days == 1 else "reconcile"
+        said.append(
+            f"{answer.reconciling_days} of {answer.closed_days} closed {days} {reconcile} to OpenRouter's total"
+        )
+    yield Text(" · ".join([*said, *_unattributed(answer.companies.rows)]), style="bold yellow" if is_stale else "dim")
+    yield from (Text(note, style="yellow") for note in _notes(answer, is_stale=is_stale))
+
+
+def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
+    """The share of what OpenRouter charged, and, where it has one, of what other providers charged."""
+    ownerless = [row for row in companies if row["company"] == UNATTRIBUTED]
+    parts = {name: sum((row[name] for row in ownerless), Decimal(0)) for name in ("credits_usd", "byok_usd")}
+    wholes = {name: sum((row[name] for row in companies), Decimal(0)) for name in parts}
+    if any(wholes.values()):
+        byok = f" (BYOK {share(parts['byok_usd'], wholes['byok_usd'])})" if parts["byok_usd"] else ""
+        yield f"{share(parts['credits_usd'], wholes['credits_usd'])} unattributed{byok}"
+
+
+def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
+    late = [it for it in answer.accounts if answer.now - it.as_of > rendering.STALE_AFTER]
+    if is_stale and len(answer.accounts) > 1:
+        listed = ", ".join(f"{it.account} ({clock(it.as_of, answer.now)})" for it in late)
+        yield f"Not synced for more than two hours: {listed}."
+    if is_stale:
+        yield "Next: orcost status"
+    short = [it for it in answer.accounts if it.known_from and it.known_from > answer.span.start]
+    for account in short:
+        whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
+        yield f"Spend{whose} is known from {account.known_from:%Y-%m-%d %H:%M} UTC on; what came before is not in this report."

@@ -1,0 +1,45 @@
+"""`orcost resync`: Sync Now, asked of the running deployment; `--wait` follows the request to its end."""
+
+import time
+from collections.abc import Callable
+from datetime import date
+
+import sqlalchemy as sa
+import typer
+
+from orcost_pipeline.cli.database import warehouse
+from orcost_pipeline.cli.report import require_account
+from orcost_pipeline.errors import TransientError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import reports
+
+IMPATIENT_AFTER = 30  # seconds
+
+
+def resync(settings: Settings, account: str | None, since: date | None, *, is_waiting: bool) -> None:
+    """Requests a sync and prints its id; raises TransientError where it was waited for and failed."""
+    with warehouse(settings) as engine:
+        with engine.begin() as connection:
+            if account is not None:
+                require_account(settings, reports.accounts(connection), account)
+            request_id = reports.request_sync(connection, account, since)
+        typer.echo(f"Sync {request_id} is requested; the running deployment (orcost up) picks it up.")
+        if is_waiting:
+            wait(engine, request_id)
+            typer.echo(f"Sync {request_id} succeeded.")
+
+
+def wait(engine: sa.Engine, request_id: int, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Returns when the request succeeded; says once that nobody takes it, if nobody does."""
+    seconds = 0
+    while True:
+        with engine.connect() as connection:
+            status, error = reports.requested_sync(connection, request_id)
+        if status == "succeeded":
+            return
+        if status == "failed":
+            raise TransientError(f"Sync {request_id} failed: {error or 'see orcost status'}")
+        if status == "queued" and seconds == IMPATIENT_AFTER:
+            typer.echo(f"Sync {request_id} is still queued. Is orcost up running? Waiting on; Ctrl-C stops.", err=True)
+        sleep(1)
+        seconds += 1

@@ -1,0 +1,90 @@
+"""Where mapping and warehouse meet: file → version in force, version in force × key history → assignment.
+
+No Dagster here: the assets call these.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
+from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share, read_mapping
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
+
+
+def read_mapping_file(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
+    """The mapping of the file, or what is wrong with it and what stays in force; neither where there never was one."""
+    with engine.connect() as connection:
+        version = version_in_force(connection)
+    stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays in force" if version else "all spend is Unattributed"
+    try:
+        return read_mapping(settings.mapping.read_bytes(), settings.mapping.name), None
+    except MappingError as error:
+        return None, f"{settings.mapping.name} was refused; {stays}.\n{error.lines()}"
+    except FileNotFoundError:
+        if version is None:
+            return None, None
+        return None, f"{settings.mapping} is gone; {stays}. Put it back, or set ORCOST_MAPPING."
+    except OSError as error:
+        return None, f"{settings.mapping} cannot be read ({error.strerror}); {stays}."
+
+
+def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingVersion:
+    """Brings a valid mapping into force; the one in force already is left as it is."""
+    rows = [_row(rule, share) for rule in mapping.rules for share in rule.shares]
+    return load_version(
+        engine, rows, source=mapping.source, sha256=mapping.sha256, rule_count=len(mapping.rules), now=now
+    )
+
+
+def _row(rule: Rule, share: Share) -> RuleRow:
+    return RuleRow(
+        share.line,
+        rule.position,
+        share.company,
+        rule.match,
+        rule.pattern,
+        rule.account,
+        rule.valid_from,
+        rule.valid_to,
+        share.percent,
+        share.note,
+    )
+
+
+def rules_of(rows: Sequence[RuleRow]) -> list[Rule]:
+    """The lines of a mapping, put together again into its rules."""
+    return [_rule(list(lines)) for _, lines in groupby(rows, key=lambda row: row.position)]
+
+
+def _rule(lines: list[RuleRow]) -> Rule:
+    first = lines[0]
+    shares = tuple(Share(line.company, line.share, line.line, line.note) for line in lines)
+    return Rule(
+        first.position, first.line, first.match, first.pattern, first.account, first.valid_from, first.valid_to, shares
+    )
+
+
+def assignments(connection: sa.Connection, account: str, versions: Sequence[sa.Row]) -> list[Assignment]:
+    """Who owns the account's keys, by the mapping in force and every version of every key."""
+    histories = [
+        KeyHistory(key_hash, tuple(_version(row) for row in rows))
+        for key_hash, rows in groupby(versions, key=lambda row: row.key_hash)
+    ]
+    return assign(account, rules_of(rules_in_force(connection)), histories)
+
+
+def _version(row: sa.Row) -> KeyVersion:
+    return KeyVersion(
+        row.valid_from,
+        row.name,
+        row.label,
+        row.workspace_id,
+        row.workspace_name,
+        row.creator_user_id,
+        row.creator_email,
+        row.external_user,
+    )

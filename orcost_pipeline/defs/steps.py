@@ -1,0 +1,203 @@
+"""The steps of one account's sync, in order: read OpenRouter into raw, publish. No Dagster: the assets call these.
+
+Each step is whole or leaves nothing; each can run again. Tests and tools that need no run records call them directly.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+
+import httpx
+import sqlalchemy as sa
+
+from orcost_pipeline.defs import wire_rows
+from orcost_pipeline.defs.attribution import assignments
+from orcost_pipeline.defs.wire_rows import Table
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.reading import UsageReading
+from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
+from orcost_pipeline.openrouter.usage import read_usage
+from orcost_pipeline.settings import Account
+from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.publication import Publication, publication
+from orcost_pipeline.warehouse.stored import StoredUsage
+
+FULL_PASS_EVERY = timedelta(days=7)
+MODELS_EVERY = timedelta(days=1)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Came:
+    """What a step got: rows, HTTP requests, and what else is worth telling."""
+
+    rows: int
+    requests_made: int
+    more: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SyncStep:
+    """One account's sync as its steps see it. `extraction_id` stamps what is read, `run_id` is the run that reads."""
+
+    account: Account
+    engine: sa.Engine
+    run_id: str
+    extraction_id: str
+    as_of: datetime
+    clock: Callable[[], datetime]
+    transport: httpx.AsyncBaseTransport | None = None
+
+    def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
+        """The answer to a question put to the account's API, and the HTTP requests that it took."""
+        key = self.account.api_key
+        if key is None:
+            raise PermanentError(
+                f'No key for account "{self.account.name}": set {self.account.api_key_env} in .env or the environment '
+                "(a management key, see openrouter.ai/settings/management-keys), then sync again."
+            )
+
+        async def answered() -> tuple[T, int]:
+            async with OpenRouter(self.account.name, key, self.account.base_url, transport=self.transport) as client:
+                return await question(client), client.requests_made
+
+        return asyncio.run(answered())
+
+    def store(self, relations: Iterable[str], tables: Mapping[str, Table], requests_made: int) -> int:
+        """Makes the raw relations whole in one transaction; returns the rows that came."""
+        stamp: dict[str, Any] = {"run_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
+        with self.engine.begin() as connection:
+            rows = raw.replace_rows(connection, tables, **stamp)
+            raw.mark_extracted(
+                connection, relations, **stamp, now=self.clock(), row_count=rows, requests_made=requests_made
+            )
+        return rows
+
+    def latest(self, relation: str, columns: str, condition: str = "true") -> Sequence[sa.RowMapping]:
+        """Rows of a raw relation: those of this extraction, else of the newest that has it whole."""
+        with self.engine.connect() as connection:
+            run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
+            statement = f"select {columns} from raw.{relation} where run_id = :run_id and account = :account"
+            parameters = {"run_id": run_id, "account": self.account.name}
+            return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()
+
+
+def read_account(step: SyncStep) -> Came:
+    """The key that asks, and the account's credits; raises PermanentError for a key that cannot list keys."""
+    (key, credits_told), requests_made = step.ask(lambda client: _account(client, step.account.name))
+    rows = step.store(["account"], wire_rows.account(key, credits_told), requests_made)
+    balance = credits_told.total_credits - credits_told.total_usage
+    return Came(rows, requests_made, {"balance": f"{balance:,.2f} USD"})
+
+
+async def _account(client: OpenRouter, account: str) -> tuple[KeyInfo, Credits]:
+    key = await client.key()
+    if not key.can_manage:
+        raise PermanentError(
+            f'The key of account "{account}" is an ordinary key: it cannot list keys and usage. '
+            "Make a management key (openrouter.ai/settings/management-keys) and put it in its place, then sync again."
+        )
+    return key, await client.credits()
+
+
+def read_workspaces(step: SyncStep) -> Came:
+    told, requests_made = step.ask(lambda client: client.workspaces())
+    return Came(step.store(["workspace"], wire_rows.workspaces(told), requests_made), requests_made)
+
+
+def read_members(step: SyncStep) -> Came:
+    told, requests_made = step.ask(lambda client: client.members())
+    return Came(step.store(["organization_member"], wire_rows.members(told), requests_made), requests_made)
+
+
+def read_models(step: SyncStep) -> Came:
+    """List prices, once a day."""
+    if _models_are_fresh(step):
+        return Came(0, 0, {"note": "Read less than a day ago."})
+    told, requests_made = step.ask(lambda client: client.models())
+    return Came(step.store(["model"], wire_rows.models(told), requests_made), requests_made)
+
+
+def _models_are_fresh(step: SyncStep) -> bool:
+    with step.engine.connect() as connection:
+        newest = connection.execute(
+            sa.text("select max(as_of) from raw.extracted where account = :account and relation = 'model'"),
+            {"account": step.account.name},
+        ).scalar()
+    return newest is not None and newest > step.as_of - MODELS_EVERY
+
+
+def read_api_keys(step: SyncStep) -> Came:
+    """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion."""
+    workspace_ids = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
+    known = StoredUsage(step.engine, step.account.name).known_keys()
+    living = {key_hash for key_hash, key in known.items() if key.deleted_at is None}
+    (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
+    rows = step.store(["api_key"], wire_rows.api_keys(listed, deleted), requests_made)
+    return Came(rows, requests_made, {"newly_deleted": len(deleted)})
+
+
+async def _keys(client: OpenRouter, workspace_ids: list[str], living: set[str]) -> tuple[list[ApiKey], list[str]]:
+    """Keys that are listed, or answer although the listing skipped them; and hashes that are gone."""
+    listed = await client.api_keys(workspace_ids)
+    missing = sorted(living - {key.hash for key in listed})
+    answers = await asyncio.gather(*(client.api_key(key_hash) for key_hash in missing))
+    found = [key for key in answers if key is not None]
+    return listed + found, [key_hash for key_hash, key in zip(missing, answers, strict=True) if key is None]
+
+
+def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[UsageReading, int]:
+    """Usage by hour and by day, read together: a day that changed has its hours read again with it.
+
+    Returns the reading and the HTTP requests that it took.
+    """
+    stored = StoredUsage(step.engine, step.account.name)
+    columns = (
+        "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
+    )
+    keys = [ApiKey.model_construct(**row) for row in step.latest("api_key", columns, "not is_deleted")]
+    is_full = stored.full_pass_at is None or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
+    reading, requests_made = step.ask(
+        lambda client: read_usage(client, stored, keys, step.as_of, since=since, is_full=is_full)
+    )
+    relations = ["usage_hourly", "activity_daily", *(["full_pass"] if is_full else [])]
+    step.store(relations, wire_rows.usage(reading), requests_made)
+    return reading, requests_made
+
+
+def publish_account(step: SyncStep) -> Mapping[str, int]:
+    """One transaction; returns the rows written, by table. Raises PermanentError for an account never synced."""
+    with publication(step.engine, step.account.name, step.extraction_id, step.run_id) as publishing:
+        if publishing is None:
+            raise PermanentError(
+                f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
+            )
+        _publish(publishing)
+        runs.succeed(
+            publishing.connection,
+            step.run_id,
+            step.extraction_id,
+            step.account.name,
+            publishing.as_of,
+            sum(publishing.rows.values()),
+            step.clock(),
+        )
+        return publishing.rows
+
+
+def _publish(publishing: Publication) -> None:
+    if publishing.is_extraction:
+        publishing.publish_keys()
+        publishing.publish_hours()
+        publishing.publish_days()
+    owners = assignments(publishing.connection, publishing.account, publishing.key_versions())
+    publishing.publish_assignment(
+        (row.key_hash, row.valid_from, row.valid_to, row.company, row.share, row.rule, row.line) for row in owners
+    )
+    publishing.publish_marts()
+    publishing.check()
+    publishing.finish()

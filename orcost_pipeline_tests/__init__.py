@@ -1,0 +1,1 @@
+"""Tests of what users lose sleep over, on a real Postgres and a real Dagster instance."""

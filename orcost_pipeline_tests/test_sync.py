@@ -1,0 +1,385 @@
+"""A sync, end to end below Dagster: whatever the account does, the warehouse equals the ledger."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+
+from orcost_pipeline.simulator import Fault, Ledger, Options, demo
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+
+USAGE_TABLES = {"core.usage_hourly", "core.usage_daily", "core.company_day"}
+
+
+def account_with_keys(*names: str) -> tuple[Ledger, list[str]]:
+    """An account `acme` with a key of each name, made 40 days ago, spread over two workspaces."""
+    ledger = Ledger()
+    ledger.add_account("acme", credits_bought=Decimal(500))
+    production = ledger.add_workspace("acme", "Production")
+    made = NOON - 40 * DAY
+    keys = [
+        ledger.add_key("acme", name, made + i * HOUR, workspace_id=production if i % 2 else None)
+        for i, name in enumerate(names)
+    ]
+    return ledger, keys
+
+
+@pytest.fixture
+def two_keys(engine: sa.Engine) -> tuple[World, list[str]]:
+    """Two keys with spend today, yesterday and ten days ago, and chat spend without a key."""
+    ledger, keys = account_with_keys("Company A", "Company B")
+    for at in (NOON - HOUR, NOON - DAY, NOON - 10 * DAY):
+        ledger.spend("acme", at, keys[0], GPT, usage("1.234567891"))
+        ledger.spend("acme", at, keys[1], CLAUDE, usage("0.1", "0.333"))
+        ledger.spend("acme", at, None, MISTRAL, usage("0.05"))
+    return World(engine, ledger), keys
+
+
+def assert_all_is_true(world: World) -> None:
+    world.assert_hours_are_true()
+    world.assert_days_are_true()
+    world.assert_books_close()
+
+
+def test_the_first_sync_knows_a_month_by_hour_and_by_day(engine: sa.Engine) -> None:
+    world = World(engine, demo(NOON), account="demo")
+    world.sync()
+    hours = world.value("select count(distinct hour) from core.usage_hourly")
+    assert hours > 700
+    world.assert_books_close()
+    days = world.rows("select day, sum(credits_usd) from core.spend_daily where day < '2026-11-23' group by 1 order by 1")
+    truth = world.ledger.daily("demo", NOON.date() - 30 * DAY, NOON.date(), now=NOON)
+    for day, credits_usd in days:
+        assert credits_usd == sum((u.credits_usd for cell, u in truth.items() if cell[0] == day), Decimal(0))
+    assert len(days) == 30
+
+
+def test_hours_days_and_windows_equal_the_ledger(two_keys: tuple[World, list[str]]) -> None:
+    world, keys = two_keys
+    world.map("A,key_name,Company A", "B,key_name,Company B")
+    world.sync()
+    assert_all_is_true(world)
+    rolling = world.rows("select company, credits_usd from marts.company_spend_rolling where period = '24h' order by 1")
+    # The window is of 24 hour buckets: the same hour of yesterday is the first that lies outside.
+    assert [tuple(row) for row in rolling] == [
+        ("A", Decimal("1.234567891")),
+        ("B", Decimal("0.1")),
+        ("Unattributed", Decimal("0.05")),
+    ]
+
+
+def test_a_second_sync_writes_nothing_and_asks_little(two_keys: tuple[World, list[str]]) -> None:
+    world, _ = two_keys
+    world.sync()
+    assert world.later(minutes=1).sync() == {}
+    assert world.simulator.count <= 9
+
+
+def test_new_spend_appears_with_the_next_sync(two_keys: tuple[World, list[str]]) -> None:
+    world, keys = two_keys
+    world.sync()
+    world.later(hours=1)
+    world.ledger.spend("acme", world.now - timedelta(minutes=5), keys[1], GPT, usage("0.75"))
+    written = world.sync()
+    assert written["core.usage_hourly"] == 1
+    assert_all_is_true(world)
+
+
+def test_a_late_row_is_found_although_no_counter_moves_any_more(two_keys: tuple[World, list[str]]) -> None:
+    world, keys = two_keys
+    at = world.now - 3 * HOUR
+    world.ledger.spend("acme", at, keys[0], GPT, usage("2.5"), visible_from=world.now + 2 * HOUR)
+    world.sync()
+    world.later(hours=1).sync()
+    world.later(hours=2).sync()
+    assert_all_is_true(world)
+
+
+def test_a_free_model_is_counted_although_it_moves_no_counter(two_keys: tuple[World, list[str]]) -> None:
+    world, keys = two_keys
+    world.sync()
+    world.later(hours=1)
+    world.ledger.spend("acme", world.now - timedelta(minutes=5), keys[0], LLAMA_FREE, usage("0", requests=7))
+    world.sync()
+    assert_all_is_true(world)
+
+
+@pytest.mark.parametrize("deleted_by_hash", ["rows", "empty", "warning"])
+@pytest.mark.parametrize("deleted_name", ["name", "label", "null", "hash"])
+def test_twenty_keys_of_one_name_are_told_apart(engine: sa.Engine, deleted_by_hash: str, deleted_name: str) -> None:
+    ledger, keys = account_with_keys(*["Twin"] * 20, "Other")
+    world = World(engine, ledger)
+    world.simulator.options = Options(deleted_by_hash=deleted_by_hash, deleted_name=deleted_name)  # type: ignore[arg-type]
+    for number, key in enumerate(keys):
+        ledger.spend("acme", NOON - HOUR, key, GPT, usage(Decimal(number + 1) / 1000))
+        ledger.spend("acme", NOON - 5 * DAY, key, GPT, usage(Decimal(number + 1) / 100))
+    world.sync()
+    assert_all_is_true(world)
+    assert world.later(minutes=2).sync() == {}
+    assert world.simulator.count <= 9
+
+
+def test_names_resolved_to_labels_are_understood(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("One", "Two", "Two")
+    world = World(engine, ledger, options=Options(label_resolved_names=True))
+    for key in keys:
+        ledger.spend("acme", NOON - HOUR, key, GPT, usage("0.3"))
+    world.sync()
+    assert_all_is_true(world)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(time_column="created_at", counts_as_numbers=True),
+        Options(unused_as_null=True, extra_fields=True),
+        Options(end_inclusive=True, max_rows=3),
+        Options(max_filter_values=2, max_filter_status=413),
+        Options(max_filter_values=1, has_cached_tokens=True),
+        Options(has_include_expired=False, has_last_used_at=False, is_personal=True),
+        Options(old_hours="clip", max_rows=5),
+    ],
+    ids=str,
+)
+def test_every_way_the_api_may_answer_gives_the_same_figures(engine: sa.Engine, options: Options) -> None:
+    ledger, keys = account_with_keys("A", "B", "B", "C", "D", "B")
+    world = World(engine, ledger, options=options)
+    for number, key in enumerate(keys):
+        for day in range(0, 25, 4):
+            ledger.spend("acme", NOON - HOUR - day * DAY, key, GPT, usage(Decimal(number + 1) / 7 * day))
+            ledger.spend("acme", NOON - 2 * HOUR - day * DAY, key, CLAUDE, usage("0.01", "0.02"))
+    world.sync()
+    assert_all_is_true(world)
+
+
+def test_an_account_without_the_cached_tokens_metric_is_synced_without_it(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("A")
+    ledger.spend("acme", NOON - HOUR, keys[0], GPT, usage("0.5"))
+    world = World(engine, ledger, options=Options(has_cached_tokens=False))
+    world.sync()
+    assert world.rows("select credits_usd, cached_tokens from core.usage_hourly") == [(Decimal("0.5"), 0)]
+
+
+@pytest.mark.parametrize("answer", ["rows", "empty", "warning"])
+@pytest.mark.parametrize("activity", ["rows", "empty", "404"])
+def test_a_deleted_key_keeps_its_spend_and_its_last_hour(engine: sa.Engine, answer: str, activity: str) -> None:
+    ledger, keys = account_with_keys("Gone", "Here")
+    world = World(
+        engine,
+        ledger,
+        options=Options(deleted_by_hash=answer, deleted_activity=activity),  # type: ignore[arg-type]
+    )
+    world.map("G,key_name,Gone")
+    ledger.spend("acme", NOON - 3 * DAY, keys[0], GPT, usage("3"))
+    ledger.spend("acme", NOON - HOUR, keys[0], GPT, usage("1"))
+    ledger.spend("acme", NOON - HOUR, keys[1], GPT, usage("5"))
+    world.sync()
+    world.later(hours=1)
+    ledger.spend("acme", world.now - timedelta(minutes=30), keys[0], GPT, usage("0.25"))
+    ledger.delete("acme", keys[0], world.now - timedelta(minutes=10))
+    world.sync()
+    assert world.value("select deleted_at from ref.api_key where key_hash = :k", k=keys[0]) == world.now
+    assert_all_is_true(world)
+    for _ in range(3):
+        world.later(days=1).sync()
+    assert_all_is_true(world)
+    assert world.value("select sum(credits_usd) from core.spend_daily where company = 'G'") == Decimal("4.25")
+
+
+def test_a_rotated_key_of_the_same_name_stays_separate(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("Pilot")
+    world = World(engine, ledger)
+    ledger.spend("acme", NOON - HOUR, keys[0], GPT, usage("1"))
+    world.sync()
+    world.later(hours=2)
+    second = ledger.rotate("acme", keys[0], world.now - HOUR)
+    ledger.spend("acme", world.now - timedelta(minutes=20), second, GPT, usage("2"))
+    world.sync()
+    assert_all_is_true(world)
+    assert dict(map(tuple, world.rows("select key_hash, deleted_at is not null from ref.api_key"))) == {
+        keys[0]: True,
+        second: False,
+    }
+
+
+def test_a_rename_moves_today_and_the_future_only(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("Company A")
+    world = World(engine, ledger)
+    world.map("A,key_name,Company A", "B,key_name,Company B")
+    for day in range(3):
+        ledger.spend("acme", NOON - HOUR - day * DAY, keys[0], GPT, usage("1"))
+    world.sync()
+    world.later(hours=1)
+    ledger.rename("acme", keys[0], "Company B", world.now - timedelta(minutes=1))
+    world.sync()
+    days = world.rows("select day::text, company, key_name from core.spend_daily order by day")
+    assert [tuple(row) for row in days] == [
+        ("2026-11-21", "A", "Company B"),
+        ("2026-11-22", "A", "Company B"),
+        ("2026-11-23", "B", "Company B"),
+    ]
+    assert_all_is_true(world)
+
+
+def test_a_listed_key_without_usage_shows_zero_under_todays_company(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("Quiet", "Split")
+    world = World(engine, ledger)
+    world.map("Q,key_name,Quiet", "X,key_name,Split,,,60", "Y,key_name,Split,,,40")
+    world.sync()
+    rows = world.rows("select key_name, company, credits_usd from marts.key_spend_rolling where period = '7d' order by 1, 2")
+    assert [tuple(row) for row in rows] == [("Quiet", "Q", 0), ("Split", "X", 0), ("Split", "Y", 0)]
+    assert world.rows("select name, company from ref.api_key order by 1") == [("Quiet", "Q"), ("Split", None)]
+
+
+def test_disabled_and_expired_keys_of_every_workspace_are_there(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys(*(f"key {i}" for i in range(230)))
+    ledger.disable("acme", keys[3], NOON - DAY)
+    ledger.expire("acme", keys[4], NOON - DAY)
+    world = World(engine, ledger)
+    world.sync()
+    assert world.value("select count(*) from ref.api_key where deleted_at is null") == 230
+    assert world.value("select is_disabled from ref.api_key where key_hash = :k", k=keys[3])
+
+
+def test_a_split_is_exact_to_the_last_digit(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("Gateway")
+    world = World(engine, ledger)
+    world.map("A,key_name,Gateway,,,33.333", "B,key_name,Gateway,,,66.667")
+    ledger.spend("acme", NOON - HOUR, keys[0], GPT, usage("0.0000000123456789", "7.000000001"))
+    world.sync()
+    assert world.value("select credits_usd from marts.company_spend_daily where company = 'A'") == Decimal(
+        "0.0000000123456789"
+    ) * Decimal("0.33333")
+    assert_all_is_true(world)
+
+
+@pytest.mark.parametrize("factor", ["2", "0.5", "0"])
+def test_a_restated_settled_day_is_right_after_the_next_sync(two_keys: tuple[World, list[str]], factor: str) -> None:
+    world, keys = two_keys
+    world.sync()
+    world.later(hours=1)
+    day = (NOON - 10 * DAY).date()
+    world.ledger.restate("acme", day, keys[0], GPT, factor=Decimal(factor))
+    world.sync()
+    assert_all_is_true(world)
+    notes = world.rows("select day, key_hash, model, credits_usd_before, credits_usd_after from ops.restatement")
+    before = Decimal("1.234567891")
+    assert [tuple(note) for note in notes] == [(day, keys[0], GPT, before, before * Decimal(factor))]
+    assert world.later(minutes=3).sync() == {}
+
+
+def test_yesterday_settles_two_hours_after_midnight(two_keys: tuple[World, list[str]]) -> None:
+    world, _ = two_keys
+    world.sync()
+    settled = "select is_settled from core.account_day where day = '2026-11-23'"
+    world.now = NOON.replace(day=24, hour=0, minute=5)
+    world.sync()
+    assert_all_is_true(world)
+    assert not world.value(settled)
+    world.now = NOON.replace(day=24, hour=2, minute=5)
+    world.sync()
+    assert world.value(settled)
+    assert_all_is_true(world)
+    assert world.value("select count(*) from ops.restatement") == 0
+
+
+def test_a_day_whose_activity_lags_its_hours_is_not_settled_yet(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("A")
+    world = World(engine, ledger)
+    at = NOON - DAY
+    ledger.spend("acme", at, keys[0], GPT, usage("4"), activity_from=NOON + 5 * HOUR)
+    world.sync()
+    assert not world.value("select is_settled from core.account_day where day = '2026-11-22'")
+    assert world.value("select sum(credits_usd) from core.spend_daily where day = '2026-11-22'") == 4
+    world.later(hours=6).sync()
+    assert world.value("select is_settled from core.account_day where day = '2026-11-22'")
+    assert_all_is_true(world)
+
+
+def test_a_sync_after_days_off_equals_a_sync_each_hour(two_keys: tuple[World, list[str]]) -> None:
+    world, keys = two_keys
+    world.sync()
+    for hour in range(1, 72):
+        world.ledger.spend("acme", NOON + hour * HOUR - timedelta(minutes=30), keys[hour % 2], GPT, usage("0.01"))
+    world.later(days=3).sync()
+    assert_all_is_true(world)
+
+
+def test_lag_between_account_and_keys_is_a_residual_that_heals(two_keys: tuple[World, list[str]]) -> None:
+    """A row that becomes visible after the keys were asked shows without a key, and finds its key with the next sync."""
+    world, keys = two_keys
+    world.sync()
+    world.later(hours=1)
+    at = world.now - timedelta(minutes=20)
+    world.ledger.spend("acme", at, keys[0], GPT, usage("1"))
+    world.ledger.spend("acme", at, keys[1], CLAUDE, usage("2"), visible_from=world.now + timedelta(seconds=30))
+    plain = world.simulator.handle
+    asked_by_key = []
+
+    def handle(request):  # type: ignore[no-untyped-def]
+        answer = plain(request)
+        if b"filters" in request.content and not asked_by_key:
+            asked_by_key.append(request)
+            world.now += timedelta(minutes=1)
+        return answer
+
+    world.simulator.handle = handle  # type: ignore[method-assign]
+    world.sync()
+    assert asked_by_key
+    world.simulator.handle = plain  # type: ignore[method-assign]
+    world.later(minutes=5).sync()
+    assert_all_is_true(world)
+
+
+def test_a_truncated_answer_is_split_until_it_is_whole(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("A", "B", "C")
+    for hour in range(60):
+        for key in keys:
+            ledger.spend("acme", NOON - hour * HOUR, key, GPT, usage("0.001"))
+    world = World(engine, ledger)
+    world.simulator.inject(Fault("truncated_flag", times=5, match="/analytics"))
+    world.sync()
+    assert_all_is_true(world)
+
+
+def test_money_without_a_key_is_unattributed_and_explained(two_keys: tuple[World, list[str]]) -> None:
+    world, _ = two_keys
+    world.map("A,key_name,*")
+    world.sync()
+    rows = world.rows("select key_hash, credits_usd from marts.unattributed_spend")
+    assert [tuple(row) for row in rows] == [(None, Decimal("0.15"))]
+    statuses = dict(map(tuple, world.rows("select day::text, status from marts.reconciliation_daily")))
+    assert statuses["2026-11-22"] == "explained"
+    assert statuses["2026-11-15"] == "closed"
+    assert set(statuses.values()) == {"closed", "explained"}
+
+
+def test_the_sum_over_any_whole_hours_is_the_facts(two_keys: tuple[World, list[str]]) -> None:
+    world, _ = two_keys
+    world.map("A,key_name,Company A")
+    world.sync()
+    start, end = NOON.replace(minute=0) - 10 * DAY - HOUR, NOON.replace(minute=0)
+    told = world.rows("select company, credits_usd from marts.company_spend_between(:a, :b)", a=start, b=end)
+    facts = world.rows(
+        "select company, sum(credits_usd) from core.spend_hourly where hour >= :a and hour < :b group by 1", a=start, b=end
+    )
+    assert dict(map(tuple, told)) == dict(map(tuple, facts))
+
+
+def test_an_outdated_extraction_is_not_published(two_keys: tuple[World, list[str]]) -> None:
+    from orcost_pipeline.defs import steps
+
+    world, keys = two_keys
+    world.sync()
+    old = world.later(hours=1).step()
+    world.read(old)
+    world.later(hours=1)
+    world.ledger.spend("acme", world.now - timedelta(minutes=5), keys[0], GPT, usage("9"))
+    world.sync()
+    as_of = world.value("select as_of from ref.account")
+    assert sum(steps.publish_account(replace(old, run_id="late")).values()) == 0
+    assert world.value("select as_of from ref.account") == as_of
+    assert_all_is_true(world)

@@ -1,0 +1,157 @@
+"""A simulated account over a real Postgres: the truth on one side, the warehouse on the other, a clock between them."""
+
+import asyncio
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from orcost_pipeline.companies.mapping import read_mapping
+from orcost_pipeline.defs import steps
+from orcost_pipeline.defs.attribution import load_mapping
+from orcost_pipeline.defs.steps import SyncStep
+from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.openrouter.reading import UsageReading
+from orcost_pipeline.settings import Account
+from orcost_pipeline.simulator import Ledger, Options, Simulator, Usage
+from orcost_pipeline.warehouse import raw, runs
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
+
+
+def usage(credits_usd: str | Decimal, byok_usd: str | Decimal = "0", requests: int = 1) -> Usage:
+    return Usage(requests, 1000 * requests, 100 * requests, 10, 50, Decimal(credits_usd), Decimal(byok_usd))
+
+
+@dataclass
+class World:
+    """One account `acme`; `now` is the clock of both sides."""
+
+    engine: sa.Engine
+    ledger: Ledger
+    now: datetime = NOON
+    options: Options = field(default_factory=Options)
+    account: str = "acme"
+
+    def __post_init__(self) -> None:
+        self.simulator = Simulator(self.ledger, lambda: self.now, self.options)
+        key = SecretStr(self.ledger.accounts[self.account].management_key)
+        self.configured = Account(
+            name=self.account,
+            api_key_env="OPENROUTER_API_KEY",
+            api_key=key,
+            base_url="https://openrouter.test/api/v1",
+        )
+        self.reading: UsageReading | None = None
+
+    def step(self) -> SyncStep:
+        """A step of a new run, its lock's duties done."""
+        run_id = str(uuid.uuid4())
+        runs.start_run(self.engine, run_id, self.account, None, self.now)
+        with self.engine.begin() as connection:
+            as_of = raw.start_extraction(connection, run_id, self.account, self.now)
+        transport = httpx.MockTransport(self.simulator.handle)
+        return SyncStep(self.configured, self.engine, run_id, run_id, as_of, lambda: self.now, transport)
+
+    def read(self, step: SyncStep, since: date | None = None) -> None:
+        steps.read_account(step)
+        steps.read_workspaces(step)
+        steps.read_members(step)
+        steps.read_models(step)
+        steps.read_api_keys(step)
+        self.reading, _ = steps.read_usage_of_account(step, since)
+
+    def sync(self, since: date | None = None) -> dict[str, int]:
+        """One whole sync; returns the rows it wrote, by table."""
+        self.simulator.forget_requests()
+        step = self.step()
+        self.read(step, since)
+        return {table: count for table, count in steps.publish_account(step).items() if count}
+
+    def later(self, **span: float) -> "World":
+        self.now += timedelta(**span)
+        return self
+
+    def map(self, *lines: str) -> None:
+        """Brings a mapping into force; costs follow with the next sync."""
+        content = "\n".join(["company,match,pattern,valid_from,valid_to,share", *lines])
+        load_mapping(self.engine, read_mapping(content.encode(), "test.csv"), self.now)
+
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.text(statement), {"account": self.account, **parameters}).all())
+
+    def value(self, statement: str, **parameters: Any) -> Any:
+        return self.rows(statement, **parameters)[0][0]
+
+    # ── truth against warehouse ──────────────────────────────────────────────────────────────────────────────────────
+
+    def assert_hours_are_true(self, hours: int = 744) -> None:
+        """Every (hour, key, model) of the last `hours` buckets is the ledger's, to the last digit."""
+        start = self.now.replace(minute=0, second=0, microsecond=0) - (hours - 1) * HOUR
+        truth = self.ledger.hourly(self.account, start, self.now, now=self.now)
+        stored = self.rows(
+            f"select hour, key_hash, model, {_sums()} from core.spend_hourly "
+            "where account = :account and hour >= :start group by 1, 2, 3",
+            start=start,
+        )
+        _assert_same({(r[0], r[1], r[2]): tuple(r[3:]) for r in stored}, _measured(truth))
+
+    def assert_days_are_true(self, days: int = 30) -> None:
+        """Every (day, key, model) of the last completed days is the ledger's."""
+        today = self.now.date()
+        truth: dict[Any, Usage] = {}
+        for (day, key, model, _), cell in self.ledger.daily(
+            self.account, today - days * DAY, today, now=self.now
+        ).items():
+            truth[day, key, model] = truth.get((day, key, model), Usage()) + cell
+        stored = self.rows(
+            f"select day, key_hash, model, {_sums()} from core.spend_daily "
+            "where account = :account and day >= :first and day < :today group by 1, 2, 3",
+            first=today - days * DAY,
+            today=today,
+        )
+        _assert_same({(r[0], r[1], r[2]): tuple(r[3:]) for r in stored}, _measured(truth))
+
+    def assert_books_close(self) -> None:
+        """Companies sum to the facts, exactly, by hour, by day and over each rolling window."""
+        assert self.rows(
+            "select day, sum(credits_usd), sum(byok_usd), sum(requests) from marts.company_spend_daily group by 1 order by 1"
+        ) == self.rows(
+            "select day, sum(credits_usd), sum(byok_usd), sum(requests) from core.usage_daily group by 1 order by 1"
+        )
+        for period, hours in (("24h", 24), ("7d", 168), ("30d", 720)):
+            facts = self.rows(
+                "select coalesce(sum(credits_usd), 0), coalesce(sum(byok_usd), 0), coalesce(sum(requests), 0) "
+                "from core.usage_hourly, ref.account where hour > as_of - make_interval(hours => :hours)",
+                hours=hours,
+            )
+            for mart in ("company_spend_rolling", "key_spend_rolling"):
+                told = self.rows(
+                    "select coalesce(sum(credits_usd), 0), coalesce(sum(byok_usd), 0), coalesce(sum(requests), 0) "
+                    f"from marts.{mart} where period = :period",
+                    period=period,
+                )
+                assert told == facts, (mart, period)
+
+
+def _sums() -> str:
+    return ", ".join(f"sum({measure})" for measure in MEASURES)
+
+
+def _measured(truth: dict[Any, Usage]) -> dict[Any, tuple[Any, ...]]:
+    return {cell: tuple(getattr(u, measure) for measure in MEASURES) for cell, u in truth.items() if u != Usage()}
+
+
+def _assert_same(stored: dict[Any, Any], truth: dict[Any, Any]) -> None:
+    wrong = {cell: (stored.get(cell), truth.get(cell)) for cell in stored.keys() | truth.keys()}
+    wrong = {cell: pair for cell, pair in wrong.items() if pair[0] != pair[1]}
+    assert not wrong, f"{len(wrong)} cells differ (stored, true), such as {list(wrong.items())[:5]}"
