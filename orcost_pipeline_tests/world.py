@@ -18,6 +18,7 @@ from orcost_pipeline.defs import steps
 from orcost_pipeline.defs.attribution import load_mapping
 from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Account
 from orcost_pipeline.simulator import Ledger, Options, Simulator, Usage
@@ -58,8 +59,14 @@ class World:
         runs.start_run(self.engine, run_id, self.account, None, self.now)
         with self.engine.begin() as connection:
             as_of = raw.start_extraction(connection, run_id, self.account, self.now)
-        transport = httpx.MockTransport(self.simulator.handle)
-        return SyncStep(self.configured, self.engine, run_id, run_id, as_of, lambda: self.now, transport)
+        return SyncStep(self.configured, self.engine, run_id, run_id, as_of, lambda: self.now, self.connect)
+
+    def connect(self, account: Account, key: SecretStr) -> OpenRouter:
+        """The simulator, without the waits that a real account asks for."""
+        transport = httpx.MockTransport(lambda request: self.simulator.handle(request))
+        return OpenRouter(
+            account.name, key, account.base_url, transport=transport, analytics_per_minute=100_000, backoff=0.001
+        )
 
     def read(self, step: SyncStep, since: date | None = None) -> None:
         steps.read_account(step)

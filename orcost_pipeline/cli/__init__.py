@@ -4,6 +4,7 @@ Each command imports its work when it runs, so that `orcost --help` answers at o
 stderr and exit code 1; a traceback goes to the log file only.
 """
 
+import io
 import os
 import re
 import sys
@@ -72,8 +73,8 @@ Since = Annotated[
 # Reading
 
 
-@app.command()
-def report(
+@app.command("report")
+def report_command(
     period: Annotated[Period | None, typer.Option(help="Rolling hours up to now; 30d unless you say.")] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month.")] = None,
     start: Annotated[
@@ -87,19 +88,19 @@ def report(
     """What each company, key or model cost, and how far that can be trusted."""
     from orcost_pipeline.cli import report as work
 
-    now = datetime.now(UTC)
+    now = _now()
     chosen = period.value if period else None
     work.report(_settings(), work.asked(by.value, account, chosen, month, start, end, now), output.value, now)
 
 
-@app.command()
-def status(
+@app.command("status")
+def status_command(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """How each account stands, what is wrong and what helps; exit 0 only when all is well."""
     from orcost_pipeline.cli import status as work
 
-    raise typer.Exit(work.status(_settings(), output.value, datetime.now(UTC)))
+    raise typer.Exit(work.status(_settings(), output.value, _now()))
 
 
 @mapping_group.command("check")
@@ -124,7 +125,7 @@ def explain_mapping(
     """Why a key belongs to whom: the rule that wins, and those that match too."""
     from orcost_pipeline.cli import mapping as work
 
-    on = (at or datetime.now(UTC)).date()
+    on = (at or _now()).date()
     work.explain_key(_settings(), key, on, account, output.value)
 
 
@@ -182,8 +183,8 @@ def demo(
     raise typer.Exit(running.demo(once, port))
 
 
-@app.command()
-def resync(
+@app.command("resync")
+def resync_command(
     account: Account = None,
     since: Since = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it succeeded or failed.")] = False,
@@ -200,6 +201,10 @@ def _settings() -> "Settings":
     return load_settings()
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _day(chosen: datetime | None) -> date | None:
     return chosen.date() if chosen else None
 
@@ -210,7 +215,8 @@ def _day(chosen: datetime | None) -> date | None:
 def main() -> None:
     """Runs a command and ends the process; whatever goes wrong is said in plain words."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         try:
             app()
@@ -241,7 +247,7 @@ def _logged(error: Exception) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
             trace = "".join(traceback.format_exception(error))
-            file.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv[1:])}\n{_without_secrets(trace)}\n")
+            file.write(f"{_now().isoformat()} {' '.join(sys.argv[1:])}\n{_without_secrets(trace)}\n")
     except OSError as trouble:
         return f"{told}, and no log could be written ({trouble})."
     return f"{told}. The details are in {log}"

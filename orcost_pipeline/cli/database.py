@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
@@ -27,7 +28,7 @@ def warehouse(settings: Settings) -> Iterator[sa.Engine]:
                 yield engine
             finally:
                 engine.dispose()
-    except sa.exc.DBAPIError as error:
+    except DBAPIError as error:
         told = str(error.orig).strip().splitlines()[0]
         raise PermanentError(
             f"The database refused: {told}. Check the rights of the user in ORCOST_DATABASE_URL."

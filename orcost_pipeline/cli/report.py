@@ -5,7 +5,7 @@ Programs get exact rows on stdout, the standing on stderr; people get a table wi
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,13 +16,13 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import age, cells, change, clock, money, rounded, share, show, table, tokens
+from orcost_pipeline.cli.rendering import age, cells, change, clock, money, rounded, share, table, tokens
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, Rows
-from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, day_start, hour_ceil, hour_floor
+from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, hour_ceil, hour_floor
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -138,10 +138,16 @@ def report(settings: Settings, question: Asked, output: str, now: datetime) -> N
     with snapshot(settings) as connection:
         answer = _answer(connection, settings, question, now)
     if output == "table":
-        show(_title(answer), "", _table(answer), "", *standing(answer))
+        rendering.show(_title(answer), "", _table(answer), "", *standing(answer))
         return
     (rendering.write_csv if output == "csv" else rendering.write_json)(answer.rows)
-    show(*standing(answer), is_error=True)
+    rendering.show(*standing(answer), is_error=True)
+
+
+def show(settings: Settings) -> None:
+    """Prints what `orcost report` prints unless told otherwise."""
+    now = datetime.now(UTC)
+    report(settings, asked("company", None, None, None, None, None, now), "table", now)
 
 
 def _answer(connection: sa.Connection, settings: Settings, question: Asked, now: datetime) -> Answer:
@@ -215,7 +221,7 @@ def _table(answer: Answer) -> RenderableType:
 def _drawn(answer: Answer, rows: Sequence[Row], hint: str) -> Table:
     total = {**_sum(rows), "keys": answer.key_counts.get(None, 0)}
     names, numbers = _names(answer), _numbers(answer, [*rows, total])
-    drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers), shrinking=names)
+    drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers), shrinking=tuple(names))
     last_unattributed = next((row for row in reversed(rows) if row.get("company") == UNATTRIBUTED), None)
     for row in rows:
         said = [name(row) for name in names.values()] + [write(row) for write in numbers.values()]
@@ -241,8 +247,8 @@ def _names(answer: Answer) -> dict[str, Callable[[Row], str]]:
 
 def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """The columns that measure; BYOK of nothing is a dash."""
-    credits, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
-    numbers: dict[str, Callable[[Row], str]] = {"Spend USD": lambda row: credits(row["credits_usd"])}
+    spend, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
+    numbers: dict[str, Callable[[Row], str]] = {"Spend USD": lambda row: spend(row["credits_usd"])}
     if "previous_credits_usd" in answer.rows.columns:
         numbers["vs previous"] = lambda row: change(row["credits_usd"], row["previous_credits_usd"])
     numbers["BYOK USD"] = lambda row: byok(row["byok_usd"] or None)
@@ -320,4 +326,4 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
     short = [it for it in answer.accounts if it.known_from and it.known_from > answer.span.start]
     for account in short:
         whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
-        yield f"Spend{whose} is known from {account.known_from:%Y-%m-%d %H:%M} UTC on; what came before is not in this report."
+        yield f"Spend{whose} is known from {account.known_from:%Y-%m-%d %H:%M} UTC on; none before is in this report."

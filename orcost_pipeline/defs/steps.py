@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
-import httpx
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from orcost_pipeline.defs import wire_rows
 from orcost_pipeline.defs.attribution import assignments
@@ -29,6 +29,11 @@ FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
 
 T = TypeVar("T")
+
+
+def open_api(account: Account, key: SecretStr) -> OpenRouter:
+    """The account's API over the network."""
+    return OpenRouter(account.name, key, account.base_url)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class SyncStep:
     extraction_id: str
     as_of: datetime
     clock: Callable[[], datetime]
-    transport: httpx.AsyncBaseTransport | None = None
+    connect: Callable[[Account, SecretStr], OpenRouter] = open_api
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
         """The answer to a question put to the account's API, and the HTTP requests that it took."""
@@ -62,7 +67,7 @@ class SyncStep:
             )
 
         async def answered() -> tuple[T, int]:
-            async with OpenRouter(self.account.name, key, self.account.base_url, transport=self.transport) as client:
+            async with self.connect(self.account, key) as client:
                 return await question(client), client.requests_made
 
         return asyncio.run(answered())

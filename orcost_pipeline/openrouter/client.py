@@ -98,6 +98,7 @@ class OpenRouter:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         concurrency: int = 8,
+        analytics_per_minute: int = ANALYTICS_PER_MINUTE,
         backoff: float = 0.5,
     ) -> None:
         self.account = account
@@ -105,7 +106,7 @@ class OpenRouter:
         self._secret = api_key.get_secret_value()
         self._backoff = backoff
         self._slots = asyncio.Semaphore(concurrency)
-        self._analytics_rate = Limiter(Rate(ANALYTICS_PER_MINUTE, Duration.MINUTE))
+        self._analytics_rate = Limiter(Rate(analytics_per_minute, Duration.MINUTE))
         self._metrics = [*METRICS, TOTAL_METRIC]
         self._can_list_expired = True
         self._http = httpx.AsyncClient(

@@ -100,11 +100,12 @@ class DaysReader:
     def _others(self, users: Iterable[str]) -> set[str]:
         """Keys that may have used something on the days although nothing shows it."""
         first, last = day_start(self._reading.days[0]), day_end(self._reading.days[-1])
+        # Where the API tells the last use of any key, a key that has none was never used.
+        unknown = None if any(key.last_used_at for key in self._listed.values()) else first
         listed = {
             key.hash
             for key in self._listed.values()
-            if (key.created_at is None or key.created_at < last)
-            and (key.last_used_at is None or key.last_used_at >= first)
+            if (key.created_at or first) < last and (used := key.last_used_at or unknown) and used >= first
         }
         known = self._stored.known_keys().items()
         gone = {key for key, k in known if key not in self._listed and (k.deleted_at is None or k.deleted_at >= first)}

@@ -122,11 +122,11 @@ def open_days(connection: sa.Connection) -> Mapping[str, Sequence[date]]:
     """The days of each account whose witnesses disagree, oldest first."""
     rows = connection.execute(
         sa.text(
-            "select account, array_agg(day order by day) from marts.reconciliation_daily "
+            "select account, array_agg(day order by day) as days from marts.reconciliation_daily "
             "where status = 'open' group by account"
         )
     )
-    return {account: days for account, days in rows}
+    return {row.account: row.days for row in rows}
 
 
 def request_sync(connection: sa.Connection, account: str | None, since: date | None) -> int:
