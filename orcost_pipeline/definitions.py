@@ -10,9 +10,10 @@ from orcost_pipeline.settings import Settings, load_settings
 def build(settings: Settings) -> dg.Definitions:
     """The definitions for these accounts; all but the mapping, which accounts share, is partitioned."""
     accounts = dg.StaticPartitionsDefinition([account.name for account in settings.accounts])
+    loaded = dg.load_assets_from_modules([extract, companies, publish])
     assets = dg.map_asset_specs(
         lambda spec: spec if spec.key == companies.MAPPING_KEY else spec.replace_attributes(partitions_def=accounts),
-        dg.load_assets_from_modules([extract, companies, publish]),
+        [asset for asset in loaded if isinstance(asset, dg.AssetsDefinition)],
     )
     return dg.Definitions(
         assets=assets,

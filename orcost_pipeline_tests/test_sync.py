@@ -50,7 +50,9 @@ def test_the_first_sync_knows_a_month_by_hour_and_by_day(engine: sa.Engine) -> N
     hours = world.value("select count(distinct hour) from core.usage_hourly")
     assert hours > 700
     world.assert_books_close()
-    days = world.rows("select day, sum(credits_usd) from core.spend_daily where day < '2026-11-23' group by 1 order by 1")
+    days = world.rows(
+        "select day, sum(credits_usd) from core.spend_daily where day < '2026-11-23' group by 1 order by 1"
+    )
     truth = world.ledger.daily("demo", NOON.date() - 30 * DAY, NOON.date(), now=NOON)
     for day, credits_usd in days:
         assert credits_usd == sum((u.credits_usd for cell, u in truth.items() if cell[0] == day), Decimal(0))
@@ -229,7 +231,9 @@ def test_a_listed_key_without_usage_shows_zero_under_todays_company(engine: sa.E
     world = World(engine, ledger)
     world.map("Q,key_name,Quiet", "X,key_name,Split,,,60", "Y,key_name,Split,,,40")
     world.sync()
-    rows = world.rows("select key_name, company, credits_usd from marts.key_spend_rolling where period = '7d' order by 1, 2")
+    rows = world.rows(
+        "select key_name, company, credits_usd from marts.key_spend_rolling where period = '7d' order by 1, 2"
+    )
     assert [tuple(row) for row in rows] == [("Quiet", "Q", 0), ("Split", "X", 0), ("Split", "Y", 0)]
     assert world.rows("select name, company from ref.api_key order by 1") == [("Quiet", "Q"), ("Split", None)]
 
@@ -364,7 +368,9 @@ def test_the_sum_over_any_whole_hours_is_the_facts(two_keys: tuple[World, list[s
     start, end = NOON.replace(minute=0) - 10 * DAY - HOUR, NOON.replace(minute=0)
     told = world.rows("select company, credits_usd from marts.company_spend_between(:a, :b)", a=start, b=end)
     facts = world.rows(
-        "select company, sum(credits_usd) from core.spend_hourly where hour >= :a and hour < :b group by 1", a=start, b=end
+        "select company, sum(credits_usd) from core.spend_hourly where hour >= :a and hour < :b group by 1",
+        a=start,
+        b=end,
     )
     assert dict(map(tuple, told)) == dict(map(tuple, facts))
 

@@ -133,19 +133,19 @@ def fill(engine: sa.Engine, truth: Truth) -> None:
             _fill_account(connection, truth, account)
 
 
-def execute(connection: sa.Connection, statement: str, **parameters: object) -> None:
-    connection.execute(sa.text(statement), parameters)
+def execute(connection: sa.Connection, statement: str, parameters: dict[str, object] | None = None) -> None:
+    connection.execute(sa.text(statement), parameters or {})
 
 
 def _fill_names(connection: sa.Connection) -> None:
     execute(connection, "insert into ref.company (company_id, company) values (1, 'Company A'), (2, 'Company B')")
     for model in MODELS:
-        execute(connection, "insert into core.model (model) values (:model)", model=model)
+        execute(connection, "insert into core.model (model) values (:model)", {"model": model})
     execute(
         connection,
         "insert into ref.mapping_version (loaded_at, source, content_sha256, rule_count) "
         "values (:at, 'company_mapping.csv', 'x', 4)",
-        at=AS_OF,
+        {"at": AS_OF},
     )
     rules = [
         (2, 0, "Company A", "key_name", "alpha*", None, None, 100),
@@ -159,8 +159,16 @@ def _fill_names(connection: sa.Connection) -> None:
             connection,
             "insert into ref.mapping_rule values (1, :line, :position, :company, :match, :pattern, null, :start, :end, "
             ":share, null)",
-            **{"line": line, "position": position, "company": company, "match": match, "pattern": pattern},
-            **{"start": start, "end": end, "share": Decimal(share)},
+            {
+                "line": line,
+                "position": position,
+                "company": company,
+                "match": match,
+                "pattern": pattern,
+                "start": start,
+                "end": end,
+                "share": Decimal(share),
+            },
         )
 
 
@@ -186,8 +194,7 @@ def _fill_account(connection: sa.Connection, truth: Truth, account: str) -> None
         connection,
         "insert into ops.sync_run (run_id, account, started_at, finished_at, status, as_of) "
         "values ('run-1', :account, :as_of, :as_of, 'succeeded', :as_of)",
-        account=account,
-        as_of=AS_OF,
+        {"account": account, "as_of": AS_OF},
     )
 
 
@@ -206,7 +213,7 @@ def _fill_key(connection: sa.Connection, account_id: int, name: str) -> int:
             connection,
             "insert into core.api_key_version (key_id, valid_from, valid_to, name, label, workspace_name, is_disabled, "
             "is_deleted) values (:key_id, :start, :end, :name, 'sk-or-v1-…', :workspace, false, false)",
-            **{"key_id": key_id, "start": start, "end": end, "name": bore, "workspace": workspace},
+            {"key_id": key_id, "start": start, "end": end, "name": bore, "workspace": workspace},
         )
     return key_id
 
@@ -214,28 +221,44 @@ def _fill_key(connection: sa.Connection, account_id: int, name: str) -> int:
 def _fill_assignment(connection: sa.Connection, account_id: int, ids: dict[str | None, int]) -> None:
     companies = {"Unattributed": 0, "Company A": 1, "Company B": 2}
     for name, key_id in ids.items():
-        spans = [("-infinity", SPLIT_FROM), (SPLIT_FROM, "infinity")] if name == "shared" else [("-infinity", "infinity")]
+        spans = (
+            [("-infinity", SPLIT_FROM), (SPLIT_FROM, "infinity")] if name == "shared" else [("-infinity", "infinity")]
+        )
         for start, end in spans:
             day = start if isinstance(start, date) else date(2026, 1, 1)
             for company, part in owners(name, day).items():
                 execute(
                     connection,
                     "insert into core.assignment (account_id, key_id, valid_from, valid_to, company_id, share) "
-                    "values (:account_id, :key_id, cast(:start as text)::date, cast(:end as text)::date, :company, :share)",
-                    **{"account_id": account_id, "key_id": key_id, "start": str(start), "end": str(end)},
-                    **{"company": companies[company], "share": Decimal(part.numerator) / part.denominator},
+                    "values (:account_id, :key_id, cast(cast(:start as text) as date), "
+                    "cast(cast(:end as text) as date), :company, :share)",
+                    {
+                        "account_id": account_id,
+                        "key_id": key_id,
+                        "start": str(start),
+                        "end": str(end),
+                        "company": companies[company],
+                        "share": Decimal(part.numerator) / part.denominator,
+                    },
                 )
 
 
 def _fill_fact(connection: sa.Connection, relation: str, account_id: int, key_id: int, fact: Fact) -> None:
     grain, provider = ("hour", "") if relation == "hourly" else ("day", "0, ")
-    columns = f"{grain}, account_id, key_id, model_id, {'provider_id, ' if provider else ''}{', '.join(MEASURES)}, source"
+    columns = (
+        f"{grain}, account_id, key_id, model_id, {'provider_id, ' if provider else ''}{', '.join(MEASURES)}, source"
+    )
     execute(
         connection,
         f"insert into core.usage_{relation} ({columns}) select :start, :account_id, :key_id, model_id, {provider}"
         f"{', '.join(f':{name}' for name in MEASURES)}, 'analytics' from core.model where model = :model",
-        **{"start": fact.start, "account_id": account_id, "key_id": key_id, "model": fact.model},
-        **dict(zip(MEASURES, fact.measures, strict=True)),
+        {
+            "start": fact.start,
+            "account_id": account_id,
+            "key_id": key_id,
+            "model": fact.model,
+            **dict(zip(MEASURES, fact.measures, strict=True)),
+        },
     )
 
 
@@ -245,8 +268,12 @@ def _fill_days(connection: sa.Connection, account_id: int) -> None:
         execute(
             connection,
             "insert into core.account_day values (:account_id, :day, :is_settled, 0, 0, 0, 0, 0, :status, null)",
-            **{"account_id": account_id, "day": day, "is_settled": day_end(day) < AS_OF},
-            status="open" if day == OPEN_DAY else "closed",
+            {
+                "account_id": account_id,
+                "day": day,
+                "is_settled": day_end(day) < AS_OF,
+                "status": "open" if day == OPEN_DAY else "closed",
+            },
         )
         day += timedelta(days=1)
 

@@ -85,7 +85,7 @@ def report_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What each company, key or model cost, and how far that can be trusted."""
+    """What each company, key or model cost. Below it: how old and complete that is."""
     from orcost_pipeline.cli import report as work
 
     now = _now()
@@ -97,7 +97,7 @@ def report_command(
 def status_command(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """How each account stands, what is wrong and what helps; exit 0 only when all is well."""
+    """How each account stands, what is wrong, what helps. Exits 0 only when all is well."""
     from orcost_pipeline.cli import status as work
 
     raise typer.Exit(work.status(_settings(), output.value, _now()))
@@ -158,7 +158,7 @@ def stop_database() -> None:
 
 @app.command()
 def sync(account: Account = None, since: Since = None) -> None:
-    """Synchronise once, now; exit 0 only when all is in."""
+    """Synchronise once, now. Exits 0 only when all is in."""
     from orcost_pipeline.cli import running
 
     raise typer.Exit(running.sync(account, _day(since)))

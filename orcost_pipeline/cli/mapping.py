@@ -44,9 +44,9 @@ def _read(path: Path, source: str) -> Mapping:
     try:
         return read_mapping(path.read_bytes(), source)
     except FileNotFoundError:
-        raise PermanentError(f"{source} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
+        raise PermanentError(f"{path} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
     except OSError as error:
-        raise PermanentError(f"{source} cannot be read ({error.strerror}).") from None
+        raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None
     except MappingError as error:
         raise PermanentError(str(error)) from None
 

@@ -22,6 +22,7 @@ from orcost_pipeline.warehouse.reports import Rows
 from orcost_pipeline.windows import DAY, HOUR, utc_day
 
 UNKNOWN = "–"
+LONGEST_NAME = 40
 STALE_AFTER = 2 * HOUR
 _MINUTE = timedelta(minutes=1)
 _ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
@@ -97,13 +98,16 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
-def table(*columns: str, right: Sequence[str] = (), shrinking: Sequence[str] = ()) -> Table:
-    """An empty table without lines; `right` columns hold numbers, `shrinking` ones give way on a narrow terminal."""
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An empty table without lines; `right` columns hold numbers."""
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for name in columns:
-        justify = "right" if name in right else "left"
-        made.add_column(name, justify=justify, no_wrap=True, min_width=None if name in shrinking else len(name))
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     return made
+
+
+def short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def cells(*values: str) -> list[Text]:
@@ -127,16 +131,23 @@ def is_plain() -> bool:
 def show(*parts: RenderableType, is_error: bool = False) -> None:
     """Prints parts, each on lines of its own, without the blanks that pad a table."""
     target = console(is_error=is_error)
+    terminal = target.width
     with target.capture() as captured:
-        target.print(*parts, sep="\n")
+        for part in parts:
+            # Text is wrapped to the terminal; a table never gives way, for a figure cut short is a wrong one.
+            target.width = terminal if isinstance(part, str | Text) else max(terminal, _width(target, part))
+            target.print(part)
     lines = captured.get().split("\n")
     typer.echo("\n".join(line.rstrip() for line in lines), nl=False, err=is_error, color=True)
 
 
 def fits(renderable: RenderableType) -> bool:
-    """Whether nothing of it has to give way on this terminal."""
     target = console()
-    return Measurement.get(target, target.options.update(width=10_000), renderable).maximum <= target.width
+    return _width(target, renderable) <= target.width
+
+
+def _width(target: Console, renderable: RenderableType) -> int:
+    return Measurement.get(target, target.options.update(width=10_000), renderable).maximum
 
 
 # Exact data

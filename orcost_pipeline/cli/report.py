@@ -3,10 +3,11 @@
 Programs get exact rows on stdout, the standing on stderr; people get a table with the standing below.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -117,9 +118,24 @@ class Answer:
     accounts: Sequence[sa.Row]
     rows: Rows
     companies: Rows
-    key_counts: Mapping[str | None, int]
+    keys: Rows
     closed_days: int
     reconciling_days: int
+
+    @cached_property
+    def key_counts(self) -> Mapping[str | None, int]:
+        """Distinct keys of each company, and of all of them under None: a split key has several owners."""
+        keys: dict[str | None, set[tuple[str, str]]] = {None: set()}
+        for row in self.keys.rows:
+            if row["key_hash"] is not None:
+                for owner in (None, row["company"]):
+                    keys.setdefault(owner, set()).add((row["account"], row["key_hash"]))
+        return {company: len(found) for company, found in keys.items()}
+
+    @property
+    def needs_rule(self) -> bool:
+        """Whether a rule would help: spend with no key is nobody's whatever the rules."""
+        return self.asked.by != "model" and any(_awaits_rule(row) for row in self.keys.rows)
 
     @property
     def complete_to(self) -> datetime:
@@ -130,7 +146,7 @@ class Answer:
         """The window as far as it is known; that of the freshest account, should they differ."""
         newest = max(account.as_of for account in self.accounts)
         span = self.asked.span(newest)
-        return Window(span.start, max(span.start, min(span.end, newest)))
+        return Window(span.start, newest) if newest in span else span
 
 
 def report(settings: Settings, question: Asked, output: str, now: datetime) -> None:
@@ -154,10 +170,10 @@ def _answer(connection: sa.Connection, settings: Settings, question: Asked, now:
     accounts = _synced_accounts(connection, settings, question.account)
     rows = question.spend(connection)
     companies = rows if question.by == "company" else question.spend(connection, "company")
-    keys = question.spend(connection, "key") if question.by == "company" else Rows((), [])
+    keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
     days = reports.settled_days(connection, span, question.account)
-    return Answer(question, now, settings.mapping.name, accounts, rows, companies, _key_counts(keys.rows), *days)
+    return Answer(question, now, settings.mapping.name, accounts, rows, companies, keys, *days)
 
 
 def _synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
@@ -182,14 +198,13 @@ def require_account(settings: Settings, accounts: Sequence[sa.Row], wanted: str)
         raise PermanentError(f'No account is called "{wanted}". Known: {", ".join(sorted(names))}.')
 
 
-def _key_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str | None, int]:
-    """Distinct keys of each company, and of all of them under None: a split key has several owners."""
-    keys: dict[str | None, set[tuple[str, str]]] = {None: set()}
-    for row in rows:
-        if row["key_hash"] is not None:
-            for owner in (None, row["company"]):
-                keys.setdefault(owner, set()).add((row["account"], row["key_hash"]))
-    return {company: len(found) for company, found in keys.items()}
+def _awaits_rule(row: Row) -> bool:
+    """Whether it is spend of a key that no rule matches, or, without a key in the row, spend of nobody at all."""
+    return row["company"] == UNATTRIBUTED and row.get("key_hash", "") is not None and _has_spend(row)
+
+
+def _has_spend(row: Row) -> bool:
+    return bool(row["credits_usd"] or row["byok_usd"] or row["requests"])
 
 
 # How it looks
@@ -199,8 +214,7 @@ def _title(answer: Answer) -> Text:
     subject = {"company": "Company cost", "key": "Cost by key", "model": "Cost by model"}[answer.asked.by]
     account = f' of account "{answer.asked.account}"' if answer.asked.account else ""
     label = f", {answer.asked.label}" if answer.asked.label else ""
-    asked_end = answer.asked.span(answer.span.end).end
-    to_date = " to date" if answer.asked.window and answer.span.end < asked_end else ""
+    to_date = " to date" if answer.asked.window not in (None, answer.span) else ""
     window = f"({answer.span.start:%Y-%m-%d %H:%M} – {answer.span.end:%Y-%m-%d %H:%M} UTC)"
     return Text(f"{subject}{account}{label}{to_date} {window}", style="bold")
 
@@ -210,8 +224,7 @@ def _table(answer: Answer) -> RenderableType:
     rows = _merged(answer)
     if not rows:
         return Text("No spend is known in this window.")
-    is_hint_due = any(row.get("company") == UNATTRIBUTED and _has_spend(row) for row in rows)
-    hint = f"→ add a rule to {answer.mapping_name}" if is_hint_due else ""
+    hint = f"→ add a rule to {answer.mapping_name}" if answer.needs_rule else ""
     drawn = _drawn(answer, rows, hint)
     if not hint or rendering.fits(drawn):
         return drawn
@@ -221,12 +234,11 @@ def _table(answer: Answer) -> RenderableType:
 def _drawn(answer: Answer, rows: Sequence[Row], hint: str) -> Table:
     total = {**_sum(rows), "keys": answer.key_counts.get(None, 0)}
     names, numbers = _names(answer), _numbers(answer, [*rows, total])
-    drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers), shrinking=tuple(names))
-    last_unattributed = next((row for row in reversed(rows) if row.get("company") == UNATTRIBUTED), None)
+    drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers))
+    awaiting = [row for row in rows if answer.needs_rule and _awaits_rule(row)]
     for row in rows:
-        said = [name(row) for name in names.values()] + [write(row) for write in numbers.values()]
-        style = "yellow" if row.get("company") == UNATTRIBUTED and _has_spend(row) else ""
-        drawn.add_row(*cells(*said, hint if row is last_unattributed else ""), style=style)
+        said = [rendering.short(name(row)) for name in names.values()] + [write(row) for write in numbers.values()]
+        drawn.add_row(*cells(*said, hint if row in awaiting[:1] else ""), style="yellow" if row in awaiting else "")
     drawn.add_row(
         *cells("Total", *[""] * (len(names) - 1), *(write(total) for write in numbers.values())), style="bold"
     )
@@ -282,10 +294,6 @@ def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
     names = [name for name in (*MEASURES, *reports.PREVIOUS) if name in rows[0]]
     columns = {name: [row[name] for row in rows] for name in names}
     return {name: None if None in values else sum(values, Decimal(0)) for name, values in columns.items()}
-
-
-def _has_spend(row: Row) -> bool:
-    return bool(row["credits_usd"] or row["byok_usd"] or row["requests"])
 
 
 # How far it can be trusted

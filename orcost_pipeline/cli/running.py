@@ -1,6 +1,7 @@
 """`orcost sync`, `orcost demo`, `orcost up`: the commands that run Dagster."""
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import prepare
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 
 _STEPS = {
     "raw__account": "account and credits",
@@ -138,15 +139,21 @@ def demo(once: bool, port: int) -> int:
         code = sync_accounts(settings, ["default"], None, console)
         if code == 0:
             _show_report(settings)
-            console.print(_WHERE_NOW if once else "", markup=False, soft_wrap=True)
+            if once:
+                console.print(_what_next(settings), markup=False, soft_wrap=True)
         return code if once or code else services.serve(settings.home, port, console)
 
 
-_WHERE_NOW = """
-This was a simulated account; nothing left this machine. What next:
-  .venv/bin/orcost demo              Dagster's UI over the same data, with the hourly schedule running
-  psql "$(.venv/bin/orcost db url)"  the tables, from any SQL client (in the folder .orcost/demo)
-  README.md, "Connect your account"  your own costs, in three commands"""
+def _what_next(settings: Settings) -> str:
+    url = database_url(_secret(settings), settings.home)
+    return f"""
+This was a simulated account: nothing left this machine. What next:
+  {sys.argv[0]} demo
+      Dagster's UI over the same data, with the hourly schedule running
+  psql "{url}"
+      the tables, from any SQL client
+  README.md, "Connect your account"
+      your own costs, in three commands"""
 
 
 def _become_demo(home: Path, base_url: str, key: str) -> None:

@@ -38,14 +38,17 @@ def serve(home: Path, port: int, console: Console) -> int:
     """Serves Dagster on `port` until interrupted or terminated; raises PermanentError where the port is taken."""
     if _listens(port):
         raise PermanentError(f"Port {port} is taken. Choose another: --port {port + 1}")
-    commands = _commands(home / "dagster" / "workspace.yaml", _free_port(), port)
+    code_port = _free_port()
+    commands = _commands(home / "dagster" / "workspace.yaml", code_port, port)
     running: Processes = {}
     with _stop_requested() as stop, (home / "logs" / "services.log").open("ab") as log:
         try:
             console.print("Starting code server, webserver and daemon …")
-            for name, command in commands.items():
-                running[name] = _start(command, log)
-            _wait_until_ready(port, running, stop, home)
+            running["code server"] = _start(commands["code server"], log)
+            _wait_until(lambda: _listens(code_port), running, stop, home)
+            for name in ("webserver", "daemon"):
+                running[name] = _start(commands[name], log)
+            _wait_until(lambda: _answers(port), running, stop, home)
             if not stop():
                 console.print(f"Dagster is ready: http://{LOOPBACK}:{port} (Ctrl-C stops it)", markup=False)
             _supervise(commands, running, log, stop, console)
@@ -74,9 +77,9 @@ def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait_until_ready(port: int, running: Processes, stop: Callable[[], bool], home: Path) -> None:
+def _wait_until(is_ready: Callable[[], bool], running: Processes, stop: Callable[[], bool], home: Path) -> None:
     deadline = time.monotonic() + READY_WITHIN
-    while not stop() and not _answers(port):
+    while not stop() and not is_ready():
         dead = [name for name, process in running.items() if process.poll() is not None]
         if dead or time.monotonic() > deadline:
             what = f"The {dead[0]} stopped at once" if dead else f"Dagster was not ready in {READY_WITHIN:.0f} s"

@@ -165,7 +165,7 @@ def _quoted(text: str) -> str:
 
 
 def _table(standings: Iterable[Standing], now: datetime) -> Table:
-    drawn = table(*COLUMNS, right=COLUMNS[5:], shrinking=("Account",))
+    drawn = table(*COLUMNS, right=COLUMNS[5:])
     for standing in standings:
         drawn.add_row(*cells(*_cells(standing, now)), style="" if standing.status == "ok" else "yellow")
     return drawn

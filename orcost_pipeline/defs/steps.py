@@ -86,6 +86,8 @@ class SyncStep:
         """Rows of a raw relation: those of this extraction, else of the newest that has it whole."""
         with self.engine.connect() as connection:
             run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
+            if run_id is None:
+                raise PermanentError(f'raw/{relation} was never read for account "{self.account.name}": read it first.')
             statement = f"select {columns} from raw.{relation} where run_id = :run_id and account = :account"
             parameters = {"run_id": run_id, "account": self.account.name}
             return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()

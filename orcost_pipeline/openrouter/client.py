@@ -148,8 +148,11 @@ class OpenRouter:
             return []
 
     async def api_keys(self, workspace_ids: Sequence[str]) -> list[ApiKey]:
-        """Every living key of every workspace, disabled and expired too, each hash once."""
-        listings = await asyncio.gather(*(self._workspace_keys(workspace_id) for workspace_id in workspace_ids))
+        """Every living key of every workspace, disabled and expired too, each hash once.
+
+        Without any workspace, the keys that the account lists by default.
+        """
+        listings = await asyncio.gather(*(self._workspace_keys(id_) for id_ in workspace_ids or [None]))
         return list({key.hash: key for listing in listings for key in listing}.values())
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
@@ -246,7 +249,7 @@ class OpenRouter:
 
     # ── paging ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _workspace_keys(self, workspace_id: str) -> list[ApiKey]:
+    async def _workspace_keys(self, workspace_id: str | None) -> list[ApiKey]:
         """All pages of one workspace. A short page is the last; one that brings nothing new is a loop."""
         found: dict[str, ApiKey] = {}
         offset = 0
@@ -260,8 +263,10 @@ class OpenRouter:
                 raise ContractError(f"GET /keys answers the same keys again at offset {offset}, without end.")
             offset += len(page)
 
-    async def _key_page(self, workspace_id: str, offset: int) -> list[ApiKey]:
-        params = {"workspace_id": workspace_id, "offset": str(offset), "include_disabled": "true"}
+    async def _key_page(self, workspace_id: str | None, offset: int) -> list[ApiKey]:
+        params = {"offset": str(offset), "include_disabled": "true"}
+        if workspace_id is not None:
+            params["workspace_id"] = workspace_id
         if self._can_list_expired:
             try:
                 return await self._keys({**params, "include_expired": "true"})
