@@ -1,4 +1,4 @@
-"""A real Postgres for all tests of a worker, a fresh database for each test, and an account under a simulated OpenRouter."""
+"""A real Postgres for all tests of a worker, and a fresh, migrated database for each test."""
 
 import contextlib
 import shutil

@@ -60,7 +60,7 @@ def test_the_first_sync_knows_a_month_by_hour_and_by_day(engine: sa.Engine) -> N
 
 
 def test_hours_days_and_windows_equal_the_ledger(two_keys: tuple[World, list[str]]) -> None:
-    world, keys = two_keys
+    world, _keys = two_keys
     world.map("A,key_name,Company A", "B,key_name,Company B")
     world.sync()
     assert_all_is_true(world)
@@ -227,7 +227,7 @@ def test_a_rename_moves_today_and_the_future_only(engine: sa.Engine) -> None:
 
 
 def test_a_listed_key_without_usage_shows_zero_under_todays_company(engine: sa.Engine) -> None:
-    ledger, keys = account_with_keys("Quiet", "Split")
+    ledger, _keys = account_with_keys("Quiet", "Split")
     world = World(engine, ledger)
     world.map("Q,key_name,Quiet", "X,key_name,Split,,,60", "Y,key_name,Split,,,40")
     world.sync()
@@ -313,7 +313,7 @@ def test_a_sync_after_days_off_equals_a_sync_each_hour(two_keys: tuple[World, li
 
 
 def test_lag_between_account_and_keys_is_a_residual_that_heals(two_keys: tuple[World, list[str]]) -> None:
-    """A row that becomes visible after the keys were asked shows without a key, and finds its key with the next sync."""
+    """A row that appears after the keys were asked shows without a key, and finds its key with the next sync."""
     world, keys = two_keys
     world.sync()
     world.later(hours=1)

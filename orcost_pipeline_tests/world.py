@@ -1,12 +1,9 @@
 """A simulated account over a real Postgres: the truth on one side, the warehouse on the other, a clock between them."""
 
-import asyncio
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -130,11 +127,9 @@ class World:
 
     def assert_books_close(self) -> None:
         """Companies sum to the facts, exactly, by hour, by day and over each rolling window."""
-        assert self.rows(
-            "select day, sum(credits_usd), sum(byok_usd), sum(requests) from marts.company_spend_daily group by 1 order by 1"
-        ) == self.rows(
-            "select day, sum(credits_usd), sum(byok_usd), sum(requests) from core.usage_daily group by 1 order by 1"
-        )
+        by_day = "select day, sum(credits_usd), sum(byok_usd), sum(requests) from {} group by 1 order by 1"
+        companies, facts = "marts.company_spend_daily", "core.usage_daily"
+        assert self.rows(by_day.format(companies)) == self.rows(by_day.format(facts))
         for period, hours in (("24h", 24), ("7d", 168), ("30d", 720)):
             facts = self.rows(
                 "select coalesce(sum(credits_usd), 0), coalesce(sum(byok_usd), 0), coalesce(sum(requests), 0) "

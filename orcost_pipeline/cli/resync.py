@@ -1,8 +1,7 @@
 """`orcost resync`: Sync Now, asked of the running deployment; `--wait` follows the request to its end."""
 
-import time
-from collections.abc import Callable
 from datetime import date
+from time import sleep
 
 import sqlalchemy as sa
 import typer
@@ -29,7 +28,7 @@ def resync(settings: Settings, account: str | None, since: date | None, *, is_wa
             typer.echo(f"Sync {request_id} succeeded.")
 
 
-def wait(engine: sa.Engine, request_id: int, sleep: Callable[[float], None] = time.sleep) -> None:
+def wait(engine: sa.Engine, request_id: int) -> None:
     """Returns when the request succeeded; says once that nobody takes it, if nobody does."""
     seconds = 0
     while True:

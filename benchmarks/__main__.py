@@ -1,0 +1,101 @@
+"""Requests and seconds of a sync of 1,000 keys in 5 workspaces, 100 of them active, at 80 ms an answer.
+
+Beside it: what the obvious way costs, one analytics question for each key. The whole sync is measured below Dagster,
+on an embedded Postgres in a temporary folder; the rerun's write-ahead log is read from the server.
+"""
+
+import asyncio
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from orcost_pipeline.defs import steps
+from orcost_pipeline.defs.steps import SyncStep
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.settings import Account
+from orcost_pipeline.simulator import Options, Simulator, scale, serve
+from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.windows import Window, hour_floor
+
+LATENCY_SECONDS = 0.08
+
+
+def main() -> None:
+    home = Path(tempfile.mkdtemp(prefix="orcost-bench-"))
+    home.chmod(0o755)
+    try:
+        measure(open_warehouse(None, home))
+    finally:
+        EmbeddedPostgres(home).stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def measure(engine: sa.Engine) -> None:
+    now = datetime.now(UTC)
+    clock = [now - timedelta(hours=1)]
+    ledger = scale(now)
+    simulator = Simulator(ledger, lambda: clock[0], Options(latency_seconds=LATENCY_SECONDS))
+    name, known = next(iter(ledger.accounts.items()))
+    with serve(simulator) as url:
+        account = Account(
+            name=name, api_key_env="OPENROUTER_API_KEY", api_key=SecretStr(known.management_key), base_url=url
+        )
+        print(f"{'':<34}{'requests':>10}{'seconds':>10}{'rows':>10}{'WAL MB':>10}")
+        report("first sync, 31 days", simulator, engine, lambda: sync(account, engine, clock[0]))
+        clock[0] = now
+        report("hourly sync, 100 active keys", simulator, engine, lambda: sync(account, engine, clock[0]))
+        report("again at once", simulator, engine, lambda: sync(account, engine, clock[0]))
+        hashes = [key.hash for key in known.living_keys(now)]
+        report("beside it: a question for each key", simulator, engine, lambda: one_by_one(account, hashes, now))
+
+
+def report(what: str, simulator: Simulator, engine: sa.Engine, work: Callable[[], int]) -> None:
+    simulator.forget_requests()
+    wal, started = wal_bytes(engine), time.perf_counter()
+    rows = work()
+    seconds, written = time.perf_counter() - started, (wal_bytes(engine) - wal) / 1e6
+    print(f"{what:<34}{simulator.count:>10,}{seconds:>10.1f}{rows:>10,}{written:>10.1f}")
+
+
+def sync(account: Account, engine: sa.Engine, now: datetime) -> int:
+    """One sync below Dagster; returns the rows that its publication wrote."""
+    run_id = str(uuid.uuid4())
+    runs.start_run(engine, run_id, account.name, None, now)
+    with engine.begin() as connection:
+        as_of = raw.start_extraction(connection, run_id, account.name, now)
+    step = SyncStep(account, engine, run_id, run_id, as_of, lambda: now)
+    for read in (steps.read_account, steps.read_workspaces, steps.read_members, steps.read_models, steps.read_api_keys):
+        read(step)
+    steps.read_usage_of_account(step)
+    return sum(steps.publish_account(step).values())
+
+
+def one_by_one(account: Account, hashes: list[str], now: datetime) -> int:
+    """The last two hours of each key, eight questions at a time, without the limit of 60 a minute."""
+
+    async def ask() -> int:
+        key = account.api_key or SecretStr("")
+        async with OpenRouter(account.name, key, account.base_url, analytics_per_minute=1_000_000) as client:
+            window = Window(hour_floor(now) - timedelta(hours=1), now)
+            answers = await asyncio.gather(*(client.usage(window, ["model"], [key_hash]) for key_hash in hashes))
+            return sum(len(answer.cells) for answer in answers)
+
+    return asyncio.run(ask())
+
+
+def wal_bytes(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")).scalar_one())
+
+
+if __name__ == "__main__":
+    main()

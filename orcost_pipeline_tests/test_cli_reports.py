@@ -1,0 +1,630 @@
+"""The reading side of the command line, over a warehouse whose truth is known to the last digit."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orcost_pipeline import cli
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli import resync as resync_module
+from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline.windows import Window
+from orcost_pipeline_tests.warehouse_rows import (
+    BY_COMPANY,
+    BY_KEY,
+    BY_MODEL,
+    NOW,
+    Grouping,
+    Truth,
+    execute,
+    fill,
+    key_hash,
+    make_truth,
+)
+
+ENVIRONMENT = (
+    "OPENROUTER_API_KEY",
+    "OPENROUTER_BASE_URL",
+    "ORCOST_HOME",
+    "ORCOST_CONFIG",
+    "ORCOST_MAPPING",
+    "NO_COLOR",
+)
+GROUPINGS = {"company": BY_COMPANY, "key": BY_KEY, "model": BY_MODEL}
+NAMES = {"company": ("account", "company"), "key": ("account", "key_hash", "company"), "model": ("account", "model")}
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, str | None]]:
+        return json.loads(self.out)
+
+
+Orcost = Callable[..., Outcome]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder without accounts, on whose database nobody has decided yet."""
+    for name in (*ENVIRONMENT, "ORCOST_DATABASE_URL", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".env").touch()
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def orcost(
+    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Orcost:
+    """Runs the console script in this process, in the project folder, at NOW."""
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    monkeypatch.setattr(cli, "_now", lambda: NOW)
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["orcost", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        code = ending.value.code
+        return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def truth(engine: sa.Engine) -> Truth:
+    made = make_truth("acme")
+    fill(engine, made)
+    return made
+
+
+def figures(rows: list[dict[str, str | None]], by: str) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
+    return {
+        tuple(row[name] for name in NAMES[by]): tuple(Fraction(row[name] or 0) for name in MEASURES) for row in rows
+    }
+
+
+def without_zeros(
+    sums: Mapping[tuple[str | None, ...], tuple[Fraction, ...]],
+) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
+    return {group: values for group, values in sums.items() if any(values)}
+
+
+def do(engine: sa.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        execute(connection, statement)
+
+
+def columns_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+# Figures
+
+
+@pytest.mark.parametrize("by", ["company", "key", "model"])
+@pytest.mark.parametrize(("period", "hours"), [("24h", 24), ("7d", 168), ("30d", 720)])
+def test_a_rolling_report_is_the_sum_of_its_hours_to_the_last_digit(
+    orcost: Orcost, truth: Truth, by: str, period: str, hours: int
+) -> None:
+    answer = orcost("report", "--period", period, "--by", by, "--format", "json")
+    assert without_zeros(figures(answer.rows, by)) == truth.rolling(hours, GROUPINGS[by])
+
+
+@pytest.mark.parametrize("grouping", [BY_COMPANY, BY_KEY, BY_MODEL])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2026-11-01", "2026-11-20"),
+        ("2026-11-03T05:00", "2026-11-19T22:00"),
+        ("2026-11-18T01:00", "2026-11-18T23:00"),
+        ("2026-11-18T03:00", "2026-11-19"),
+        ("2026-11-09T23:00Z", "2026-11-10T03:00+02:00"),
+        ("2026-10-01", "2026-10-24T03:00"),
+        ("2020-01-01", "2030-01-01"),
+    ],
+)
+def test_any_window_of_whole_hours_equals_the_naive_sum(
+    orcost: Orcost, truth: Truth, start: str, end: str, grouping: Grouping
+) -> None:
+    by = next(name for name, known in GROUPINGS.items() if known is grouping)
+    moments = [datetime.fromisoformat(text) for text in (start, end)]
+    window = Window(*(moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments))
+    answer = orcost("report", "--from", start, "--to", end, "--by", by, "--format", "json")
+    assert figures(answer.rows, by) == truth.between(window, grouping)
+
+
+def test_a_month_is_its_days_and_a_restated_day_counts_as_restated(orcost: Orcost, truth: Truth) -> None:
+    window = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    assert figures(orcost("report", "--month", "2026-11", "--format", "json").rows, "company") == truth.between(
+        window, BY_COMPANY
+    )
+    hours = sum((fact.measures[5] for fact in truth.hours if fact.start in window), Decimal(0))
+    total = sum(
+        Decimal(row["credits_usd"] or 0) for row in orcost("report", "--month", "2026-11", "--format", "json").rows
+    )
+    assert total > hours
+
+
+def test_from_alone_means_until_now(orcost: Orcost, truth: Truth) -> None:
+    open_ended = orcost("report", "--from", "2026-11-20T07:00", "--format", "csv")
+    assert open_ended.out == orcost("report", "--from", "2026-11-20T07:00", "--to", "2026-11-24", "--format", "csv").out
+
+
+def test_json_and_csv_hold_exact_strings_under_the_names_of_the_tables(orcost: Orcost, truth: Truth) -> None:
+    answer = orcost("report", "--period", "7d", "--format", "json")
+    previous = ["previous_credits_usd", "previous_byok_usd"]
+    assert list(answer.rows[0]) == ["account", "company", "as_of", *MEASURES, *previous]
+    assert all(isinstance(row[name], str) and "E" not in (row[name] or "") for row in answer.rows for name in MEASURES)
+    table = list(csv.DictReader(io.StringIO(orcost("report", "--period", "7d", "--format", "csv").out)))
+    assert table == answer.rows
+    by_key = orcost("report", "--by", "key", "--month", "2026-11", "--format", "json").rows
+    assert list(by_key[0]) == ["account", "key_hash", "key_name", "company", "as_of", *MEASURES]
+    ownerless = {(row["key_hash"], row["key_name"]) for row in by_key[-2:]}
+    assert ownerless == {(key_hash("orphan"), "orphan"), (None, None)}, "Unattributed comes last"
+
+
+def test_programs_get_nothing_but_data_on_stdout(orcost: Orcost, truth: Truth) -> None:
+    for output in ("json", "csv"):
+        answer = orcost("report", "--format", output)
+        assert "Complete to" not in answer.out
+        assert answer.err.startswith("Complete to 13:20 UTC (4 minutes ago) · 28 of 29 closed days reconcile")
+
+
+def test_an_empty_window_has_a_header_and_an_empty_array(orcost: Orcost, truth: Truth) -> None:
+    assert orcost("report", "--month", "2026-08", "--format", "json").rows == []
+    assert (
+        orcost("report", "--month", "2026-08", "--format", "csv").out == f"account,company,as_of,{','.join(MEASURES)}\n"
+    )
+    assert "No spend is known in this window." in orcost("report", "--month", "2026-08").out
+
+
+def test_an_unknown_earlier_window_is_null_and_a_dash(orcost: Orcost, truth: Truth) -> None:
+    answer = orcost("report", "--period", "30d", "--format", "json")
+    assert {row["previous_credits_usd"] for row in answer.rows} == {None}
+    assert columns_of(line_of(orcost("report").out, "Total"))[2] == "–"
+
+
+# The table
+
+
+def test_the_table_says_what_each_company_cost_and_how_far_to_trust_it(orcost: Orcost, truth: Truth) -> None:
+    text = orcost("report", "--period", "7d").out
+    sums = truth.rolling(168, BY_COMPANY)
+    assert text.startswith("Company cost, last 7 days (2026-11-16 14:00 – 2026-11-23 13:20 UTC)\n")
+    assert columns_of(text.splitlines()[2]) == [
+        "Company",
+        "Spend USD",
+        "vs previous",
+        "BYOK USD",
+        "Requests",
+        "Tokens",
+        "Keys",
+    ]
+    row = columns_of(line_of(text, "Company A"))
+    assert row[1] == f"{float(sums['acme', 'Company A'][5]):,.2f}"
+    assert (row[3], row[6]) == ("–", "2")
+    total = columns_of(line_of(text, "Total"))
+    assert total[1] == f"{float(sum(values[5] for values in sums.values())):,.2f}"
+    assert total[6] == "5", "a split key is one key of the total"
+    assert text.splitlines()[-3].startswith("Total")
+    assert text.splitlines()[-1].startswith(
+        "Complete to 13:20 UTC (4 minutes ago) · 6 of 6 closed days reconcile to OpenRouter's total · "
+    )
+    assert text.endswith("% unattributed\n")
+
+
+def test_a_rule_is_asked_for_only_where_it_would_help(orcost: Orcost, truth: Truth) -> None:
+    hint = "→ add a rule to company_mapping.csv"
+    assert line_of(orcost("report", "--period", "30d").out, "Unattributed").endswith(hint)
+    by_key = orcost("report", "--period", "30d", "--by", "key").out
+    assert line_of(by_key, "Unattributed   orphan").endswith(hint)
+    assert by_key.count(hint) == 1
+    text = orcost("report", "--period", "24h").out
+    assert truth.rolling(24, BY_KEY).keys() >= {("acme", None, "Unattributed")}
+    assert "Unattributed" in text
+    assert hint not in text, "only spend with no key is without an owner"
+
+
+def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost: Orcost, engine: sa.Engine) -> None:
+    truth = make_truth("acme", "globex")
+    fill(engine, truth)
+    answer = orcost("report", "--format", "json")
+    assert {row["account"] for row in answer.rows} == {"acme", "globex"}
+    sums = truth.rolling(720, BY_COMPANY)
+    both = sums["acme", "Company A"][5] + sums["globex", "Company A"][5]
+    assert columns_of(line_of(orcost("report").out, "Company A"))[1] == f"{float(both):,.2f}"
+    only = orcost("report", "--account", "globex").out
+    assert only.startswith('Company cost of account "globex", last 30 days')
+    assert columns_of(line_of(only, "Company A"))[1] == f"{float(sums['globex', 'Company A'][5]):,.2f}"
+    assert "Account" in columns_of(orcost("report", "--by", "key").out.splitlines()[2])
+
+
+def test_a_report_says_from_when_on_spend_is_known(orcost: Orcost, truth: Truth) -> None:
+    assert "Spend is known from 2026-10-23 14:00 UTC on" in orcost("report", "--month", "2026-10").out
+    assert "is known from" not in orcost("report", "--month", "2026-11").out
+    assert orcost("report", "--month", "2026-11").out.startswith("Company cost, 2026-11 to date (2026-11-01 00:00 – ")
+
+
+def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_now", lambda: NOW + timedelta(hours=29))
+    text = orcost("report").out
+    assert "STALE: complete to 2026-11-23 13:20 UTC (29 hours ago)" in text
+    assert "Next: orcost status" in text
+
+
+def test_a_name_cannot_write_to_the_terminal(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
+    do(engine, "update core.api_key_version set name = E'[red]evil\\x1b[2J\\nrow' where name = 'beta'")
+    text = orcost("report", "--by", "key").out
+    assert "[red]evil�[2J�row" in text
+    assert "\x1b" not in text
+
+
+def test_pipes_and_no_color_get_plain_text(orcost: Orcost, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = orcost("report").out
+    assert "\x1b" not in plain
+    assert all(line == line.rstrip() for line in plain.splitlines())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "\x1b" in orcost("report").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert orcost("report").out == plain
+
+
+# Wrong questions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--month", "2026-13"], "not a month written 2026-10"),
+        (["--month", "2026-10", "--period", "7d"], "exclude each other"),
+        (["--month", "2026-10", "--from", "2026-10-01"], "exclude each other"),
+        (["--from", "2026-11-01T13:30"], "not a whole UTC hour"),
+        (["--from", "yesterday"], "neither a date"),
+        (["--to", "2026-11-01"], "--to needs --from"),
+        (["--from", "2026-11-02", "--to", "2026-11-02"], "later than --from"),
+        (["--account", "acmee"], 'No account is called "acmee". Known: acme'),
+    ],
+)
+def test_a_wrong_question_is_answered_with_one_sentence(
+    orcost: Orcost, truth: Truth, arguments: list[str], said: str
+) -> None:
+    answer = orcost("report", *arguments)
+    assert (answer.code, answer.out) == (1, "")
+    assert said in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_before_the_first_sync_the_next_step_is_named(orcost: Orcost, engine: sa.Engine) -> None:
+    assert orcost("report") == Outcome(1, "", "No account was synced yet. Next: orcost sync\n")
+    do(engine, "insert into ref.account (account) values ('acme')")
+    assert orcost("report").err == "No account was synced yet. Next: orcost sync\n"
+    assert "orcost sync --account acme" in orcost("report", "--account", "acme").err
+
+
+def test_reading_never_makes_a_first_empty_database(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORCOST_DATABASE_URL")
+    assert orcost("report").err == "No account was synced yet. Next: orcost sync\n"
+    assert not (folder / ".orcost").exists()
+
+
+def test_a_database_that_cannot_be_used_is_one_sentence_without_its_password(
+    orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", "postgresql://me:hush-hush@127.0.0.1:1/none")
+    answer = orcost("report")
+    assert answer.code == 1
+    assert "The database cannot be used" in answer.err
+    assert "hush" not in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_an_unforeseen_failure_leaves_its_traceback_in_the_log_without_secrets(
+    orcost: Orcost, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode() -> None:
+        raise KeyError("sk-or-v1-0123456789 at postgresql://me:hush@host/db")
+
+    monkeypatch.setattr(rendering, "is_plain", explode)
+    monkeypatch.setattr("orcost_pipeline.cli.mapping.check", lambda *_: explode())
+    answer = orcost("map", "check")
+    log = folder / ".orcost" / "logs" / "orcost.log"
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == f"Something went wrong that should not have (KeyError). The details are in {log}\n"
+    assert "in explode" in log.read_text()
+    assert "0123456789" not in log.read_text()
+    assert "hush" not in log.read_text()
+
+
+def test_an_interrupt_exits_with_130(orcost: Orcost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orcost_pipeline.cli.mapping.check", interrupt)
+    assert orcost("map", "check").code == 130
+
+
+# Status
+
+
+def test_status_is_zero_only_when_all_is_well(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
+    answer = orcost("status")
+    assert answer.code == 1
+    line = columns_of(line_of(answer.out, "acme  "))
+    assert line[:6] == ["acme", "management", "ok", "4 minutes ago", "13:20 UTC", "1"]
+    assert line[7].startswith("3,999.75 (")
+    assert "→ orcost sync --account acme --since 2026-11-05" in answer.out
+    do(engine, "update core.account_day set status = 'closed'")
+    answer = orcost("status")
+    assert answer.code == 0
+    assert answer.out.endswith("All is well.\n")
+
+
+def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, engine: sa.Engine, folder: Path) -> None:
+    do(
+        engine,
+        "insert into ref.account (account, status, error) values ('globex', 'invalid_key', E'Invalid key.\\nMend.')",
+    )
+    do(engine, "update ref.account set as_of = as_of - interval '3 hours' where account = 'acme'")
+    do(
+        engine,
+        "insert into ops.sync_run (run_id, account, started_at, finished_at, status, error) values "
+        "('run-2', 'acme', '2026-11-23 13:21Z', '2026-11-23 13:21Z', 'succeeded', 'company_mapping.csv was refused.')",
+    )
+    answer = orcost("status", "--format", "json")
+    told = json.loads(answer.out)
+    assert answer.code == 1
+    assert [(problem["account"], problem["command"]) for problem in told["problems"]] == [
+        ("globex", "orcost sync --account globex"),
+        ("acme", "orcost sync --account acme"),
+        ("acme", f"orcost map check {folder / 'company_mapping.csv'}"),
+        ("acme", "orcost sync --account acme --since 2026-11-05"),
+    ]
+    acme, globex = told["accounts"]
+    assert (acme["as_of"], acme["balance_usd"], acme["open_days"]) == (
+        "2026-11-23T10:20:00Z",
+        "3999.75",
+        ["2026-11-05"],
+    )
+    assert (globex["status"], globex["as_of"], globex["balance_usd"]) == ("invalid_key", None, None)
+    assert "globex: Invalid key.\n  Mend.\n  → orcost sync --account globex" in orcost("status").out
+
+
+def test_a_configured_account_that_was_never_synced_is_a_problem(
+    orcost: Orcost, truth: Truth, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(engine, "update core.account_day set status = 'closed'")
+    assert "default" not in orcost("status").out, "without a key, nobody meant to sync it"
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-v1-test")
+    answer = orcost("status")
+    assert answer.code == 1
+    assert "default: It was never synced.\n  → orcost sync --account default" in answer.out
+    assert "ok, not configured" in line_of(answer.out, "acme")
+
+
+# Resync
+
+
+def test_resync_leaves_a_request_for_the_deployment(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
+    answer = orcost("resync", "--account", "acme", "--since", "2026-11-01")
+    assert answer.out == "Sync 1 is requested; the running deployment (orcost up) picks it up.\n"
+    with engine.connect() as connection:
+        row = connection.execute(sa.text("select account, since, status from ops.sync_request")).one()
+    assert tuple(map(str, row)) == ("acme", "2026-11-01", "queued")
+    assert orcost("resync", "--account", "nobody").code == 1
+
+
+@pytest.mark.parametrize(("ending", "code"), [("succeeded", 0), ("failed", 1)])
+def test_waiting_ends_as_the_request_ends_and_says_when_nobody_takes_it(
+    orcost: Orcost, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, ending: str, code: int
+) -> None:
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 33:
+            do(engine, f"update ops.sync_request set status = '{ending}', error = 'The key was refused.'")
+
+    monkeypatch.setattr(resync_module, "sleep", sleep)
+    answer = orcost("resync", "--wait")
+    assert answer.code == code
+    assert answer.err.count("Is orcost up running?") == 1
+    assert ("Sync 1 succeeded." in answer.out) is (ending == "succeeded")
+    assert ("Sync 1 failed: The key was refused." in answer.err) is (ending == "failed")
+
+
+# Mapping
+
+
+def test_a_valid_mapping_is_counted_and_its_oddities_named(orcost: Orcost, folder: Path) -> None:
+    (folder / "company_mapping.csv").write_text(
+        "company,match,pattern,account,share\nA,key_name,x*,,60\nB,key_name,x*,,40\nA,label,y,nobody,\nA,key_name,*,,\n"
+        "C,key_name,z,,\n"
+    )
+    answer = orcost("map", "check")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines() == [
+        "company_mapping.csv is valid: 4 rules, 3 companies.",
+        '  warning, line 4: account "nobody" is not configured.',
+        "  warning, line 6: key_name:z never wins: key_name:* on line 5 comes first.",
+    ]
+
+
+def test_a_wrong_mapping_is_refused_with_all_its_mistakes(
+    orcost: Orcost, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    (folder / "new.csv").write_text("company,match,pattern,share\nA,key_nam,x,\nB,key_name,y,99.99\n")
+    answer = orcost("map", "check", "new.csv")
+    assert (answer.code, answer.out) == (1, "")
+    assert [line[:9] for line in answer.err.splitlines()] == ["new.csv w", "  line 2:", "  line 3:"]
+    assert "is not there" in orcost("map", "check", "none.csv").err
+
+
+@pytest.mark.parametrize("key", ["shared", "5" * 64, "555555", "shared (old)"])
+def test_explain_says_who_owns_a_key_and_why(orcost: Orcost, truth: Truth, key: str) -> None:
+    told = json.loads(orcost("map", "explain", key, "--at", "2026-11-21", "--format", "json").out)
+    assert told == {
+        "account": "acme",
+        "key_hash": "5" * 64,
+        "key_name": "shared",
+        "at": "2026-11-21",
+        "company": None,
+        "shares": [{"company": "Company A", "share": "60"}, {"company": "Company B", "share": "40"}],
+        "rule": "key_name:shar*",
+        "line": 3,
+        "considered": [
+            {"rule": f"key_hash:{'5' * 64}", "line": 5, "reason": "until 2026-11-10"},
+            {"rule": "workspace:Production", "line": 6, "reason": "later in the file"},
+        ],
+    }
+    assert orcost("map", "explain", key).out == (
+        "shared (55555555…, workspace Production) on 2026-11-23: Company A 60 %, Company B 40 %\n"
+        "  by         line 3  key_name   shar*       from 2026-11-10\n"
+        "  not valid  line 5  key_hash   55555555…   (until 2026-11-10)\n"
+        "  beaten     line 6  workspace  Production  (later in the file)\n"
+    )
+
+
+def test_explain_knows_the_rule_and_the_name_of_a_past_day(orcost: Orcost, truth: Truth) -> None:
+    told = json.loads(orcost("map", "explain", "shared", "--at", "2026-11-02", "--format", "json").out)
+    assert (told["company"], told["shares"]) == ("Company B", [{"company": "Company B", "share": "100"}])
+    assert (told["rule"], told["line"]) == (f"key_hash:{'5' * 64}", 5)
+    text = orcost("map", "explain", "shared", "--at", "2026-11-02").out
+    assert text.startswith("shared (old) (55555555…, workspace Production, today shared) on 2026-11-02: Company B\n")
+
+
+def test_a_key_without_a_rule_is_unattributed(orcost: Orcost, truth: Truth) -> None:
+    told = json.loads(orcost("map", "explain", "orphan", "--format", "json").out)
+    assert (told["company"], told["rule"], told["line"]) == ("Unattributed", None, None)
+    assert told["shares"] == [{"company": "Unattributed", "share": "100"}]
+    assert orcost("map", "explain", "orphan").out.endswith("on 2026-11-23: Unattributed\n  no rule matches\n")
+
+
+def test_an_ambiguous_or_unknown_key_is_an_error_that_helps(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
+    unknown = orcost("map", "explain", "shraed")
+    assert unknown.code == 1
+    assert unknown.err.endswith('Near: "shared".\n')
+    do(engine, "update core.api_key_version set name = 'twin' where name in ('alpha', 'beta')")
+    ambiguous = orcost("map", "explain", "twin")
+    assert ambiguous.code == 1
+    assert "a" * 64 in ambiguous.err
+    assert "b" * 64 in ambiguous.err
+    assert orcost("map", "explain", "55555").code == 1, "a prefix has 6 digits or more"
+
+
+# The process
+
+
+def test_the_command_line_is_there_at_once() -> None:
+    code = (
+        "import sys, orcost_pipeline.cli; "
+        "print({'dagster', 'pandas', 'sqlalchemy', 'rich', 'pydantic'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_help_lists_the_commands(orcost: Orcost) -> None:
+    text = orcost("--help").out
+    assert {"report", "status", "sync", "up", "demo", "resync", "map", "db"} <= set(text.split())
+    wrong = orcost("reprot")
+    assert wrong.code == 2
+    assert "Did you mean 'report'?" in wrong.err
+
+
+def test_a_closed_pipe_is_no_failure(orcost: Orcost, truth: Truth) -> None:
+    script = f"{sys.executable} -c 'from orcost_pipeline.cli import main; main()' report --by key --format csv | true"
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert "Broken" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_embedded_postgres_is_found_from_a_subfolder_and_stopped(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORCOST_DATABASE_URL")
+    folder.parent.chmod(0o755)
+    assert orcost("db", "stop").out == "The embedded Postgres was not running.\n"
+    try:
+        url = orcost("db", "start").out
+        assert url.startswith("postgresql://")
+        subfolder = folder / "sub"
+        subfolder.mkdir()
+        monkeypatch.chdir(subfolder)
+        assert orcost("db", "url").out == url
+        assert orcost("report").err == "No account was synced yet. Next: orcost sync\n"
+        assert list(subfolder.iterdir()) == []
+        assert orcost("db", "stop").out == "The embedded Postgres is stopped.\n"
+    finally:
+        EmbeddedPostgres(folder / ".orcost").stop()
+
+
+def test_a_database_of_ones_own_is_not_ours_to_stop(orcost: Orcost, database_url: str) -> None:
+    assert orcost("db", "url").out == f"{database_url}\n"
+    answer = orcost("db", "stop")
+    assert answer.code == 1
+    assert "was not started by orcost" in answer.err
+
+
+# Small print
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [("0", "0"), ("999", "999"), ("1234", "1.2 k"), ("999949", "999.9 k"), ("999950", "1.0 M"), ("5e9", "5.0 B")],
+)
+def test_tokens_are_humanised(count: str, text: str) -> None:
+    assert rendering.tokens(Decimal(count)) == text
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [
+        ("112", "100", "+12 %"),
+        ("97", "100", "−3 %"),
+        ("100.1", "100", "0 %"),
+        ("1", "0", "new"),
+        ("0", "0", "–"),
+        ("0", "4", "−100 %"),
+        ("1", None, "–"),
+    ],
+)
+def test_a_change_is_a_percentage_or_new_or_unknown(now: str, before: str | None, text: str) -> None:
+    assert rendering.change(Decimal(now), None if before is None else Decimal(before)) == text
+
+
+def test_money_has_two_decimals_and_four_where_all_is_under_a_dollar() -> None:
+    assert rendering.money([Decimal("0.5"), Decimal("1204.545")])(Decimal("1204.545")) == "1,204.55"
+    assert rendering.money([Decimal("0.5"), Decimal("0.00004")])(Decimal("0.00005")) == "0.0001"
+    assert rendering.money([Decimal(0)])(Decimal(0)) == "0.00"
+    assert rendering.money([Decimal(-3)])(Decimal("-0.001")) == "0.00"
+    assert rendering.money([])(None) == "–"
