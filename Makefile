@@ -4,9 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-UV          = $(shell command -v uv || { $(PIP_INSTALL) uv && echo $(BIN)/uv; })
-UV_INSTALL  = $(UV) pip install --quiet --python $(BIN)/python
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install demo test test-all check format bench lock clean
 
@@ -23,8 +21,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "orcost needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing into $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@{ $(UV_INSTALL) -r requirements.lock && $(UV_INSTALL) --no-deps --editable .; } 2>/dev/null || \
-	  { $(PIP_INSTALL) --require-hashes -r requirements.lock && $(PIP_INSTALL) --no-deps --editable .; }
+	@uv=$$(command -v uv || { $(PIP) uv && echo $(BIN)/uv; } 2>/dev/null); \
+	install="$$uv pip install --quiet --python $(BIN)/python"; \
+	{ test -n "$$uv" && $$install --require-hashes -r requirements.lock && $$install --no-deps --editable .; } 2>/dev/null || \
+	{ $(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps --editable .; }
 	@touch $(STAMP)
 
 demo: install

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,12 +25,11 @@ from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.windows import Window
 from orcost_pipeline_tests.warehouse_rows import (
-    BY_COMPANY,
-    BY_KEY,
-    BY_MODEL,
     NOW,
-    Grouping,
     Truth,
+    by_company,
+    by_key,
+    by_model,
     execute,
     fill,
     key_hash,
@@ -43,7 +44,7 @@ ENVIRONMENT = (
     "ORCOST_MAPPING",
     "NO_COLOR",
 )
-GROUPINGS = {"company": BY_COMPANY, "key": BY_KEY, "model": BY_MODEL}
+GROUPINGS = {"company": by_company, "key": by_key, "model": by_model}
 NAMES = {"company": ("account", "company"), "key": ("account", "key_hash", "company"), "model": ("account", "model")}
 
 
@@ -71,6 +72,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / ".env").touch()
     monkeypatch.chdir(project)
     return project
+
+
+@pytest.fixture
+def reachable_folder() -> Iterator[Path]:
+    """A project folder that other accounts can reach, as Postgres needs it to be; pytest's own are not."""
+    project = Path(tempfile.mkdtemp()).resolve()
+    project.chmod(0o755)
+    (project / ".env").touch()
+    yield project
+    shutil.rmtree(project)
 
 
 @pytest.fixture
@@ -136,7 +147,7 @@ def test_a_rolling_report_is_the_sum_of_its_hours_to_the_last_digit(
     assert without_zeros(figures(answer.rows, by)) == truth.rolling(hours, GROUPINGS[by])
 
 
-@pytest.mark.parametrize("grouping", [BY_COMPANY, BY_KEY, BY_MODEL])
+@pytest.mark.parametrize("by", ["company", "key", "model"])
 @pytest.mark.parametrize(
     ("start", "end"),
     [
@@ -150,19 +161,18 @@ def test_a_rolling_report_is_the_sum_of_its_hours_to_the_last_digit(
     ],
 )
 def test_any_window_of_whole_hours_equals_the_naive_sum(
-    orcost: Orcost, truth: Truth, start: str, end: str, grouping: Grouping
+    orcost: Orcost, truth: Truth, start: str, end: str, by: str
 ) -> None:
-    by = next(name for name, known in GROUPINGS.items() if known is grouping)
     moments = [datetime.fromisoformat(text) for text in (start, end)]
     window = Window(*(moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments))
     answer = orcost("report", "--from", start, "--to", end, "--by", by, "--format", "json")
-    assert figures(answer.rows, by) == truth.between(window, grouping)
+    assert figures(answer.rows, by) == truth.between(window, GROUPINGS[by])
 
 
 def test_a_month_is_its_days_and_a_restated_day_counts_as_restated(orcost: Orcost, truth: Truth) -> None:
     window = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
     assert figures(orcost("report", "--month", "2026-11", "--format", "json").rows, "company") == truth.between(
-        window, BY_COMPANY
+        window, by_company
     )
     hours = sum((fact.measures[5] for fact in truth.hours if fact.start in window), Decimal(0))
     total = sum(
@@ -183,9 +193,9 @@ def test_json_and_csv_hold_exact_strings_under_the_names_of_the_tables(orcost: O
     assert all(isinstance(row[name], str) and "E" not in (row[name] or "") for row in answer.rows for name in MEASURES)
     table = list(csv.DictReader(io.StringIO(orcost("report", "--period", "7d", "--format", "csv").out)))
     assert table == answer.rows
-    by_key = orcost("report", "--by", "key", "--month", "2026-11", "--format", "json").rows
-    assert list(by_key[0]) == ["account", "key_hash", "key_name", "company", "as_of", *MEASURES]
-    ownerless = {(row["key_hash"], row["key_name"]) for row in by_key[-2:]}
+    keys = orcost("report", "--by", "key", "--month", "2026-11", "--format", "json").rows
+    assert list(keys[0]) == ["account", "key_hash", "key_name", "company", "as_of", *MEASURES]
+    ownerless = {(row["key_hash"], row["key_name"]) for row in keys[-2:]}
     assert ownerless == {(key_hash("orphan"), "orphan"), (None, None)}, "Unattributed comes last"
 
 
@@ -215,7 +225,7 @@ def test_an_unknown_earlier_window_is_null_and_a_dash(orcost: Orcost, truth: Tru
 
 def test_the_table_says_what_each_company_cost_and_how_far_to_trust_it(orcost: Orcost, truth: Truth) -> None:
     text = orcost("report", "--period", "7d").out
-    sums = truth.rolling(168, BY_COMPANY)
+    sums = truth.rolling(168, by_company)
     assert text.startswith("Company cost, last 7 days (2026-11-16 14:00 – 2026-11-23 13:20 UTC)\n")
     assert columns_of(text.splitlines()[2]) == [
         "Company",
@@ -242,11 +252,11 @@ def test_the_table_says_what_each_company_cost_and_how_far_to_trust_it(orcost: O
 def test_a_rule_is_asked_for_only_where_it_would_help(orcost: Orcost, truth: Truth) -> None:
     hint = "→ add a rule to company_mapping.csv"
     assert line_of(orcost("report", "--period", "30d").out, "Unattributed").endswith(hint)
-    by_key = orcost("report", "--period", "30d", "--by", "key").out
-    assert line_of(by_key, "Unattributed   orphan").endswith(hint)
-    assert by_key.count(hint) == 1
+    keys = orcost("report", "--period", "30d", "--by", "key").out
+    assert line_of(keys, "Unattributed   orphan").endswith(hint)
+    assert keys.count(hint) == 1
     text = orcost("report", "--period", "24h").out
-    assert truth.rolling(24, BY_KEY).keys() >= {("acme", None, "Unattributed")}
+    assert truth.rolling(24, by_key).keys() >= {("acme", None, "Unattributed")}
     assert "Unattributed" in text
     assert hint not in text, "only spend with no key is without an owner"
 
@@ -256,7 +266,7 @@ def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost:
     fill(engine, truth)
     answer = orcost("report", "--format", "json")
     assert {row["account"] for row in answer.rows} == {"acme", "globex"}
-    sums = truth.rolling(720, BY_COMPANY)
+    sums = truth.rolling(720, by_company)
     both = sums["acme", "Company A"][5] + sums["globex", "Company A"][5]
     assert columns_of(line_of(orcost("report").out, "Company A"))[1] == f"{float(both):,.2f}"
     only = orcost("report", "--account", "globex").out
@@ -569,10 +579,11 @@ def test_a_closed_pipe_is_no_failure(orcost: Orcost, truth: Truth) -> None:
 
 
 def test_the_embedded_postgres_is_found_from_a_subfolder_and_stopped(
-    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+    orcost: Orcost, monkeypatch: pytest.MonkeyPatch, reachable_folder: Path
 ) -> None:
+    folder = reachable_folder
+    monkeypatch.chdir(folder)
     monkeypatch.delenv("ORCOST_DATABASE_URL")
-    folder.parent.chmod(0o755)
     assert orcost("db", "stop").out == "The embedded Postgres was not running.\n"
     try:
         url = orcost("db", "start").out

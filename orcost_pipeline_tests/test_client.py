@@ -1,4 +1,4 @@
-"""The client against the simulator and worse: whatever one request suffers, an answer is whole and exact, or a sentence.
+"""The client against the simulator and worse: whatever a request suffers, an answer is whole and exact, or a sentence.
 
 Where no socket is needed time is virtual: the loop's clock jumps to the next timer, so that waits of minutes are
 measured exactly and take none. Sockets, and what only they can do, are at the end, on a real port.
@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import httpx
@@ -112,7 +113,7 @@ class Api:
     def waits(self) -> list[float]:
         """Seconds between one request and the next."""
         moments = [moment for moment, _ in self.sent]
-        return [after - before for before, after in zip(moments, moments[1:], strict=False)]
+        return [after - before for before, after in pairwise(moments)]
 
 
 @pytest.fixture(autouse=True)
@@ -454,7 +455,7 @@ def test_a_revoked_key_is_an_invalid_key_and_asked_with_once() -> None:
 
 
 def test_an_ordinary_key_is_told_apart_and_forbidden_to_list() -> None:
-    ledger, keys = account_with_keys()
+    ledger, _ = account_with_keys()
     ledger.add_key("acme", "Pilot", NOON - DAY, secret="sk-or-v1-an-ordinary-key-of-the-pilot")
     api, _ = simulated(ledger)
     api.secret = "sk-or-v1-an-ordinary-key-of-the-pilot"
@@ -1212,7 +1213,7 @@ def test_a_key_with_white_space_around_it_works_and_one_that_cannot_be_sent_is_i
 @pytest.mark.xfail(strict=True, reason="client: httpx.UnsupportedProtocol is retried as transient, InvalidURL escapes")
 @pytest.mark.parametrize("url", ["openrouter.ai/api/v1", "https://open router:x/api/v1", "htps://openrouter.ai/api/v1"])
 def test_a_base_url_that_is_none_is_permanent(url: str) -> None:
-    with pytest.raises(PermanentError, match="OPENROUTER_BASE_URL|base URL"):
+    with pytest.raises(PermanentError, match=r"OPENROUTER_BASE_URL|base URL"):
         ask_port(url, lambda client: client.credits())
 
 

@@ -49,9 +49,18 @@ def owners(key: str | None, day: date) -> dict[str, Fraction]:
 
 
 Grouping = Callable[[Fact, str], tuple[str | None, ...]]
-BY_COMPANY: Grouping = lambda fact, company: (fact.account, company)  # noqa: E731
-BY_KEY: Grouping = lambda fact, company: (fact.account, key_hash(fact.key), company)  # noqa: E731
-BY_MODEL: Grouping = lambda fact, _: (fact.account, fact.model)  # noqa: E731
+
+
+def by_company(fact: Fact, company: str) -> tuple[str | None, ...]:
+    return fact.account, company
+
+
+def by_key(fact: Fact, company: str) -> tuple[str | None, ...]:
+    return fact.account, key_hash(fact.key), company
+
+
+def by_model(fact: Fact, _company: str) -> tuple[str | None, ...]:
+    return fact.account, fact.model
 
 
 @dataclass
