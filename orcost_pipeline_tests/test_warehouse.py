@@ -1,0 +1,859 @@
+"""The warehouse itself: its contract, its migrations, its merge, and that nothing half done is ever seen."""
+
+import multiprocessing
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import sqlalchemy.exc
+
+from orcost_pipeline.defs import steps
+from orcost_pipeline.errors import ContractError, PermanentError, TransientError
+from orcost_pipeline.simulator import Ledger, small
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.database import Merged, connect, copy_rows, merge
+from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.warehouse.migrations.run import migrate
+from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+
+SCHEMAS = ("raw", "ref", "core", "marts", "ops")
+MEASURES = (
+    *("requests", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"),
+    *("credits_usd", "byok_usd"),
+)
+
+
+def named(text: str) -> list[str]:
+    """The columns of a line of the contract; `measures` stands for the seven."""
+    words = [word.strip() for word in text.replace("\n", " ").split(",")]
+    return [column for word in words for column in (MEASURES if word == "measures" else (word,))]
+
+
+# design.md, "Contract: the warehouse", line by line: the grain, then the columns besides the grain.
+CONTRACT = {
+    "ref.account": "account, kind, status, as_of, checked_at, error, credits_total_usd, credits_used_usd",
+    "ref.api_key": "account, key_hash, name, label, workspace_id, workspace_name, creator_user_id, creator_email, "
+    "external_user, is_disabled, created_at, expires_at, deleted_at, first_seen_at, last_used_at, limit_usd, "
+    "limit_remaining_usd, limit_reset, usage_usd, usage_daily_usd, usage_weekly_usd, usage_monthly_usd, byok_usage_usd, "
+    "byok_usage_daily_usd, byok_usage_weekly_usd, byok_usage_monthly_usd, company",
+    "ref.api_key_history": "account, key_hash, valid_from, valid_to, name, label, workspace_id, workspace_name, "
+    "creator_user_id, creator_email, external_user, is_disabled, is_deleted, expires_at, limit_usd, limit_reset",
+    "ref.assignment": "account, key_hash, valid_from, company, valid_to, share, rule",
+    "ref.company": "company",
+    "ref.mapping_version": "version, loaded_at, source, content_sha256, rule_count",
+    "ref.mapping_rule": "version, line",
+    "core.spend_hourly": "account, hour, company, key_hash, model, key_name, measures, rule, source",
+    "core.spend_daily": "account, day, company, key_hash, model, provider, key_name, measures, rule, source, is_settled",
+    "marts.key_spend_rolling": "account, key_hash, company, period, key_name, as_of, measures",
+    "marts.company_spend_rolling": "account, company, period, as_of, measures, previous_credits_usd, previous_byok_usd",
+    "marts.company_spend_daily": "account, day, company, measures, is_settled",
+    "marts.company_spend_monthly": "account, month, company, measures, is_settled",
+    "marts.unattributed_spend": "account, key_hash, key_name, first_day, last_day, credits_usd, byok_usd",
+    "marts.reconciliation_daily": "account, day, account_credits_usd, keys_credits_usd, residual_credits_usd, "
+    "account_byok_usd, keys_byok_usd, residual_byok_usd, hours_credits_usd, status, cause",
+    "ops.sync_request": "id, account, since, requested_by, requested_at, status, finished_at, error",
+    "ops.sync_run": "run_id, account, request_id, started_at, finished_at, status, as_of, requests_made, rows_written, "
+    "error",
+    "ops.restatement": "account, day, key_hash, model, noticed_at, credits_usd_before, credits_usd_after, "
+    "byok_usd_before, byok_usd_after, run_id",
+}
+# Readers of these may find a column that the contract does not name, where a person would look for it too.
+MAY_HAVE_MORE = {"ref.account", "ref.mapping_rule", "ref.company"}
+
+GRAINS = {
+    "ref.account": "account",
+    "ref.api_key": "account, key_hash",
+    "ref.api_key_history": "account, key_hash, valid_from",
+    "ref.assignment": "account, key_hash, valid_from, company",
+    "ref.mapping_rule": "version, line",
+    "core.spend_hourly": "account, hour, company, key_hash, model",
+    "core.spend_daily": "account, day, company, key_hash, model, provider",
+    "marts.key_spend_rolling": "account, key_hash, company, period",
+    "marts.company_spend_rolling": "account, company, period",
+    "marts.company_spend_daily": "account, day, company",
+    "marts.company_spend_monthly": "account, month, company",
+    "marts.unattributed_spend": "account, key_hash",
+    "marts.reconciliation_daily": "account, day",
+    "ops.restatement": "account, day, key_hash, model, noticed_at",
+}
+READERS = [name for name in CONTRACT if name.startswith(("core.", "marts.")) or name in GRAINS]
+
+MAPPING = (
+    "A,key_name,Company A,,2026-11-15,",
+    "Old,key_name,Company A,,,",
+    "A,key_name,Company B,2026-11-20,,33.333",
+    "B,key_name,Company B,2026-11-20,,66.667",
+    "B,key_name,*B,,,",
+)
+
+
+def query(engine: sa.Engine, statement: str, **parameters: Any) -> list[Any]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
+
+
+@pytest.fixture
+def world(engine: sa.Engine) -> World:
+    """`small` under a mapping with dates, a split and a catch-all that is not one; not synced yet."""
+    made = World(engine, small(NOON))
+    made.map(*MAPPING)
+    return made
+
+
+@pytest.fixture
+def synced(world: World) -> World:
+    world.sync()
+    return world
+
+
+# ── the contract ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def columns(engine: sa.Engine) -> dict[str, dict[str, str]]:
+    """Relation → column → type."""
+    found: dict[str, dict[str, str]] = {}
+    for relation, column, kind in query(
+        engine,
+        "select table_schema || '.' || table_name, column_name, data_type from information_schema.columns "
+        "where table_schema = any(:schemas) order by ordinal_position",
+        schemas=list(SCHEMAS),
+    ):
+        found.setdefault(relation, {})[column] = kind
+    return found
+
+
+@pytest.mark.parametrize("relation", CONTRACT)
+def test_the_relations_of_the_contract_have_its_columns(columns: dict[str, dict[str, str]], relation: str) -> None:
+    told = set(named(CONTRACT[relation]))
+    there = set(columns[relation])
+    assert told - there == set()
+    assert relation in MAY_HAVE_MORE or there == told
+
+
+def test_money_and_counts_are_numeric_days_are_dates_and_instants_know_their_zone(
+    columns: dict[str, dict[str, str]],
+) -> None:
+    instants = {"hour", "as_of", "created_at", "noticed_at", "hours_from"}
+    wrong = []
+    for relation, kinds in columns.items():
+        for column, kind in kinds.items():
+            expected = {
+                column.endswith("_usd") or "_usd_" in column or column in MEASURES or column == "share": "numeric",
+                column in {"day", "month", "first_day", "last_day", "since"}: "date",
+                column in instants or column.endswith("_at"): "timestamp with time zone",
+                column.startswith("is_"): "boolean",
+            }.get(True)
+            if expected and kind != expected:
+                wrong.append((relation, column, kind))
+    assert wrong == []
+
+
+def test_no_column_anywhere_is_binary_floating_point(columns: dict[str, dict[str, str]]) -> None:
+    kinds = {kind for relation in columns.values() for kind in relation.values()}
+    assert not kinds & {"real", "double precision", "money", "timestamp without time zone"}
+
+
+def test_numeric_columns_round_nothing(engine: sa.Engine) -> None:
+    limited = query(
+        engine,
+        "select table_name, column_name from information_schema.columns "
+        "where table_schema = any(:schemas) and data_type = 'numeric' and numeric_precision is not null",
+        schemas=list(SCHEMAS),
+    )
+    assert limited == []
+
+
+def test_every_relation_and_column_has_a_comment(engine: sa.Engine) -> None:
+    without = query(
+        engine,
+        "select n.nspname || '.' || c.relname, a.attname from pg_class c "
+        "join pg_namespace n on n.oid = c.relnamespace "
+        "join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+        "where n.nspname = any(:schemas) and c.relkind in ('r', 'v', 'm', 'p') and c.relname <> 'schema_version' "
+        "and (obj_description(c.oid) is null or col_description(c.oid, a.attnum) is null)",
+        schemas=list(SCHEMAS),
+    )
+    assert without == []
+
+
+def test_the_relations_that_are_described_are_those_that_exist(columns: dict[str, dict[str, str]]) -> None:
+    assert set(RELATIONS) == set(columns) - {"ops.schema_version"}
+
+
+@pytest.mark.parametrize("relation", GRAINS)
+def test_the_grain_of_each_relation_is_that_of_the_contract(synced: World, relation: str) -> None:
+    twice = synced.rows(f"select {GRAINS[relation]} from {relation} group by {GRAINS[relation]} having count(*) > 1")
+    assert twice == []
+    if relation != "ops.restatement":
+        assert synced.value(f"select count(*) from {relation}") > 0
+
+
+def test_sessions_speak_utc_whatever_the_server_thinks(engine: sa.Engine) -> None:
+    assert query(engine, "show timezone") == [("UTC",)]
+
+
+# ── Sync Now from SQL ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("call", "account", "since"),
+    [
+        ("ops.request_sync()", None, None),
+        ("ops.request_sync('acme')", "acme", None),
+        ("ops.request_sync('acme', '2026-11-01')", "acme", date(2026, 11, 1)),
+        ("ops.request_sync(null, date '2026-11-01')", None, date(2026, 11, 1)),
+        ("ops.request_sync(since => '2026-11-01')", None, date(2026, 11, 1)),
+        ("ops.request_sync(since => '2026-11-01', account => 'acme')", "acme", date(2026, 11, 1)),
+    ],
+)
+def test_a_sync_is_requested_from_any_sql_client(
+    engine: sa.Engine, call: str, account: str | None, since: date | None
+) -> None:
+    with engine.begin() as connection:
+        request_id = connection.execute(sa.text(f"select {call}")).scalar_one()
+        row = connection.execute(sa.text("select *, session_user as me, now() as moment from ops.sync_request")).one()
+    assert (row.id, row.account, row.since, row.status) == (request_id, account, since, "queued")
+    assert (row.requested_by, row.requested_at) == (row.me, row.moment)
+    assert (row.finished_at, row.error) == (None, None)
+    assert [tuple(request) for request in runs.unfinished_requests(engine)] == [(request_id, account, since)]
+
+
+def test_requests_are_counted_up(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        ids = [connection.execute(sa.text("select ops.request_sync()")).scalar_one() for _ in range(3)]
+    assert ids == [1, 2, 3]
+
+
+# ── any range of whole hours ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "told"),
+    [
+        ("2026-11-23 10:30+00", "2026-11-23 12:00+00", "must be whole UTC hours"),
+        ("2026-11-23 10:00+00", "2026-11-23 12:00:01+00", "must be whole UTC hours"),
+        ("2026-11-23 10:00+05:30", "2026-11-23 12:00+00", "must be whole UTC hours"),
+        ("2026-11-23 12:00+00", "2026-11-23 10:00+00", "start_at must not be later than end_at"),
+        (None, "2026-11-23 12:00+00", "start_at must not be later than end_at"),
+        ("2026-11-23 12:00+00", None, "start_at must not be later than end_at"),
+    ],
+)
+def test_ranges_that_are_not_whole_hours_or_reversed_are_refused(
+    engine: sa.Engine, start: str | None, end: str | None, told: str
+) -> None:
+    call = "select * from marts.company_spend_between(cast(:start as timestamptz), cast(:end as timestamptz))"
+    with pytest.raises(sqlalchemy.exc.DataError, match=told):
+        query(engine, call, start=start, end=end)
+
+
+def test_an_empty_range_has_no_rows(synced: World) -> None:
+    assert synced.rows("select * from marts.company_spend_between('2026-11-23 10:00+00', '2026-11-23 10:00+00')") == []
+
+
+def test_every_range_sums_to_the_hours_and_adjacent_ranges_add_up(synced: World) -> None:
+    call = "select company, requests, prompt_tokens, credits_usd, byok_usd from marts.company_spend_between(:a, :b)"
+    cuts = [NOON.replace(minute=0) - hours * HOUR for hours in (700, 300, 49, 48, 24, 13, 12, 1, -1)]
+    added: dict[str, list[Decimal]] = {}
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        told = {row[0]: row[1:] for row in map(tuple, synced.rows(call, a=start, b=end))}
+        hours = synced.rows(
+            "select company, sum(requests), sum(prompt_tokens), sum(credits_usd), sum(byok_usd) "
+            "from core.spend_hourly where hour >= :a and hour < :b group by 1",
+            a=start,
+            b=end,
+        )
+        assert told == {row[0]: row[1:] for row in map(tuple, hours)}, (start, end)
+        for company, measures in told.items():
+            sums = added.get(company, [Decimal(0)] * 4)
+            added[company] = [a + b for a, b in zip(sums, measures, strict=True)]
+    whole = {row[0]: list(row[1:]) for row in map(tuple, synced.rows(call, a=cuts[0], b=cuts[-1]))}
+    assert added == whole
+    assert sum(measures[2] for measures in whole.values()) == Decimal("111.75")
+
+
+# ── merge ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Shelf:
+    """A table `shelf (place, book, price)`, keyed by place and book, to merge into."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "create table shelf (place integer, book text, price numeric, primary key (place, book)) "
+                "with (autovacuum_enabled = off)"
+            )
+
+    def merge(
+        self, *rows: tuple[int, str, Any], scope: str | None = "true", touched: list[Any] | None = None
+    ) -> Merged:
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "create temporary table staged_shelf (place integer, book text, price numeric) on commit drop"
+            )
+            copy_rows(connection, "staged_shelf", ("place", "book", "price"), rows)
+            if touched is not None:
+                connection.exec_driver_sql("create temporary table touched (place integer, book text) on commit drop")
+            told = merge(
+                connection,
+                "shelf",
+                "staged_shelf",
+                ("place", "book"),
+                scope=scope,
+                parameters={"place": 1},
+                touched=None if touched is None else "touched",
+            )
+            if touched is not None:
+                found = connection.execute(sa.text("select place, book from touched order by 1, 2"))
+                touched.extend(tuple(row) for row in found)
+            return told
+
+    @property
+    def rows(self) -> list[Any]:
+        return query(self.engine, "select place, book, price from shelf order by 1, 2")
+
+    @property
+    def versions(self) -> list[Any]:
+        """Which transaction wrote each row: moves even where a row was written as it was."""
+        return query(self.engine, "select place, book, xmin::text, ctid::text from shelf order by 1, 2")
+
+    def wal(self) -> int:
+        return int(query(self.engine, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
+
+
+@pytest.fixture
+def shelf(engine: sa.Engine) -> Shelf:
+    return Shelf(engine)
+
+
+def test_merged_rows_are_those_given(shelf: Shelf) -> None:
+    assert shelf.merge((1, "a", 1), (1, "b", None), (2, "a", Decimal("0.1"))) == Merged(0, 3)
+    assert shelf.rows == [(1, "a", 1), (1, "b", None), (2, "a", Decimal("0.1"))]
+
+
+def test_the_same_rows_again_write_nothing(shelf: Shelf) -> None:
+    rows = [(1, "a", 1), (1, "b", None), (2, "a", Decimal("0.10"))]
+    shelf.merge(*rows)
+    before = shelf.versions
+    assert shelf.merge(*rows) == Merged(0, 0)
+    assert shelf.versions == before
+
+
+def test_the_same_rows_again_write_no_wal_to_speak_of(shelf: Shelf) -> None:
+    rows = [(number % 50, f"book {number}", Decimal(number) / 7) for number in range(10_000)]
+    start = shelf.wal()
+    assert shelf.merge(*rows).written == 10_000
+    first = shelf.wal() - start
+    shelf.merge(*rows)  # leaves the hints that a first reader leaves
+    start = shelf.wal()
+    assert shelf.merge(*rows) == Merged(0, 0)
+    again = shelf.wal() - start
+    assert first > 1_000_000
+    assert again < first / 20, (first, again)
+
+
+def test_only_the_rows_that_differ_are_written(shelf: Shelf) -> None:
+    shelf.merge((1, "a", 1), (1, "b", None), (2, "c", 3))
+    before = shelf.versions
+    assert shelf.merge((1, "a", 1), (1, "b", 2), (2, "c", 3)) == Merged(0, 1)
+    assert shelf.rows == [(1, "a", 1), (1, "b", 2), (2, "c", 3)]
+    assert [a == b for a, b in zip(before, shelf.versions, strict=True)] == [True, False, True]
+
+
+def test_a_value_that_becomes_null_is_written(shelf: Shelf) -> None:
+    shelf.merge((1, "a", 1))
+    assert shelf.merge((1, "a", None)) == Merged(0, 1)
+    assert shelf.rows == [(1, "a", None)]
+
+
+def test_the_last_digit_makes_a_difference(shelf: Shelf) -> None:
+    shelf.merge((1, "a", Decimal("0.1000000000000000000000000001")))
+    assert shelf.merge((1, "a", Decimal("0.1000000000000000000000000002"))) == Merged(0, 1)
+
+
+def test_rows_that_the_scope_no_longer_has_are_deleted_and_others_stay(shelf: Shelf) -> None:
+    shelf.merge((1, "a", 1), (1, "b", 2), (2, "a", 3))
+    assert shelf.merge((1, "b", 2), scope="t.place = :place") == Merged(1, 0)
+    assert shelf.rows == [(1, "b", 2), (2, "a", 3)]
+
+
+def test_nothing_at_all_empties_the_scope(shelf: Shelf) -> None:
+    shelf.merge((1, "a", 1), (1, "b", 2), (2, "a", 3))
+    assert shelf.merge(scope="t.place = :place") == Merged(2, 0)
+    assert shelf.rows == [(2, "a", 3)]
+
+
+def test_without_a_scope_nothing_is_deleted(shelf: Shelf) -> None:
+    shelf.merge((1, "a", 1))
+    assert shelf.merge((2, "b", 2), scope=None) == Merged(0, 1)
+    assert shelf.rows == [(1, "a", 1), (2, "b", 2)]
+
+
+@pytest.mark.parametrize("rows", [[(1, "a", 1), (1, "a", 2)], [(1, "a", 1), (1, "a", 1)]])
+def test_a_duplicate_key_raises_and_changes_nothing(shelf: Shelf, rows: list[Any]) -> None:
+    shelf.merge((2, "b", 3))
+    with pytest.raises(sqlalchemy.exc.DBAPIError, match="second time"):
+        shelf.merge(*rows)
+    assert shelf.rows == [(2, "b", 3)]
+
+
+@pytest.mark.xfail(strict=True, reason="merge compares before it inserts: duplicates of a stored, identical row pass")
+def test_a_duplicate_of_a_row_that_is_stored_raises_too(shelf: Shelf) -> None:
+    shelf.merge((1, "a", 1))
+    with pytest.raises(sqlalchemy.exc.DBAPIError):
+        shelf.merge((1, "a", 1), (1, "a", 1))
+
+
+def test_a_null_in_a_key_raises(shelf: Shelf) -> None:
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        shelf.merge((1, None, 1))  # type: ignore[arg-type]
+
+
+def test_rows_that_were_written_or_deleted_are_collected(shelf: Shelf) -> None:
+    shelf.merge((1, "deleted", 1), (1, "same", 2), (1, "changed", 3))
+    touched: list[Any] = []
+    merged = shelf.merge((1, "same", 2), (1, "changed", 4), (1, "new", 5), touched=touched)
+    assert merged == Merged(1, 2)
+    assert touched == [(1, "changed"), (1, "deleted"), (1, "new")]
+
+
+# ── migrations ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """A database without a single table of ours."""
+    name = f"e_{uuid.uuid4().hex}"
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"create database {name} template template0")
+    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
+    admin.dispose()
+
+
+@contextmanager
+def opened(url: str) -> Iterator[sa.Engine]:
+    engine = connect(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+CATALOGUE = (
+    "select n.nspname, c.relname, c.oid::text, c.relfilenode::text, c.xmin::text "
+    "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+    "where n.nspname = any(:schemas) order by 1, 2"
+)
+
+
+def test_migrating_twice_changes_nothing(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("select ops.request_sync('kept')"))
+    before = query(engine, CATALOGUE, schemas=list(SCHEMAS))
+    assert before
+    migrate(engine)
+    assert query(engine, CATALOGUE, schemas=list(SCHEMAS)) == before
+    assert query(engine, "select account from ops.sync_request") == [("kept",)]
+    assert query(engine, "select count(*) from ops.schema_version") == [(1,)]
+
+
+def test_opening_an_empty_database_makes_the_warehouse(empty_url: str, tmp_path: Any) -> None:
+    engine = open_warehouse(empty_url, tmp_path)
+    try:
+        assert query(engine, "select company from ref.company") == [("Unattributed",)]
+    finally:
+        engine.dispose()
+
+
+def test_a_warehouse_that_is_current_is_opened_without_alembic(
+    database_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(engine: sa.Engine) -> None:
+        raise AssertionError("nothing was to be migrated")
+
+    monkeypatch.setattr("orcost_pipeline.warehouse.migrations.run.migrate", refuse)
+    open_warehouse(database_url, tmp_path).dispose()
+
+
+def migrate_in_process(url: str, start: Any) -> None:
+    with opened(url) as engine:
+        start.wait()
+        migrate(engine)
+
+
+def test_processes_that_migrate_at_once_make_one_warehouse(empty_url: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    start = spawn.Barrier(2)
+    both = [spawn.Process(target=migrate_in_process, args=(empty_url, start)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    with opened(empty_url) as engine:
+        assert query(engine, "select count(*) from ops.schema_version") == [(1,)]
+        assert query(engine, "select company_id, company from ref.company") == [(0, "Unattributed")]
+
+
+def test_a_migration_that_fails_leaves_nothing_and_can_run_again(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(empty_url) as engine:
+        with monkeypatch.context() as patch:
+            relations = {name: told for name, told in RELATIONS.items() if name != "raw.model"}
+            patch.setattr("orcost_pipeline.warehouse.migrations.comments.RELATIONS", relations)
+            with pytest.raises(KeyError):
+                migrate(engine)
+        assert query(engine, "select to_regclass('ref.account')::text") == [(None,)]
+        migrate(engine)
+        assert query(engine, "select to_regclass('ref.account')::text") == [("ref.account",)]
+
+
+def test_a_postgres_too_old_is_refused_in_a_sentence(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orcost_pipeline.warehouse.migrations.run.MINIMUM_VERSION", 99)
+    with opened(empty_url) as engine:
+        major = int(query(engine, "show server_version_num")[0][0]) // 10_000
+        with pytest.raises(PermanentError, match=f"^Postgres {major} is too old: orcost needs 99 or newer.$"):
+            migrate(engine)
+        assert query(engine, "select to_regnamespace('ops')::text") == [(None,)]
+
+
+@pytest.mark.xfail(strict=True, reason="a schema newer than the program ends in Alembic's CommandError, no sentence")
+def test_a_warehouse_newer_than_the_program_is_refused_in_a_sentence(database_url: str, tmp_path: Any) -> None:
+    with opened(database_url) as engine, engine.begin() as connection:
+        connection.execute(sa.text("update ops.schema_version set version_num = '9999'"))
+    with pytest.raises(PermanentError, match="newer"):
+        open_warehouse(database_url, tmp_path)
+
+
+def test_a_database_that_is_not_there_is_told_in_a_sentence_without_its_password(tmp_path: Any) -> None:
+    with pytest.raises(TransientError, match="Check ORCOST_DATABASE_URL") as caught:
+        open_warehouse("postgresql://reader:sesame@127.0.0.1:9/costs", tmp_path)
+    assert "sesame" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://root@127.0.0.1/costs", "costs", "sqlite:///costs.db"])
+def test_what_is_no_postgres_url_is_refused(url: str, tmp_path: Any) -> None:
+    with pytest.raises(PermanentError, match="ORCOST_DATABASE_URL"):
+        open_warehouse(url, tmp_path)
+
+
+# ── all or nothing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+STEPS = [
+    *("publish_keys", "publish_hours", "publish_days", "key_versions", "publish_assignment", "publish_marts", "check"),
+    "finish",
+]
+
+
+class Died(Exception):
+    """The process is gone."""
+
+
+def spoil(method: str, patch: pytest.MonkeyPatch, do: Callable[[Publication], None]) -> None:
+    """Does something more when a step of the publication is done."""
+    plain = getattr(Publication, method)
+
+    def spoilt(self: Publication, *arguments: Any) -> Any:
+        result = plain(self, *arguments)
+        do(self)
+        return result
+
+    patch.setattr(Publication, method, spoilt)
+
+
+def figures(world: World) -> dict[str, Any]:
+    """All that readers see of usage, spend, owners and keys."""
+    seen = {name: world.rows(f"select t::text from {name} t order by 1") for name in READERS if name != "ref.account"}
+    as_of = world.rows("select account, as_of, hours_from, credits_used_usd, full_pass_at from ref.account")
+    return {**seen, "ref.account": as_of}
+
+
+def everything_changes(world: World) -> None:
+    """An hour later: spend, a new key, a rename, a deletion, a restatement, and another mapping."""
+    first, second, third = world.ledger.accounts["acme"].keys
+    world.later(hours=1)
+    moment = world.now - timedelta(minutes=5)
+    world.ledger.spend("acme", moment, first, CLAUDE, usage("0.7"))
+    new = world.ledger.add_key("acme", "Brand new", moment)
+    world.ledger.spend("acme", moment, new, GPT, usage("0.3", "0.2"))
+    world.ledger.rename("acme", second, "Company C", moment)
+    world.ledger.delete("acme", third, moment)
+    world.ledger.restate("acme", (NOON - 2 * DAY).date(), first, GPT, factor=Decimal(2))
+    world.map("Everyone,key_name,*")
+
+
+def assert_all_is_true(world: World) -> None:
+    world.assert_hours_are_true()
+    world.assert_days_are_true()
+    world.assert_books_close()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_dying_after_any_step_shows_readers_nothing_and_the_next_sync_is_whole(
+    synced: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before = figures(synced)
+    everything_changes(synced)
+    reached = []
+
+    def die(publishing: Publication) -> None:
+        reached.append(step)
+        raise Died(step)
+
+    with monkeypatch.context() as patch:
+        spoil(step, patch, die)
+        with pytest.raises(Died):
+            synced.sync()
+    assert reached == [step]
+    assert figures(synced) == before
+    synced.later(minutes=1).sync()
+    assert figures(synced) != before
+    assert_all_is_true(synced)
+    assert synced.value("select count(*) from ops.restatement") == 1
+    assert synced.later(minutes=1).sync() == {}
+
+
+def test_dying_while_the_run_is_closed_shows_readers_nothing(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = figures(synced)
+    everything_changes(synced)
+
+    def die(*arguments: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "succeed", die)
+        with pytest.raises(Died):
+            synced.sync()
+    assert figures(synced) == before
+    synced.later(minutes=1).sync()
+    assert_all_is_true(synced)
+
+
+@pytest.mark.parametrize(
+    "read", ["read_account", "read_workspaces", "read_members", "read_api_keys", "read_usage_of_account"]
+)
+def test_an_extraction_that_is_not_whole_is_not_published(
+    synced: World, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """Should a step be left out, the mapping in force is published over the usage that is known."""
+    before = figures(synced)
+    synced.later(hours=1)
+    synced.ledger.spend("acme", synced.now - timedelta(minutes=5), None, GPT, usage("9"))
+    monkeypatch.setattr(steps, read, lambda step, since=None: (None, 0))
+    synced.sync()
+    assert figures(synced) == before
+
+
+def test_readers_during_a_publication_see_the_old_figures(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = figures(synced)
+    everything_changes(synced)
+    seen = []
+    spoil("finish", monkeypatch, lambda publishing: seen.append(figures(synced)))
+    synced.sync()
+    assert seen == [before]
+    assert figures(synced) != before
+
+
+CORRUPTIONS = {
+    "every_usage_has_one_owner": (
+        "publish_assignment",
+        "delete from core.assignment where key_id = 0",
+    ),
+    "companies_sum_to_usage": (
+        "publish_marts",
+        "update core.company_day set credits_usd = credits_usd + 0.000000000001 where day = '2026-11-23'",
+    ),
+    "account_sums_to_its_answer": (
+        "publish_hours",
+        "update core.usage_hourly set byok_usd = byok_usd + 0.00001 where hour = '2026-11-23 13:00+00'",
+    ),
+    "settled_days_sum_to_activity": (
+        "publish_days",
+        "update core.usage_daily set requests = requests + 1 where day = '2026-11-21'",
+    ),
+}
+
+
+@pytest.mark.parametrize("check", CORRUPTIONS)
+def test_each_contract_check_stops_what_it_is_there_to_stop(
+    synced: World, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    step, corruption = CORRUPTIONS[check]
+    before = figures(synced)
+    everything_changes(synced)
+
+    def corrupt(publishing: Publication) -> None:
+        assert publishing.connection.execute(sa.text(corruption)).rowcount > 0
+
+    with monkeypatch.context() as patch:
+        spoil(step, patch, corrupt)
+        with pytest.raises(ContractError, match=f'^Contract check {check} failed for account "acme"; nothing was publ'):
+            synced.sync()
+    assert figures(synced) == before
+    synced.later(minutes=1).sync()
+    assert_all_is_true(synced)
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [
+        "delete from core.assignment where key_id = 1 and valid_to = 'infinity'",
+        "update core.assignment set valid_from = '2020-01-01' where key_id = 3 and valid_from = '-infinity'",
+        "update core.assignment set share = share - 0.0000001 where key_id = 2 and share < 1 and company_id = "
+        "(select company_id from ref.company where company = 'A')",
+        "insert into core.assignment values (1, 1, '2026-11-01', 'infinity', 0, 0.5)",
+    ],
+)
+def test_gaps_overlaps_and_wrong_sums_of_shares_are_found(
+    synced: World, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    def corrupt(publishing: Publication) -> None:
+        assert publishing.connection.execute(sa.text(gap)).rowcount > 0
+
+    spoil("publish_assignment", monkeypatch, corrupt)
+    with pytest.raises(ContractError, match="every_usage_has_one_owner"):
+        synced.later(minutes=1).sync()
+
+
+# ── who owns what ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+UNCOVERED = """
+with cut as (
+    select account, key_hash, valid_from as day from ref.assignment
+    union select account, key_hash, valid_to from ref.assignment where valid_to < 'infinity'
+    union select account, key_hash, '-infinity' from ref.api_key
+    union select account, null, '-infinity' from ref.account
+)
+select c.account, c.key_hash, c.day::text, sum(a.share)
+from cut c
+left join ref.assignment a on a.account = c.account and a.key_hash is not distinct from c.key_hash
+    and a.valid_from <= c.day and a.valid_to > c.day
+group by 1, 2, 3
+having sum(a.share) is distinct from 1
+"""
+
+
+def test_every_key_and_no_key_has_owners_from_the_beginning_to_the_end_of_time(synced: World) -> None:
+    everything_changes(synced)
+    synced.map(*MAPPING)
+    synced.sync()
+    assert synced.rows(UNCOVERED) == []
+    spans = synced.rows("select key_hash, min(valid_from)::text, max(valid_to)::text from ref.assignment group by 1")
+    assert {row[1:] for row in map(tuple, spans)} == {("-infinity", "infinity")}
+    keys = {row[0] for row in synced.rows("select key_hash from ref.api_key")}
+    assert len(keys) == 4
+    assert {row[0] for row in spans} == keys | {None}
+
+
+def test_without_any_mapping_all_is_unattributed_explicitly(engine: sa.Engine) -> None:
+    world = World(engine, small(NOON))
+    world.sync()
+    assert world.rows(UNCOVERED) == []
+    owners = world.rows("select distinct company, share, rule, valid_from::text, valid_to::text from ref.assignment")
+    assert owners == [("Unattributed", 1, None, "-infinity", "infinity")]
+    assert world.value("select count(*) from ref.assignment") == 4
+
+
+def test_spend_without_a_key_is_a_row_of_its_own_whatever_the_rules_say(engine: sa.Engine) -> None:
+    world = World(engine, small(NOON))
+    world.map("All,key_name,*", "All,workspace,*", "All,creator,*", "All,label,*")
+    world.sync()
+    rows = world.rows("select * from marts.unattributed_spend")
+    today = NOON.date()
+    assert [tuple(row) for row in rows] == [("acme", None, None, today, today, Decimal("0.25"), 0)]
+    told = world.rows("select key_hash, key_name, rule from core.spend_daily where company = 'Unattributed'")
+    assert [tuple(row) for row in told] == [(None, None, None)]
+    rolling = world.rows("select period from marts.key_spend_rolling where key_hash is null order by 1")
+    assert [row.period for row in rolling] == ["24h", "30d", "7d"]
+
+
+def test_the_rule_of_spend_is_its_label_as_written(synced: World) -> None:
+    rules = {row[0] for row in synced.rows("select distinct rule from core.spend_daily")}
+    assert rules == {None, "key_name:Company A", "key_name:*B"}
+
+
+def test_an_account_of_nothing_is_published_too(engine: sa.Engine) -> None:
+    ledger = Ledger()
+    ledger.add_account("acme")
+    world = World(engine, ledger)
+    world.sync()
+    assert world.rows("select key_hash, company from ref.assignment") == [(None, "Unattributed")]
+    assert world.rows("select * from marts.company_spend_daily") == []
+    assert world.later(minutes=1).sync() == {}
+
+
+# ── raw is kept for days ─────────────────────────────────────────────────────────────────────────────────────────────
+
+RAW = [name for name in RELATIONS if name.startswith("raw.")]
+
+
+def test_raw_rows_older_than_the_retention_are_purged_and_younger_ones_stay(synced: World) -> None:
+    first = synced.now
+    synced.later(days=6).sync()
+    assert synced.value("select count(*) from raw.api_key where as_of = :first", first=first) == 3
+    synced.later(days=1, minutes=1).sync()
+    for relation in RAW:
+        assert synced.value(f"select count(*) from {relation} where as_of <= :first", first=first) == 0, relation
+    kept = synced.rows("select distinct as_of from raw.api_key order by 1")
+    assert [row.as_of for row in kept] == [first + 6 * DAY, synced.now]
+    assert_all_is_true(synced)
+
+
+def test_every_raw_relation_is_purged(engine: sa.Engine) -> None:
+    old = datetime(2026, 1, 1, tzinfo=UTC)
+    with engine.begin() as connection:
+        raw.start_extraction(connection, "old", "acme", old)
+        for relation in RAW:
+            needed = connection.execute(
+                sa.text(
+                    "select column_name, data_type from information_schema.columns "
+                    "where table_schema || '.' || table_name = :relation and is_nullable = 'NO'"
+                ),
+                {"relation": relation},
+            ).all()
+            filler = {
+                **{"timestamp with time zone": f"'{old.isoformat()}'", "date": "'2026-01-01'", "numeric": "0"},
+                **{"integer": "0", "boolean": "false", "jsonb": "'{}'"},
+            }
+            special = {"grain": "'hour'", "outcome": "'answered'", "run_id": f"'{relation}'"}
+            values = [special.get(name) or filler.get(kind, "'x'") for name, kind in needed]
+            names = ", ".join(name for name, _ in needed)
+            connection.exec_driver_sql(f"insert into {relation} ({names}) values ({', '.join(values)})")
+        raw.purge(connection, old + raw.RETENTION + timedelta(seconds=1))
+        left = {name: connection.execute(sa.text(f"select count(*) from {name}")).scalar_one() for name in RAW}
+    assert set(left.values()) == {0}, left
+
+
+# ── a rerun ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_sync_touches_no_row_of_core_or_ref(synced: World) -> None:
+    tables = [name for name in RELATIONS if name.startswith(("core.", "ref.")) and "spend" not in name]
+    stored = [
+        *(
+            name
+            for name in tables
+            if synced.value("select relkind from pg_class where oid = to_regclass(:n)", n=name) == "r"
+        )
+    ]
+    assert len(stored) > 10
+    before = {name: synced.rows(f"select ctid::text, xmin::text from {name} order by 1") for name in stored}
+    assert synced.later(minutes=1).sync() == {}
+    after = {name: synced.rows(f"select ctid::text, xmin::text from {name} order by 1") for name in stored}
+    assert {name for name in stored if before[name] != after[name]} == {"ref.account"}
