@@ -389,3 +389,58 @@ def test_an_outdated_extraction_is_not_published(two_keys: tuple[World, list[str
     assert sum(steps.publish_account(replace(old, run_id="late")).values()) == 0
     assert world.value("select as_of from ref.account") == as_of
     assert_all_is_true(world)
+
+
+def test_hours_on_a_split_boundary_are_counted_once(engine: sa.Engine) -> None:
+    """Whether the end of a range takes its hour in is not documented: both answers give the same figures."""
+    ledger, keys = account_with_keys("A", "B")
+    for hour in range(40):
+        for key in keys:
+            ledger.spend("acme", NOON - timedelta(minutes=1) - hour * HOUR, key, GPT, usage("0.001"))
+    world = World(engine, ledger, options=Options(end_inclusive=True, max_rows=7))
+    world.sync()
+    assert_all_is_true(world)
+
+
+@pytest.mark.parametrize("deleted_name", ["name", "label", "hash", "null"])
+def test_rows_of_deleted_keys_are_theirs_whatever_they_are_called(engine: sa.Engine, deleted_name: str) -> None:
+    ledger, keys = account_with_keys("A", "B", "C")
+    world = World(engine, ledger, options=Options(deleted_name=deleted_name))  # type: ignore[arg-type]
+    world.sync()
+    world.later(hours=1)
+    for number, key in enumerate(keys):
+        ledger.spend("acme", world.now - timedelta(minutes=30), key, GPT, usage(str(number + 1)))
+    for key in keys[:2]:
+        ledger.delete("acme", key, world.now - timedelta(minutes=5))
+    world.sync()
+    assert_all_is_true(world)
+
+
+@pytest.mark.parametrize("activity", ["empty", "404"])
+def test_a_silent_deleted_key_keeps_its_activity_when_its_day_is_restated(engine: sa.Engine, activity: str) -> None:
+    ledger, keys = account_with_keys("Gone", "Here")
+    world = World(engine, ledger, options=Options(deleted_activity=activity))  # type: ignore[arg-type]
+    for key in keys:
+        ledger.spend("acme", NOON - 3 * DAY, key, GPT, usage("3"), provider="Azure")
+    world.sync()
+    world.later(hours=1)
+    ledger.delete("acme", keys[0], world.now - timedelta(minutes=5))
+    ledger.restate("acme", (NOON - 3 * DAY).date(), keys[1], GPT, factor=Decimal(2))
+    world.sync()
+    rows = world.rows("select key_hash, credits_usd, provider, source from core.spend_daily order by credits_usd")
+    assert [tuple(row) for row in rows] == [
+        (keys[0], Decimal(3), "Azure", "activity"),
+        (keys[1], Decimal(6), "Azure", "activity"),
+    ]
+
+
+def test_the_hours_of_a_changed_day_are_read_again_with_it(two_keys: tuple[World, list[str]]) -> None:
+    world, keys = two_keys
+    world.sync()
+    day = NOON - 10 * DAY
+    world.later(hours=1)
+    world.ledger.restate("acme", day.date(), keys[0], GPT, factor=Decimal(3))
+    world.sync()
+    assert world.reading is not None
+    first = day.replace(hour=0, minute=0)
+    assert all(any(first + i * HOUR in window for window in world.reading.windows) for i in range(24))
