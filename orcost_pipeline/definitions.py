@@ -12,7 +12,9 @@ def build(settings: Settings) -> dg.Definitions:
     accounts = dg.StaticPartitionsDefinition([account.name for account in settings.accounts])
     loaded = dg.load_assets_from_modules([extract, companies, publish])
     assets = dg.map_asset_specs(
-        lambda spec: spec if spec.key == companies.MAPPING_KEY else spec.replace_attributes(partitions_def=accounts),
+        lambda spec: spec.replace_attributes(
+            owners=["team:finops"], partitions_def=None if spec.key == companies.MAPPING_KEY else accounts
+        ),
         [asset for asset in loaded if isinstance(asset, dg.AssetsDefinition)],
     )
     return dg.Definitions(

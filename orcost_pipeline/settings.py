@@ -27,7 +27,7 @@ class AccountConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
-    api_key_env: str = Field(min_length=1)
+    api_key_env: str = Field(max_length=60, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     base_url: str | None = None
 
 
@@ -98,10 +98,15 @@ def load_settings(current: Path | None = None) -> Settings:
     """Settings of the project around `current` (the working folder); raises PermanentError where they are wrong."""
     folder = project_folder((current or Path.cwd()).resolve())
     env_file = folder / ".env"
-    # _env_file is an argument that pydantic-settings adds to every constructor; its stubs know, pyright does not.
-    environment = Environment(_env_file=env_file)  # pyright: ignore[reportCallIssue]
-    variables = {**dotenv_values(env_file), **os.environ}
-    config = read_config(folder / (environment.config or DEFAULT_CONFIG), required=environment.config is not None)
+    try:
+        # An empty variable of the environment leaves the file's, as it does for those of `Environment`.
+        variables = {**dotenv_values(env_file), **{name: value for name, value in os.environ.items() if value}}
+        # _env_file is an argument that pydantic-settings adds to every constructor; pyright does not know it.
+        environment = Environment(_env_file=env_file)  # pyright: ignore[reportCallIssue]
+    except UnicodeDecodeError:
+        raise PermanentError(f"{env_file} is no UTF-8 text. Save it as UTF-8.") from None
+    config_file = (environment.config or Path(DEFAULT_CONFIG)).expanduser()
+    config = read_config(folder / config_file, required=environment.config is not None)
     return Settings(
         folder=folder,
         home=folder / environment.home.expanduser(),

@@ -57,11 +57,11 @@ STRANGERS = {
 MONEY_LAYERS = {"measures", "windows", "openrouter", "companies", "warehouse"}
 # Seconds: time-outs and waits, which are not money.
 SECONDS = {
-    "openrouter/client.py": {"90.0", "60.0", "10.0", "0.5", "0.0"},
+    "openrouter/requests.py": {"90.0", "60.0", "10.0", "0.5", "0.0"},
     "warehouse/database.py": {"0.2"},
     "warehouse/embedded.py": {"0.5", "0.02"},
 }
-FLOAT_CALLS = {("openrouter/client.py", "_retry_after")}
+FLOAT_CALLS = {("openrouter/requests.py", "_retry_after")}
 CLOCKS = {
     *(f"datetime.{name}" for name in ("now", "utcnow", "today")),
     *(f"date.{name}" for name in ("today",)),
@@ -73,7 +73,7 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
 # The CLI, and these, may: an HTTP date, a clock that can be replaced, waits for another process, the settings.
 READERS = {
-    ("openrouter/client.py", "_retry_after"),
+    ("openrouter/requests.py", "_retry_after"),
     ("settings.py", "load_settings"),
     ("simulator/api.py", "wall_clock"),
     ("simulator/api.py", "Simulator.__init__"),
@@ -198,9 +198,6 @@ def test_a_layer_knows_nothing_of_its_strangers(place: str) -> None:
     assert ours
     ours = [module for module in ours if max((p for p in STRANGERS if module.path.startswith(p)), key=len) == place]
     known = [str(told) for module in ours for told in imports(module) if told.name.split(".")[0] in STRANGERS[place]]
-    if place == "simulator/":
-        # Its command line and its server are HTTP themselves.
-        known = [line for line in known if "http" not in line]
     assert not known
 
 
@@ -343,20 +340,8 @@ def test_the_cli_and_the_definitions_alone_read_settings() -> None:
 # ── form ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            module.path,
-            marks=[pytest.mark.xfail(strict=True, reason="it is empty")]
-            if module.path == "warehouse/migrations/__init__.py"
-            else [],
-        )
-        for module in MODULES
-    ],
-)
-def test_every_module_says_what_it_is_for(path: str) -> None:
-    (module,) = (module for module in MODULES if module.path == path)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.path)
+def test_every_module_says_what_it_is_for(module: Module) -> None:
     docstring = ast.get_docstring(module.tree) or ""
     assert len(docstring) > 20
 
@@ -412,18 +397,7 @@ def third_party() -> list[str]:
     return sorted(tops - set(sys.stdlib_module_names) - {"orcost_pipeline"})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=[pytest.mark.xfail(strict=True, reason="python-dotenv comes with pydantic-settings, unnamed")]
-            if name == "dotenv"
-            else [],
-        )
-        for name in third_party()
-    ],
-)
+@pytest.mark.parametrize("name", third_party())
 def test_what_is_imported_is_a_dependency_that_the_project_names(name: str) -> None:
     distributions = {canonicalize_name(distribution) for distribution in packages_distributions()[name]}
     assert distributions & {canonicalize_name(dependency.name) for dependency in DEPENDENCIES}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,8 +43,8 @@ CONTRACT = {
     "ref.account": "account, kind, status, as_of, checked_at, error, credits_total_usd, credits_used_usd",
     "ref.api_key": "account, key_hash, name, label, workspace_id, workspace_name, creator_user_id, creator_email, "
     "external_user, is_disabled, created_at, expires_at, deleted_at, first_seen_at, last_used_at, limit_usd, "
-    "limit_remaining_usd, limit_reset, usage_usd, usage_daily_usd, usage_weekly_usd, usage_monthly_usd, byok_usage_usd, "
-    "byok_usage_daily_usd, byok_usage_weekly_usd, byok_usage_monthly_usd, company",
+    "limit_remaining_usd, limit_reset, usage_usd, usage_daily_usd, usage_weekly_usd, usage_monthly_usd, "
+    "byok_usage_usd, byok_usage_daily_usd, byok_usage_weekly_usd, byok_usage_monthly_usd, company",
     "ref.api_key_history": "account, key_hash, valid_from, valid_to, name, label, workspace_id, workspace_name, "
     "creator_user_id, creator_email, external_user, is_disabled, is_deleted, expires_at, limit_usd, limit_reset",
     "ref.assignment": "account, key_hash, valid_from, company, valid_to, share, rule",
@@ -51,7 +52,8 @@ CONTRACT = {
     "ref.mapping_version": "version, loaded_at, source, content_sha256, rule_count",
     "ref.mapping_rule": "version, line",
     "core.spend_hourly": "account, hour, company, key_hash, model, key_name, measures, rule, source",
-    "core.spend_daily": "account, day, company, key_hash, model, provider, key_name, measures, rule, source, is_settled",
+    "core.spend_daily": "account, day, company, key_hash, model, provider, key_name, measures, rule, source, "
+    "is_settled",
     "marts.key_spend_rolling": "account, key_hash, company, period, key_name, as_of, measures",
     "marts.company_spend_rolling": "account, company, period, as_of, measures, previous_credits_usd, previous_byok_usd",
     "marts.company_spend_daily": "account, day, company, measures, is_settled",
@@ -84,7 +86,8 @@ GRAINS = {
     "marts.reconciliation_daily": "account, day",
     "ops.restatement": "account, day, key_hash, model, noticed_at",
 }
-READERS = [name for name in CONTRACT if name.startswith(("core.", "marts.")) or name in GRAINS]
+# A mapping may be in force before any cost follows it.
+READERS = [name for name in GRAINS if name not in ("ref.account", "ref.mapping_rule")]
 
 MAPPING = (
     "A,key_name,Company A,,2026-11-15,",
@@ -263,7 +266,7 @@ def test_every_range_sums_to_the_hours_and_adjacent_ranges_add_up(synced: World)
     call = "select company, requests, prompt_tokens, credits_usd, byok_usd from marts.company_spend_between(:a, :b)"
     cuts = [NOON.replace(minute=0) - hours * HOUR for hours in (700, 300, 49, 48, 24, 13, 12, 1, -1)]
     added: dict[str, list[Decimal]] = {}
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         told = {row[0]: row[1:] for row in map(tuple, synced.rows(call, a=start, b=end))}
         hours = synced.rows(
             "select company, sum(requests), sum(prompt_tokens), sum(credits_usd), sum(byok_usd) "
@@ -402,16 +405,16 @@ def test_without_a_scope_nothing_is_deleted(shelf: Shelf) -> None:
 @pytest.mark.parametrize("rows", [[(1, "a", 1), (1, "a", 2)], [(1, "a", 1), (1, "a", 1)]])
 def test_a_duplicate_key_raises_and_changes_nothing(shelf: Shelf, rows: list[Any]) -> None:
     shelf.merge((2, "b", 3))
-    with pytest.raises(sqlalchemy.exc.DBAPIError, match="second time"):
+    with pytest.raises(sqlalchemy.exc.DBAPIError, match="duplicated"):
         shelf.merge(*rows)
     assert shelf.rows == [(2, "b", 3)]
 
 
-@pytest.mark.xfail(strict=True, reason="merge compares before it inserts: duplicates of a stored, identical row pass")
-def test_a_duplicate_of_a_row_that_is_stored_raises_too(shelf: Shelf) -> None:
+@pytest.mark.parametrize("rows", [[(1, "a", 1), (1, "a", 2)], [(1, "a", 1), (1, "a", 1)]])
+def test_a_duplicate_of_a_row_that_is_stored_raises_too(shelf: Shelf, rows: list[Any]) -> None:
     shelf.merge((1, "a", 1))
     with pytest.raises(sqlalchemy.exc.DBAPIError):
-        shelf.merge((1, "a", 1), (1, "a", 1))
+        shelf.merge(*rows)
 
 
 def test_a_null_in_a_key_raises(shelf: Shelf) -> None:
@@ -532,7 +535,6 @@ def test_a_postgres_too_old_is_refused_in_a_sentence(empty_url: str, monkeypatch
         assert query(engine, "select to_regnamespace('ops')::text") == [(None,)]
 
 
-@pytest.mark.xfail(strict=True, reason="a schema newer than the program ends in Alembic's CommandError, no sentence")
 def test_a_warehouse_newer_than_the_program_is_refused_in_a_sentence(database_url: str, tmp_path: Any) -> None:
     with opened(database_url) as engine, engine.begin() as connection:
         connection.execute(sa.text("update ops.schema_version set version_num = '9999'"))
@@ -561,7 +563,7 @@ STEPS = [
 ]
 
 
-class Died(Exception):
+class DiedError(Exception):
     """The process is gone."""
 
 
@@ -579,7 +581,7 @@ def spoil(method: str, patch: pytest.MonkeyPatch, do: Callable[[Publication], No
 
 def figures(world: World) -> dict[str, Any]:
     """All that readers see of usage, spend, owners and keys."""
-    seen = {name: world.rows(f"select t::text from {name} t order by 1") for name in READERS if name != "ref.account"}
+    seen = {name: world.rows(f"select t::text from {name} t order by 1") for name in READERS}
     as_of = world.rows("select account, as_of, hours_from, credits_used_usd, full_pass_at from ref.account")
     return {**seen, "ref.account": as_of}
 
@@ -614,11 +616,11 @@ def test_dying_after_any_step_shows_readers_nothing_and_the_next_sync_is_whole(
 
     def die(publishing: Publication) -> None:
         reached.append(step)
-        raise Died(step)
+        raise DiedError(step)
 
     with monkeypatch.context() as patch:
         spoil(step, patch, die)
-        with pytest.raises(Died):
+        with pytest.raises(DiedError):
             synced.sync()
     assert reached == [step]
     assert figures(synced) == before
@@ -634,11 +636,11 @@ def test_dying_while_the_run_is_closed_shows_readers_nothing(synced: World, monk
     everything_changes(synced)
 
     def die(*arguments: Any) -> None:
-        raise Died
+        raise DiedError
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "succeed", die)
-        with pytest.raises(Died):
+        with pytest.raises(DiedError):
             synced.sync()
     assert figures(synced) == before
     synced.later(minutes=1).sync()
@@ -715,8 +717,7 @@ def test_each_contract_check_stops_what_it_is_there_to_stop(
     [
         "delete from core.assignment where key_id = 1 and valid_to = 'infinity'",
         "update core.assignment set valid_from = '2020-01-01' where key_id = 3 and valid_from = '-infinity'",
-        "update core.assignment set share = share - 0.0000001 where key_id = 2 and share < 1 and company_id = "
-        "(select company_id from ref.company where company = 'A')",
+        "update core.assignment set share = share - 0.0000001 where share > 0.3 and share < 0.5",
         "insert into core.assignment values (1, 1, '2026-11-01', 'infinity', 0, 0.5)",
     ],
 )
@@ -785,7 +786,7 @@ def test_spend_without_a_key_is_a_row_of_its_own_whatever_the_rules_say(engine: 
 
 def test_the_rule_of_spend_is_its_label_as_written(synced: World) -> None:
     rules = {row[0] for row in synced.rows("select distinct rule from core.spend_daily")}
-    assert rules == {None, "key_name:Company A", "key_name:*B"}
+    assert rules == {None, "key_name:Company A", "key_name:Company B", "key_name:*B"}
 
 
 def test_an_account_of_nothing_is_published_too(engine: sa.Engine) -> None:
@@ -828,8 +829,12 @@ def test_every_raw_relation_is_purged(engine: sa.Engine) -> None:
                 {"relation": relation},
             ).all()
             filler = {
-                **{"timestamp with time zone": f"'{old.isoformat()}'", "date": "'2026-01-01'", "numeric": "0"},
-                **{"integer": "0", "boolean": "false", "jsonb": "'{}'"},
+                "timestamp with time zone": f"'{old.isoformat()}'",
+                "date": "'2026-01-01'",
+                "numeric": "0",
+                "integer": "0",
+                "boolean": "false",
+                "jsonb": "'{}'",
             }
             special = {"grain": "'hour'", "outcome": "'answered'", "run_id": f"'{relation}'"}
             values = [special.get(name) or filler.get(kind, "'x'") for name, kind in needed]

@@ -95,6 +95,11 @@ def runs_of(instance: dg.DagsterInstance, request: SyncRequest) -> dict[str, dg.
     return {run.tags[PARTITION_TAG]: run for run in reversed(found) if PARTITION_TAG in run.tags}
 
 
+def _has_ended(run: dg.DagsterRun) -> bool:
+    """Whether the run is over for good: one that Dagster is about to retry is not."""
+    return run.status in _FINISHED and run.tags.get("dagster/will_retry") != "true"
+
+
 def request_status(
     request: SyncRequest, accounts: Sequence[str], configured: Sequence[str], started: dict[str, dg.DagsterRun]
 ) -> tuple[str, str | None]:
@@ -104,7 +109,7 @@ def request_status(
         return "failed", f'No account is called "{unknown[0]}". Configured: {", ".join(configured)}.'
     if not started:
         return "queued", None
-    if len(started) < len(accounts) or any(run.status not in _FINISHED for run in started.values()):
+    if len(started) < len(accounts) or not all(_has_ended(run) for run in started.values()):
         return "running", None
     failed = [account for account, run in started.items() if run.status != dg.DagsterRunStatus.SUCCESS]
     if failed:

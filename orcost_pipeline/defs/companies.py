@@ -1,12 +1,14 @@
 """ref/company_mapping: the mapping file, validated, as versions."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.defs.attribution import load_mapping, read_mapping_file
+from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.resources import utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import runs
@@ -44,8 +46,9 @@ def company_mapping(
         context.log.warning(problem)
     with warehouse.connect() as connection:
         version = version_in_force(connection)
-        rows = rules_in_force(connection)
-    yield dg.MaterializeResult(asset_key=MAPPING_KEY, metadata=mapping_metadata(version, rows))
+        metadata = mapping_metadata(version, rules_in_force(connection))
+        metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
+    yield dg.MaterializeResult(asset_key=MAPPING_KEY, metadata=metadata)
     yield dg.AssetCheckResult(
         asset_key=MAPPING_KEY,
         check_name="mapping_is_valid",
@@ -56,7 +59,7 @@ def company_mapping(
     yield _rules_that_cannot_win(mapping, settings)
 
 
-def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) -> dict[str, dg.MetadataValue]:
+def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) -> dict[str, Any]:
     """Version in force, rules, companies, and the first rules as a table."""
     if version is None:
         return {"note": dg.MetadataValue.text("No mapping was ever loaded: all spend is Unattributed.")}

@@ -6,6 +6,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from orcost_pipeline.defs import steps
+from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.resources import SyncWindow, sync_step
 from orcost_pipeline.defs.steps import Came, SyncStep
 from orcost_pipeline.openrouter.reading import UsageReading
@@ -16,22 +17,25 @@ SettingsParam = dg.ResourceParam[Settings]
 KINDS = {"openrouter", "postgres"}
 
 
-def raw_result(step: SyncStep, came: Came, asset_key: list[str] | None = None) -> dg.MaterializeResult:
-    """What a data engineer asks of a raw asset: complete to when, how many rows, how many requests."""
+def raw_result(step: SyncStep, came: Came, relation: str) -> dg.MaterializeResult:
+    """What a data engineer asks of a raw asset: complete to when, how many rows, how many requests, which columns."""
+    with step.engine.connect() as connection:
+        columns = column_schema(connection, f"raw.{relation}")
     metadata = {
         "as_of": dg.TimestampMetadataValue(step.as_of.timestamp()),
         "rows": came.rows,
         "requests_made": came.requests_made,
         **came.more,
+        "dagster/column_schema": columns,
     }
-    return dg.MaterializeResult(asset_key=asset_key, metadata=metadata)
+    return dg.MaterializeResult(asset_key=["raw", relation], metadata=metadata)
 
 
 @dg.asset(key=["raw", "account"], group_name="raw", kinds=KINDS)
 def raw_account(context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam) -> dg.MaterializeResult:
     """One row per run and account: the key that asks (`GET /key`) and the account's credits (`GET /credits`)."""
     with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_account(step))
+        return raw_result(step, steps.read_account(step), "account")
 
 
 @dg.asset(key=["raw", "workspace"], deps=[["raw", "account"]], group_name="raw", kinds=KINDS)
@@ -40,7 +44,7 @@ def raw_workspace(
 ) -> dg.MaterializeResult:
     """One row per run, account and workspace (`GET /workspaces`)."""
     with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_workspaces(step))
+        return raw_result(step, steps.read_workspaces(step), "workspace")
 
 
 @dg.asset(key=["raw", "organization_member"], deps=[["raw", "account"]], group_name="raw", kinds=KINDS)
@@ -49,14 +53,14 @@ def raw_organization_member(
 ) -> dg.MaterializeResult:
     """One row per run, account and member of the organization (`GET /organization/members`); none for a person's."""
     with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_members(step))
+        return raw_result(step, steps.read_members(step), "organization_member")
 
 
 @dg.asset(key=["raw", "model"], deps=[["raw", "account"]], group_name="raw", kinds=KINDS)
 def raw_model(context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam) -> dg.MaterializeResult:
     """One row per run and model: list prices (`GET /models`), read once a day."""
     with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_models(step))
+        return raw_result(step, steps.read_models(step), "model")
 
 
 @dg.asset(key=["raw", "api_key"], deps=[["raw", "workspace"]], group_name="raw", kinds=KINDS)
@@ -66,7 +70,7 @@ def raw_api_key(context: dg.AssetExecutionContext, warehouse: Engine, settings: 
     A key that is no longer listed is asked for by its hash: a 404 proves that it was deleted.
     """
     with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_api_keys(step))
+        return raw_result(step, steps.read_api_keys(step), "api_key")
 
 
 @dg.multi_asset(
@@ -102,8 +106,8 @@ def raw_usage(
     """Usage by hour and by day: the account first, then the keys of what differs."""
     with sync_step(context, warehouse, settings) as step:
         reading, requests_made = steps.read_usage_of_account(step, window.since_day)
-    yield raw_result(step, _hours(reading, requests_made), ["raw", "usage_hourly"])
-    yield raw_result(step, _days(reading), ["raw", "activity_daily"])
+    yield raw_result(step, _hours(reading, requests_made), "usage_hourly")
+    yield raw_result(step, _days(reading), "activity_daily")
     yield dg.AssetCheckResult(
         asset_key=["raw", "usage_hourly"],
         check_name="totals_are_credits_plus_byok",

@@ -4,22 +4,26 @@
 into a sentence at the account, at the run and in Dagster.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
+import sqlalchemy.exc
 
 from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.opening import open_warehouse
 
 PARTITION_TAG = "dagster/partition"
 REQUEST_TAG = "orcost/sync_request"
+_RESUMED_TAGS = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
 PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
 
 
@@ -60,10 +64,14 @@ def is_sync(run: dg.DagsterRun) -> bool:
     return not run.asset_selection or PUBLICATION_ROOT in run.asset_selection
 
 
-def extraction_id(run: dg.DagsterRun) -> str:
-    """The run whose extraction this one adds to: a retry from the failed step goes on with what its parent read."""
-    is_resumed = run.tags.get("dagster/is_resume_retry") == "true"
-    return (run.root_run_id if is_resumed else None) or run.run_id
+def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None] = lambda run_id: None) -> str:
+    """The run whose extraction this one adds to: a retry from what failed goes on with what its parent read."""
+    while run.parent_run_id and any(run.tags.get(tag) == "true" for tag in _RESUMED_TAGS):
+        parent = find(run.parent_run_id)
+        if parent is None:
+            return run.parent_run_id
+        run = parent
+    return run.run_id
 
 
 @contextmanager
@@ -72,16 +80,24 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     if not context.has_partition_key:
         raise dg.Failure("Choose an account to sync: this launch has no partition.", allow_retries=False)
     account, run = context.partition_key, context.run
+    extraction = extraction_id(run, context.instance.get_run_by_id)
     try:
-        with engine.begin() as connection:
-            as_of = raw.start_extraction(connection, extraction_id(run), account, utc_now())
-        yield SyncStep(settings.account(account), engine, run.run_id, extraction_id(run), as_of, utc_now)
+        with database_errors():
+            with engine.begin() as connection:
+                as_of = raw.start_extraction(connection, extraction, account, utc_now())
+            yield SyncStep(settings.account(account), engine, run.run_id, extraction, as_of, utc_now)
     except OrcostError as error:
-        runs.fail(engine, run.run_id, account, error, utc_now())
+        note_failure(engine, run, account, error)
         raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from error
     except Exception as error:
-        runs.fail(engine, run.run_id, account, error, utc_now())
+        note_failure(engine, run, account, error)
         raise
+
+
+def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> None:
+    """Says at the run and at the account what is wrong, where the database can still be told."""
+    with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
+        runs.fail(engine, run.run_id, account, error, utc_now())
 
 
 def utc_now() -> datetime:

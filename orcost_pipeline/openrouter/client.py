@@ -5,29 +5,16 @@ and when (`usage.py`), tables, Dagster. The key lives in one header of one clien
 """
 
 import asyncio
-import email.utils
-import json
 import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any, Self
+from typing import Any
 
-import httpx
 from pydantic import SecretStr
-from pyrate_limiter import Duration, Limiter, Rate
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from orcost_pipeline.errors import (
-    ContractError,
-    ForbiddenError,
-    InvalidKeyError,
-    OrcostError,
-    PermanentError,
-    TransientError,
-)
+from orcost_pipeline.errors import ContractError, OrcostError
 from orcost_pipeline.openrouter.records import (
     METRICS,
     TOTAL_METRIC,
@@ -44,6 +31,7 @@ from orcost_pipeline.openrouter.records import (
     parse_all,
     usage_cells,
 )
+from orcost_pipeline.openrouter.requests import NotFoundError, RefusedError, Requests, TooSlowError
 from orcost_pipeline.windows import Window, hour_floor
 
 log = logging.getLogger(__name__)
@@ -51,32 +39,7 @@ log = logging.getLogger(__name__)
 PAGE = 100
 # The API's own ceiling for one answer; the default of 1000 would truncate sooner.
 ROW_LIMIT = 10_000
-# OpenRouter allows 64 a minute; the margin covers clocks and a restarted process.
-ANALYTICS_PER_MINUTE = 60
-ATTEMPTS = 6
-LONGEST_WAIT = 90.0
-RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 _HASH = re.compile(r"[0-9a-f]{8,64}")
-
-
-class NotFoundError(PermanentError):
-    """404: the thing is not there, or this account does not have the endpoint."""
-
-
-class RefusedError(PermanentError):
-    """400, 413 or 422: the question itself was refused."""
-
-
-class TooSlowError(TransientError):
-    """408: the question takes the server too long; a smaller one may not."""
-
-
-class RetryLaterError(TransientError):
-    """The server named the time to wait, in seconds."""
-
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
-        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -87,43 +50,13 @@ class UsageAnswer:
     unresolved: frozenset[str]
 
 
-class OpenRouter:
-    """An account's API, as an async context manager. `requests_made` counts every HTTP request sent, retries too."""
+class OpenRouter(Requests):
+    """An account's API, as an async context manager: one method an endpoint, each answering typed rows."""
 
-    def __init__(
-        self,
-        account: str,
-        api_key: SecretStr,
-        base_url: str,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        concurrency: int = 8,
-        analytics_per_minute: int = ANALYTICS_PER_MINUTE,
-        backoff: float = 0.5,
-    ) -> None:
-        self.account = account
-        self.requests_made = 0
-        self._secret = api_key.get_secret_value()
-        self._backoff = backoff
-        self._slots = asyncio.Semaphore(concurrency)
-        self._analytics_rate = Limiter(Rate(analytics_per_minute, Duration.MINUTE))
+    def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Any) -> None:
+        super().__init__(account, api_key, base_url, **options)
         self._metrics = [*METRICS, TOTAL_METRIC]
         self._can_list_expired = True
-        self._http = httpx.AsyncClient(
-            base_url=base_url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {self._secret}", "Accept": "application/json"},
-            timeout=httpx.Timeout(60.0, connect=10.0),
-            transport=transport,
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
-
-    def __repr__(self) -> str:
-        return f"OpenRouter(account={self.account!r})"
 
     # ── what an account has ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,9 +109,10 @@ class OpenRouter:
         """Hourly usage inside `window`, of `keys` (hashes) or of the whole account, whole: a truncated answer is
         asked again in smaller windows, then for fewer keys. Raises ContractError where one hour does not fit."""
         answers: list[UsageAnswer] = []
-        start, size = window.start, window.end - window.start
+        start, size = window.start, (whole := window.end - window.start)
         while start < window.end:
-            part = Window(start, min(start + size, window.end))
+            part = Window(start, min(hour_floor(start + size) if size < whole else window.end, window.end))
+            asked = self._metrics
             try:
                 answers.append(await self._usage_once(part, dimensions, keys))
                 start = part.end
@@ -189,7 +123,7 @@ class OpenRouter:
                     return await self._usage_of_fewer(window, dimensions, keys, not_whole.error)
                 size = halves[0].end - halves[0].start
             except RefusedError as refused:
-                if not await self._metrics_were_dropped():
+                if not await self._metrics_were_dropped(asked):
                     return await self._usage_of_fewer(window, dimensions, keys, refused)
         return _joined(answers)
 
@@ -236,8 +170,10 @@ class OpenRouter:
             question["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(keys)}]
         return _data(await self._request("POST", "analytics/query", json=question), "POST /analytics/query")
 
-    async def _metrics_were_dropped(self) -> bool:
-        """Whether metrics that this account does not know were taken out of the question, after it was refused."""
+    async def _metrics_were_dropped(self, asked: list[str]) -> bool:
+        """Whether metrics that this account does not know were taken out of the question that was refused."""
+        if self._metrics != asked:
+            return True
         meta = _data(await self._get("analytics/meta"), "GET /analytics/meta")
         known = {metric.get("name") for metric in meta.get("metrics", ())}
         kept = [metric for metric in self._metrics if metric in known]
@@ -278,91 +214,18 @@ class OpenRouter:
         return parse_all(ApiKey, _data(await self._get("keys", params), "GET /keys"), "GET /keys")
 
     async def _counted_pages(self, path: str, kind: type[R]) -> list[R]:
-        """All pages of a listing that tells its `total_count`."""
+        """All pages of a listing that tells its `total_count`; where it tells none, until a page is not full."""
         found: list[R] = []
         while True:
             body = await self._get(path, {"offset": str(len(found)), "limit": str(PAGE)})
             page = parse_all(kind, _data(body, f"GET /{path}"), f"GET /{path}")
             found += page
-            if len(found) >= body.get("total_count", len(found)):
+            total = body.get("total_count")
+            is_counted = isinstance(total, int)
+            if len(found) >= total if is_counted else len(page) < PAGE:
                 return found
             if not page:
-                raise ContractError(f"GET /{path} promised {body['total_count']} rows and ended after {len(found)}.")
-
-    # ── one request ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
-        return await self._request("GET", path, params=params)
-
-    async def _request(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON body of a 2xx answer. Transient faults are tried again with jitter, `Retry-After` honoured."""
-        retrying = AsyncRetrying(
-            stop=_stop,
-            wait=self._wait,
-            retry=retry_if_exception_type(TransientError),
-            reraise=True,
-        )
-        try:
-            return await retrying(self._send, method, path, arguments)
-        except _UnreadableError as error:
-            raise ContractError(f"{error} It did so {ATTEMPTS} times; nothing was published.") from None
-
-    async def _send(self, method: str, path: str, arguments: dict[str, Any]) -> Any:
-        if path == "analytics/query":
-            await self._analytics_rate.try_acquire_async(path)
-        async with self._slots:
-            self.requests_made += 1
-            try:
-                response = await self._http.request(method, path, **arguments)
-            except httpx.HTTPError as error:
-                kind = type(error).__name__
-                raise TransientError(
-                    f'{method} /{path} of account "{self.account}" could not be asked ({kind}). '
-                    "OpenRouter or the network is down; the next sync catches up."
-                ) from None
-        if response.is_success:
-            return _json(response, f"{method} /{path}")
-        raise self._error(response, f"{method} /{path}")
-
-    def _error(self, response: httpx.Response, question: str) -> OrcostError:
-        """The status as an error named by its consequence."""
-        status, told = response.status_code, self._told(response)
-        where = f'{question} of account "{self.account}" answered {status}{told}'
-        if status == 401:
-            return InvalidKeyError(
-                f'Invalid API key: OpenRouter refused the key of account "{self.account}" (401, {self._masked()}). '
-                "It may be mistyped or revoked; put a valid one in its place (see openrouter.ai/settings/keys), "
-                "then sync again."
-            )
-        if status == 403:
-            return ForbiddenError(f"{where}. The key may not ask this; a management key may.")
-        if status == 404:
-            return NotFoundError(f"{where}.")
-        if status in RETRIED_STATUSES:
-            seconds = _retry_after(response)
-            if seconds is not None:
-                return RetryLaterError(f"{where}.", seconds)
-            is_too_slow = status == 408 and "analytics" in question
-            return TooSlowError(f"{where}.") if is_too_slow else TransientError(f"{where}.")
-        return RefusedError(f"{where}.") if status in (400, 413, 422) else PermanentError(f"{where}.")
-
-    def _told(self, response: httpx.Response) -> str:
-        """The server's own message, short, without any key that it may repeat."""
-        try:
-            message = str(response.json()["error"]["message"])
-        except (ValueError, KeyError, TypeError):
-            return ""
-        return f" ({message.replace(self._secret, self._masked())[:200]})"
-
-    def _masked(self) -> str:
-        """Enough of the key to tell it from another one; too little to use it."""
-        return f"sk-or-v1-…{self._secret[-4:]}" if len(self._secret) > 24 else "…"
-
-    def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RetryLaterError):
-            return min(error.seconds, LONGEST_WAIT)
-        return wait_random_exponential(multiplier=self._backoff, max=20)(state)
+                raise ContractError(f"GET /{path} promised {total} rows and ended after {len(found)}.")
 
 
 class _NotWholeError(Exception):
@@ -373,53 +236,15 @@ class _NotWholeError(Exception):
         self.error = error
 
 
-class _UnreadableError(TransientError):
-    """A 2xx answer that is no JSON: a gateway's page, or a cut body."""
-
-
-def _json(response: httpx.Response, question: str) -> Any:
-    """The body with every number exact; a gateway's HTML under a 200 is a transient fault."""
-    try:
-        body = json.loads(response.text, parse_float=Decimal, parse_constant=_refuse_constant)
-    except ValueError:
-        raise _UnreadableError(f"{question} answered {response.status_code} with a body that is no JSON.") from None
-    if not isinstance(body, dict):
-        raise _UnreadableError(f"{question} answered {response.status_code} with JSON that is no object.")
-    return body
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _joined(answers: Sequence[UsageAnswer]) -> UsageAnswer:
+    cells = [cell for answer in answers for cell in answer.cells]
+    return UsageAnswer(cells, frozenset().union(*(answer.unresolved for answer in answers)))
 
 
 def _data(body: Any, endpoint: str) -> Any:
     if "data" not in body:
         raise ContractError(f"{endpoint} answered no data.")
     return body["data"]
-
-
-def _joined(answers: Sequence[UsageAnswer]) -> UsageAnswer:
-    cells = [cell for answer in answers for cell in answer.cells]
-    return UsageAnswer(cells, frozenset().union(*(answer.unresolved for answer in answers)))
-
-
-def _stop(state: RetryCallState) -> bool:
-    """A question that is too slow is asked twice, then in smaller parts; anything else `ATTEMPTS` times."""
-    error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= (2 if isinstance(error, TooSlowError) else ATTEMPTS)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of `Retry-After`, which may also be an HTTP date."""
-    value = response.headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _timestamp(instant: datetime) -> str:

@@ -5,7 +5,7 @@ Fields that we do not know are kept (`model_extra`) and never an error: new ones
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -145,6 +145,7 @@ class UsageCell(NamedTuple):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 # metric of the analytics query → measure
 METRICS = {
@@ -181,25 +182,34 @@ def parse_all(kind: type[R], values: Any, endpoint: str) -> list[R]:
     return [parse(kind, value, endpoint) for value in values]
 
 
-def usage_cells(rows: Iterable[dict[str, Any]], endpoint: str) -> list[UsageCell]:
+def usage_cells(rows: Iterable[Any], endpoint: str) -> list[UsageCell]:
     """Rows of an analytics answer at hour grain, those without any usage left out."""
     cells = [usage_cell(row, endpoint) for row in rows]
     return [cell for cell in cells if any(cell.measures)]
 
 
-def usage_cell(row: dict[str, Any], endpoint: str) -> UsageCell:
-    """One analytics row; raises ContractError where a column is not what it should be."""
+def usage_cell(row: Any, endpoint: str) -> UsageCell:
+    """One analytics row; raises ContractError naming the column that is not what it should be, never its value."""
+    if not isinstance(row, dict):
+        raise ContractError(f"{endpoint} answered a row that is no object.")
+    column = next((name for name in row if _TIME_COLUMN.match(name)), None)
+    if column is None:
+        raise ContractError(f"{endpoint} answered a row without a time column: {sorted(row)}.")
+    hour = _read(row, column, _moment, endpoint)
+    measures = Measures(*(_read(row, metric, _number, endpoint) for metric in METRICS))
+    total_usd = _read(row, TOTAL_METRIC, _number, endpoint) if row.get(TOTAL_METRIC) is not None else None
+    return UsageCell(hour, row.get("api_key_id"), row.get("model") or UNKNOWN_MODEL, measures, total_usd)
+
+
+def _read(row: dict[str, Any], column: str, reader: Callable[[Any], T], endpoint: str) -> T:
     try:
-        column = next(name for name in row if _TIME_COLUMN.match(name))
-        hour = _utc(datetime.fromisoformat(row[column]))
-        measures = Measures(*(_number(row.get(metric)) for metric in METRICS))
-        told = row.get(TOTAL_METRIC)
-        total_usd = None if told is None else _number(told)
-        return UsageCell(hour, row.get("api_key_id"), row.get("model") or UNKNOWN_MODEL, measures, total_usd)
-    except StopIteration:
-        raise ContractError(f"{endpoint} answered a row without a time column: {sorted(row)}.") from None
-    except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
-        raise ContractError(f"{endpoint} answered a row that cannot be read: {error}.") from None
+        return reader(row.get(column))
+    except (ValueError, ArithmeticError, TypeError):
+        raise ContractError(f"{endpoint} answered a column that cannot be read: {column}.") from None
+
+
+def _moment(value: Any) -> datetime:
+    return _utc(datetime.fromisoformat(value))
 
 
 def _number(value: Any) -> Decimal:
@@ -208,5 +218,5 @@ def _number(value: Any) -> Decimal:
         return Decimal(0)
     number = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
     if number is None or not number.is_finite():
-        raise ValueError("a measure is not a number")
+        raise ValueError("no number")
     return number

@@ -100,6 +100,7 @@ def merge(
     Without a scope nothing is deleted. `touched` names a temporary table whose columns, taken from every row that is
     deleted or written, are collected there. A duplicate key in `staged` raises.
     """
+    connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
     connection.execute(sa.text(f"analyze {staged}"))
     columns = [name for name, *_ in _columns(connection, staged)]
     values = [column for column in columns if column not in keys]

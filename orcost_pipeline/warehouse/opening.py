@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from orcost_pipeline.errors import TransientError
+from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
@@ -37,4 +37,9 @@ def _is_current(engine: sa.Engine) -> bool:
     with engine.connect() as connection:
         if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
             return False
-        return connection.execute(sa.text("select version_num from ops.schema_version")).scalar() == SCHEMA_VERSION
+        version = connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
+    if version is not None and version > SCHEMA_VERSION:
+        raise PermanentError(
+            f"The warehouse's schema ({version}) is newer than this program's ({SCHEMA_VERSION}). Update the program."
+        )
+    return version == SCHEMA_VERSION
