@@ -102,9 +102,11 @@ class Api:
     async def _asked(self, question: Question[T], arguments: dict[str, Any]) -> T:
         loop = asyncio.get_running_loop()
 
-        def handle(request: httpx.Request) -> httpx.Response:
+        async def handle(request: httpx.Request) -> httpx.Response:
             self.sent.append((loop.time(), request))
             assert len(self.sent) < 1_000, "a question without end"
+            # As a network does, it lets the other questions go on before it answers.
+            await asyncio.sleep(0)
             return self.handler(request)
 
         started = loop.time()
@@ -534,13 +536,17 @@ def test_a_metric_the_account_does_not_know_is_dropped_and_not_asked_for_again(b
     ]
 
 
+@pytest.mark.xfail(
+    strict=True, reason="client._metrics_were_dropped: two that ask for meta at once, the second gives up"
+)
 def test_a_metric_is_dropped_for_questions_that_are_under_way(busy: tuple[Ledger, list[str]]) -> None:
     ledger, _ = busy
     api, _ = simulated(ledger, Options(has_cached_tokens=False))
-    windows = hours_window(NOON).halves()
+    windows = Window(NOON.replace(minute=0) - 30 * HOUR, NOON).halves()
     assert windows is not None
     told = api.ask(lambda client: asyncio.gather(*(client.usage(window, ["model"]) for window in windows)))
-    assert sum(len(answered.cells) for answered in told) == 40
+    for window, answered in zip(windows, told, strict=True):
+        assert {cell.hour for cell in answered.cells} == {hour for hour, _, _ in truth_by_name(ledger, window)}
 
 
 def test_an_account_without_a_metric_that_costs_need_is_refused() -> None:
@@ -707,14 +713,17 @@ def test_a_hash_that_a_warning_names_is_unresolved(named: str) -> None:
     assert answered.unresolved == {KEY_HASH}
 
 
-def test_a_deleted_key_is_unresolved_in_every_part_of_a_split_question(busy: tuple[Ledger, list[str]]) -> None:
+@pytest.mark.parametrize("gone", [0, 5])
+def test_a_deleted_key_is_unresolved_in_whatever_part_of_a_split_question(
+    busy: tuple[Ledger, list[str]], gone: int
+) -> None:
     ledger, keys = busy
-    ledger.delete("acme", keys[0], NOON - HOUR)
+    ledger.delete("acme", keys[gone], NOON - HOUR)
     api, _ = simulated(ledger, Options(deleted_by_hash="warning", max_filter_values=2, max_rows=9))
     window = Window(NOON.replace(minute=0) - 9 * HOUR, NOON)
     told = api.ask(lambda client: client.usage(window, BY_KEY, keys))
-    assert told.unresolved == {keys[0]}
-    assert cells(told) == truth_by_name(ledger, window, keys[1:])
+    assert told.unresolved == {keys[gone]}
+    assert cells(told) == truth_by_name(ledger, window, set(keys) - {keys[gone]})
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"rows": []}, {"data": {}}, "x"], ids=str)
@@ -858,6 +867,23 @@ def test_an_amount_that_is_no_number_breaks_the_contract(number: str) -> None:
     api = scripted(text_answer(f'{{"data": {{"data": [{row}], "metadata": {{}}}}}}'))
     with pytest.raises(ContractError, match="POST /analytics/query"):
         api.ask(lambda client: client.usage(hours_window(NOON), ["model"]))
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_constant_that_json_does_not_know_is_refused_in_an_unknown_field_too(constant: str) -> None:
+    api = scripted(text_answer(f'{{"data": {{"total_credits": 1, "total_usage": 0, "a_rate": {constant}}}}}'))
+    with pytest.raises(ContractError, match="with a body that is no JSON"):
+        api.ask(lambda client: client.credits())
+
+
+def test_amounts_and_counts_that_are_null_are_zero_and_a_limit_that_is_null_is_none() -> None:
+    row = {"hash": KEY_HASH, "name": "A", "usage": None, "byok_usage_daily": None, "limit": None}
+    key = scripted(answer({"data": row})).ask(lambda client: client.api_key(KEY_HASH))
+    assert key is not None
+    assert (key.usage, key.byok_usage_daily, key.limit) == (0, 0, None)
+    row = {"date": "2026-11-22", "model_permaslug": GPT, "usage": None, "byok_usage_inference": None, "requests": None}
+    (day,) = scripted(answer({"data": [row]})).ask(lambda client: client.activity()) or ()
+    assert not any(day.measures)
 
 
 @pytest.mark.parametrize(

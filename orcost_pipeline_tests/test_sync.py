@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -444,3 +445,83 @@ def test_the_hours_of_a_changed_day_are_read_again_with_it(two_keys: tuple[World
     assert world.reading is not None
     first = day.replace(hour=0, minute=0)
     assert all(any(first + i * HOUR in window for window in world.reading.windows) for i in range(24))
+
+
+@pytest.mark.parametrize("age", [1, 5, 8, 22, 30, 24 * 10], ids=str)
+def test_lag_of_any_age_is_healed_by_the_next_sync(two_keys: tuple[World, list[str]], age: int) -> None:
+    """The account shows a row that its key does not show yet: it has no key for one sync, and its own with the next."""
+    world, keys = two_keys
+    world.sync()
+    world.later(hours=1)
+    at = world.now - age * HOUR
+    world.ledger.spend("acme", at, keys[0], GPT, usage("1.5"))
+    plain, lagging = world.simulator.handle, f"{at:%Y-%m-%dT%H}"
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = plain(request)
+        if b"filters" not in request.content:
+            return answer
+        body = answer.json()
+        body["data"]["data"] = [row for row in body["data"]["data"] if not row["date__hour"].startswith(lagging)]
+        return httpx.Response(200, json=body)
+
+    world.simulator.handle = handle  # type: ignore[method-assign]
+    world.sync()
+    world.assert_books_close()
+    world.simulator.handle = plain  # type: ignore[method-assign]
+    world.later(minutes=5).sync()
+    assert_all_is_true(world)
+    world.later(minutes=5)
+    assert world.sync() == {}
+    assert world.simulator.count <= 9
+
+
+@pytest.mark.parametrize("age", [1, 10, 50], ids=str)
+def test_a_key_that_the_listing_skipped_gets_its_past_when_it_is_listed(engine: sa.Engine, age: int) -> None:
+    ledger, keys = account_with_keys("Seen", "Skipped")
+    world = World(engine, ledger)
+    for key in keys:
+        ledger.spend("acme", NOON - age * HOUR, key, GPT, usage("2"))
+    plain = world.simulator.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = plain(request)
+        if not request.url.path.endswith("/keys"):
+            return answer
+        return httpx.Response(200, json={"data": [row for row in answer.json()["data"] if row["hash"] != keys[1]]})
+
+    world.simulator.handle = handle  # type: ignore[method-assign]
+    world.sync()
+    assert world.value("select count(*) from ref.api_key") == 1
+    world.simulator.handle = plain  # type: ignore[method-assign]
+    world.later(hours=1).sync()
+    assert_all_is_true(world)
+
+
+def test_a_key_that_returns_gets_what_had_no_key_meanwhile(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys("Back", "Here")
+    world = World(engine, ledger, options=Options(deleted_by_hash="empty", deleted_name="null"))
+    world.sync()
+    world.later(hours=1)
+    ledger.spend("acme", world.now - timedelta(minutes=30), keys[0], GPT, usage("3"))
+    ledger.delete("acme", keys[0], world.now - timedelta(minutes=10))
+    world.sync()
+    assert world.value("select count(*) from core.spend_hourly where key_hash is null") == 1
+    world.later(hours=8)
+    ledger.undelete("acme", keys[0], world.now - timedelta(minutes=10))
+    world.sync()
+    assert world.value("select count(*) from ref.api_key where deleted_at is not null") == 0
+    assert_all_is_true(world)
+
+
+def test_a_late_row_on_a_settled_day_asks_only_its_key_for_activity(engine: sa.Engine) -> None:
+    ledger, keys = account_with_keys(*(f"key {number}" for number in range(30)))
+    for key in keys:
+        ledger.spend("acme", NOON - 3 * DAY, key, GPT, usage("0.1"))
+    world = World(engine, ledger)
+    world.sync()
+    world.later(hours=1)
+    ledger.spend("acme", NOON - 3 * DAY, keys[4], GPT, usage("0.2"))
+    world.sync()
+    assert_all_is_true(world)
+    assert len(world.simulator.asked("/activity")) == 2

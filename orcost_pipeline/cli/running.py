@@ -15,6 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import prepare
+from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
@@ -41,11 +42,24 @@ def sync(account: str | None, since: date | None) -> int:
 def sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
     log_file = prepare(settings)
     problems = [problem for name in names for problem in sync_account(settings, name, since, console)]
-    for problem in problems:
+    for warning in mapping_warnings(settings):
+        console.print(warning, style="yellow", markup=False, soft_wrap=True)
+    # A wrong mapping is noted by the run of every account, and told once.
+    for problem in dict.fromkeys(problems):
         console.print(problem, style="red", markup=False, soft_wrap=True)
     if problems:
         console.print(f"Dagster's log: {log_file}", style="dim", markup=False, soft_wrap=True)
     return 1 if problems else 0
+
+
+def mapping_warnings(settings: Settings) -> list[str]:
+    """What the mapping's author may not have meant; what is wrong with it, the runs tell."""
+    try:
+        mapping = read_mapping(settings.mapping.read_bytes(), settings.mapping.name)
+    except (OSError, MappingError):
+        return []
+    configured = [account.name for account in settings.accounts]
+    return [f"{mapping.source}, {warning}" for warning in (*mapping.warnings, *mapping.unknown_accounts(configured))]
 
 
 def sync_account(settings: Settings, account: str, since: date | None, console: Console) -> list[str]:

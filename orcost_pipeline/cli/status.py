@@ -67,10 +67,11 @@ class Standing:
 
     @property
     def days_left(self) -> int | None:
-        """How long the balance lasts at the pace of the last 7 days."""
+        """How long the balance lasts at the pace of the last 7 days; None beyond ten years, which is no forecast."""
         if self.balance_usd is None or self.spend_7d_usd <= 0:
             return None
-        return max(0, int(self.balance_usd * 7 / self.spend_7d_usd))
+        days = max(0, int(self.balance_usd * 7 / self.spend_7d_usd))
+        return days if days <= 3_650 else None
 
 
 def status(settings: Settings, output: str, now: datetime) -> int:

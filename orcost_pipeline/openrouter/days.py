@@ -1,7 +1,8 @@
 """Days settled from activity, which alone knows providers and is the account's own account of a closed day.
 
 One question without a key tells all 30 days and shows which changed; keys are asked, all 30 days a request, only where
-a day is to be settled: those that used something on it, then, where they do not explain it, those that may have.
+a day is to be settled: of a new day those that used something on it, of a changed one those whose hours moved; then,
+where they do not explain it, all that used something, and at last all that may have.
 """
 
 import asyncio
@@ -66,7 +67,8 @@ class DaysReader:
         self, before: Mapping[HourCell, Measures], after: Mapping[HourCell, Measures], *, is_full: bool
     ) -> None:
         """Reads the days to settle, given the account's hours as they were stored and as they are now told."""
-        touched = {utc_day(hour) for hour, _ in differing(after, before)} | self.changed()
+        hours = {hour for hour, _ in differing(after, before)} | self._reading.changed_hours
+        touched = {utc_day(hour) for hour in hours} | self.changed()
         days = [
             day
             for day in self._days
@@ -76,11 +78,14 @@ class DaysReader:
             return
         self._reading.days = days
         self._reading.account_days = [row for row in self._told if row.date in set(days)]
-        hours = self._key_hours(days)
-        users = {key for _, key, _ in hours} | self._stored.settled_keys(days)
-        await self._ask(users | (self._others(users) if is_full else set()))
-        if not is_full and self._is_unexplained(hours, after):
-            await self._ask(self._others(users))
+        cells, moved = self._key_hours(days)
+        fresh = {day for day in days if day not in self._settled}
+        await self._ask({key for hour, key, _ in cells if utc_day(hour) in fresh} | moved)
+        users = {key for _, key, _ in cells} | self._stored.settled_keys(days)
+        if is_full or self._is_unexplained(cells, after):
+            await self._ask(users)
+        if is_full or self._is_unexplained(cells, after):
+            await self._ask(self._others())
 
     def _can_settle(self, day: date, hours: Mapping[HourCell, Measures]) -> bool:
         age = self._as_of - day_end(day)
@@ -90,14 +95,15 @@ class DaysReader:
         known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)
         return age >= SETTLE_AFTER and not told.is_below(known, TOLERANCE_USD)
 
-    def _key_hours(self, days: list[date]) -> dict[KeyHourCell, Measures]:
-        """The keys' hours on `days`, as they will be."""
-        windows = [Window(day_start(day), day_end(day)) for day in days]
+    def _key_hours(self, days: list[date]) -> tuple[dict[KeyHourCell, Measures], set[str]]:
+        """The keys' hours on `days`, as they will be, and the keys whose hours are not as stored."""
         wanted = set(days)
-        cells = self._reading.key_cells(self._stored.key_hours(windows))
-        return {cell: measures for cell, measures in cells.items() if utc_day(cell[0]) in wanted}
+        stored = self._stored.key_hours([Window(day_start(day), day_end(day)) for day in days])
+        told = self._reading.key_cells(stored)
+        cells = {cell: measures for cell, measures in told.items() if utc_day(cell[0]) in wanted}
+        return cells, {key for _, key, _ in differing(cells, stored)}
 
-    def _others(self, users: Iterable[str]) -> set[str]:
+    def _others(self) -> set[str]:
         """Keys that may have used something on the days although nothing shows it."""
         first, last = day_start(self._reading.days[0]), day_end(self._reading.days[-1])
         # Where the API tells the last use of any key, a key that has none was never used.
@@ -109,10 +115,11 @@ class DaysReader:
         }
         known = self._stored.known_keys().items()
         gone = {key for key, k in known if key not in self._listed and (k.deleted_at is None or k.deleted_at >= first)}
-        return (listed | gone) - set(users)
+        return listed | gone
 
-    async def _ask(self, keys: Iterable[str]) -> None:
-        ordered = sorted(keys)
+    async def _ask(self, keys: set[str]) -> None:
+        """The activity of those keys that were not asked yet."""
+        ordered = sorted(keys - {answer.key_hash for answer in self._reading.key_days})
         answers = await asyncio.gather(*(self._client.activity(key) for key in ordered))
         wanted = set(self._reading.days)
         for key, rows in zip(ordered, answers, strict=True):

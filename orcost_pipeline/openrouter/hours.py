@@ -8,16 +8,13 @@ explain the account, one question without a filter shows which names do, and the
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from orcost_pipeline.measures import SAME_USD, Measures, differing, grouped
+from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, grouped
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import HourCell, KeyHourCell, KeyHours, KnownKey, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, UsageCell
-from orcost_pipeline.windows import Window, covering
-
-# Hours that the keys did not explain are asked again while they are this young: the keys' answers lag.
-LAG = timedelta(hours=6)
+from orcost_pipeline.windows import Window, covering, hour_floor
 
 NameCell = tuple[datetime, str, str]  # hour, name of a key, model
 
@@ -26,14 +23,14 @@ class HoursReader:
     """Reads hours of one account into a `UsageReading`. `listed` are the account's living keys, by hash."""
 
     def __init__(
-        self, client: OpenRouter, stored: Stored, listed: Mapping[str, ApiKey], reading: UsageReading, as_of: datetime
+        self, client: OpenRouter, stored: Stored, listed: Mapping[str, ApiKey], reading: UsageReading, window: Window
     ) -> None:
         self._client = client
         self._stored = stored
         self._listed = listed
         self._known = stored.known_keys()
         self._reading = reading
-        self._as_of = as_of
+        self._window = window
         self._asked: set[str] = set()
 
     async def account(self, windows: Iterable[Window]) -> dict[HourCell, Measures]:
@@ -42,16 +39,36 @@ class HoursReader:
         return self._sums([cell for answer in answers for cell in answer.cells])
 
     async def read(self, hours: set[datetime], *, is_full: bool) -> None:
-        """Reads `hours` by key, then the account again, so that lag between the two shows as a positive residual."""
+        """Reads `hours` by key, then the account again, so that lag between the two shows as a positive residual.
+
+        Keys that are new, or came back, are also asked for the hours whose usage has no key yet: it may be theirs.
+        """
         reading = self._reading
-        reading.windows = covering(hours, self._as_of)
+        wanted = hours | self._hours_of_newcomers()
+        if not wanted:
+            return
+        reading.windows = covering(wanted, self._window.end)
         stored = self._stored.key_hours(reading.windows)
         await self._ask(self._all_keys() if is_full else self._keys_that_moved())
         reading.account_hours = await self.account(reading.windows)
-        if unexplained := self._residual_hours(stored):
+        if unexplained := {hour for hour, _ in self._residual(stored)} & hours:
             await self._explain(unexplained, stored)
+        reading.changed_hours = {hour for hour, _, _ in differing(reading.key_cells(stored), stored)}
 
     # ── whom to ask ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _newcomers(self) -> list[ApiKey]:
+        """Listed keys that were not known, or known as deleted."""
+        living = {key for key, known in self._known.items() if known.deleted_at is None}
+        return [told for key, told in self._listed.items() if key not in living]
+
+    def _hours_of_newcomers(self) -> set[datetime]:
+        """Hours without a key that lie in the life of a newcomer."""
+        newcomers = self._newcomers() if self._known else []
+        if not newcomers:
+            return set()
+        first = min(told.created_at or self._window.start for told in newcomers)
+        return {hour for hour in self._stored.hours_without_key(self._window) if hour >= hour_floor(first)}
 
     def _all_keys(self) -> set[str]:
         """Every key that may have used something inside the windows: a key deleted before them did not."""
@@ -60,40 +77,52 @@ class HoursReader:
         return set(self._listed) | gone
 
     def _keys_that_moved(self) -> set[str]:
-        """Keys that are new, gone since the last sync, or whose counters or last use are not as stored."""
+        """Newcomers, keys gone since the last sync, and those whose counters or last use are not as stored."""
         gone = {key for key, known in self._known.items() if known.deleted_at is None and key not in self._listed}
-        return gone | {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
+        moved = {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
+        return gone | moved | {told.hash for told in self._newcomers()}
 
     async def _explain(self, hours: set[datetime], stored: Mapping[KeyHourCell, Measures]) -> None:
         """Asks the keys whose names account for what is left; notes the hours that stay unexplained."""
-        windows = covering(hours, self._as_of)
+        windows = covering(hours, self._window.end)
         answers = await asyncio.gather(*(self._client.usage(window, ["api_key_id", "model"]) for window in windows))
-        named = self._by_name([cell for answer in answers for cell in answer.cells])
-        suspects = self._bearers({name for _, name, _ in self._unexplained(named, windows, stored)}) - self._asked
+        told = [cell for answer in answers for cell in answer.cells]
+        named = self._by_name(told)
+        suspects = self._bearers({name for _, name, _ in differing(named, self._ours(windows, stored))}) - self._asked
         if suspects:
             await self._ask(suspects)
         self._take_names_of_silent_keys(named, windows)
         if suspects:
             self._reading.account_hours = await self.account(self._reading.windows)
-        left = self._unexplained(named, windows, stored)
-        self._reading.unexplained_hours = sorted({hour for hour, name, _ in left if self._is_borne_by_the_living(name)})
+        explained = grouped([*_without_key(told), *self._of_nobody_living(named, self._ours(windows, stored))])
+        residual = self._residual(stored)
+        left = {hour for hour, _ in differing(residual, explained)}
+        self._reading.unexplained_hours = sorted(left & hours)
 
-    def _residual_hours(self, stored: Mapping[KeyHourCell, Measures]) -> set[datetime]:
-        """Hours of the account that its keys do not explain."""
+    def _residual(self, stored: Mapping[KeyHourCell, Measures]) -> dict[HourCell, Measures]:
+        """Cells of the account that its keys do not explain: account minus keys."""
         cells = self._reading.key_cells(stored).items()
         keys = grouped(((hour, model), measures) for (hour, _, model), measures in cells)
-        return {hour for hour, _ in differing(self._reading.account_hours, keys)}
+        account = self._reading.account_hours
+        return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in differing(account, keys)}
 
-    def _unexplained(
-        self, named: Mapping[NameCell, Measures], windows: Sequence[Window], stored: Mapping[KeyHourCell, Measures]
-    ) -> set[NameCell]:
-        """Cells of a name that are more, or less, than what the keys of that name have."""
-        ours = grouped(
+    def _ours(self, windows: Sequence[Window], stored: Mapping[KeyHourCell, Measures]) -> dict[NameCell, Measures]:
+        """What the keys have, by their names."""
+        return grouped(
             ((hour, self._name(key), model), measures)
             for (hour, key, model), measures in self._reading.key_cells(stored).items()
             if any(hour in window for window in windows)
         )
-        return differing(named, ours)
+
+    def _of_nobody_living(
+        self, named: Mapping[NameCell, Measures], ours: Mapping[NameCell, Measures]
+    ) -> list[tuple[HourCell, Measures]]:
+        """What rows of a name have beyond its keys, where asking the living again can tell nothing more."""
+        return [
+            ((hour, model), measures.minus(ours.get((hour, name, model), NOTHING)))
+            for (hour, name, model), measures in named.items()
+            if not self._is_borne_by_the_living(name)
+        ]
 
     def _by_name(self, cells: Iterable[UsageCell]) -> dict[NameCell, Measures]:
         """Rows with a key, by name; a label that belongs to one key alone stands for that key's name."""
@@ -184,6 +213,10 @@ def _has_moved(told: ApiKey, known: KnownKey | None) -> bool:
         known.byok_usage_usd,
         known.last_used_at,
     )
+
+
+def _without_key(cells: Iterable[UsageCell]) -> list[tuple[HourCell, Measures]]:
+    return [((cell.hour, cell.model), cell.measures) for cell in cells if cell.key is None]
 
 
 def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:

@@ -58,6 +58,10 @@ class Stored(Protocol):
         """Hours that the last sync could not explain by the keys whose names they bear."""
         ...
 
+    def hours_without_key(self, window: Window) -> Sequence[datetime]:
+        """Hours with usage that no key is known for."""
+        ...
+
     def hours_from(self) -> datetime | None:
         """The first hour known; None before the first sync."""
         ...
@@ -86,7 +90,9 @@ class KeyDays:
 class UsageReading:
     """Everything that one sync was told about usage, whole. Hours outside `windows`, days outside `days` are as stored.
 
-    `doubtful_totals` counts analytics rows whose total is not credits plus BYOK: something is counted twice there.
+    `changed_hours` are those in which a key's usage is not as stored, `unexplained_hours` those in which the account's
+    is not yet that of its keys. `doubtful_totals` counts analytics rows whose total is not credits plus BYOK: something is
+    counted twice there.
     """
 
     hours_from: datetime
@@ -94,6 +100,7 @@ class UsageReading:
     account_hours: dict[HourCell, Measures] = field(default_factory=dict)
     key_hours: list[KeyHours] = field(default_factory=list)
     unexplained_hours: list[datetime] = field(default_factory=list)
+    changed_hours: set[datetime] = field(default_factory=set)
     doubtful_totals: int = 0
     days: list[date] = field(default_factory=list)
     account_days: list[ActivityRow] = field(default_factory=list)

@@ -10,10 +10,10 @@ from orcost_pipeline.errors import ForbiddenError
 from orcost_pipeline.measures import Measures, differing
 from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
 from orcost_pipeline.openrouter.days import DaysReader
-from orcost_pipeline.openrouter.hours import LAG, HoursReader
+from orcost_pipeline.openrouter.hours import HoursReader
 from orcost_pipeline.openrouter.reading import HourCell, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
-from orcost_pipeline.windows import HOUR, Window, day_start, hour_floor, hours_window
+from orcost_pipeline.windows import HOUR, Window, day_start, hours_window
 
 
 async def read_usage(
@@ -37,17 +37,13 @@ async def read_usage(
     listed = {key.hash: key for key in keys}
     reading = UsageReading(hours_from=min(first or reach.start, reach.start))
 
-    hours_reader = HoursReader(client, stored, listed, reading, as_of)
+    hours_reader = HoursReader(client, stored, listed, reading, window)
     told, activity = await _ask_account(client, hours_reader, window)
     before = stored.account_hours(window)
     days_reader = DaysReader(client, stored, listed, reading, as_of, activity) if activity is not None else None
     changed_days = days_reader.changed() if days_reader else set()
-    hours = (
-        set(window.hours()) if is_full else _hours_to_ask(told, before, stored.unexplained_hours(), changed_days, as_of)
-    )
-    hours = {hour for hour in hours if hour in window}
-    if hours:
-        await hours_reader.read(hours, is_full=is_full)
+    hours = set(window.hours()) if is_full else _hours_to_ask(told, before, stored.unexplained_hours(), changed_days)
+    await hours_reader.read({hour for hour in hours if hour in window}, is_full=is_full)
     if days_reader:
         after = {cell: m for cell, m in before.items() if not any(cell[0] in w for w in reading.windows)}
         await days_reader.read(before, after | reading.account_hours, is_full=is_full)
@@ -68,9 +64,7 @@ def _hours_to_ask(
     stored: Mapping[HourCell, Measures],
     unexplained: Iterable[datetime],
     changed_days: Iterable[date],
-    as_of: datetime,
 ) -> set[datetime]:
     """Hours that differ from what is stored, that lag left unexplained, or that belong to a day that changed."""
     hours = {hour for hour, _ in differing(told, stored)}
-    hours |= {hour for hour in unexplained if hour > hour_floor(as_of) - LAG}
-    return hours | {day_start(day) + i * HOUR for day in changed_days for i in range(24)}
+    return hours | set(unexplained) | {day_start(day) + i * HOUR for day in changed_days for i in range(24)}

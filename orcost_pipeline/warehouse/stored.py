@@ -103,6 +103,15 @@ class StoredUsage:
         )
         return frozenset(row.key_hash for row in rows)
 
+    def hours_without_key(self, window: Window) -> Sequence[datetime]:
+        rows = self._rows(
+            "select distinct hour from core.usage_hourly "
+            "where account_id = :account_id and key_id = 0 and hour >= :start and hour < :end",
+            start=window.start,
+            end=window.end,
+        )
+        return [row.hour for row in rows]
+
     def unexplained_hours(self) -> Sequence[datetime]:
         rows = self._rows(
             "select start_at from raw.usage_question where run_id = :run_id and outcome = 'unexplained' "
