@@ -91,8 +91,8 @@ class UsageReading:
     """Everything that one sync was told about usage, whole. Hours outside `windows`, days outside `days` are as stored.
 
     `changed_hours` are those in which a key's usage is not as stored, `unexplained_hours` those in which the account's
-    is not yet that of its keys. `doubtful_totals` counts analytics rows whose total is not credits plus BYOK: something is
-    counted twice there.
+    is not yet that of its keys. `doubtful_totals` counts analytics rows whose total is not credits plus BYOK:
+    something is counted twice there.
     """
 
     hours_from: datetime
