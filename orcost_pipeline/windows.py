@@ -71,7 +71,7 @@ def days_between(first: date, end: date) -> list[date]:
 
 
 def hours_window(as_of: datetime) -> Window:
-    """Every hour that the API is sure to know at `as_of`: 744 buckets, the current one included."""
+    """Every hour that the API is sure to know at `as_of`: 743 whole buckets and the current one."""
     return Window(hour_floor(as_of) - HOURS_REACH, as_of)
 
 

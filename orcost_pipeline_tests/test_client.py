@@ -536,9 +536,6 @@ def test_a_metric_the_account_does_not_know_is_dropped_and_not_asked_for_again(b
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="client._metrics_were_dropped: two that ask for meta at once, the second gives up"
-)
 def test_a_metric_is_dropped_for_questions_that_are_under_way(busy: tuple[Ledger, list[str]]) -> None:
     ledger, _ = busy
     api, _ = simulated(ledger, Options(has_cached_tokens=False))

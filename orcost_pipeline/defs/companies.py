@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.defs.attribution import load_mapping, read_mapping_file
-from orcost_pipeline.defs.describe import column_schema
+from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.resources import utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import runs
@@ -63,14 +64,16 @@ def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) ->
     """Version in force, rules, companies, and the first rules as a table."""
     if version is None:
         return {"note": dg.MetadataValue.text("No mapping was ever loaded: all spend is Unattributed.")}
-    lines = [f"| {r.company} | {r.match} | {r.pattern} | {r.share.normalize():f} % |" for r in rows[:20]]
-    table = "\n".join(["| company | match | pattern | share |", "|---|---|---|--:|", *lines])
+    frame = pd.DataFrame(rows, columns=list(RuleRow._fields), dtype=object)
+    columns = ["line", "company", "match", "pattern", "valid_from", "valid_to", "share"]
+    by_company = frame.groupby("company", sort=False, as_index=False).agg(lines=("line", "size"))
     return {
         "version": dg.MetadataValue.int(version.version),
         "loaded_at": dg.TimestampMetadataValue(version.loaded_at.timestamp()),
         "rules": dg.MetadataValue.int(version.rule_count),
-        "companies": dg.MetadataValue.int(len({row.company for row in rows})),
-        "preview": dg.MetadataValue.md(table),
+        "companies": dg.MetadataValue.int(len(by_company)),
+        "lines_by_company": dg.MetadataValue.md(markdown_table(by_company.head(20))),
+        "preview": dg.MetadataValue.md(markdown_table(frame.head(20).reindex(columns=columns))),
     }
 
 

@@ -1,9 +1,9 @@
 """What a data engineer wants to see of a relation: as of when, which money, which columns, the first rows."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import sqlalchemy as sa
 
 _COLUMNS = sa.text(
@@ -47,8 +47,10 @@ def describe(connection: sa.Connection, relation: str, account: str) -> dict[str
         money = connection.execute(_MONEY_30_DAYS, {"account": account}).scalar_one()
         metadata["spend_of_30_days"] = dg.MetadataValue.text(f"{money:,.2f} USD")
     if relation in _PREVIEWS:
-        preview = connection.execute(sa.text(f"{_PREVIEWS[relation]} limit 10"), {"account": account})
-        metadata["preview"] = dg.MetadataValue.md(markdown_table(list(preview.keys()), preview.all()))
+        rows = connection.execute(sa.text(f"{_PREVIEWS[relation]} limit 10"), {"account": account})
+        # As objects: pandas would make floats of amounts.
+        frame = pd.DataFrame(rows.all(), columns=list(rows.keys()), dtype=object)
+        metadata["preview"] = dg.MetadataValue.md(markdown_table(frame))
     metadata["dagster/column_schema"] = column_schema(connection, relation)
     return metadata
 
@@ -59,9 +61,10 @@ def column_schema(connection: sa.Connection, relation: str) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(row.name, row.type, description=row.description) for row in rows])
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A frame as a table that Dagster's UI draws."""
+    lines = ["| " + " | ".join(str(column) for column in frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join(lines)
 
 

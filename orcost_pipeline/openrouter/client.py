@@ -171,15 +171,13 @@ class OpenRouter(Requests):
         return _data(await self._request("POST", "analytics/query", json=question), "POST /analytics/query")
 
     async def _metrics_were_dropped(self, asked: list[str]) -> bool:
-        """Whether metrics that this account does not know were taken out of the question that was refused."""
-        if self._metrics != asked:
-            return True
+        """Whether metrics that this account does not know were taken out of what the refused question asked."""
         meta = _data(await self._get("analytics/meta"), "GET /analytics/meta")
         known = {metric.get("name") for metric in meta.get("metrics", ())}
-        kept = [metric for metric in self._metrics if metric in known]
-        if kept == self._metrics or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
+        kept = [metric for metric in asked if metric in known]
+        if kept == asked or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
             return False
-        log.info("account %s: analytics has no %s", self.account, sorted(set(self._metrics) - set(kept)))
+        log.info("account %s: analytics has no %s", self.account, sorted(set(asked) - set(kept)))
         self._metrics = kept
         return True
 

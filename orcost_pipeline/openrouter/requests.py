@@ -105,7 +105,7 @@ class Requests:
     def _sendable_secret(self) -> str:
         """The key, where a header can carry it; what cannot be sent cannot be valid."""
         if not self._secret.isascii() or not self._secret.isprintable():
-            raise self._invalid_key("it has characters that no key has")
+            raise self._invalid_key("not sent: it has characters that no key has")
         return self._secret
 
     def _invalid_key(self, why: str) -> InvalidKeyError:

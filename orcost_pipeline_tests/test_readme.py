@@ -1,0 +1,57 @@
+"""What the README says is so: relations, commands, variables, and every query runs."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import typer
+
+from orcost_pipeline.cli import app
+from orcost_pipeline.companies.mapping import read_mapping
+from orcost_pipeline.settings import Environment, ProjectConfig
+from orcost_pipeline.simulator import small
+from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline_tests.world import NOON, World
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+CONTRACT_SCHEMAS = ("ref.", "core.spend", "marts.", "ops.")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() -> None:
+    rows = dict(re.findall(r"^\| `((?:ref|core|marts|ops)\.\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
+    assert rows == {name: told for name, told in RELATIONS.items() if name.startswith(CONTRACT_SCHEMAS)}
+
+
+def test_every_command_that_is_named_exists() -> None:
+    group = typer.main.get_command(app)
+    named = set(re.findall(r"orcost (sync|report|status|resync|up|demo|map|db|\w+)\b", README)) - {"dagster"}
+    assert named <= set(group.commands)  # type: ignore[attr-defined]
+    assert set(group.commands) <= named  # type: ignore[attr-defined]
+
+
+def test_the_variables_are_those_of_the_settings() -> None:
+    told = set(re.findall(r"^\| `([A-Z_]+)` \|", README, flags=re.MULTILINE))
+    known = {field.validation_alias.choices[0] for field in Environment.model_fields.values()}  # type: ignore[union-attr]
+    assert told == known
+
+
+def test_the_mapping_and_the_accounts_of_the_examples_are_accepted() -> None:
+    (mapping,), (accounts,) = blocks("csv"), blocks("toml")
+    assert len(read_mapping(mapping.encode(), "README").rules) == 5
+    assert len(ProjectConfig.model_validate(tomllib.loads(accounts)).accounts) == 2
+
+
+@pytest.mark.parametrize("query", blocks("sql"))
+def test_every_query_runs(engine: sa.Engine, query: str) -> None:
+    world = World(engine, small(NOON))
+    world.sync()
+    statements = [part for part in re.sub(r"--.*", "", query).split(";") if part.strip()]
+    with engine.connect() as connection:
+        for statement in statements:
+            assert connection.exec_driver_sql(statement).returns_rows
