@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 
 from orcost_pipeline.errors import PermanentError, TransientError
 
+MANY_ROWS = 1_000
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK = 7_301, 7_302, 7_303, 7_304
 
@@ -118,6 +119,9 @@ def merge(
         f"on conflict ({', '.join(keys)}) do update set {update}"
     )
     written = _collect(connection, insertion, "t", touched, None)
+    if written > MANY_ROWS:
+        # Autovacuum comes minutes later; the statements that follow need to know now how large the table is.
+        connection.execute(sa.text(f"analyze {target}"))
     return Merged(deleted, written)
 
 
