@@ -105,6 +105,8 @@ def load_settings(current: Path | None = None) -> Settings:
         environment = Environment(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except UnicodeDecodeError:
         raise PermanentError(f"{env_file} is no UTF-8 text. Save it as UTF-8.") from None
+    except OSError as error:
+        raise PermanentError(f"{env_file} cannot be read ({error.strerror}). Its owner can, or chown it.") from None
     config_file = (environment.config or Path(DEFAULT_CONFIG)).expanduser()
     config = read_config(folder / config_file, required=environment.config is not None)
     return Settings(

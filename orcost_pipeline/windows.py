@@ -7,6 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
+# How far the clocks of two well-kept machines may differ.
+CLOCKS_AGREE_WITHIN = timedelta(minutes=1)
+
 # Hour buckets of the rolling periods, the current one included.
 ROLLING_HOURS = {"24h": 24, "7d": 168, "30d": 720}
 
@@ -57,6 +60,16 @@ def day_end(day: date) -> datetime:
 
 def utc_day(instant: datetime) -> date:
     return instant.astimezone(UTC).date()
+
+
+def surely_one_day(first: datetime, last: datetime) -> date | None:
+    """The UTC day that both instants lie in; None where midnight is so near that another clock may say another day."""
+    day = utc_day(first - CLOCKS_AGREE_WITHIN)
+    return day if day == utc_day(last + CLOCKS_AGREE_WITHIN) else None
+
+
+def month_start(instant: datetime) -> datetime:
+    return day_start(utc_day(instant).replace(day=1))
 
 
 def first_whole_day(since: datetime) -> date:

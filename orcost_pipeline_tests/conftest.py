@@ -34,9 +34,9 @@ def postgres_url() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.fixture
-def database_url(postgres_url: str) -> Iterator[str]:
-    """A fresh database, migrated."""
+@contextlib.contextmanager
+def fresh_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a database of its own, migrated, that is gone afterwards."""
     name = f"t_{uuid.uuid4().hex}"
     server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
@@ -46,6 +46,22 @@ def database_url(postgres_url: str) -> Iterator[str]:
     with contextlib.suppress(sa.exc.OperationalError), admin.connect() as connection:
         connection.exec_driver_sql(f"drop database if exists {name} with (force)")
     admin.dispose()
+
+
+@contextlib.contextmanager
+def fresh_engine(postgres_url: str) -> Iterator[sa.Engine]:
+    """The same as an engine: for each example of a property test."""
+    with fresh_database(postgres_url) as url:
+        engine = connect(url)
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh database, migrated."""
+    with fresh_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture

@@ -385,7 +385,7 @@ def test_an_interrupt_exits_with_130(orcost: Orcost, monkeypatch: pytest.MonkeyP
 # Status
 
 
-def test_status_is_zero_only_when_all_is_well(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
+def test_status_is_one_where_there_is_an_error(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
     answer = orcost("status")
     assert answer.code == 1
     line = columns_of(line_of(answer.out, "acme  "))
@@ -412,11 +412,15 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
     answer = orcost("status", "--format", "json")
     told = json.loads(answer.out)
     assert answer.code == 1
-    assert [(problem["account"], problem["command"]) for problem in told["problems"]] == [
-        ("globex", "orcost sync --account globex"),
-        ("acme", "orcost sync --account acme"),
-        ("acme", f"orcost map check {folder / 'company_mapping.csv'}"),
-        ("acme", "orcost sync --account acme --since 2026-11-05"),
+    assert [(finding["account"], finding["code"], finding["todo"]) for finding in told["findings"]] == [
+        ("globex", "invalid_key", "orcost sync --account globex"),
+        ("acme", "stale", "orcost sync --account acme"),
+        (
+            "acme",
+            "mapping_wrong",
+            f"orcost map check {folder / 'company_mapping.csv'}, then: orcost sync --account acme",
+        ),
+        ("acme", "days_open", "orcost sync --account acme --since 2026-11-05"),
     ]
     acme, globex = told["accounts"]
     assert (acme["as_of"], acme["balance_usd"], acme["open_days"]) == (
@@ -565,7 +569,7 @@ def test_the_command_line_is_there_at_once() -> None:
 
 def test_help_lists_the_commands(orcost: Orcost) -> None:
     text = orcost("--help").out
-    assert {"report", "status", "sync", "up", "demo", "resync", "map", "db"} <= set(text.split())
+    assert {"report", "status", "doctor", "sync", "up", "demo", "resync", "map", "db"} <= set(text.split())
     wrong = orcost("reprot")
     assert wrong.code == 2
     assert "Did you mean 'report'?" in wrong.err

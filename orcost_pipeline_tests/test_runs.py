@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,18 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 import sqlalchemy as sa
+from dagster._core.events import EngineEventData
 from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
 
 from orcost_pipeline.definitions import build
 from orcost_pipeline.defs.automation import sync_request_sensor
-from orcost_pipeline.defs.resources import extraction_id, is_sync
+from orcost_pipeline.defs.pictures import bars
+from orcost_pipeline.defs.resources import RETRIES, extraction_id, is_sync
+from orcost_pipeline.defs.steps import SyncStep, publish_account
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import SYNC_LOCK
+from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
 from orcost_pipeline.warehouse.publication import Publication
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, usage
 
@@ -135,6 +141,9 @@ def deploy(
     """Makes a deployment of a ledger's accounts; without one, of the account `acme` of `small`."""
     # Six attempts with waits between them say no more than two.
     monkeypatch.setattr("orcost_pipeline.openrouter.requests.ATTEMPTS", 2)
+    # Nothing comes back by being waited for.
+    monkeypatch.setattr("orcost_pipeline.defs.resources.RETRY_SECONDS", 0)
+    monkeypatch.setattr("orcost_pipeline.defs.dead_runs.SECOND_LOOK_SECONDS", 0)
     stack: list[Any] = []
 
     def make(ledger: Ledger | None = None, options: Options | None = None, now: datetime = NOON) -> Deployment:
@@ -338,6 +347,8 @@ def test_a_revoked_key_fails_the_run_and_changes_no_figure(acme: Deployment) -> 
     result = acme.run()
     assert not result.success
     assert sentence(result).startswith("Invalid API key: ")
+    assert sentence(result).endswith("\nCosts stay as of 2026-11-23 12:20 UTC; nothing was lost.")
+    assert not events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     assert acme.figures() == before
     run = acme.last_run()
     assert (run.status, run.as_of, run.finished_at) == ("failed", None, acme.clock.now)
@@ -395,20 +406,32 @@ def test_analytics_that_fail_midway_publish_nothing(acme: Deployment) -> None:
     assert sum(acme.companies().values()) == Decimal("116.75")
 
 
-def test_an_ordinary_key_is_told_what_to_do(acme: Deployment) -> None:
+def test_an_ordinary_key_syncs_itself(acme: Deployment) -> None:
+    versions = next(iter(acme.ledger.accounts["acme"].keys.values()))
+    acme.with_account(api_key=SecretStr(versions[0][1].secret))
+    assert acme.run().success
+    assert acme.rows("select kind, status from ref.account") == [("ordinary", "ok")]
+    assert acme.rows("select name from ref.api_key") == [(versions[0][1].label,)]
+
+
+def test_an_ordinary_key_in_a_managed_account_is_told_what_to_do(acme: Deployment) -> None:
+    assert acme.run().success
+    before = acme.figures()
     versions = next(iter(acme.ledger.accounts["acme"].keys.values()))
     acme.with_account(api_key=SecretStr(versions[0][1].secret))
     result = acme.run()
     assert not result.success
-    assert "is an ordinary key: it cannot list keys and usage. Make a management key" in sentence(result)
+    assert "is an ordinary key; a management key has synced it so far." in sentence(result)
+    assert "Put a management key into KEY_acme" in sentence(result)
     assert acme.rows("select status, error from ref.account") == [("failed", sentence(result))]
+    assert acme.figures() == before
 
 
 def test_an_account_without_a_key_is_told_which_variable_to_set(acme: Deployment) -> None:
     acme.with_account(api_key=None)
     result = acme.run()
     assert not result.success
-    assert sentence(result).startswith('No key for account "acme": set KEY_acme in .env or the environment')
+    assert sentence(result).startswith('No key for account "acme": KEY_acme is not set.')
     assert acme.simulator.count == 0
     assert acme.last_run().status == "failed"
 
@@ -596,6 +619,86 @@ def test_a_connection_lost_in_the_middle_is_told_in_a_sentence(
     assert "sqlalche.me" not in error
 
 
+def test_what_was_never_published_is_not_said_to_stay(acme: Deployment) -> None:
+    acme.simulator.inject(Fault("401", times=None))
+    assert "Costs stay" not in sentence(acme.run())
+
+
+def test_a_connection_lost_once_is_survived_and_leaves_no_trace(
+    acme: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_cut: list[bool] = []
+
+    def cut_once(publishing: Publication) -> None:
+        if not is_cut:
+            is_cut.append(True)
+            cut_connection(publishing)
+
+    after("publish_days", monkeypatch, cut_once)
+    result = acme.run()
+    assert result.success
+    assert [event.step_key for event in events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)] == ["publish"]
+    run = acme.last_run()
+    assert (run.status, run.error, run.requests_made) == ("succeeded", None, acme.simulator.count)
+    assert acme.rows("select status, error from ref.account") == [("ok", None)]
+    assert acme.value("select count(*) from raw.extraction") == 1
+    assert sum(acme.companies().values()) == Decimal("111.75")
+
+
+@pytest.mark.xfail(strict=True, reason="company_mapping has no frame as sync_step is one: nothing retries or tells it")
+def test_a_connection_lost_once_by_the_mapping_is_survived(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_cut: list[bool] = []
+
+    def cut_once(connection: sa.Connection) -> Sequence[RuleRow]:
+        if not is_cut:
+            is_cut.append(True)
+            connection.execute(sa.text("select pg_terminate_backend(pg_backend_pid())"))
+        return rules_in_force(connection)
+
+    monkeypatch.setattr("orcost_pipeline.defs.companies.rules_in_force", cut_once)
+    assert acme.run().success
+
+
+def test_a_connection_that_is_always_lost_is_tried_three_times_and_told_once(
+    acme: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after("publish_days", monkeypatch, cut_connection)
+    result = acme.run()
+    assert not result.success
+    assert len(events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == RETRIES
+    assert sentence(result).startswith("The connection to the database was lost: terminating connection due to")
+    assert acme.rows("select status, error from ref.account") == [("unreachable", sentence(result))]
+
+
+def test_a_commit_whose_answer_is_lost_is_a_publication(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def committed(step: SyncStep) -> None:
+        publish_account(step)
+        raise OperationalError("commit", {}, psycopg.OperationalError("server closed the connection"))
+
+    monkeypatch.setattr("orcost_pipeline.defs.publish.publish_account", committed)
+    result = acme.run()
+    assert not result.success
+    assert sentence(result).endswith("\nCosts stay as of 2026-11-23 12:20 UTC; nothing was lost.")
+    assert (acme.last_run().status, acme.last_run().error) == ("succeeded", None)
+    assert acme.rows("select status, error, as_of from ref.account") == [("ok", None, NOON)]
+    assert sum(acme.companies().values()) == Decimal("111.75")
+
+
+def test_what_nobody_foresaw_is_told_in_a_sentence_and_not_retried(
+    acme: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_once("publish_days", monkeypatch)
+    result = acme.run()
+    assert not events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
+    assert sentence(result) == (
+        "Something went wrong that should not have: RuntimeError: the worker died\n"
+        "Sync again; if it stays, report it with the traceback in Dagster's log."
+    )
+    assert acme.last_run().error == sentence(result)
+    cause = events(result, dg.DagsterEventType.STEP_FAILURE)[0].step_failure_data.error.cause
+    assert "in died" in "".join(cause.stack)
+
+
 def cut_connection(publishing: Publication) -> None:
     """What a restart of Postgres, or a firewall, does to a transaction."""
     publishing.connection.execute(sa.text("select pg_terminate_backend(pg_backend_pid())"))
@@ -748,12 +851,14 @@ def test_two_processes_that_sync_at_once_both_end_well(
     with engine.connect() as connection:
         first, second = connection.execute(sa.text("select * from ops.sync_run order by started_at")).all()
         spent = connection.execute(sa.text("select sum(credits_usd), count(*) from core.spend_hourly")).one()
+        extractions = connection.execute(sa.text("select count(*), count(distinct run_id) from raw.extraction")).one()
         rolling = connection.execute(
             sa.text("select sum(credits_usd) from marts.company_spend_rolling where period = '30d'")
         ).scalar_one()
     assert (first.status, second.status) == ("succeeded", "succeeded")
     assert second.started_at >= first.finished_at
     assert second.rows_written == 0 or second.started_at.hour != first.started_at.hour
+    assert tuple(extractions) == (2, 2)
     assert tuple(spent) == (Decimal("111.75"), 7)
     assert rolling == Decimal("111.75")
 
@@ -878,7 +983,8 @@ def test_a_resumed_retry_publishes_what_its_parent_read_and_asks_nothing(
     assert second.success
     assert by_environment.simulator.count == asked
     run = by_environment.last_run()
-    assert (run.run_id, run.status, run.as_of, run.requests_made) == (second.run_id, "succeeded", NOON, asked)
+    assert (run.run_id, run.status, run.as_of, run.requests_made) == (second.run_id, "succeeded", NOON, 0)
+    assert by_environment.value("select sum(requests_made) from ops.sync_run") == asked
     assert sum(by_environment.companies().values()) == Decimal("111.75")
 
 
@@ -1077,3 +1183,113 @@ def test_what_ran_before_the_request_does_not_answer_it(acme: Deployment) -> Non
     request_id = ask(acme)
     assert len(sense(acme)) == 1
     assert request_row(acme, request_id)[0] == "queued"
+
+
+# ── runs that nobody runs any more ───────────────────────────────────────────────────────────────────────────────────
+
+
+def started_run(deployment: Deployment, account: str = "acme", **tags: str) -> dg.DagsterRun:
+    """A run that goes on, as far as Dagster knows, and began two minutes ago."""
+    tags = {"dagster/partition": account, "orcost/account": account, **tags}
+    run = dagster_run(status=dg.DagsterRunStatus.STARTED, tags=tags)
+    deployment.instance.add_run(run)
+    deployment.clock.now = datetime.now(UTC) + timedelta(minutes=2)
+    return run
+
+
+def status(deployment: Deployment, run: dg.DagsterRun) -> str:
+    found = deployment.instance.get_run_by_id(run.run_id)
+    assert found
+    return found.status.value
+
+
+def test_a_run_whose_process_died_is_closed_by_the_sensor_with_its_request(acme: Deployment) -> None:
+    request_id = ask(acme)
+    run = started_run(acme, **{"orcost/sync_request": str(request_id)})
+    runs.start_run(acme.engine, run.run_id, "acme", request_id, NOON)
+    assert sense(acme) == []
+    assert status(acme, run) == "FAILURE"
+    last = acme.last_run()
+    assert (last.status, last.error, last.finished_at) == ("abandoned", runs.DIED, acme.clock.now)
+    assert request_row(acme, request_id)[0] == "failed"
+
+
+def test_a_run_that_just_began_is_left_alone(acme: Deployment) -> None:
+    run = started_run(acme)
+    acme.clock.now = datetime.now(UTC) + timedelta(seconds=30)
+    sense(acme)
+    assert status(acme, run) == "STARTED"
+
+
+def test_a_run_whose_lock_is_held_is_left_alone_and_that_of_another_account_is_not(deploy: Deploy) -> None:
+    both = deploy(two_accounts())
+    living, dead = started_run(both, "acme"), started_run(both, "globex")
+    with runs.sync_lock(both.engine, "acme"):
+        sense(both)
+        assert (status(both, living), status(both, dead)) == ("STARTED", "FAILURE")
+    sense(both)
+    assert status(both, living) == "FAILURE"
+
+
+def test_a_lock_that_is_back_at_the_second_look_saves_the_run(
+    acme: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of the database: the run's process takes its lock again."""
+    run, stack = started_run(acme), ExitStack()
+    locked = lambda _: stack.enter_context(runs.sync_lock(acme.engine, "acme"))  # noqa: E731
+    monkeypatch.setattr("orcost_pipeline.defs.dead_runs.time.sleep", locked)
+    with stack:
+        sense(acme)
+    assert status(acme, run) == "STARTED"
+
+
+def test_a_run_of_somebody_else_is_left_alone(acme: Deployment) -> None:
+    run = dagster_run(status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "acme"})
+    acme.instance.add_run(run)
+    started_run(acme)
+    sense(acme)
+    assert status(acme, run) == "STARTED"
+
+
+def test_a_sync_launched_by_hand_is_known_by_what_it_wrote(acme: Deployment) -> None:
+    run = dagster_run(status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "acme"})
+    acme.instance.add_run(run)
+    runs.start_run(acme.engine, run.run_id, "acme", None, NOON)
+    acme.clock.now = datetime.now(UTC) + timedelta(minutes=2)
+    sense(acme)
+    assert status(acme, run) == "FAILURE"
+
+
+def test_a_run_whose_steps_have_processes_of_their_own_is_left_alone(acme: Deployment) -> None:
+    """No lock spans it: between two steps nobody holds one."""
+    run = started_run(acme)
+    kind = dg.DagsterEventType.STEP_WORKER_STARTING.value
+    event = dg.DagsterEvent(kind, run.job_name, event_specific_data=EngineEventData(), message="")
+    acme.instance.report_dagster_event(event, run.run_id)
+    sense(acme)
+    assert status(acme, run) == "STARTED"
+
+
+def test_a_sync_that_ended_without_a_word_is_closed_by_the_sensor(acme: Deployment) -> None:
+    """Dagster's own tag tells a run that failed by itself from one whose process somebody else found dead."""
+    failed = dagster_run(status=dg.DagsterRunStatus.FAILURE, tags={"dagster/failure_reason": "STEP_FAILURE"})
+    killed, canceled = dagster_run(status=dg.DagsterRunStatus.FAILURE), dagster_run(status=dg.DagsterRunStatus.CANCELED)
+    for number, run in enumerate((failed, killed, canceled)):
+        acme.instance.add_run(run)
+        runs.start_run(acme.engine, run.run_id, f"account {number}", None, NOON)
+    runs.start_run(acme.engine, "of another Dagster", "acme", None, NOON)
+    sense(acme)
+    assert acme.rows("select run_id, status, error from ops.sync_run order by account") == [
+        (failed.run_id, "failed", runs.STOPPED),
+        (killed.run_id, "abandoned", runs.DIED),
+        (canceled.run_id, "failed", runs.STOPPED),
+        ("of another Dagster", "running", None),
+    ]
+
+
+def test_a_picture_of_a_month_is_short_enough_to_be_shown_at_once() -> None:
+    """Dagster's UI shows Markdown below 1,000 characters; more than that hides behind a link."""
+    days = [(Decimal(100 + day), Decimal(50 + day)) for day in range(31)]
+    title = "USD, 2026-10-24 – 2026-11-23; orange: no company"
+    assert len(bars(days, title)) < 1000
+    assert "NaN" not in bars([(Decimal(0), Decimal(0))], title) + bars([], title)

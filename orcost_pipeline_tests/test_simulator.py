@@ -625,9 +625,10 @@ def test_the_log_has_what_was_asked_and_no_secret(world: World) -> None:
 # Faults
 
 
-@pytest.mark.parametrize(
-    ("kind", "status"), [("401", 401), ("408", 408), ("429", 429), ("500", 500), ("502_html", 502), ("503", 503)]
-)
+STATUSES = [("401", 401), ("402", 402), ("408", 408), ("429", 429), ("500", 500), ("503", 503)]
+
+
+@pytest.mark.parametrize(("kind", "status"), [*STATUSES, ("403_html", 403), ("502_html", 502)])
 def test_a_fault_strikes_as_often_as_told_and_then_no_more(world: World, kind: Any, status: int) -> None:
     world.sim.inject(Fault(kind, times=2, match="/keys", skip=1))
     assert [world.get("/keys").status_code for _ in range(4)] == [200, status, status, 200]
@@ -650,7 +651,15 @@ def test_a_200_may_be_no_json(world: World, kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"), [("reset", httpx.ReadError), ("refused", httpx.ConnectError), ("hang", httpx.ReadTimeout)]
+    ("kind", "error"),
+    [
+        ("reset", httpx.ReadError),
+        ("refused", httpx.ConnectError),
+        ("hang", httpx.ReadTimeout),
+        ("drip", httpx.ReadTimeout),
+        ("cut_body", httpx.RemoteProtocolError),
+        ("garbled", httpx.DecodingError),
+    ],
 )
 def test_a_fault_without_an_answer_is_httpx_own_error(world: World, kind: Any, error: type[Exception]) -> None:
     world.sim.inject(Fault(kind))
@@ -665,6 +674,15 @@ def test_a_key_removed_between_pages_hides_another(empty: World) -> None:
     empty.sim.inject(Fault("shifted_page"))
     pages = [empty.data("/keys", offset=offset) for offset in (0, 100)]
     assert [len(page) for page in pages] == [100, 49]
+
+
+def test_a_key_made_between_pages_repeats_one_and_hides_another(empty: World) -> None:
+    for number in range(250):
+        empty.ledger.add_key("acme", f"Key {number}", NOW - DAY)
+    empty.sim.inject(Fault("repeated_page"))
+    first, second, third = ([key["hash"] for key in empty.data("/keys", offset=offset)] for offset in (0, 100, 200))
+    assert second[0] == first[-1]
+    assert len({*first, *second, *third}) == 249
 
 
 def test_the_truncated_flag_means_missing_rows(world: World) -> None:
@@ -715,6 +733,21 @@ def test_the_real_port_resets_and_hangs(world: World) -> None:
         with pytest.raises(httpx.ReadTimeout):
             client.get("/keys", timeout=0.1)
         assert client.get("/keys").headers["Retry-After"] == "3"
+        assert client.get("/keys").status_code == 200
+
+
+def test_the_real_port_drips_cuts_and_garbles(world: World) -> None:
+    whole = world.get("/keys").json()
+    world.sim.inject(Fault("drip", seconds=0.6), Fault("cut_body"), Fault("garbled"))
+    with serve(world.sim) as base_url, httpx.Client(base_url=base_url, headers=world.client.headers) as client:
+        started = time.monotonic()
+        # No pause between two bytes is long enough for a time limit.
+        assert client.get("/keys", timeout=0.4).json() == whole
+        assert time.monotonic() - started >= 0.6
+        with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
+            client.get("/keys")
+        with pytest.raises(httpx.DecodingError):
+            client.get("/keys")
         assert client.get("/keys").status_code == 200
 
 

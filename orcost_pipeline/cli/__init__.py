@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -97,10 +99,21 @@ def report_command(
 def status_command(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """How each account stands, what is wrong, what helps. Exits 0 only when all is well."""
+    """How each account stands, what is wrong, what helps. Exits 1 where there is an error."""
     from orcost_pipeline.cli import status as work
 
     raise typer.Exit(work.status(_settings(), output.value, _now()))
+
+
+@app.command("doctor")
+def doctor_command(
+    port: Port = 3000,
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """What is wrong and what to do, asking OpenRouter too. Exits 1 where there is an error."""
+    from orcost_pipeline.cli import doctor as work
+
+    raise typer.Exit(work.doctor(output.value, port, _now))
 
 
 @mapping_group.command("check")
@@ -156,10 +169,23 @@ def stop_database() -> None:
 # Running
 
 
+# An argument is let in to be refused in words that do not repeat it: it may be a key.
+@app.command("init", context_settings={"allow_extra_args": True})
+def init_command(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The account's; asked for unless given.")] = None,
+) -> None:
+    """Connect an account: ask for its key, prove it, write .env and starter files."""
+    from orcost_pipeline.cli import init as work
+
+    work.init(_settings(), name, context.args)
+
+
 @app.command()
 def sync(account: Account = None, since: Since = None) -> None:
     """Synchronise once, now. Exits 0 only when all is in."""
-    from orcost_pipeline.cli import running
+    with _spinner("Loading Dagster …"):
+        from orcost_pipeline.cli import running
 
     raise typer.Exit(running.sync(account, _day(since)))
 
@@ -167,9 +193,9 @@ def sync(account: Account = None, since: Since = None) -> None:
 @app.command()
 def up(port: Port = 3000) -> None:
     """Run it for good: database, web interface, hourly schedule."""
-    from orcost_pipeline.cli import running
+    from orcost_pipeline.cli import services
 
-    raise typer.Exit(running.up(port))
+    services.up(_settings(), port)
 
 
 @app.command()
@@ -178,7 +204,8 @@ def demo(
     port: Port = 3000,
 ) -> None:
     """The same against a simulated account; needs no key."""
-    from orcost_pipeline.cli import running
+    with _spinner("Loading Dagster …"):
+        from orcost_pipeline.cli import running
 
     raise typer.Exit(running.demo(once, port))
 
@@ -193,6 +220,15 @@ def resync_command(
     from orcost_pipeline.cli import resync as work
 
     work.resync(_settings(), account, _day(since), is_waiting=wait)
+
+
+@contextmanager
+def _spinner(what: str) -> Iterator[None]:
+    """Tells a terminal at once what takes its time; a pipe is told nothing."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def _settings() -> "Settings":
@@ -235,7 +271,8 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
+    # A key in the wrong variable would be repeated as the path or name that it was taken for.
+    typer.echo(_without_secrets(message), err=True)
     sys.exit(1)
 
 
@@ -247,7 +284,7 @@ def _logged(error: Exception) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
             trace = "".join(traceback.format_exception(error))
-            file.write(f"{_now().isoformat()} {' '.join(sys.argv[1:])}\n{_without_secrets(trace)}\n")
+            file.write(_without_secrets(f"{_now().isoformat()} {' '.join(sys.argv[1:])}\n{trace}\n"))
     except OSError as trouble:
         return f"{told}, and no log could be written ({trouble})."
     return f"{told}. The details are in {log}"
@@ -262,4 +299,4 @@ def _log_file() -> Path:
 
 
 def _without_secrets(text: str) -> str:
-    return re.sub(r"sk-or-[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", text))
+    return re.sub(r"sk-or-(?!v1-…)[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", text))

@@ -25,6 +25,8 @@ storage:
 
 _LOGS = """
 python_logs:
+  # Events, which are DEBUG, are in the storage; on the console of a run they would only drown what matters.
+  python_log_level: INFO
   dagster_handler_config:
     handlers:
       file:

@@ -203,6 +203,11 @@ def _awaits_rule(row: Row) -> bool:
     return row["company"] == UNATTRIBUTED and row.get("key_hash", "") is not None and _has_spend(row)
 
 
+def _has_counts(row: Row) -> bool:
+    """Whether requests and tokens are known: counters of keys tell money alone."""
+    return bool(row["requests"]) or not _has_spend(row)
+
+
 def _has_spend(row: Row) -> bool:
     return bool(row["credits_usd"] or row["byok_usd"] or row["requests"])
 
@@ -258,14 +263,16 @@ def _names(answer: Answer) -> dict[str, Callable[[Row], str]]:
 
 
 def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
-    """The columns that measure; BYOK of nothing is a dash."""
+    """The columns that measure; a dash for BYOK of nothing, and for what the counters of keys do not count."""
     spend, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
     numbers: dict[str, Callable[[Row], str]] = {"Spend USD": lambda row: spend(row["credits_usd"])}
     if "previous_credits_usd" in answer.rows.columns:
         numbers["vs previous"] = lambda row: change(row["credits_usd"], row["previous_credits_usd"])
     numbers["BYOK USD"] = lambda row: byok(row["byok_usd"] or None)
-    numbers["Requests"] = lambda row: rounded(row["requests"], 0)
-    numbers["Tokens"] = lambda row: tokens(row["prompt_tokens"] + row["completion_tokens"])
+    numbers["Requests"] = lambda row: rounded(row["requests"], 0) if _has_counts(row) else rendering.UNKNOWN
+    numbers["Tokens"] = lambda row: (
+        tokens(row["prompt_tokens"] + row["completion_tokens"]) if _has_counts(row) else rendering.UNKNOWN
+    )
     if answer.asked.by == "company":
         numbers["Keys"] = lambda row: f"{row['keys']:,}"
     return numbers

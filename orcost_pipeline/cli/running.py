@@ -1,10 +1,13 @@
-"""`orcost sync`, `orcost demo`, `orcost up`: the commands that run Dagster."""
+"""`orcost sync` and `orcost demo`: the commands that run Dagster in their own process."""
 
 import os
+import re
+import shlex
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from datetime import UTC, date, datetime
 from importlib import resources
 from pathlib import Path
@@ -16,8 +19,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import prepare
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
+from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse.database import database_errors, failure_named
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 
 _STEPS = {
@@ -40,8 +45,32 @@ def sync(account: str | None, since: date | None) -> int:
 
 
 def sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
-    log_file = prepare(settings)
-    problems = [problem for name in names for problem in sync_account(settings, name, since, console)]
+    """Syncs each of the accounts; tells what went wrong, or that it was stopped (by Ctrl-C, or SIGTERM)."""
+    with terminated_as_interrupted():
+        try:
+            with database_errors():
+                return _sync_accounts(settings, names, since, console)
+        except KeyboardInterrupt:
+            console.print("Stopped. Nothing was lost; go on with: orcost sync", style="red")
+            return 130
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: what is open is closed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
+    with console.status("Opening the database …"):
+        log_file = prepare(settings)
+    with quiet(log_file, console):
+        close_dead_runs(settings)
+        problems = [problem for name in names for problem in sync_account(settings, name, since, console)]
     for warning in mapping_warnings(settings):
         console.print(warning, style="yellow", markup=False, soft_wrap=True)
     # A wrong mapping is noted by the run of every account, and told once.
@@ -50,6 +79,24 @@ def sync_accounts(settings: Settings, names: list[str], since: date | None, cons
     if problems:
         console.print(f"Dagster's log: {log_file}", style="dim", markup=False, soft_wrap=True)
     return 1 if problems else 0
+
+
+@contextmanager
+def quiet(log_file: Path, console: Console) -> Iterator[None]:
+    """What Dagster says of its storage's troubles, with statements and stacks, goes to its log; ours to the console."""
+    console.file = console.file  # the stream that it writes to now
+    with log_file.open("a", encoding="utf-8") as log, redirect_stderr(log):
+        yield
+
+
+def close_dead_runs(settings: Settings) -> None:
+    """What a killed sync left behind would hold up those of the daemon."""
+    from orcost_pipeline.defs import dead_runs
+
+    engine = open_warehouse(_secret(settings), settings.home)
+    with dg.DagsterInstance.get() as instance:
+        dead_runs.close_dead_runs(instance, engine, datetime.now(UTC))
+    engine.dispose()
 
 
 def mapping_warnings(settings: Settings) -> list[str]:
@@ -64,15 +111,27 @@ def mapping_warnings(settings: Settings) -> list[str]:
 
 def sync_account(settings: Settings, account: str, since: date | None, console: Console) -> list[str]:
     """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
+    run_id = str(uuid.uuid4())
+    console.print(f'Syncing account "{account}"', markup=False)
+    try:
+        # Dagster's storage is in the same database: where that goes for long, Dagster itself fails.
+        with database_errors():
+            result = _run(settings, account, since, run_id, console)
+            return problems_of(settings, run_id, result)
+    except OrcostError as error:
+        return [str(error)]
+
+
+def _run(
+    settings: Settings, account: str, since: date | None, run_id: str, console: Console
+) -> dg.ExecuteInProcessResult:
     from orcost_pipeline.definitions import build
     from orcost_pipeline.defs.automation import run_request
 
     request = run_request(account, since=since.isoformat() if since else None)
-    run_id = str(uuid.uuid4())
-    console.print(f'Syncing account "{account}"', markup=False)
     with dg.DagsterInstance.get() as instance, shown_steps(console) as show:
         instance.add_event_listener(run_id, show)
-        result = (
+        return (
             build(settings)
             .resolve_job_def("hourly_sync")
             .execute_in_process(
@@ -85,28 +144,41 @@ def sync_account(settings: Settings, account: str, since: date | None, console: 
                 raise_on_error=False,
             )
         )
-    return problems_of(settings, run_id, result)
 
 
 def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResult) -> list[str]:
-    """What the run noted at itself; failing that, the first error that Dagster saw."""
-    try:
-        engine = open_warehouse(_secret(settings), settings.home)
-        noted = list(runs.run_problems(engine, [run_id]))
-        engine.dispose()
-    except Exception as error:  # the database may be what failed
-        noted = [str(error)]
-    if noted or result.success:
-        return noted
-    return [next((_sentence(event) for event in result.all_events if event.is_failure), "The run failed.")]
+    """What the run noted at itself, and the first error that Dagster saw. Raises what stopped it: KeyboardInterrupt."""
+    failures = [event for event in result.all_events if event.is_failure]
+    is_stopped = any(_is_interrupt(event) for event in failures)
+    told = runs.STOPPED if is_stopped else next((_sentence(event) for event in failures), "The run failed.")
+    engine = open_warehouse(_secret(settings), settings.home)
+    if not result.success:
+        runs.close_run(engine, run_id, "failed", told, datetime.now(UTC))
+    noted = list(runs.run_problems(engine, [run_id]))
+    engine.dispose()
+    if is_stopped:
+        raise KeyboardInterrupt
+    return noted if result.success else list(dict.fromkeys([*noted, told]))
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    error = getattr(event.event_specific_data, "error", None)
+    return error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def _sentence(event: dg.DagsterEvent) -> str:
-    """The innermost cause of a failure, without its stack."""
+    """What a step of ours says of its failure; of any other, the innermost cause, without its stack."""
+    ours = getattr(event.event_specific_data, "user_failure_data", None)
+    if ours is not None and ours.description:
+        return str(ours.description)
     error = getattr(event.event_specific_data, "error", None)
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error else str(event.message)
+    if error is None:
+        return str(event.message)
+    # Dagster's own failures with the storage, too, are those of the database.
+    told = re.sub(r"^[\w.]+: ", "", error.message.strip())
+    return str(failure_named(error.cls_name or "", told) or told.partition("\n")[0])
 
 
 @contextmanager
@@ -132,13 +204,6 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
         yield show
 
 
-def up(port: int) -> int:
-    """Database, code server, webserver and daemon, until interrupted."""
-    settings = load_settings()
-    prepare(settings)
-    return services.serve(settings.home, port, Console(stderr=True, highlight=False))
-
-
 def demo(once: bool, port: int) -> int:
     """The same against a simulated OpenRouter, with a database of its own under ORCOST_HOME/demo."""
     from orcost_pipeline.simulator import Simulator, serve
@@ -147,15 +212,19 @@ def demo(once: bool, port: int) -> int:
     console = Console(stderr=True, highlight=False)
     home = load_settings().home / "demo"
     ledger = demo_ledger(datetime.now(UTC))
-    with serve(Simulator(ledger)) as base_url:
+    with ExitStack() as stack:
+        reserved = None if once else stack.enter_context(services.reserved(home, port))
+        base_url = stack.enter_context(serve(Simulator(ledger)))
         _become_demo(home, base_url, next(iter(ledger.accounts.values())).management_key)
         settings = load_settings()
         code = sync_accounts(settings, ["default"], None, console)
         if code == 0:
             _show_report(settings)
-            if once:
+            if reserved is None:
                 console.print(_what_next(settings), markup=False, soft_wrap=True)
-        return code if once or code else services.serve(settings.home, port, console)
+            else:
+                services.serve(settings, reserved, f"ORCOST_HOME={shlex.quote(str(home))} orcost db stop")
+        return code
 
 
 def _what_next(settings: Settings) -> str:

@@ -1,28 +1,39 @@
-"""Dagster's three processes (code server, webserver, daemon) supervised: started, restarted, stopped together.
+"""`orcost up`: code server, daemon and webserver of one home, and its embedded Postgres, on the loopback address only.
 
-They run apart, as Dagster advises for real use, and listen on the loopback address only.
+They run apart, as Dagster advises for real use; `supervision.py` keeps them running. One process at a time serves a
+home: two daemons on one storage would each launch every run.
 """
 
 import os
-import signal
+import secrets
 import socket
-import subprocess
-import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from rich.console import Console
+import typer
 
+from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, storage_url
+from orcost_pipeline.cli.supervision import (
+    LONGEST_PAUSE,
+    STOP_WITHIN,
+    Service,
+    Surroundings,
+    leash,
+    locks,
+    stop_requested,
+    supervise,
+)
 from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 LOOPBACK = "127.0.0.1"
-READY_WITHIN = 120.0
-STOP_WITHIN = 15.0
+CODE_PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a restart
+DATABASE_EVERY = 5.0  # seconds
 
 _WORKSPACE = """load_from:
   - grpc_server:
@@ -31,113 +42,160 @@ _WORKSPACE = """load_from:
       location_name: orcost_pipeline
 """
 
-Processes = dict[str, subprocess.Popen[bytes]]
+
+class Reserved(NamedTuple):
+    """A home and a port that are this process' alone, and the lock by which its services are known to live."""
+
+    home: Path
+    port: int
+    alive: int
+
+    @property
+    def address(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
 
 
-def serve(home: Path, port: int, console: Console) -> int:
-    """Serves Dagster on `port` until interrupted or terminated; raises PermanentError where the port is taken."""
-    if _listens(port):
-        raise PermanentError(f"Port {port} is taken. Choose another: --port {port + 1}")
-    code_port = _free_port()
-    commands = _commands(home / "dagster" / "workspace.yaml", code_port, port)
-    running: Processes = {}
-    with _stop_requested() as stop, (home / "logs" / "services.log").open("ab") as log:
-        try:
-            console.print("Starting code server, webserver and daemon …")
-            running["code server"] = _start(commands["code server"], log)
-            _wait_until(lambda: _listens(code_port), running, stop, home)
-            for name in ("webserver", "daemon"):
-                running[name] = _start(commands[name], log)
-            _wait_until(lambda: _answers(port), running, stop, home)
-            if not stop():
-                console.print(f"Dagster is ready: http://{LOOPBACK}:{port} (Ctrl-C stops it)", markup=False)
-            _supervise(commands, running, log, stop, console)
-        finally:
-            _stop(running)
-    console.print("Stopped.")
-    return 0
-
-
-def _commands(workspace: Path, code_port: int, port: int) -> dict[str, list[str]]:
-    workspace.write_text(_WORKSPACE.format(host=LOOPBACK, port=code_port), encoding="utf-8")
-    module = [sys.executable, "-m"]
-    where = ["-h", LOOPBACK, "-p"]
-    code = [*where, str(code_port), "-m", "orcost_pipeline.definitions", "--location-name", "orcost_pipeline"]
-    return {
-        "code server": [*module, "dagster", "code-server", "start", *code],
-        "webserver": [*module, "dagster_webserver", *where, str(port), "-w", str(workspace)],
-        "daemon": [*module, "dagster._daemon", "run", "-w", str(workspace)],
-    }
-
-
-def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    # A session of its own: the terminal's Ctrl-C reaches us alone, and we stop them in order.
-    return subprocess.Popen(  # noqa: S603 (our own interpreter and modules)
-        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-    )
-
-
-def _wait_until(is_ready: Callable[[], bool], running: Processes, stop: Callable[[], bool], home: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN
-    while not stop() and not is_ready():
-        dead = [name for name, process in running.items() if process.poll() is not None]
-        if dead or time.monotonic() > deadline:
-            what = f"The {dead[0]} stopped at once" if dead else f"Dagster was not ready in {READY_WITHIN:.0f} s"
-            raise TransientError(f"{what}. Its last words are in {home / 'logs' / 'services.log'}.")
-        time.sleep(0.3)
-
-
-def _supervise(
-    commands: dict[str, list[str]], running: Processes, log: IO[bytes], stop: Callable[[], bool], console: Console
-) -> None:
-    """Starts again what dies, not more than once in five seconds."""
-    while not stop():
-        for name, process in list(running.items()):
-            if process.poll() is not None and not stop():
-                console.print(f"The {name} died ({process.returncode}); starting it again.")
-                time.sleep(5)
-                running[name] = _start(commands[name], log)
-        time.sleep(0.5)
-
-
-def _stop(running: Processes) -> None:
-    """Asks each to stop, last started first; kills what does not."""
-    for process in reversed(list(running.values())):
-        _signal_group(process, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_WITHIN
-    for process in running.values():
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
+def up(settings: Settings, port: int) -> None:
+    """Database, code server, daemon and webserver, until interrupted."""
+    with reserved(settings.home, port) as ours:
+        _say("Opening the database …")
+        prepare(settings)
+        serve(settings, ours)
 
 
 @contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Whether INT or TERM came since."""
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def reserved(home: Path, port: int) -> Iterator[Reserved]:
+    """Home and port for this process alone, once the services of one that was killed have ended.
+
+    Raises PermanentError where another process has them.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("a+", encoding="utf-8") as ours, (home / "services.lock").open("a") as alive:
+        if not locks(ours):
+            ours.seek(0)
+            raise PermanentError(
+                f"Dagster is served already over {home}: {ours.read().strip()}.\n"
+                "Use that one, or stop it first. Another deployment needs a home of its own: ORCOST_HOME=…"
+            )
+        _await_predecessors(alive)
+        _require_free(port)
+        made = Reserved(home, port, alive.fileno())
+        ours.truncate(0)
+        ours.write(f"process {os.getpid()}, {made.address}")
+        ours.flush()
+        yield made
 
 
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=2) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
+def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db stop") -> None:
+    """Serves Dagster until interrupted or terminated; says at the end how to stop the embedded Postgres."""
+    log = ours.home / "logs" / "services.log"
+    with stop_requested() as stop, leash() as end:
+        services = _dagster(ours.home / "dagster" / "workspace.yaml", _code_port(), ours.port)
+        database = None if settings.database_url else _Database(settings.home, services)
+        _say("Starting code server, daemon and webserver …")
+        supervise(
+            services,
+            Surroundings(end, ours.alive, log),
+            stop,
+            _say,
+            f"Dagster is ready: {ours.address} (Ctrl-C stops it)",
+            look_after=database.tend if database else lambda: None,
+        )
+    _say("Stopped.")
+    if database:
+        _say(f"The embedded Postgres stays up, for reports and BI tools. To stop it: {stop_database}")
+
+
+def _dagster(workspace: Path, code_port: int, port: int) -> list[Service]:
+    """Code server, daemon and webserver, in the order in which they need each other."""
+    workspace.write_text(_WORKSPACE.format(host=LOOPBACK, port=code_port), encoding="utf-8")
+    here = ("-h", LOOPBACK, "-p")
+    # Not `dagster code-server start`: that hides the process that matters behind another, and does not miss it.
+    code = ("api", "grpc", *here, str(code_port), "-m", "orcost_pipeline.definitions")
+    return [
+        Service(
+            *("code server", "dagster", *code, "--location-name", "orcost_pipeline"),
+            is_ready=lambda: _listens(code_port),
+        ),
+        Service("daemon", "dagster._daemon", "run", "-w", str(workspace)),
+        Service(
+            *("webserver", "dagster_webserver", *here, str(port), "-w", str(workspace)),
+            is_ready=lambda: _answers(port),
+        ),
+    ]
+
+
+class _Database:
+    """The embedded Postgres: it outlives us, and is started again when it dies before."""
+
+    def __init__(self, home: Path, services: Sequence[Service]) -> None:
+        self._server = EmbeddedPostgres(home)
+        self._services = services
+        self._due_at = 0.0
+
+    def tend(self) -> str | None:
+        if time.monotonic() < self._due_at:
+            return None
+        self._due_at = time.monotonic() + DATABASE_EVERY
+        try:
+            if self._server.url() is not None:
+                return None
+            self._tell_services(storage_url(self._server.start()))
+        except EmbeddedPostgresError as error:
+            self._due_at += LONGEST_PAUSE
+            return str(error)
+        return "The embedded Postgres had ended; it was started again."
+
+    def _tell_services(self, url: str) -> None:
+        """Where it had to take another port, Dagster must begin anew to learn of it."""
+        if url != os.environ[STORAGE_URL]:
+            os.environ[STORAGE_URL] = url
+            for service in self._services:
+                service.kill()
+
+
+def _await_predecessors(alive: IO[str]) -> None:
+    """Returns, with the lock, when no service of an earlier supervisor is left."""
+    deadline = time.monotonic() + 2 * STOP_WITHIN
+    if not locks(alive):
+        _say("Waiting for the services of one that was killed to end …")
+    while not locks(alive):
+        if time.monotonic() > deadline:
+            raise TransientError("Services of an orcost that was killed do not end. See: ps -ef | grep cli.service")
+        time.sleep(0.1)
+
+
+def _say(text: str) -> None:
+    """Says it on stderr; a terminal or pipe that has gone is no reason to end."""
+    with suppress(OSError):
+        typer.echo(text, err=True)
+
+
+# Ports
+
+
+def _require_free(port: int) -> None:
+    """Raises PermanentError, naming a port that is free, where this one cannot be had."""
+    if why := _refusal(port):
+        free = next((other for other in range(max(port, 3000) + 1, 65_536) if not _refusal(other)), 3000)
+        raise PermanentError(f"Port {port} {why}. Choose another, such as: --port {free}")
+
+
+def _refusal(port: int) -> str | None:
+    """Why the webserver could not listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the webserver does
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            return "is not for ordinary users" if isinstance(error, PermissionError) else "is taken"
+    return "is taken" if _listens(port) else None
+
+
+def _code_port() -> int:
+    while _listens(port := secrets.choice(CODE_PORTS)):
+        continue
+    return port
 
 
 def _listens(port: int) -> bool:
@@ -145,7 +203,8 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+def _answers(port: int) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with suppress(OSError), direct.open(f"http://{LOOPBACK}:{port}/server_info", timeout=2) as answer:
+        return answer.status == 200
+    return False

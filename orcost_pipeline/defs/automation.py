@@ -5,13 +5,13 @@ from datetime import UTC
 
 import dagster as dg
 
-from orcost_pipeline.defs.resources import PARTITION_TAG, REQUEST_TAG, SyncWindow, secret, utc_now
+from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
+from orcost_pipeline.defs.resources import ACCOUNT_TAG, PARTITION_TAG, REQUEST_TAG, SyncWindow, secret, utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.runs import SyncRequest
 
-ACCOUNT_TAG = "orcost/account"
 HOUR_MINUTE = 5
 
 _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -19,7 +19,8 @@ _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 hourly_sync = dg.define_asset_job(
     "hourly_sync",
     selection=dg.AssetSelection.all(),
-    description="Everything an account needs: read OpenRouter, attribute to companies, publish. One run per account.",
+    description="**Sync Now:** Materialize all, choose an account, launch. "
+    "Everything an account needs: read OpenRouter, attribute to companies, publish. One run per account.",
 )
 
 company_mapping_job = dg.define_asset_job(
@@ -61,13 +62,16 @@ def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunReq
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"settings"},
     description="Sync Now: runs what is asked for in ops.sync_request (`orcost resync`, or "
-    "`select ops.request_sync()` in any SQL client); a request's status follows its runs.",
+    "`select ops.request_sync()` in any SQL client); a request's status follows its runs. "
+    "A run whose process was killed is closed first: nothing waits for it.",
 )
 def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.settings
     configured = [account.name for account in settings.accounts]
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
+        close_dead_runs(context.instance, engine, utc_now())
+        close_ended_runs(context.instance, engine, utc_now())
         requests = runs.unfinished_requests(engine)
         if not requests:
             yield dg.SkipReason("No sync was asked for.")

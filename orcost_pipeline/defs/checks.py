@@ -84,5 +84,5 @@ def business_check(connection: sa.Connection, key: dg.AssetCheckKey, account: st
         passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
         description=check.description,
-        metadata={"rows": dg.MetadataValue.table(records)} if records else {},
+        metadata={"found": len(rows), **({"rows": dg.MetadataValue.table(records)} if records else {})},
     )

@@ -1,10 +1,14 @@
 """What a data engineer wants to see of a relation: as of when, which money, which columns, the first rows."""
 
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
+
+from orcost_pipeline.defs.pictures import bars
 
 _COLUMNS = sa.text(
     "select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, "
@@ -18,20 +22,38 @@ _PREVIEWS = {
     "where account = :account order by usage_usd desc",
     "ref.assignment": "select key_hash, valid_from::text, valid_to::text, company, share, rule from ref.assignment "
     "where account = :account order by key_hash nulls first, valid_from",
-    "marts.company_spend_daily": "select day, company, requests, credits_usd, byok_usd, is_settled "
+    "marts.company_spend_daily": "select day, company, credits_usd, byok_usd, requests "
     "from marts.company_spend_daily where account = :account order by day desc, credits_usd desc",
-    "marts.company_spend_monthly": "select month, company, requests, credits_usd, byok_usd, is_settled "
+    "marts.company_spend_monthly": "select month, company, credits_usd, byok_usd, requests "
     "from marts.company_spend_monthly where account = :account order by month desc, credits_usd desc",
-    "marts.company_spend_rolling": "select period, company, requests, credits_usd, previous_credits_usd, byok_usd "
+    "marts.company_spend_rolling": "select period, company, credits_usd, previous_credits_usd as before, byok_usd "
     "from marts.company_spend_rolling where account = :account order by period desc, credits_usd desc",
-    "marts.key_spend_rolling": "select period, key_name, company, requests, credits_usd, byok_usd "
+    "marts.key_spend_rolling": "select period, key_name, company, credits_usd, byok_usd "
     "from marts.key_spend_rolling where account = :account order by period desc, credits_usd desc",
     "marts.unattributed_spend": "select key_name, first_day, last_day, credits_usd, byok_usd "
     "from marts.unattributed_spend where account = :account order by credits_usd desc",
-    "marts.reconciliation_daily": "select day, account_credits_usd, keys_credits_usd, residual_credits_usd, "
-    "hours_credits_usd, status, cause from marts.reconciliation_daily where account = :account order by day desc",
+    "marts.reconciliation_daily": "select day, account_credits_usd as account, keys_credits_usd as keys, "
+    "residual_credits_usd as residual, status, cause from marts.reconciliation_daily where account = :account "
+    "order by day desc",
     "ops.restatement": "select day, key_hash, model, credits_usd_before, credits_usd_after from ops.restatement "
     "where account = :account order by noticed_at desc, day desc",
+}
+
+# What a picture says better: title, and USD by day, in all and of what somebody should look at.
+_UNATTRIBUTED = (
+    "USD, {days}; orange: no company",
+    "select day, sum(credits_usd) as whole, "
+    "coalesce(sum(credits_usd) filter (where company = 'Unattributed'), 0) as part "
+    "from marts.company_spend_daily where account = :account group by day",
+)
+_PICTURES = {
+    "marts.company_spend_daily": _UNATTRIBUTED,
+    "marts.unattributed_spend": _UNATTRIBUTED,
+    "marts.reconciliation_daily": (
+        "USD, {days}; orange: no key",
+        "select day, account_credits_usd as whole, abs(residual_credits_usd) as part "
+        "from marts.reconciliation_daily where account = :account",
+    ),
 }
 
 _MONEY_30_DAYS = sa.text(
@@ -39,13 +61,16 @@ _MONEY_30_DAYS = sa.text(
 )
 
 
-def describe(connection: sa.Connection, relation: str, account: str) -> dict[str, Any]:
+def describe(connection: sa.Connection, relation: str, account: str, rows_written: int) -> dict[str, Any]:
     """Metadata of a published relation, in the order in which a person asks."""
     as_of = connection.execute(sa.text("select as_of from ref.account where account = :a"), {"a": account}).scalar()
     metadata: dict[str, Any] = {"as_of": dg.TimestampMetadataValue(as_of.timestamp())} if as_of else {}
+    metadata["rows_written"] = rows_written
     if relation.startswith("marts."):
         money = connection.execute(_MONEY_30_DAYS, {"account": account}).scalar_one()
         metadata["spend_of_30_days"] = dg.MetadataValue.text(f"{money:,.2f} USD")
+    if relation in _PICTURES:
+        metadata["picture"] = dg.MetadataValue.md(_picture(connection, relation, account))
     if relation in _PREVIEWS:
         rows = connection.execute(sa.text(f"{_PREVIEWS[relation]} limit 10"), {"account": account})
         # As objects: pandas would make floats of amounts.
@@ -53,6 +78,14 @@ def describe(connection: sa.Connection, relation: str, account: str) -> dict[str
         metadata["preview"] = dg.MetadataValue.md(markdown_table(frame))
     metadata["dagster/column_schema"] = column_schema(connection, relation)
     return metadata
+
+
+def _picture(connection: sa.Connection, relation: str, account: str) -> str:
+    title, statement = _PICTURES[relation]
+    newest = sa.text(f"select * from ({statement}) days order by day desc limit 31")
+    days = connection.execute(newest, {"account": account}).all()[::-1]
+    span = f"{days[0].day} – {days[-1].day}" if days else "No day yet"
+    return bars([(row.whole, row.part) for row in days], title.format(days=span))
 
 
 def column_schema(connection: sa.Connection, relation: str) -> dg.TableSchema:
@@ -69,4 +102,14 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    match value:
+        case None:
+            return "–"
+        case Decimal() if value == value.to_integral_value():
+            return f"{value:,.0f}"
+        case Decimal():
+            return f"{value:,.4f}"
+        case date():
+            return f"{value:%Y\N{NON-BREAKING HYPHEN}%m\N{NON-BREAKING HYPHEN}%d}"
+        case _:
+            return str(value).replace("|", "\\|").replace("\n", " ")

@@ -5,7 +5,6 @@ reported after the commit; a contract check that fails raises before it, so that
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -79,7 +78,7 @@ def publish(
 def published(connection: sa.Connection, relation: str, account: str, rows: Mapping[str, int]) -> dg.MaterializeResult:
     _, tables = PUBLISHED[relation]
     written = sum(rows.get(table, 0) for table in tables)
-    metadata: dict[str, Any] = {"rows_written": written, **describe(connection, relation, account)}
+    metadata = describe(connection, relation, account, written)
     return dg.MaterializeResult(asset_key=asset_key(relation), metadata=metadata)
 
 

@@ -1,10 +1,10 @@
 """What assets are given: the deployment's settings, the warehouse under the account's lock, the window to sync.
 
-`sync_step` is the frame of every asset that belongs to a sync: it knows account, run and instant, and turns an error
-into a sentence at the account, at the run and in Dagster.
+`sync_step` is the frame of every asset that belongs to a sync: it knows account, run and instant, runs the step again
+where the database was away for a moment, and turns an error into a sentence at the account, at the run and in Dagster.
 """
 
-import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -18,13 +18,16 @@ from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import raw, runs
-from orcost_pipeline.warehouse.database import database_errors
-from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.warehouse.database import DatabaseUnavailableError, database_errors
+from orcost_pipeline.warehouse.opening import can_be_used, open_warehouse
 
 PARTITION_TAG = "dagster/partition"
+ACCOUNT_TAG = "orcost/account"
 REQUEST_TAG = "orcost/sync_request"
 _RESUMED_TAGS = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
 PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
+RETRIES = 2
+RETRY_SECONDS = 2
 
 
 class SyncWindow(dg.ConfigurableResource):
@@ -50,7 +53,7 @@ def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
             yield engine
             return
         waiting = lambda: dg.get_dagster_logger().info("Another sync of %s is running; waiting for it.", account)  # noqa: E731
-        with runs.sync_lock(engine, account, waiting):
+        with database_errors(), runs.sync_lock(engine, account, waiting):
             if is_sync(context.run):
                 request_id = context.run.tags.get(REQUEST_TAG)
                 runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, utc_now())
@@ -86,18 +89,41 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
             with engine.begin() as connection:
                 as_of = raw.start_extraction(connection, extraction, account, utc_now())
             yield SyncStep(settings.account(account), engine, run.run_id, extraction, as_of, utc_now)
-    except OrcostError as error:
-        note_failure(engine, run, account, error)
-        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from error
     except Exception as error:
-        note_failure(engine, run, account, error)
-        raise
+        if isinstance(error, DatabaseUnavailableError):
+            retry(context, settings, error)
+        told = note_failure(engine, run, account, error)
+        raise dg.Failure(told, allow_retries=isinstance(error, TransientError)) from error
 
 
-def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> None:
-    """Says at the run and at the account what is wrong, where the database can still be told."""
-    with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
-        runs.fail(engine, run.run_id, account, error, utc_now())
+def retry(context: dg.AssetExecutionContext, settings: Settings, error: DatabaseUnavailableError) -> None:
+    """Waits for the warehouse; where it can be used again, raises RetryRequested, `RETRIES` times.
+
+    No RetryPolicy: under one, Dagster runs a step again that Ctrl-C or SIGTERM stopped. The wait is before the request:
+    Dagster writes to the same database, and fails with it.
+    """
+    time.sleep(RETRY_SECONDS)
+    if can_be_used(secret(settings.database_url), settings.home) and context.retry_number < RETRIES:
+        context.log.warning("%s Now it can be used: the step runs again.", error)
+        raise dg.RetryRequested(max_retries=RETRIES) from error
+
+
+def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> str:
+    """Says at the run and at the account what is wrong, where the database can still be told; returns what it says."""
+    told = str(error) if isinstance(error, OrcostError) else unforeseen(error)
+    try:
+        return runs.fail(engine, run.run_id, account, told, runs.account_status(error), utc_now())
+    except sqlalchemy.exc.SQLAlchemyError:
+        return told
+
+
+def unforeseen(error: Exception) -> str:
+    """A mistake of this program; its traceback is the cause of the failure, in Dagster."""
+    first_line = next(iter(str(error).splitlines()), "")
+    return (
+        f"Something went wrong that should not have: {type(error).__name__}: {first_line}\n"
+        "Sync again; if it stays, report it with the traceback in Dagster's log."
+    )
 
 
 def utc_now() -> datetime:

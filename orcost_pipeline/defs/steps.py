@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from orcost_pipeline.settings import Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredUsage
+from orcost_pipeline.windows import surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 def open_api(account: Account, key: SecretStr) -> OpenRouter:
     """The account's API over the network."""
-    return OpenRouter(account.name, key, account.base_url)
+    return OpenRouter(account.name, key, account.base_url, key_env=account.api_key_env)
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,23 @@ class SyncStep:
     connect: Callable[[Account, SecretStr], OpenRouter] = open_api
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
-        """The answer to a question put to the account's API, and the HTTP requests that it took."""
+        """The answer to a question put to the account's API, and the HTTP requests that it took.
+
+        The run counts them whether an answer came or not.
+        """
         key = self.account.api_key
         if key is None:
             raise PermanentError(
-                f'No key for account "{self.account.name}": set {self.account.api_key_env} in .env or the environment '
-                "(a management key, see openrouter.ai/settings/management-keys), then sync again."
+                f'No key for account "{self.account.name}": {self.account.api_key_env} is not set. '
+                "Make a management key (openrouter.ai/settings/management-keys), then: orcost init"
             )
 
         async def answered() -> tuple[T, int]:
             async with self.connect(self.account, key) as client:
-                return await question(client), client.requests_made
+                try:
+                    return await question(client), client.requests_made
+                finally:
+                    runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
 
         return asyncio.run(answered())
 
@@ -92,32 +100,42 @@ class SyncStep:
             parameters = {"run_id": run_id, "account": self.account.name}
             return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()
 
+    @cached_property
+    def has_management_key(self) -> bool:
+        """Whether the key that this extraction asks with may list keys and usage; an ordinary one knows itself."""
+        return bool(self.latest("account", "is_management_key")[0].is_management_key)
+
 
 def read_account(step: SyncStep) -> Came:
-    """The key that asks, and the account's credits; raises PermanentError for a key that cannot list keys."""
-    (key, credits_told), requests_made = step.ask(lambda client: _account(client, step.account.name))
+    """The key that asks, and the account's credits; raises PermanentError for an ordinary key in a managed account."""
+    (key, credits_told), requests_made = step.ask(_account)
+    known = StoredUsage(step.engine, step.account.name)
+    if not key.can_manage and known.is_managed:
+        raise PermanentError(
+            f'The key of account "{step.account.name}" is an ordinary key; a management key has synced it so far.\n'
+            "An ordinary key knows only itself: every other key would look as if it cost nothing. Put a management key "
+            f"into {step.account.api_key_env} (openrouter.ai/settings/management-keys), "
+            "or give this key an account of its own: orcost init"
+        )
     rows = step.store(["account"], wire_rows.account(key, credits_told), requests_made)
+    if credits_told is None:
+        return Came(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
     balance = credits_told.total_credits - credits_told.total_usage
     return Came(rows, requests_made, {"balance": f"{balance:,.2f} USD"})
 
 
-async def _account(client: OpenRouter, account: str) -> tuple[KeyInfo, Credits]:
+async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
     key = await client.key()
-    if not key.can_manage:
-        raise PermanentError(
-            f'The key of account "{account}" is an ordinary key: it cannot list keys and usage. '
-            "Make a management key (openrouter.ai/settings/management-keys) and put it in its place, then sync again."
-        )
-    return key, await client.credits()
+    return key, await client.credits() if key.can_manage else None
 
 
 def read_workspaces(step: SyncStep) -> Came:
-    told, requests_made = step.ask(lambda client: client.workspaces())
+    told, requests_made = step.ask(lambda client: client.workspaces()) if step.has_management_key else ([], 0)
     return Came(step.store(["workspace"], wire_rows.workspaces(told), requests_made), requests_made)
 
 
 def read_members(step: SyncStep) -> Came:
-    told, requests_made = step.ask(lambda client: client.members())
+    told, requests_made = step.ask(lambda client: client.members()) if step.has_management_key else ([], 0)
     return Came(step.store(["organization_member"], wire_rows.members(told), requests_made), requests_made)
 
 
@@ -139,12 +157,21 @@ def _models_are_fresh(step: SyncStep) -> bool:
 
 
 def read_api_keys(step: SyncStep) -> Came:
-    """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion."""
-    workspace_ids = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
-    known = StoredUsage(step.engine, step.account.name).known_keys()
-    living = {key_hash for key_hash, key in known.items() if key.deleted_at is None}
-    (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
-    rows = step.store(["api_key"], wire_rows.api_keys(listed, deleted), requests_made)
+    """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion.
+
+    An ordinary key lists itself alone, and nothing that it does not list is gone.
+    """
+    asked_at = step.clock()
+    if step.has_management_key:
+        workspace_ids = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
+        known = StoredUsage(step.engine, step.account.name).known_keys()
+        living = {key_hash for key_hash, key in known.items() if key.deleted_at is None}
+        (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
+    else:
+        itself, requests_made = step.ask(lambda client: client.itself())
+        listed, deleted = [itself], []
+    counters_day = surely_one_day(asked_at, step.clock())
+    rows = step.store(["api_key"], wire_rows.api_keys(listed, deleted, counters_day), requests_made)
     return Came(rows, requests_made, {"newly_deleted": len(deleted)})
 
 
@@ -167,11 +194,18 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
     )
     keys = [ApiKey.model_construct(**row) for row in step.latest("api_key", columns, "not is_deleted")]
-    is_full = stored.full_pass_at is None or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
-    reading, requests_made = step.ask(
-        lambda client: read_usage(client, stored, keys, step.as_of, since=since, is_full=is_full)
+    is_full = (
+        stored.full_pass_at is None
+        or stored.counted_from is not None
+        or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     )
-    relations = ["usage_hourly", "activity_daily", *(["full_pass"] if is_full else [])]
+    reading, requests_made = (
+        step.ask(lambda client: read_usage(client, stored, keys, step.as_of, since=since, is_full=is_full))
+        if step.has_management_key
+        else (UsageReading(step.as_of, has_analytics=False), 0)
+    )
+    relations = ["usage_hourly", "activity_daily"]
+    relations += ["full_pass"] * (is_full and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
 
@@ -187,7 +221,6 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
         runs.succeed(
             publishing.connection,
             step.run_id,
-            step.extraction_id,
             step.account.name,
             publishing.as_of,
             sum(publishing.rows.values()),
@@ -198,6 +231,7 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
 
 def _publish(publishing: Publication) -> None:
     if publishing.is_extraction:
+        publishing.choose_witness()
         publishing.publish_keys()
         publishing.publish_hours()
         publishing.publish_days()

@@ -1,6 +1,7 @@
 """Records of OpenRouter → rows of `raw.*`: which field goes to which column, and nothing else."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from typing import Any
 
 from orcost_pipeline.measures import MEASURES
@@ -31,18 +32,14 @@ _KEY_COLUMNS = (
     "limit_remaining_usd",
     "limit_reset",
     *_COUNTER_COLUMNS,
+    "counters_day",
     "other_fields",
 )
 
 
-def account(key: KeyInfo, credits_told: Credits) -> dict[str, Table]:
-    row = (
-        key.label,
-        key.can_manage,
-        *(getattr(key, field) for field in COUNTER_FIELDS),
-        credits_told.total_credits,
-        credits_told.total_usage,
-    )
+def account(key: KeyInfo, credits_told: Credits | None) -> dict[str, Table]:
+    credits_known = (credits_told.total_credits, credits_told.total_usage) if credits_told else (None, None)
+    row = (key.label, key.can_manage, *(getattr(key, field) for field in COUNTER_FIELDS), *credits_known)
     columns = ("label", "is_management_key", *_COUNTER_COLUMNS, "credits_total_usd", "credits_used_usd")
     return {"account": (columns, [row])}
 
@@ -55,13 +52,13 @@ def members(told: Iterable[Member]) -> dict[str, Table]:
     return {"organization_member": (("user_id", "email"), [(m.id, m.email) for m in told])}
 
 
-def api_keys(listed: Iterable[ApiKey], deleted: Iterable[str]) -> dict[str, Table]:
-    rows = [_listed_key(key) for key in listed]
+def api_keys(listed: Iterable[ApiKey], deleted: Iterable[str], counters_day: date | None) -> dict[str, Table]:
+    rows = [_listed_key(key, counters_day) for key in listed]
     rows += [(key_hash, True, *(None for _ in _KEY_COLUMNS[2:])) for key_hash in deleted]
     return {"api_key": (_KEY_COLUMNS, rows)}
 
 
-def _listed_key(key: ApiKey) -> tuple[Any, ...]:
+def _listed_key(key: ApiKey, counters_day: date | None) -> tuple[Any, ...]:
     return (
         key.hash,
         False,
@@ -78,6 +75,7 @@ def _listed_key(key: ApiKey) -> tuple[Any, ...]:
         key.limit_remaining,
         key.limit_reset,
         *(getattr(key, field) for field in COUNTER_FIELDS),
+        counters_day,
         as_json(key.model_extra or {}),
     )
 

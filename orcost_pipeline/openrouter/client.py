@@ -1,20 +1,22 @@
-"""One OpenRouter account over HTTP: authentication, time-outs, retry, rate limit, paging, splitting, redaction, errors.
+"""One OpenRouter account over HTTP: its endpoints, paging, splitting of what is too much for one answer.
 
 What belongs here: one method an endpoint, each answering typed rows, whole or not at all. What stays out: what to ask
 and when (`usage.py`), tables, Dagster. The key lives in one header of one client: in no URL, message, log or repr.
 """
 
 import asyncio
+import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, OrcostError
+from orcost_pipeline.openrouter.failures import NotFoundError, RefusedError, TooSlowError
 from orcost_pipeline.openrouter.records import (
     METRICS,
     TOTAL_METRIC,
@@ -31,15 +33,19 @@ from orcost_pipeline.openrouter.records import (
     parse_all,
     usage_cells,
 )
-from orcost_pipeline.openrouter.requests import NotFoundError, RefusedError, Requests, TooSlowError
+from orcost_pipeline.openrouter.requests import ANALYTICS, Requests
 from orcost_pipeline.windows import Window, hour_floor
 
 log = logging.getLogger(__name__)
 
 PAGE = 100
+# A listing that moves under way is walked again, so often; its keys are then those that any walk met.
+WALKS = 3
 # The API's own ceiling for one answer; the default of 1000 would truncate sooner.
 ROW_LIMIT = 10_000
 _HASH = re.compile(r"[0-9a-f]{8,64}")
+
+Counted = TypeVar("Counted", Workspace, Member)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,24 @@ class UsageAnswer:
 
     cells: list[UsageCell]
     unresolved: frozenset[str]
+
+
+class _Page(NamedTuple):
+    """Rows of a listing by their identity, and how many it has in all, where it tells."""
+
+    rows: list[tuple[str, Any]]
+    total: int | None
+
+
+class _Walk(NamedTuple):
+    """Rows of one walk through a listing, whether any moved under way, and what was promised and did not come."""
+
+    rows: dict[str, Any]
+    has_moved: bool
+    missing: str | None
+
+
+PageAt = Callable[[int], Awaitable[_Page]]
 
 
 class OpenRouter(Requests):
@@ -62,16 +86,27 @@ class OpenRouter(Requests):
 
     async def key(self) -> KeyInfo:
         """The key that asks; raises InvalidKeyError where it is refused."""
-        return parse(KeyInfo, _data(await self._get("key"), "GET /key"), "GET /key")
+        return await self._one(KeyInfo, "key")
+
+    async def itself(self) -> ApiKey:
+        """The ordinary key that asks, as a listing would tell it: its hash is the SHA-256 of the key."""
+        told = self._data(await self._get("key"), "GET /key")
+        label = parse(KeyInfo, told, self._of_account("GET /key")).label
+        identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": label}
+        return parse(ApiKey, {**told, **identity}, self._of_account("GET /key"))
 
     async def credits(self) -> Credits:
-        return parse(Credits, _data(await self._get("credits"), "GET /credits"), "GET /credits")
+        return await self._one(Credits, "credits")
 
     async def models(self) -> list[Model]:
-        return parse_all(Model, _data(await self._get("models"), "GET /models"), "GET /models")
+        return await self._all(Model, "models")
 
     async def workspaces(self) -> list[Workspace]:
-        return await self._counted_pages("workspaces", Workspace)
+        """Workspaces of the account; none where it has no such thing (404)."""
+        try:
+            return await self._counted_pages("workspaces", Workspace)
+        except NotFoundError:
+            return []
 
     async def members(self) -> list[Member]:
         """Members of the organization; none for a personal account (404)."""
@@ -91,7 +126,7 @@ class OpenRouter(Requests):
     async def api_key(self, key_hash: str) -> ApiKey | None:
         """One key, or None when it is gone: the proof of a deletion."""
         try:
-            return parse(ApiKey, _data(await self._get(f"keys/{key_hash}"), "GET /keys/{hash}"), "GET /keys/{hash}")
+            return await self._one(ApiKey, f"keys/{key_hash}", "GET /keys/{hash}")
         except NotFoundError:
             return None
 
@@ -99,9 +134,8 @@ class OpenRouter(Requests):
 
     async def activity(self, key_hash: str | None = None) -> list[ActivityRow] | None:
         """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 404."""
-        params = {} if key_hash is None else {"api_key_hash": key_hash}
         try:
-            return parse_all(ActivityRow, _data(await self._get("activity", params), "GET /activity"), "GET /activity")
+            return await self._all(ActivityRow, "activity", {} if key_hash is None else {"api_key_hash": key_hash})
         except NotFoundError:
             return None
 
@@ -143,19 +177,19 @@ class OpenRouter(Requests):
             body = await self._analytics(window, dimensions, keys)
         except TooSlowError as error:
             raise _NotWholeError(error) from None
+        asked = self._of_account("POST /analytics/query")
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
-            raise ContractError("POST /analytics/query answered no rows at data.data.")
-        metadata, rows = body.get("metadata") or {}, body["data"]
-        if metadata.get("truncated") or max(len(rows), int(metadata.get("row_count") or 0)) >= ROW_LIMIT:
+            raise ContractError(f"{asked} answered no rows at data.data.")
+        if _is_truncated(body, asked):
             raise _NotWholeError(
                 ContractError(
-                    f'POST /analytics/query has more than {ROW_LIMIT} rows for one hour of account "{self.account}" '
-                    f"({window.start:%Y-%m-%d %H:%M} UTC) and cannot be split further."
+                    f"{asked} has more than {ROW_LIMIT} rows for one hour ({window.start:%Y-%m-%d %H:%M} UTC) "
+                    "and cannot be split further; nothing was published."
                 )
             )
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = hour_floor(window.start)
-        cells = [cell for cell in usage_cells(rows, "POST /analytics/query") if first <= cell.hour < window.end]
+        cells = [cell for cell in usage_cells(body["data"], asked) if first <= cell.hour < window.end]
         return UsageAnswer(cells, _unresolved(body.get("warnings"), keys or ()))
 
     async def _analytics(self, window: Window, dimensions: Sequence[str], keys: Sequence[str] | None) -> Any:
@@ -168,12 +202,13 @@ class OpenRouter(Requests):
         }
         if keys is not None:
             question["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(keys)}]
-        return _data(await self._request("POST", "analytics/query", json=question), "POST /analytics/query")
+        return self._data(await self._request("POST", ANALYTICS, json=question), f"POST /{ANALYTICS}")
 
     async def _metrics_were_dropped(self, asked: list[str]) -> bool:
         """Whether metrics that this account does not know were taken out of what the refused question asked."""
-        meta = _data(await self._get("analytics/meta"), "GET /analytics/meta")
-        known = {metric.get("name") for metric in meta.get("metrics", ())}
+        meta = self._data(await self._get("analytics/meta"), "GET /analytics/meta")
+        metrics = meta.get("metrics") if isinstance(meta, dict) else None
+        known = {metric.get("name") for metric in metrics or () if isinstance(metric, dict)}
         kept = [metric for metric in asked if metric in known]
         if kept == asked or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
             return False
@@ -181,21 +216,31 @@ class OpenRouter(Requests):
         self._metrics = kept
         return True
 
+    # ── reading an answer ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _data(self, body: dict[str, Any], endpoint: str) -> Any:
+        if "data" not in body:
+            raise ContractError(f"{self._of_account(endpoint)} answered no data.")
+        return body["data"]
+
+    async def _one(self, kind: type[R], path: str, endpoint: str | None = None) -> R:
+        """The row at a path; `endpoint` is how a message names a path that holds an identity."""
+        asked = endpoint or f"GET /{path}"
+        return parse(kind, self._data(await self._get(path), asked), self._of_account(asked))
+
+    async def _all(self, kind: type[R], path: str, params: dict[str, str] | None = None) -> list[R]:
+        """All rows of an answer that has no pages."""
+        asked = f"GET /{path}"
+        return parse_all(kind, self._data(await self._get(path, params), asked), self._of_account(asked))
+
     # ── paging ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _workspace_keys(self, workspace_id: str | None) -> list[ApiKey]:
-        """All pages of one workspace. A short page is the last; one that brings nothing new is a loop."""
-        found: dict[str, ApiKey] = {}
-        offset = 0
-        while True:
+        async def page_at(offset: int) -> _Page:
             page = await self._key_page(workspace_id, offset)
-            new = [key for key in page if key.hash not in found]
-            found.update((key.hash, key) for key in page)
-            if len(page) < PAGE:
-                return list(found.values())
-            if not new:
-                raise ContractError(f"GET /keys answers the same keys again at offset {offset}, without end.")
-            offset += len(page)
+            return _Page([(key.hash, key) for key in page], None)
+
+        return await self._pages("GET /keys", page_at)
 
     async def _key_page(self, workspace_id: str | None, offset: int) -> list[ApiKey]:
         params = {"offset": str(offset), "include_disabled": "true"}
@@ -203,27 +248,54 @@ class OpenRouter(Requests):
             params["workspace_id"] = workspace_id
         if self._can_list_expired:
             try:
-                return await self._keys({**params, "include_expired": "true"})
+                return await self._all(ApiKey, "keys", {**params, "include_expired": "true"})
             except RefusedError:
                 self._can_list_expired = False
-        return await self._keys(params)
+        return await self._all(ApiKey, "keys", params)
 
-    async def _keys(self, params: dict[str, str]) -> list[ApiKey]:
-        return parse_all(ApiKey, _data(await self._get("keys", params), "GET /keys"), "GET /keys")
+    async def _counted_pages(self, path: str, kind: type[Counted]) -> list[Counted]:
+        """All pages of a listing that may tell its `total_count`."""
 
-    async def _counted_pages(self, path: str, kind: type[R]) -> list[R]:
-        """All pages of a listing that tells its `total_count`; where it tells none, until a page is not full."""
-        found: list[R] = []
-        while True:
-            body = await self._get(path, {"offset": str(len(found)), "limit": str(PAGE)})
-            page = parse_all(kind, _data(body, f"GET /{path}"), f"GET /{path}")
-            found += page
+        async def page_at(offset: int) -> _Page:
+            body = await self._get(path, {"offset": str(offset), "limit": str(PAGE)})
+            rows = parse_all(kind, self._data(body, f"GET /{path}"), self._of_account(f"GET /{path}"))
             total = body.get("total_count")
-            is_counted = isinstance(total, int)
-            if len(found) >= total if is_counted else len(page) < PAGE:
-                return found
-            if not page:
-                raise ContractError(f"GET /{path} promised {total} rows and ended after {len(found)}.")
+            return _Page([(row.id, row) for row in rows], total if isinstance(total, int) else None)
+
+        return await self._pages(f"GET /{path}", page_at)
+
+    async def _pages(self, endpoint: str, page_at: PageAt) -> list[Any]:
+        """All rows of a listing, each once, also where some are made or deleted while it is walked.
+
+        Raises ContractError for a listing that does not end as it should.
+        """
+        met: dict[str, Any] = {}
+        for number in range(WALKS):
+            walk = await _walk(page_at)
+            met |= walk.rows
+            if walk.missing and (not walk.has_moved or number == WALKS - 1):
+                where = self._of_account(endpoint)
+                raise ContractError(f"{where} promised {walk.missing} and ended after {len(met)}.")
+            if not walk.has_moved:
+                return list(walk.rows.values())
+        return list(met.values())
+
+
+async def _walk(page_at: PageAt) -> _Walk:
+    """Page after page, each from the last row of the one before: a page that does not begin with it has moved."""
+    found: dict[str, Any] = {}
+    has_moved = False
+    while True:
+        rows, total = await page_at(max(0, len(found) - 1))
+        known = list(found)
+        again = [identity for identity, _ in rows if identity in found]
+        has_moved |= bool(known) and not (again == [identity for identity, _ in rows[:1]] == known[-1:])
+        found.update(rows)
+        goes_on = len(rows) >= PAGE if total is None else len(found) < total
+        if not goes_on:
+            return _Walk(found, has_moved, None)
+        if len(found) == len(known):
+            return _Walk(found, has_moved, "more rows" if total is None else f"{total} rows")
 
 
 class _NotWholeError(Exception):
@@ -239,10 +311,14 @@ def _joined(answers: Sequence[UsageAnswer]) -> UsageAnswer:
     return UsageAnswer(cells, frozenset().union(*(answer.unresolved for answer in answers)))
 
 
-def _data(body: Any, endpoint: str) -> Any:
-    if "data" not in body:
-        raise ContractError(f"{endpoint} answered no data.")
-    return body["data"]
+def _is_truncated(body: dict[str, Any], asked: str) -> bool:
+    """Whether an analytics answer misses rows, by its own word or because it is as long as answers get."""
+    metadata = body.get("metadata") or {}
+    try:
+        row_count = max(len(body["data"]), int(metadata.get("row_count") or 0))
+        return bool(metadata.get("truncated")) or row_count >= ROW_LIMIT
+    except (AttributeError, TypeError, ValueError):
+        raise ContractError(f"{asked} answered metadata that cannot be read.") from None
 
 
 def _timestamp(instant: datetime) -> str:
@@ -251,5 +327,6 @@ def _timestamp(instant: datetime) -> str:
 
 def _unresolved(warnings: Any, keys: Sequence[str]) -> frozenset[str]:
     """Those of `keys` that a warning names, in full or by a prefix."""
-    named = [match for line in warnings or () for match in _HASH.findall(str(line))]
+    lines = warnings if isinstance(warnings, list) else [warnings or ""]
+    named = [match for line in lines for match in _HASH.findall(str(line))]
     return frozenset(key for key in keys if any(key.startswith(prefix) for prefix in named))

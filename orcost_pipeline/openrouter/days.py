@@ -88,6 +88,9 @@ class DaysReader:
             await self._ask(self._others())
 
     def _can_settle(self, day: date, hours: Mapping[HourCell, Measures]) -> bool:
+        if not self._reading.has_analytics:
+            # After an outage counters know the sum of some days, not each: these settle together, or none does.
+            return self._as_of - day_start(utc_day(self._as_of)) >= SETTLE_AFTER
         age = self._as_of - day_end(day)
         if age >= SETTLE_ANYWAY:
             return True

@@ -90,12 +90,14 @@ class KeyDays:
 class UsageReading:
     """Everything that one sync was told about usage, whole. Hours outside `windows`, days outside `days` are as stored.
 
+    Without analytics there are no hours here: they follow from the counters of the keys.
     `changed_hours` are those in which a key's usage is not as stored, `unexplained_hours` those in which the account's
     is not yet that of its keys. `doubtful_totals` counts analytics rows whose total is not credits plus BYOK:
     something is counted twice there.
     """
 
     hours_from: datetime
+    has_analytics: bool = True
     windows: list[Window] = field(default_factory=list)
     account_hours: dict[HourCell, Measures] = field(default_factory=dict)
     key_hours: list[KeyHours] = field(default_factory=list)

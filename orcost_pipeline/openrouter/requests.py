@@ -1,15 +1,18 @@
-"""One request to OpenRouter: authentication, time-outs, retry, rate limit, redaction, errors named by consequence.
+"""One request to OpenRouter: authentication, time limits, retry, rate limit, redaction, the status as an error.
 
 What belongs here: from a question to the JSON body of its answer, or to an error. What stays out: which questions there
-are (`client.py`). The key lives in one header of one client: in no URL, message, log or repr.
+are (`client.py`), and what a network does (`failures.py`). The key lives in one header of one client: in no URL,
+message, log or repr; it follows no redirect.
 """
 
 import asyncio
 import email.utils
 import json
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 from pydantic import SecretStr
@@ -24,36 +27,83 @@ from orcost_pipeline.errors import (
     PermanentError,
     TransientError,
 )
+from orcost_pipeline.openrouter.failures import (
+    NotFoundError,
+    RefusedError,
+    RetryLaterError,
+    SlowError,
+    TooSlowError,
+    UnreadableError,
+    unreached,
+)
 
 # OpenRouter allows 64 a minute; the margin covers clocks and a restarted process.
 ANALYTICS_PER_MINUTE = 60
+# Seconds for a request and the whole of its answer: an analytics question may take the server about a minute.
+TIMEOUT = 90.0
+CONNECT_TIMEOUT = 10.0
+# How often a question is asked while failing is quick; once it is slow, twice at most.
 ATTEMPTS = 6
-LONGEST_WAIT = 90.0
+SLOW_ATTEMPTS = 2
+# Seconds; the rate limit's window is a minute. Who asks for more is asked once more after it.
+LONGEST_WAIT = 60.0
+# Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
+LARGEST_ANSWER = 200_000_000
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
+ANALYTICS = "analytics/query"
+# Postgres takes no NUL, UTF-8 no half of a character, as a server leaves where it cuts a name by UTF-16 units.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
+CHECK_ADDRESS = "Check OPENROUTER_BASE_URL, or base_url in orcost.toml."
 
 
-class NotFoundError(PermanentError):
-    """404: the thing is not there, or this account does not have the endpoint."""
+def masked(key: str) -> str:
+    """Enough of a key to tell it from another one; too little to use it."""
+    return f"sk-or-v1-…{key[-4:]}" if len(key) > 24 else "…"
 
 
-class RefusedError(PermanentError):
-    """400, 413 or 422: the question itself was refused."""
+@dataclass
+class _Question:
+    """What is asked, and how many seconds its last attempt took."""
+
+    method: str
+    path: str
+    arguments: dict[str, Any]
+    seconds: float = 0
+
+    def __str__(self) -> str:
+        return f"{self.method} /{self.path}"
 
 
-class TooSlowError(TransientError):
-    """408: the question takes the server too long; a smaller one may not."""
+class _Answer(NamedTuple):
+    """Any answer, whole."""
 
+    status: int
+    headers: httpx.Headers
+    body: bytes
 
-class RetryLaterError(TransientError):
-    """The server named the time to wait, in seconds."""
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a page of HTML: a gateway, a firewall or a web site speaks instead of the API."""
+        return self.body[:1_000].lstrip().startswith(b"<")
 
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
-        self.seconds = seconds
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """The JSON object that the API says even a refusal in; None where somebody else speaks."""
+        try:
+            told = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return told if isinstance(told, dict) else None
 
 
 class Requests:
-    """An account's requests. `requests_made` counts every HTTP request sent, retries too."""
+    """An account's requests. `requests_made` counts every HTTP request, retries too, whatever came of it.
+
+    timeout: seconds for one request and the whole of its answer.
+    attempts: how often a question is asked while failing is quick; `ATTEMPTS` unless told.
+    key_env: the variable that holds the key, for the sentence that says where to put a valid one.
+    """
 
     def __init__(
         self,
@@ -61,123 +111,195 @@ class Requests:
         api_key: SecretStr,
         base_url: str,
         *,
+        key_env: str = "OPENROUTER_API_KEY",
         transport: httpx.AsyncBaseTransport | None = None,
         concurrency: int = 8,
         analytics_per_minute: int = ANALYTICS_PER_MINUTE,
+        timeout: float = TIMEOUT,
+        attempts: int | None = None,
         backoff: float = 0.5,
     ) -> None:
         self.account = account
         self.requests_made = 0
+        self._key_env = key_env
         self._secret = api_key.get_secret_value().strip()
+        self._timeout = timeout
+        self._attempts = attempts or ATTEMPTS
         self._backoff = backoff
         self._slots = asyncio.Semaphore(concurrency)
         # Without a leaker, which would be a thread for each client: a sync's few hundred stamps need no sweeping.
         bucket = InMemoryBucket([Rate(analytics_per_minute, Duration.MINUTE)])
         self._analytics_rate = Limiter(SingleBucketFactory(bucket, schedule_leak=False))
-        self._http = httpx.AsyncClient(
-            base_url=self._checked_url(base_url),
-            headers={"Authorization": f"Bearer {self._sendable_secret()}", "Accept": "application/json"},
-            timeout=httpx.Timeout(60.0, connect=10.0),
-            transport=transport,
-        )
+        self._http = self._opened(self._checked_url(base_url), transport)
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_closed = True
         await self._http.aclose()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(account={self.account!r})"
 
-    def _checked_url(self, base_url: str) -> str:
+    # ── before a request ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _checked_url(self, base_url: str) -> httpx.URL:
         try:
             url = httpx.URL(base_url.rstrip("/") + "/")
-        except httpx.InvalidURL:
+            # What DNS cannot carry fails only when it is asked, as no network error.
+            url.host.encode("idna")
+        except (httpx.InvalidURL, UnicodeError):
             url = httpx.URL()
-        if url.scheme not in ("http", "https") or not url.host:
-            raise PermanentError(
-                f'The base URL of account "{self.account}" is none: {base_url!r}. '
-                "Check OPENROUTER_BASE_URL, or base_url in orcost.toml."
+        # httpx would send a user name of the URL in the key's place.
+        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+            shown = re.sub(r"sk-or-[\w-]+|//[^/@]*@", "…", base_url)
+            raise PermanentError(f'The base URL of account "{self.account}" is none: {shown!r}. {CHECK_ADDRESS}')
+        return url
+
+    def _opened(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self._sendable_secret()}", "Accept": "application/json"}
+        try:
+            return httpx.AsyncClient(
+                base_url=base_url,
+                headers=headers,
+                timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_TIMEOUT, self._timeout)),
+                transport=transport,
+                # A proxy of the environment cannot reach this machine's own ports, where the demo's account is.
+                mounts={"all://127.0.0.1": None, "all://localhost": None},
             )
-        return str(url)
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+            raise PermanentError(
+                f"The network settings of the environment cannot be used ({type(error).__name__}). "
+                "Check HTTPS_PROXY, ALL_PROXY (http:// and https:// proxies only), SSL_CERT_FILE and SSL_CERT_DIR."
+            ) from None
 
     def _sendable_secret(self) -> str:
         """The key, where a header can carry it; what cannot be sent cannot be valid."""
+        if not self._secret:
+            raise self._invalid_key("is empty")
         if not self._secret.isascii() or not self._secret.isprintable():
-            raise self._invalid_key("not sent: it has characters that no key has")
+            raise self._invalid_key(f"has characters that no key has ({self._masked()})")
         return self._secret
 
-    def _invalid_key(self, why: str) -> InvalidKeyError:
+    def _invalid_key(self, why: str | None = None) -> InvalidKeyError:
+        owned = f'the key of account "{self.account}"'
+        what = f"{owned} {why}" if why else f"OpenRouter refused {owned} (401, {self._masked()})"
         return InvalidKeyError(
-            f'Invalid API key: OpenRouter refused the key of account "{self.account}" ({why}, {self._masked()}). '
-            "It may be mistyped or revoked; put a valid one in its place (see openrouter.ai/settings/keys), "
-            "then sync again."
+            f"Invalid API key: {what}.\nIt may be mistyped or revoked. Put a valid one in {self._key_env} "
+            "(see openrouter.ai/settings/keys), then: orcost sync"
         )
+
+    # ── a request ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _of_account(self, question: str) -> str:
+        return f'{question} of account "{self.account}"'
 
     async def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
         return await self._request("GET", path, params=params)
 
     async def _request(self, method: str, path: str, **arguments: Any) -> Any:
         """The JSON body of a 2xx answer. Transient faults are tried again with jitter, `Retry-After` honoured."""
+        question = _Question(method, path, arguments)
         retrying = AsyncRetrying(
-            stop=_stop,
+            stop=lambda state: self._is_enough(state, question.seconds),
             wait=self._wait,
             retry=retry_if_exception_type(TransientError),
             reraise=True,
         )
         try:
-            return await retrying(self._send, method, path, arguments)
-        except _UnreadableError as error:
-            raise ContractError(f"{error} It did so {ATTEMPTS} times; nothing was published.") from None
+            return await retrying(self._send, question)
+        except UnreadableError as error:
+            attempts = retrying.statistics["attempt_number"]
+            raise ContractError(f"{error} Attempts: {attempts}; nothing was published.") from None
 
-    async def _send(self, method: str, path: str, arguments: dict[str, Any]) -> Any:
-        if path == "analytics/query":
-            await self._analytics_rate.try_acquire_async(path)
+    async def _send(self, question: _Question) -> Any:
+        if question.path == ANALYTICS:
+            await self._analytics_rate.try_acquire_async(ANALYTICS)
         async with self._slots:
+            if self._is_closed:
+                # Its siblings' failure ended the sync while this question waited for its turn.
+                raise asyncio.CancelledError
             self.requests_made += 1
+            started = asyncio.get_running_loop().time()
             try:
-                response = await self._http.request(method, path, **arguments)
-            except httpx.HTTPError as error:
-                kind = type(error).__name__
-                raise TransientError(
-                    f'{method} /{path} of account "{self.account}" could not be asked ({kind}). '
-                    "OpenRouter or the network is down; the next sync catches up."
-                ) from None
-        if response.is_success:
-            return _json(response, f"{method} /{path}")
-        raise self._error(response, f"{method} /{path}")
+                answer = await self._exchange(question)
+            finally:
+                question.seconds = asyncio.get_running_loop().time() - started
+        if 200 <= answer.status < 300:
+            return _json(answer, self._of_account(str(question)))
+        raise self._error(answer, question)
 
-    def _error(self, response: httpx.Response, question: str) -> OrcostError:
+    async def _exchange(self, question: _Question) -> _Answer:
+        """The whole answer within the time limit: a byte now and then does not extend it."""
+        method, path = question.method, question.path
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream(method, path, follow_redirects=False, **question.arguments) as response,
+            ):
+                return _Answer(response.status_code, response.headers, await self._body(response, question))
+        except (httpx.HTTPError, TimeoutError) as error:
+            asked, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
+            raise unreached(asked, host, error, self._timeout) from None
+
+    async def _body(self, response: httpx.Response, question: _Question) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > LARGEST_ANSWER:
+                where = f"{self._of_account(str(question))} answered more than {LARGEST_ANSWER / 1_000_000:.0f} MB"
+                raise ContractError(f"{where}, which no honest answer has; nothing was published.")
+        return bytes(body)
+
+    # ── an error ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _error(self, answer: _Answer, question: _Question) -> OrcostError:
         """The status as an error named by its consequence."""
-        status, told = response.status_code, self._told(response)
-        where = f'{question} of account "{self.account}" answered {status}{told}'
+        status = answer.status
+        where = f"{self._of_account(str(question))} answered {status}{self._told(answer)}"
+        if status in RETRIED_STATUSES:
+            return _passing(answer, where, is_analytics="analytics" in question.path)
         if status == 401:
-            return self._invalid_key("401")
+            return self._invalid_key()
+        if status == 402:
+            return PermanentError(
+                f"{where}.\nThe account has no credits left: buy some at openrouter.ai/settings/credits, "
+                "then: orcost sync"
+            )
+        if status == 403 and answer.told is None:
+            return TransientError(f"{where}. That is a firewall or a proxy, not OpenRouter; the next sync asks again.")
         if status == 403:
             return ForbiddenError(f"{where}. The key may not ask this; a management key may.")
-        if status == 404:
-            return NotFoundError(f"{where}.")
-        if status in RETRIED_STATUSES:
-            if status == 408 and "analytics" in question:
-                return TooSlowError(f"{where}.")
-            seconds = _retry_after(response)
-            if seconds is not None:
-                return RetryLaterError(f"{where}.", seconds)
-            return TransientError(f"{where}.")
-        return RefusedError(f"{where}.") if status in (400, 413, 422) else PermanentError(f"{where}.")
+        if status in (400, 413, 422):
+            return RefusedError(f"{where}. The API may have changed: see whether there is a newer orcost_pipeline.")
+        if 300 <= status < 400:
+            where += f": {_target(answer).replace(self._secret, self._masked())}, where the key does not go"
+        kind = NotFoundError if status == 404 and answer.told is not None else PermanentError
+        return kind(f"{where}.\nIs {self._http.base_url} OpenRouter's API? {CHECK_ADDRESS}")
 
-    def _told(self, response: httpx.Response) -> str:
+    def _told(self, answer: _Answer) -> str:
         """The server's own message, short, without any key that it may repeat."""
-        try:
-            message = str(response.json()["error"]["message"])
-        except (ValueError, KeyError, TypeError):
-            return ""
-        return f" ({message.replace(self._secret, self._masked())[:200]})"
+        error = (answer.told or {}).get("error")
+        if not isinstance(error, dict) or "message" not in error:
+            return " with a page of HTML" if answer.is_page else ""
+        line = " ".join(str(error["message"]).split())
+        # What is not printed goes first: it could hide a key from the mask.
+        shown = "".join(character for character in line if character.isprintable())
+        return f" ({shown.replace(self._secret, self._masked())[:200]})"
 
     def _masked(self) -> str:
-        """Enough of the key to tell it from another one; too little to use it."""
-        return f"sk-or-v1-…{self._secret[-4:]}" if len(self._secret) > 24 else "…"
+        return masked(self._secret)
+
+    # ── another attempt ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_enough(self, state: RetryCallState, seconds: float) -> bool:
+        """Whether the question was asked often enough, given how long the last attempt took."""
+        error = state.outcome.exception() if state.outcome else None
+        is_put_off = isinstance(error, RetryLaterError) and error.seconds > LONGEST_WAIT
+        is_slow = is_put_off or isinstance(error, SlowError) or seconds > self._timeout / 3
+        return state.attempt_number >= (min(SLOW_ATTEMPTS, self._attempts) if is_slow else self._attempts)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -186,34 +308,55 @@ class Requests:
         return wait_random_exponential(multiplier=self._backoff, max=20)(state)
 
 
-class _UnreadableError(TransientError):
-    """A 2xx answer that is no JSON: a gateway's page, or a cut body."""
+def _passing(answer: _Answer, where: str, *, is_analytics: bool) -> TransientError:
+    """An error that may be gone when the question is asked again."""
+    if answer.status == 408 and is_analytics:
+        return TooSlowError(f"{where}. The question takes OpenRouter too long.")
+    seconds = _retry_after(answer.headers)
+    what = "asks to be asked less often" if answer.status == 429 else "is in trouble"
+    sentence = f"{where}. OpenRouter {what}; the next sync catches up."
+    return TransientError(sentence) if seconds is None else RetryLaterError(sentence, seconds)
 
 
-def _json(response: httpx.Response, question: str) -> Any:
-    """The body with every number exact; a gateway's HTML under a 200 is a transient fault."""
+def _target(answer: _Answer) -> str:
+    """Where a redirect points: the host alone, for a path may hold anything."""
     try:
-        body = json.loads(response.text, parse_float=Decimal, parse_constant=_refuse_constant)
-    except ValueError:
-        raise _UnreadableError(f"{question} answered {response.status_code} with a body that is no JSON.") from None
+        host = httpx.URL(answer.headers.get("Location", "")).host
+    except httpx.InvalidURL:
+        host = ""
+    return f"a redirect to {host}" if host else "a redirect"
+
+
+def _json(answer: _Answer, question: str) -> Any:
+    """The body with every number exact; a gateway's HTML under a 200 is a transient fault."""
+    if answer.is_page:
+        what = "a page of HTML instead of JSON: a proxy or a log-in page stands in between"
+        raise UnreadableError(f"{question} answered {answer.status} with {what}.")
+    try:
+        body = json.loads(answer.body, parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, ArithmeticError, RecursionError):
+        raise UnreadableError(f"{question} answered {answer.status} with a body that is no JSON.") from None
     if not isinstance(body, dict):
-        raise _UnreadableError(f"{question} answered {response.status_code} with JSON that is no object.")
-    return body
+        raise UnreadableError(f"{question} answered {answer.status} with JSON that is no object.")
+    return _storable(body) if UNSTORABLE_ESCAPE.search(answer.body) else body
+
+
+def _storable(value: Any) -> Any:
+    """The value, its text without what nobody can store: one key's name must not stop the account."""
+    if isinstance(value, str):
+        return UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(part) for part in value]
+    return {name: _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _stop(state: RetryCallState) -> bool:
-    """A question that is too slow is asked twice, then in smaller parts; anything else `ATTEMPTS` times."""
-    error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= (2 if isinstance(error, TooSlowError) else ATTEMPTS)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(headers: httpx.Headers) -> float | None:
     """Seconds of `Retry-After`, which may also be an HTTP date."""
-    value = response.headers.get("Retry-After", "").strip()
+    value = headers.get("Retry-After", "").strip()
     try:
         return max(0.0, float(value))
     except ValueError:

@@ -28,7 +28,8 @@ async def read_usage(
     """One account's usage as of one instant, given its living keys.
 
     `is_full` asks every key for everything, `since` for everything from that day; the first reading is always full.
-    Raises ForbiddenError where the account has no analytics, TransientError and ContractError as the client does.
+    Where analytics are not for this account (403, 404), its hours are left to its keys' counters, and days are read
+    alone. Raises TransientError and ContractError as the client does.
     """
     reach = hours_window(as_of)
     first = stored.hours_from()
@@ -38,25 +39,36 @@ async def read_usage(
     reading = UsageReading(hours_from=min(first or reach.start, reach.start))
 
     hours_reader = HoursReader(client, stored, listed, reading, window)
-    told, activity = await _ask_account(client, hours_reader, window)
+    told, activity = await asyncio.gather(_account_hours(hours_reader, window), _activity(client))
     before = stored.account_hours(window)
+    reading.has_analytics = told is not None
     days_reader = DaysReader(client, stored, listed, reading, as_of, activity) if activity is not None else None
-    changed_days = days_reader.changed() if days_reader else set()
-    hours = set(window.hours()) if is_full else _hours_to_ask(told, before, stored.unexplained_hours(), changed_days)
-    await hours_reader.read({hour for hour in hours if hour in window}, is_full=is_full)
+    if told is not None:
+        changed_days = days_reader.changed() if days_reader else set()
+        hours = (
+            set(window.hours()) if is_full else _hours_to_ask(told, before, stored.unexplained_hours(), changed_days)
+        )
+        await hours_reader.read({hour for hour in hours if hour in window}, is_full=is_full)
     if days_reader:
         after = {cell: m for cell, m in before.items() if not any(cell[0] in w for w in reading.windows)}
         await days_reader.read(before, after | reading.account_hours, is_full=is_full)
     return reading
 
 
-async def _ask_account(
-    client: OpenRouter, hours_reader: HoursReader, window: Window
-) -> tuple[dict[HourCell, Measures], list[ActivityRow] | None]:
+async def _account_hours(hours_reader: HoursReader, window: Window) -> dict[HourCell, Measures] | None:
+    """The account's hours, or None where analytics are not for this account."""
     try:
-        return await asyncio.gather(hours_reader.account([window]), client.activity())
-    except NotFoundError as error:
-        raise ForbiddenError(f"{error} This account has no analytics.") from None
+        return await hours_reader.account([window])
+    except (ForbiddenError, NotFoundError):
+        return None
+
+
+async def _activity(client: OpenRouter) -> list[ActivityRow] | None:
+    """The account's activity, or None where it is not for this account."""
+    try:
+        return await client.activity()
+    except ForbiddenError:
+        return None
 
 
 def _hours_to_ask(

@@ -14,15 +14,21 @@ from orcost_pipeline.simulator.wire import ApiError, json_response
 
 Kind = Literal[
     "401",
+    "402",
+    "403_html",
     "408",
     "429",
     "500",
     "502_html",
     "503",
+    "cut_body",
     "cut_json_200",
+    "drip",
+    "garbled",
     "hang",
     "html_200",
     "refused",
+    "repeated_page",
     "reset",
     "shifted_page",
     "truncated_flag",
@@ -30,15 +36,23 @@ Kind = Literal[
 ]
 Answer = Callable[[httpx.Request], httpx.Response]
 BASE_PATH = "/api/v1"
-HTML = "<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
+HTML = "<html><head><title>Bad Gateway</title></head><body>cloudflare</body></html>"
+HTML_STATUSES = {"html_200": 200, "403_html": 403, "502_html": 502}
 MESSAGES = {
     "401": "User not found.",
+    "402": "Insufficient credits",
     "408": "Operation timed out. Please try again later.",
     "429": "Rate limit exceeded",
     "500": "Internal Server Error",
     "503": "Service temporarily unavailable",
 }
-PLACES = {"shifted_page": "/keys", "truncated_flag": "/analytics/query", "workspaces_500": "/workspaces"}
+PLACES = {
+    "repeated_page": "/keys",
+    "shifted_page": "/keys",
+    "truncated_flag": "/analytics/query",
+    "workspaces_500": "/workspaces",
+}
+SHIFTS = {"repeated_page": -1, "shifted_page": 1}
 
 
 class Hang(httpx.ReadTimeout):
@@ -49,17 +63,30 @@ class Hang(httpx.ReadTimeout):
         self.seconds = seconds
 
 
+class Drip(Hang):
+    """An answer that begins at once and is not whole before `seconds` have passed; the real port sends it in pieces."""
+
+
+class CutBody(httpx.RemoteProtocolError):
+    """Less of a body than its length promised; the real port sends half of it and hangs up."""
+
+
+class Garbled(httpx.DecodingError):
+    """A body that is not compressed although it says so; the real port says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault.
 
-    kind: what happens. `shifted_page`: a key of an earlier page is gone, so the later pages begin one further on.
+    kind: what happens. `shifted_page`: a key of an earlier page is gone, so a later page begins one further on;
+        `repeated_page`: a key was made, so it begins with one of the page before, and the last of its own is not on it.
     times: how many requests suffer; None is all of them.
     match: a path prefix below the base (`/analytics`), or a predicate on the request; where `kind` has a place of its
         own (`/keys`, `/analytics/query`, `/workspaces`), that is the default.
     skip: so many matching requests pass unharmed first.
     retry_after: seconds in a `Retry-After` header of 429 and 503; None sends no header.
-    seconds: how long a hang lasts on the real port.
+    seconds: how long a hang or a drip lasts on the real port.
     """
 
     kind: Kind
@@ -71,7 +98,7 @@ class Fault:
 
     def hits(self, request: httpx.Request) -> bool:
         """Whether this request is one that the fault is meant for."""
-        if self.kind == "shifted_page" and int(request.url.params.get("offset") or 0) == 0:
+        if self.kind in SHIFTS and int(request.url.params.get("offset") or 0) == 0:
             return False
         if callable(self.match):
             return self.match(request)
@@ -80,26 +107,36 @@ class Fault:
 
 def suffer(fault: Fault, request: httpx.Request, answer: Answer) -> httpx.Response:
     """The spoilt answer, or the httpx error that a client sees when there is none."""
+    if fault.kind in HTML_STATUSES:
+        return httpx.Response(HTML_STATUSES[fault.kind], headers={"Content-Type": "text/html"}, content=HTML)
+    if fault.kind in SHIFTS:
+        return answer(_shifted(request, SHIFTS[fault.kind]))
     match fault.kind:
-        case "401" | "408" | "429" | "500" | "503":
-            return _error(fault, int(fault.kind))
-        case "workspaces_500":
-            return _error(fault, 500)
-        case "502_html" | "html_200":
-            status = 502 if fault.kind == "502_html" else 200
-            return httpx.Response(status, headers={"Content-Type": "text/html"}, content=HTML)
-        case "reset":
-            raise httpx.ReadError("[Errno 104] Connection reset by peer", request=request)
-        case "refused":
-            raise httpx.ConnectError("[Errno 111] Connection refused", request=request)
-        case "hang":
-            raise Hang("The read operation timed out", request=request, seconds=fault.seconds)
-        case "shifted_page":
-            return answer(_shifted(request))
         case "cut_json_200":
             return _cut(answer(request))
         case "truncated_flag":
             return _truncated(answer(request))
+        case "workspaces_500":
+            return _error(fault, 500)
+        case status if status in MESSAGES:
+            return _error(fault, int(status))
+    raise _no_answer(fault, request)
+
+
+def _no_answer(fault: Fault, request: httpx.Request) -> httpx.RequestError:
+    """What a client sees of an answer that does not come, or not whole."""
+    match fault.kind:
+        case "reset":
+            return httpx.ReadError("[Errno 104] Connection reset by peer", request=request)
+        case "refused":
+            return httpx.ConnectError("[Errno 111] Connection refused", request=request)
+        case "cut_body":
+            return CutBody("peer closed connection without sending complete message body", request=request)
+        case "garbled":
+            return Garbled("Error -3 while decompressing data: incorrect header check", request=request)
+        case _:
+            slow = Drip if fault.kind == "drip" else Hang
+            return slow("The read operation timed out", request=request, seconds=fault.seconds)
 
 
 def _error(fault: Fault, status: int) -> httpx.Response:
@@ -107,8 +144,8 @@ def _error(fault: Fault, status: int) -> httpx.Response:
     return ApiError(status, MESSAGES[str(status)], headers).response()
 
 
-def _shifted(request: httpx.Request) -> httpx.Request:
-    offset = int(request.url.params["offset"]) + 1
+def _shifted(request: httpx.Request, by: int) -> httpx.Request:
+    offset = int(request.url.params["offset"]) + by
     url = request.url.copy_set_param("offset", offset)
     return httpx.Request(request.method, url, headers=request.headers, content=request.content)
 

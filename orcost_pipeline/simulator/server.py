@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -14,9 +14,10 @@ from typing import Any, cast
 import httpx
 
 from orcost_pipeline.simulator.api import Simulator
-from orcost_pipeline.simulator.faults import BASE_PATH, Hang
+from orcost_pipeline.simulator.faults import BASE_PATH, CutBody, Drip, Garbled, Hang
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+PIECES = 40
 
 
 class _Server(ThreadingHTTPServer):
@@ -58,9 +59,15 @@ class _Handler(BaseHTTPRequestHandler):
         request = self._request()
         try:
             self._send(self._simulator.handle(request))
+        except Drip as drip:
+            self._drip(self._simulator.answer(request), drip.seconds)
         except Hang as hang:
             time.sleep(hang.seconds)
             self._send(self._simulator.answer(request))
+        except CutBody:
+            self._cut(self._simulator.answer(request))
+        except Garbled:
+            self._send(self._simulator.answer(request), {"Content-Encoding": "gzip"})
         except httpx.TransportError:
             self._reset()
 
@@ -78,14 +85,33 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"http://{self.headers.get('Host', '127.0.0.1')}{self.path}"
         return httpx.Request(self.command, url, headers=list(self.headers.items()), content=content)
 
-    def _send(self, response: httpx.Response) -> None:
+    def _send(self, response: httpx.Response, headers: Mapping[str, str] | None = None) -> None:
+        self._send_head(response, headers)
+        self.wfile.write(response.content)
+
+    def _send_head(self, response: httpx.Response, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(response.status_code)
         for name in ("Content-Type", "Retry-After"):
             if name in response.headers:
                 self.send_header(name, response.headers[name])
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(response.content)))
         self.end_headers()
-        self.wfile.write(response.content)
+
+    def _drip(self, response: httpx.Response, seconds: float) -> None:
+        """The answer in pieces, the last of them after `seconds`."""
+        self._send_head(response)
+        length = len(response.content)
+        for number in range(PIECES):
+            self.wfile.flush()
+            time.sleep(seconds / PIECES)
+            self.wfile.write(response.content[length * number // PIECES : length * (number + 1) // PIECES])
+
+    def _cut(self, response: httpx.Response) -> None:
+        self._send_head(response)
+        self.wfile.write(response.content[: len(response.content) // 2])
+        self.close_connection = True
 
     def _reset(self) -> None:
         """An RST instead of an answer."""

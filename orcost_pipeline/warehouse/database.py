@@ -1,13 +1,16 @@
-"""Engine, COPY → merge by difference, advisory locks.
+"""Engine, failures named, COPY → merge by difference, advisory locks.
 
 What belongs here: how rows get into Postgres, whatever they mean. What stays out: which rows (`publication.py`).
 Identical data writes nothing: rows are compared by anti-join before anything is inserted, updated or deleted.
 """
 
 import json
+import re
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from importlib import resources
 from typing import Any, LiteralString, NamedTuple, cast
@@ -17,11 +20,91 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import URL, make_url
 
-from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 
 MANY_ROWS = 1_000
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK = 7_301, 7_302, 7_303, 7_304
+
+# Without these, a machine that vanished would hold its locks for two hours, the default of TCP.
+_KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+_OPTIONS = f"-c timezone=UTC -c client_min_messages=warning {_KEEPALIVE}"
+
+
+class DatabaseUnavailableError(TransientError):
+    """The database could not do it now; it may in some seconds."""
+
+
+# (SQLSTATEs, or words of the server where it gives no state; consequence; what happened and what to do)
+_FAILURES: tuple[tuple[str, type[OrcostError], str], ...] = (
+    (
+        "^53100|could not extend file|no space left",
+        PermanentError,
+        "The database's disk is full: {told}. Make room on it, then try again.",
+    ),
+    (
+        "^53300|too many clients|too many connections|connection slots",
+        DatabaseUnavailableError,
+        "The database has no connection to spare: {told}. End sessions or raise max_connections, then try again.",
+    ),
+    (
+        '^3D000|^57P04|database ".*" does not exist',
+        PermanentError,
+        "The database is not there: {told}. Create it, or name the right one in ORCOST_DATABASE_URL.",
+    ),
+    (
+        r"^28|authentication failed|no password supplied|pg_hba\.conf|role .* does not exist|not permitted to log in",
+        PermanentError,
+        "The database refused the user: {told}. Put the right user and password into ORCOST_DATABASE_URL.",
+    ),
+    (
+        "^25006",
+        PermanentError,
+        "The database takes no writes: {told}. "
+        "Name its primary server in ORCOST_DATABASE_URL, or lift default_transaction_read_only.",
+    ),
+    (
+        "^42501",
+        PermanentError,
+        "The database's user lacks a right: {told}. Grant it, or name the tables' owner in ORCOST_DATABASE_URL.",
+    ),
+    (
+        "^55P03",
+        DatabaseUnavailableError,
+        "Another session of the database holds a lock: {told}. End that session if it hangs, then try again.",
+    ),
+    (
+        "^40",
+        DatabaseUnavailableError,
+        "Another session of the database was in the way: {told}. Try again.",
+    ),
+    (
+        "^57014",
+        DatabaseUnavailableError,
+        "The database cancelled a statement: {told}. Raise statement_timeout where it is set, then try again.",
+    ),
+    (
+        "^57P03|starting up|shutting down|in recovery|not yet accepting",
+        DatabaseUnavailableError,
+        "The database is not ready: {told}. Try again in a moment.",
+    ),
+    (
+        "^08|^25P03|^57P|connection is (closed|lost)|closed the connection|closed unexpectedly|terminating connection|"
+        "reset by peer|broken pipe|consuming input failed|flushing failed",
+        DatabaseUnavailableError,
+        "The connection to the database was lost: {told}. Try again; if it is lost again, the server's log says why.",
+    ),
+    (
+        "^5[348]|^XX",
+        TransientError,
+        "The database failed: {told}. Mend what the server's log names, then try again.",
+    ),
+    (
+        "^ ",
+        DatabaseUnavailableError,
+        "The database does not answer: {told}. Check ORCOST_DATABASE_URL and the server.",
+    ),
+)
 
 
 def warehouse_url(url: str) -> URL:
@@ -39,23 +122,61 @@ def warehouse_url(url: str) -> URL:
 
 def connect(url: str) -> sa.Engine:
     """An engine whose sessions speak UTC and UTF-8; nothing is connected yet."""
-    options = {"options": "-c timezone=UTC -c client_min_messages=warning", "connect_timeout": 10}
     parsed = warehouse_url(url)
-    if theirs := parsed.query.get("options"):
-        options["options"] = f"{theirs} {options['options']}"
+    theirs = parsed.query.get("options")
+    options = {"options": f"{theirs} {_OPTIONS}" if theirs else _OPTIONS, "connect_timeout": 10}
     return sa.create_engine(parsed, connect_args=options, pool_pre_ping=True, pool_size=3)
 
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Failures of the database, named by their consequence, without its password."""
+    """Failures of the database, named by their consequence, without its password.
+
+    A statement or a row that is wrong is no failure of the database: its error stays what it is.
+    """
     try:
         yield
-    except sqlalchemy.exc.OperationalError as error:
-        told = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        raise TransientError(
-            f"The database cannot be used: {told}. Check ORCOST_DATABASE_URL and the server."
-        ) from None
+    except OrcostError:
+        raise
+    except Exception as error:
+        source = _driver_error(error)
+        failure = failure_named(type(source).__name__, str(source))
+        if failure is None:
+            raise
+        # From the driver's error: SQLAlchemy's holds the statement and its data.
+        raise failure from source
+
+
+def _driver_error(error: BaseException | None) -> BaseException | None:
+    """What the driver raised, where it is this error or caused it."""
+    while error is not None and not isinstance(error, psycopg.Error):
+        if isinstance(error, sqlalchemy.exc.DBAPIError):
+            return error.orig
+        error = error.__cause__
+    return error
+
+
+def failure_named(kind: str, message: str) -> OrcostError | None:
+    """The failure that a driver's error means, by the error's class, which is called as its SQLSTATE in all drivers.
+
+    Where a server was not reached, or refused the session, there is no SQLSTATE, but its words.
+    """
+    state = getattr(getattr(psycopg.errors, kind, None), "sqlstate", None)
+    if state is None and kind not in ("OperationalError", "ConnectionTimeout", "InterfaceError"):
+        return None
+    told = _told(message)
+    subject = state if state and not state.startswith("XX") else f"{state or ''} {told}"
+    for pattern, consequence, sentence in _FAILURES:
+        if re.search(pattern, subject, re.IGNORECASE):
+            return consequence(sentence.format(told=told))
+    return None
+
+
+def _told(message: str) -> str:
+    """The line that says most; of several servers that were tried, what the last one said."""
+    lines = message.strip().splitlines() or ["no answer"]
+    line = lines[-1] if lines[0].endswith(":") else lines[0]
+    return line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip(".")
 
 
 def sql(name: str) -> sa.TextClause:
@@ -146,29 +267,79 @@ def _columns(connection: sa.Connection, table: str) -> Sequence[Any]:
     ).all()
 
 
+_TAKE = sa.text("select pg_try_advisory_lock(:kind, hashtext(:name))")
+_RELEASE = sa.text("select pg_advisory_unlock(:kind, hashtext(:name))")
+
+
 @contextmanager
-def lock(connection: sa.Connection, kind: int, name: str, waiting: Any = None) -> Iterator[None]:
-    """Holds a session's advisory lock; waits for whoever has it, telling `waiting` once.
+def lock(connection: sa.Connection, kind: int, name: str) -> Iterator[None]:
+    """Holds an advisory lock of the connection's session; waits for whoever has it.
 
     Polls instead of blocking, so that an interrupt is heard at once.
     """
     parameters = {"kind": kind, "name": name}
-    attempt = sa.text("select pg_try_advisory_lock(:kind, hashtext(:name))")
-    is_told = False
-    while not connection.execute(attempt, parameters).scalar_one():
+    while not connection.execute(_TAKE, parameters).scalar_one():
         connection.commit()
-        if waiting and not is_told:
-            waiting()
-            is_told = True
         time.sleep(0.2)
     connection.commit()
     try:
         yield
     finally:
-        if not connection.invalidated:
+        # A session that is lost has let go of the lock.
+        with suppress(sqlalchemy.exc.DBAPIError):
             connection.rollback()
-            connection.execute(sa.text("select pg_advisory_unlock(:kind, hashtext(:name))"), parameters)
+            connection.execute(_RELEASE, parameters)
             connection.commit()
+
+
+@contextmanager
+def kept_lock(engine: sa.Engine, kind: int, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds an advisory lock whatever becomes of its session; waits for whoever has it, telling `waiting` once."""
+    keeper = _Keeper(engine, {"kind": kind, "name": name}, waiting)
+    keeper.start()
+    try:
+        keeper.held.result()
+        yield
+    finally:
+        keeper.is_over.set()
+        keeper.join(5)
+
+
+class _Keeper(threading.Thread):
+    """Holds an advisory lock until `is_over`; where its session is lost, in another one as soon as there is one."""
+
+    def __init__(self, engine: sa.Engine, lock: dict[str, Any], waiting: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.held: Future[None] = Future()
+        self.is_over = threading.Event()
+        self._engine, self._lock, self._waiting = engine, lock, waiting
+
+    def run(self) -> None:
+        while not self.is_over.is_set():
+            try:
+                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+                    # Not for the pool: whatever happens, the lock ends with the session.
+                    session.detach()
+                    self._hold(session)
+            except sqlalchemy.exc.DBAPIError as error:
+                if not self.held.done():
+                    self.held.set_exception(error)
+                    return
+                self.is_over.wait(1)
+
+    def _hold(self, session: sa.Connection) -> None:
+        is_told = self.held.done()
+        while not session.execute(_TAKE, self._lock).scalar_one():
+            if not is_told:
+                self._waiting()
+                is_told = True
+            if self.is_over.wait(0.2):
+                return
+        if not self.held.done():
+            self.held.set_result(None)
+        while not self.is_over.wait(1):
+            session.execute(sa.text("select 1"))
+        session.execute(_RELEASE, self._lock)
 
 
 def as_json(value: Any) -> str:

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import sqlalchemy as sa
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
+
+RESTART_SECONDS = 30  # what a restart takes, with the recovery of a database that is not large
 
 
 def database_url(configured: str | None, home: Path) -> str:
@@ -31,6 +34,18 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
 
             migrate(engine)
     return engine
+
+
+def can_be_used(configured: str | None, home: Path) -> bool:
+    """Whether the warehouse opens, now or before a restart would be over."""
+    opening = Retrying(
+        stop=stop_after_delay(RESTART_SECONDS), wait=wait_fixed(1), retry=retry_if_exception_type(TransientError)
+    )
+    try:
+        opening(lambda: open_warehouse(configured, home).dispose())
+    except (OrcostError, RetryError):
+        return False
+    return True
 
 
 def _is_current(engine: sa.Engine) -> bool:

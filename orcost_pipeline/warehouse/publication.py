@@ -7,7 +7,7 @@ file each. Nothing is visible before the commit, and nothing is committed that b
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,13 +16,16 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import ContractError
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
-from orcost_pipeline.windows import first_whole_day, hour_floor, hours_window
+from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, hours_window, month_start, utc_day
 
 # (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule, line)
 AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None, int | None]
 
 _FACT_KEYS = ("hour", "account_id", "key_id", "model_id")
 _DAY_KEYS = ("day", "account_id", "key_id", "model_id", "provider_id")
+
+# Days that an answer's oldest counter, the month's, may reach back, and some.
+COUNTERS_REACH = timedelta(days=40)
 
 CONTRACT_CHECKS = {
     "every_usage_has_one_owner": "sums of shares per key and day",
@@ -44,6 +47,7 @@ class Publication:
     as_of: datetime
     hours_from: datetime
     is_extraction: bool
+    is_counted: bool
     rows: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -57,9 +61,35 @@ class Publication:
             "this_hour": hour_floor(self.as_of),
             "hours_from": self.hours_from,
             "first_day": first_whole_day(self.hours_from),
+            # Day, week and month of an answer begin after this; older points and what follows from them stay.
+            "counters_horizon": day_start(utc_day(self.as_of) - COUNTERS_REACH),
         }
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def choose_witness(self) -> None:
+        """Hours are booked from counters while analytics do not answer, and from analytics as soon as they do."""
+        if self.is_counted:
+            self._start_counting()
+        else:
+            self._execute("delete from core.counter_point where account_id = :account_id")
+            self._execute(
+                "update ref.account set counted_from = null where account_id = :account_id and counted_from is not null"
+            )
+
+    def _start_counting(self) -> None:
+        """From where analytics ended, or from this month's start."""
+        began = self._execute(
+            "update ref.account set counted_from = case when hours_from is null then :month_start else as_of end "
+            "where account_id = :account_id and counted_from is null",
+            month_start=month_start(self.as_of),
+        )
+        if began:
+            self._execute(
+                "insert into core.counter_point select k.account_id, k.key_id, a.counted_from, k.usage_usd, "
+                "k.byok_usage_usd from core.api_key k join ref.account a using (account_id) "
+                "where account_id = :account_id and k.deleted_at is null"
+            )
 
     def publish_keys(self) -> None:
         """Keys as listed, and a new version of each whose attributes changed."""
@@ -88,7 +118,7 @@ class Publication:
         )
 
     def publish_hours(self) -> None:
-        """The hours that keys and account were asked for; what the keys do not explain is usage with no key."""
+        """The hours that keys and account were asked for, or, without analytics, those that counters tell of."""
         self._name_models_and_providers()
         self._execute(
             "create temporary table asked_hours on commit drop as "
@@ -97,6 +127,13 @@ class Publication:
             "left join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash "
             "where q.run_id = :run_id and q.account = :account and q.grain = 'hour' and q.outcome = 'answered'"
         )
+        if self.is_counted:
+            self._publish_counters()
+        else:
+            self._publish_answers()
+
+    def _publish_answers(self) -> None:
+        """What the keys do not explain of the account's hours is usage with no key."""
         asked = (
             "exists (select from asked_hours q "
             "where q.key_id = t.key_id and t.hour >= q.start_at and t.hour < q.end_at)"
@@ -107,6 +144,14 @@ class Publication:
         self._stage("usage_hourly_residual")
         scope = f"t.account_id = :account_id and t.key_id = 0 and {asked}"
         self._merge("core.usage_hourly", "staged_residual", _FACT_KEYS, scope=scope, touched="touched_hour")
+
+    def _publish_counters(self) -> None:
+        self._stage("counter_point")
+        self._stage("usage_hourly_counter")
+        scope = "t.account_id = :account_id and t.source = 'counter' and t.hour >= :counters_horizon"
+        self._merge("core.usage_hourly", "staged_counter_hour", _FACT_KEYS, scope=scope, touched="touched_hour")
+        scope = "t.account_id = :account_id"
+        self._merge("core.counter_point", "staged_counter_point", ("account_id", "key_id", "at"), scope=scope)
 
     def publish_days(self) -> None:
         """Days to settle from activity, other changed days from their hours; changes of settled days are noted."""
@@ -202,14 +247,7 @@ class Publication:
         """Makes the account complete up to `as_of`; a mapping alone moves no instant."""
         if not self.is_extraction:
             return
-        self._execute(
-            "update ref.account a set kind = 'management', status = 'ok', error = null, as_of = :as_of, "
-            "hours_from = :hours_from, full_pass_at = coalesce((select e.as_of from raw.extracted e "
-            "where e.run_id = :run_id and e.account = :account and e.relation = 'full_pass'), a.full_pass_at), "
-            "published_run_id = :run_id, credits_total_usd = r.credits_total_usd, "
-            "credits_used_usd = r.credits_used_usd "
-            "from raw.account r where a.account_id = :account_id and r.run_id = :run_id and r.account = :account"
-        )
+        self._stage("account")
         raw.purge(self.connection, self.as_of)
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,8 +256,10 @@ class Publication:
         self._execute(
             "insert into core.model (model) select distinct model from ("
             "select model from raw.usage_hourly where run_id = :run_id and account = :account "
-            "union select model from raw.activity_daily where run_id = :run_id and account = :account) told "
-            "where not exists (select from core.model m where m.model = told.model) on conflict do nothing"
+            "union select model from raw.activity_daily where run_id = :run_id and account = :account "
+            "union select '(unknown)' where :is_counted) told "
+            "where not exists (select from core.model m where m.model = told.model) on conflict do nothing",
+            is_counted=self.is_counted,
         )
         self._execute(
             "insert into core.provider (provider) select distinct provider from raw.activity_daily r "
@@ -239,7 +279,7 @@ class Publication:
             staged,
             keys,
             scope=scope,
-            parameters={"account_id": self.account_id},
+            parameters=self._parameters,
             touched=touched,
         )
         self._count(target, merged.total)
@@ -273,6 +313,7 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
             return
         connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
         connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
+        is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
         yield Publication(
             connection,
             account,
@@ -280,6 +321,13 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
             run_id,
             dagster_run_id,
             as_of,
-            stored.hours_from or hours_window(as_of).start,
+            _hours_from(stored.hours_from, as_of, is_extraction=is_extraction, is_counted=is_counted),
             is_extraction=is_extraction,
+            is_counted=is_counted,
         )
+
+
+def _hours_from(stored: datetime | None, as_of: datetime, *, is_extraction: bool, is_counted: bool) -> datetime:
+    """The first hour that is known: counters begin with a month, analytics tell all that they reach."""
+    told = month_start(as_of) if is_counted else hours_window(as_of).start
+    return min(stored, told) if stored and is_extraction and not is_counted else stored or told

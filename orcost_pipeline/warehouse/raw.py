@@ -94,6 +94,19 @@ def complete_as_of(connection: sa.Connection, run_id: str, account: str) -> date
     return rows[0].as_of if {row.relation for row in rows} >= REQUIRED else None
 
 
+def is_extracted(connection: sa.Connection, relation: str, run_id: str, account: str) -> bool:
+    """Whether the run's extraction has this relation, or mark, whole."""
+    return bool(
+        connection.execute(
+            sa.text(
+                "select exists (select from raw.extracted "
+                "where run_id = :run_id and account = :account and relation = :relation)"
+            ),
+            {"run_id": run_id, "account": account, "relation": relation},
+        ).scalar()
+    )
+
+
 def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:
     """The run whose rows of `relation` serve this one: its own, else the newest that is whole."""
     return connection.execute(

@@ -6,11 +6,13 @@ zeros, which shares bring in, are trimmed. An `account` of None means all accoun
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.warehouse.runs import locked_accounts
 from orcost_pipeline.windows import ROLLING_HOURS, Window
 
 Grain = Literal["company", "key", "model"]
@@ -42,12 +44,86 @@ def accounts(connection: sa.Connection) -> Sequence[sa.Row]:
             "where d.account_id = a.account_id)) as known_from, "
             "(select max(r.finished_at) from ops.sync_run r "
             "where r.account = a.account and r.status = 'succeeded') as last_success_at, "
-            "last.status as last_run_status, last.error as last_run_error "
-            "from ref.account a left join lateral (select r.status, r.error from ops.sync_run r "
+            "(select min(r.finished_at) from ops.sync_run r where r.account = a.account and r.status = 'failed' "
+            "and r.started_at > coalesce((select max(s.started_at) from ops.sync_run s "
+            "where s.account = a.account and s.status = 'succeeded'), '-infinity')) as failing_since, "
+            "last.status as last_run_status, last.error as last_run_error, last.finished_at as last_run_at "
+            "from ref.account a left join lateral (select r.status, r.error, r.finished_at from ops.sync_run r "
             "where r.account = a.account and r.status <> 'running' order by r.started_at desc limit 1) last on true "
             "order by a.account"
         )
     ).all()
+
+
+class RecentSpend(NamedTuple):
+    """What an account spent in its rolling windows, and how much of it belongs to nobody."""
+
+    spend_7d_usd: Decimal = Decimal(0)
+    spend_30d_usd: Decimal = Decimal(0)
+    byok_30d_usd: Decimal = Decimal(0)
+    requests_30d: Decimal = Decimal(0)
+    unattributed_30d_usd: Decimal = Decimal(0)
+    unattributed_byok_30d_usd: Decimal = Decimal(0)
+    keyless_30d_usd: Decimal = Decimal(0)
+    unattributed_keys: int = 0
+
+
+def recent_spend(connection: sa.Connection) -> Mapping[str, RecentSpend]:
+    """The recent spend of every account that has any key or spend."""
+    month, nobodys = "s.period = '30d'", "s.period = '30d' and s.company = 'Unattributed'"
+    sums = (
+        ("credits_usd", "s.period = '7d'"),
+        ("credits_usd", month),
+        ("byok_usd", month),
+        ("requests", month),
+        ("credits_usd", nobodys),
+        ("byok_usd", nobodys),
+        ("credits_usd", f"{nobodys} and s.key_hash is null"),
+    )
+    told = [f"coalesce(sum(s.{measure}) filter (where {rows}), 0)" for measure, rows in sums]
+    has_spend = "(s.credits_usd <> 0 or s.byok_usd <> 0)"
+    told.append(f"count(distinct s.key_hash) filter (where {nobodys} and {has_spend})")
+    statement = f"select s.account, {', '.join(told)} from marts.key_spend_rolling s group by s.account"
+    return {account: RecentSpend(*row) for account, *row in connection.execute(sa.text(statement))}
+
+
+class KnownKeys(NamedTuple):
+    """The keys of an account that the warehouse has: all that it ever saw, those that live, the last use of any."""
+
+    hashes: frozenset[str] = frozenset()
+    living: int = 0
+    last_used_at: datetime | None = None
+
+
+def known_keys(connection: sa.Connection) -> Mapping[str, KnownKeys]:
+    """The keys of every account that has any."""
+    rows = connection.execute(
+        sa.text(
+            "select account, array_agg(key_hash) as hashes, count(*) filter (where deleted_at is null) as living, "
+            "max(last_used_at) as last_used_at from ref.api_key group by account"
+        )
+    )
+    return {row.account: KnownKeys(frozenset(row.hashes), row.living, row.last_used_at) for row in rows}
+
+
+class RunningSync(NamedTuple):
+    """A run that was noted as running; it is alive as long as its session holds the account's lock."""
+
+    account: str
+    started_at: datetime
+    is_alive: bool
+
+
+def running_syncs(connection: sa.Connection) -> Mapping[str, RunningSync]:
+    """The newest run of each account that is noted as running."""
+    rows = connection.execute(
+        sa.text(
+            "select distinct on (account) account, started_at from ops.sync_run where status = 'running' "
+            "order by account, started_at desc"
+        )
+    ).all()
+    locked = locked_accounts(connection.engine, [row.account for row in rows]) if rows else set()
+    return {row.account: RunningSync(row.account, row.started_at, row.account in locked) for row in rows}
 
 
 def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: str | None) -> Rows:
@@ -142,6 +218,68 @@ def requested_sync(connection: sa.Connection, request_id: int) -> tuple[str, str
     statement = sa.text("select status, error from ops.sync_request where id = :id")
     row = connection.execute(statement, {"id": request_id}).one()
     return row.status, row.error
+
+
+class WaitingRequest(NamedTuple):
+    """A request for a sync that nobody has taken up."""
+
+    id: int
+    account: str | None
+    requested_at: datetime
+
+
+def waiting_requests(connection: sa.Connection, before: datetime) -> Sequence[WaitingRequest]:
+    """The requests from before an instant that are still queued, oldest first."""
+    rows = connection.execute(
+        sa.text(
+            "select id, account, requested_at from ops.sync_request "
+            "where status = 'queued' and requested_at < :before order by requested_at"
+        ),
+        {"before": before},
+    )
+    return [WaitingRequest(*row) for row in rows]
+
+
+class Server(NamedTuple):
+    """What a database is, and what this session's user may do there; without a warehouse, its rights are null."""
+
+    user: str
+    database: str
+    major: int
+    is_standby: bool
+    is_read_only: bool
+    connections: int
+    max_connections: int
+    may_create: bool
+    may_read: bool | None
+    may_write: bool | None
+
+
+def server(connection: sa.Connection) -> Server:
+    """Asks system catalogues alone, which answer whatever the rights and whether there is a warehouse or not."""
+    writes = " and ".join(f"has_table_privilege(c.oid, '{right}')" for right in ("insert", "update", "delete"))
+    row = connection.execute(
+        sa.text(
+            'select current_user::text as "user", current_database()::text as database, '
+            "current_setting('server_version_num')::int / 10000 as major, pg_is_in_recovery() as is_standby, "
+            "current_setting('transaction_read_only')::bool as is_read_only, "
+            "(select sum(numbackends)::int from pg_stat_database) as connections, "
+            "current_setting('max_connections')::int as max_connections, "
+            "has_database_privilege(current_database(), 'create') as may_create, "
+            "bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) as may_read, "
+            f"bool_and({writes}) filter (where c.relkind = 'r') as may_write from pg_class c "
+            "join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'v') "
+            "and n.nspname in ('ref', 'core', 'marts', 'ops')"
+        )
+    ).one()
+    return Server(**row._asdict())
+
+
+def schema_version(connection: sa.Connection) -> str | None:
+    """The version of the warehouse's schema; None where there is no warehouse."""
+    if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
+        return None
+    return connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
 
 
 class KeyVersionRow(NamedTuple):

@@ -1,14 +1,17 @@
 """`ops.*` and the state of `ref.account`: which sync ran for which account, how it ended, who asked for it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import ForbiddenError, InvalidKeyError, TransientError
-from orcost_pipeline.warehouse.database import SYNC_LOCK, lock
+from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
+
+DIED = "The process died; nothing of it was published that is not whole."
+STOPPED = "The sync ended before its costs were published; nothing was lost. Sync again."
 
 
 class SyncRequest(NamedTuple):
@@ -19,11 +22,44 @@ class SyncRequest(NamedTuple):
     since: date | None
 
 
-@contextmanager
-def sync_lock(engine: sa.Engine, account: str, waiting: object = None) -> Iterator[None]:
+def sync_lock(
+    engine: sa.Engine, account: str, waiting: Callable[[], None] = lambda: None
+) -> AbstractContextManager[None]:
     """One sync at a time per account: a second one waits. The lock is a session's: a killed process lets go of it."""
-    with engine.connect() as connection, lock(connection, SYNC_LOCK, account, waiting):
-        yield
+    return kept_lock(engine, SYNC_LOCK, account, waiting)
+
+
+def locked_accounts(engine: sa.Engine, accounts: Iterable[str]) -> set[str]:
+    """Those of the accounts whose lock somebody holds. Looks only: taking it would make a starting run wait."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "select account from unnest(cast(:accounts as text[])) account join pg_locks on locktype = 'advisory' "
+                "and classid = :kind and objid = cast(cast(hashtext(account) as bit(32)) as bigint) and objsubid = 2 "
+                "and granted and database = (select oid from pg_database where datname = current_database())"
+            ),
+            {"accounts": list(accounts), "kind": SYNC_LOCK},
+        )
+        return set(rows.scalars())
+
+
+def accounts_of_runs(engine: sa.Engine, run_ids: Iterable[str]) -> dict[str, str]:
+    """Run → account, of those that are syncs or that read for one."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "select run_id, account from ops.sync_run where run_id = any(:run_ids) "
+                "union select run_id, account from raw.extraction where run_id = any(:run_ids)"
+            ),
+            {"run_ids": list(run_ids)},
+        )
+        return {row.run_id: row.account for row in rows}
+
+
+def running(engine: sa.Engine) -> list[str]:
+    """The runs that are not closed."""
+    with engine.connect() as connection:
+        return list(connection.execute(sa.text("select run_id from ops.sync_run where status = 'running'")).scalars())
 
 
 def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | None, now: datetime) -> None:
@@ -34,11 +70,10 @@ def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | No
         )
         connection.execute(
             sa.text(
-                "update ops.sync_run set status = 'abandoned', finished_at = :now, "
-                "error = 'The process died; nothing of it was published that is not whole.' "
+                "update ops.sync_run set status = 'abandoned', finished_at = :now, error = :died "
                 "where account = :account and status = 'running' and run_id <> :run_id"
             ),
-            {"account": account, "run_id": run_id, "now": now},
+            {"account": account, "run_id": run_id, "now": now, "died": DIED},
         )
         connection.execute(
             sa.text(
@@ -46,6 +81,18 @@ def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | No
                 "values (:run_id, :account, :request_id, :now, 'running') on conflict do nothing"
             ),
             {"run_id": run_id, "account": account, "request_id": request_id, "now": now},
+        )
+
+
+def close_run(engine: sa.Engine, run_id: str, status: str, error: str, now: datetime) -> None:
+    """Closes a run that did not close itself; one that did stays as it is."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "update ops.sync_run set status = :status, finished_at = :now, error = :error "
+                "where run_id = :run_id and status = 'running'"
+            ),
+            {"run_id": run_id, "status": status, "error": error, "now": now},
         )
 
 
@@ -58,51 +105,69 @@ def note_problem(engine: sa.Engine, run_id: str, problem: str) -> None:
         )
 
 
-def succeed(
-    connection: sa.Connection, run_id: str, extraction_id: str, account: str, as_of: datetime, rows: int, now: datetime
-) -> None:
+def count_requests(engine: sa.Engine, run_id: str, account: str, requests_made: int) -> None:
+    """Adds to the HTTP requests of a run; one that is no sync counts none."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "update ops.sync_run set requests_made = requests_made + :requests_made "
+                "where run_id = :run_id and account = :account"
+            ),
+            {"run_id": run_id, "account": account, "requests_made": requests_made},
+        )
+
+
+def succeed(connection: sa.Connection, run_id: str, account: str, as_of: datetime, rows: int, now: datetime) -> None:
     """Closes the run in the transaction that publishes it."""
     connection.execute(
         sa.text(
             "update ops.sync_run set status = 'succeeded', finished_at = :now, as_of = :as_of, rows_written = :rows, "
-            "requests_made = (select coalesce(sum(requests_made), 0) from raw.extracted "
-            "where run_id = :extraction_id and account = :account) "
+            # What was noted while it ran stays, such as a refused mapping; that it died, if it did not, does not.
+            "error = case when status = 'running' then error end "
             "where run_id = :run_id and account = :account"
         ),
-        {
-            "run_id": run_id,
-            "extraction_id": extraction_id,
-            "account": account,
-            "as_of": as_of,
-            "rows": rows,
-            "now": now,
-        },
+        {"run_id": run_id, "account": account, "as_of": as_of, "rows": rows, "now": now},
     )
     connection.execute(
         sa.text("update ref.account set checked_at = :now where account = :account"), {"account": account, "now": now}
     )
 
 
-def fail(engine: sa.Engine, run_id: str, account: str, error: Exception, now: datetime) -> None:
-    """Closes the run, and says at the account what is wrong; what is published stays."""
-    parameters = {"run_id": run_id, "account": account, "error": str(error), "now": now, "status": _status(error)}
+def fail(engine: sa.Engine, run_id: str, account: str, error: str, status: str, now: datetime) -> str:
+    """Closes the run, and says at the account what is wrong and how old the costs are that stay; returns what it says.
+
+    A run that is published is not failed by what comes after.
+    """
     with engine.begin() as connection:
+        told = f"{error}{_what_stays(connection, account)}"
+        parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status}
         connection.execute(
             sa.text(
                 "update ops.sync_run set status = 'failed', finished_at = :now, error = :error "
-                "where run_id = :run_id and account = :account"
+                "where run_id = :run_id and account = :account and status <> 'succeeded'"
             ),
             parameters,
         )
         connection.execute(
             sa.text(
-                "update ref.account set status = :status, checked_at = :now, error = :error where account = :account"
+                "update ref.account set status = :status, checked_at = :now, error = :error "
+                "where account = :account and not exists (select from ops.sync_run r "
+                "where r.run_id = :run_id and r.account = :account and r.status = 'succeeded')"
             ),
             parameters,
         )
+    return told
 
 
-def _status(error: Exception) -> str:
+def _what_stays(connection: sa.Connection, account: str) -> str:
+    as_of = connection.execute(
+        sa.text("select as_of from ref.account where account = :account"), {"account": account}
+    ).scalar()
+    return f"\nCosts stay as of {as_of:%Y-%m-%d %H:%M} UTC; nothing was lost." if as_of else ""
+
+
+def account_status(error: Exception) -> str:
+    """What an error means for the account: is its key wrong, is somebody out of reach, or neither."""
     if isinstance(error, InvalidKeyError | ForbiddenError):
         return "invalid_key"
     return "unreachable" if isinstance(error, TransientError) else "failed"

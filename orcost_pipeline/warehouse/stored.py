@@ -38,6 +38,8 @@ class StoredUsage:
         self._published_run_id = row.published_run_id if row else None
         self._hours_from = row.hours_from if row else None
         self.full_pass_at: datetime | None = row.full_pass_at if row else None
+        self.counted_from: datetime | None = row.counted_from if row else None
+        self.is_managed: bool = row is not None and row.kind == "management"
 
     def hours_from(self) -> datetime | None:
         return self._hours_from

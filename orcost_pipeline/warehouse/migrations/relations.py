@@ -11,6 +11,8 @@ RELATIONS = {
     "by which share. Total: every key is covered from -infinity to infinity, shares of a day sum to 1.",
     "core.api_key": "One row per API key: its small id, its counters, its instants.",
     "core.api_key_version": "One row per API key and span of time in which nothing about it changed.",
+    "core.counter_point": "One row per API key and instant: what it had used by then, as its counters tell; "
+    "for accounts without analytics.",
     "core.model": "One row per model permaslug: its small id.",
     "core.provider": "One row per provider: its small id; 0 where it is not known.",
     "core.usage_hourly": "One row per UTC hour, account, API key (0: no key) and model: usage, unattributed.",

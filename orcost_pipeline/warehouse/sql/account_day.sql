@@ -18,7 +18,8 @@ with days as (
     where u.account_id = :account_id
     group by u.day
 ), hours as (
-    select d.day, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    select d.day, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
+        bool_or(u.source = 'counter') as is_counted
     from days d
     join core.usage_hourly u
         on u.hour >= d.day::timestamp at time zone 'UTC' and u.hour < (d.day + 1)::timestamp at time zone 'UTC'
@@ -31,9 +32,11 @@ with days as (
         coalesce(f.keys_credits_usd, 0) as keys_credits_usd,
         coalesce(f.account_byok_usd, 0) as account_byok_usd,
         coalesce(f.keys_byok_usd, 0) as keys_byok_usd,
-        coalesce(h.credits_usd, 0) as hours_credits_usd,
-        coalesce(h.byok_usd, 0) as hours_byok_usd
+        case when h.day is not null or a.counted_from is null then coalesce(h.credits_usd, 0) end as hours_credits_usd,
+        case when h.day is not null or a.counted_from is null then coalesce(h.byok_usd, 0) end as hours_byok_usd,
+        coalesce(h.is_counted, false) as is_counted
     from days d
+    join ref.account a on a.account_id = :account_id
     left join facts f using (day)
     left join hours h using (day)
     left join built_day b using (day)
@@ -41,7 +44,9 @@ with days as (
 ), causes as (
     select *,
         case
-            when abs(account_credits_usd - hours_credits_usd) > 1e-6 or abs(account_byok_usd - hours_byok_usd) > 1e-6
+            -- Hours that follow from counters are no witness of a single day.
+            when not is_counted
+                and (abs(account_credits_usd - hours_credits_usd) > 1e-6 or abs(account_byok_usd - hours_byok_usd) > 1e-6)
                 then 'hours and activity disagree'
             when account_credits_usd - keys_credits_usd < -1e-6 or account_byok_usd - keys_byok_usd < -1e-6
                 then 'the keys report more than the account'

@@ -9,6 +9,8 @@ with settled as (
     from generate_series(
         (:first_day)::date::timestamp, (:as_of at time zone 'UTC')::date::timestamp, interval '1 day'
     ) as day
+    union
+    select day from settled
 ), touched as (
     select distinct (hour at time zone 'UTC')::date as day from touched_hour
 )

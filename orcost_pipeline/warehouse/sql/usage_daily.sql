@@ -4,7 +4,8 @@ with hours as (
     select (u.hour at time zone 'UTC')::date as day, u.key_id, u.model_id, sum(u.requests) as requests,
         sum(u.prompt_tokens) as prompt_tokens, sum(u.completion_tokens) as completion_tokens,
         sum(u.reasoning_tokens) as reasoning_tokens, sum(u.cached_tokens) as cached_tokens,
-        sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+        sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
+        (case when bool_or(u.source = 'counter') then 'counter' else 'hours' end)::core.usage_source as source
     from core.usage_hourly u
     join built_day d on u.hour >= d.start_at and u.hour < d.end_at
     where u.account_id = :account_id
@@ -62,7 +63,8 @@ with hours as (
 ), kept_as_hours as (
     select h.day, h.key_id
     from (
-        select day, key_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd, sum(requests) as requests
+        select day, key_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd, sum(requests) as requests,
+            bool_or(source = 'counter') as is_counted
         from hours
         where key_id <> 0
         group by day, key_id
@@ -70,7 +72,8 @@ with hours as (
     join built_day d on d.day = h.day and d.is_settled
     left join by_key a on a.day = h.day and a.key_id = h.key_id
     where (a.key_id is null and not exists (select from asked k where k.key_id = h.key_id))
-       or (h.day not in (select day from account_below)
+       -- What counters book on a day may belong to the days before: activity knows better.
+       or (not h.is_counted and h.day not in (select day from account_below)
            and core.is_below(coalesce(a.credits_usd, 0), coalesce(a.byok_usd, 0), coalesce(a.requests, 0),
                                 h.credits_usd, h.byok_usd, h.requests))
 ), keys as (
@@ -79,7 +82,7 @@ with hours as (
     where not exists (select from kept_as_hours k where k.day = a.day and k.key_id = a.key_id)
     union all
     select h.day, h.key_id, h.model_id, 0, h.requests, h.prompt_tokens, h.completion_tokens, h.reasoning_tokens,
-        h.cached_tokens, h.credits_usd, h.byok_usd, 'hours'
+        h.cached_tokens, h.credits_usd, h.byok_usd, h.source
     from hours h
     join kept_as_hours k using (day, key_id)
 ), residual as (
@@ -107,7 +110,7 @@ with hours as (
         or abs(credits_usd) >= 1e-9 or abs(byok_usd) >= 1e-9
     union all
     select h.day, h.key_id, h.model_id, 0, h.requests, h.prompt_tokens, h.completion_tokens, h.reasoning_tokens,
-        h.cached_tokens, h.credits_usd, h.byok_usd, 'hours'
+        h.cached_tokens, h.credits_usd, h.byok_usd, h.source
     from hours h
     join built_day d on d.day = h.day and not d.is_settled
 )

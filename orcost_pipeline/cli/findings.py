@@ -1,0 +1,381 @@
+"""What is wrong: the notion of a finding that `orcost status` and `orcost doctor` share, and those of the warehouse.
+
+Belongs here: from stored rows to findings, how findings are ordered and told. Stays out: asking live (`doctor.py`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from rich.text import Text
+
+from orcost_pipeline.cli.rendering import STALE_AFTER, age, clean, clock, plural, rounded, share
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
+from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, WaitingRequest
+from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, utc_day
+
+MUCH_UNATTRIBUTED = Decimal("0.05")
+FEW_DAYS_LEFT = 3
+REQUESTS_WAIT = timedelta(minutes=2)
+CLOCK_WRONG = timedelta(minutes=5)
+BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
+
+
+class Severity(StrEnum):
+    """An error: costs do not come in or cannot be trusted, or a secret is out. A warning: in part, or soon. A note:
+    good to know."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+ERROR, WARNING, NOTE = Severity
+
+
+class Code(StrEnum):
+    """What kinds of finding there are; of the same severity, those further up are worse."""
+
+    SETTINGS = "settings"
+    NO_KEY = "no_key"
+    INVALID_KEY = "invalid_key"
+    OPENROUTER_REFUSES = "openrouter_refuses"
+    OPENROUTER_UNREACHABLE = "openrouter_unreachable"
+    DATABASE_UNREACHABLE = "database_unreachable"
+    DATABASE_OLD = "database_old"
+    DATABASE_READ_ONLY = "database_read_only"
+    DATABASE_RIGHTS = "database_rights"
+    DATABASE_FULL = "database_full"
+    SCHEMA_NEWER = "schema_newer"
+    DISK_FULL = "disk_full"
+    CLOCK_OFF = "clock_off"
+    NO_CREDITS = "no_credits"
+    CREDITS_LOW = "credits_low"
+    SYNC_FAILED = "sync_failed"
+    NEVER_SYNCED = "never_synced"
+    STALE = "stale"
+    MAPPING_WRONG = "mapping_wrong"
+    MAPPING_GONE = "mapping_gone"
+    SYNC_DIED = "sync_died"
+    DAYS_OPEN = "days_open"
+    REQUEST_WAITS = "request_waits"
+    PORT_TAKEN = "port_taken"
+    KEYS_MISSING = "keys_missing"
+    NO_API_KEYS = "no_api_keys"
+    UNATTRIBUTED = "unattributed"
+    MAPPING_DOUBTFUL = "mapping_doubtful"
+    ENV_READABLE = "env_readable"
+    ENV_IN_GIT = "env_in_git"
+    SYNC_RUNNING = "sync_running"
+    ORDINARY_KEY = "ordinary_key"
+    SCHEMA_OLDER = "schema_older"
+    MAPPING_PENDING = "mapping_pending"
+    NO_MAPPING = "no_mapping"
+    NO_USAGE = "no_usage"
+    NOT_CONFIGURED = "not_configured"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should mend or know: of which account (None: of none), since when, and what to do."""
+
+    severity: Severity
+    code: Code
+    account: str | None
+    message: str
+    todo: str
+    since: datetime | None = None
+
+
+def worst_first(found: Iterable[Finding]) -> list[Finding]:
+    severities, codes = list(Severity), list(Code)
+    return sorted(found, key=lambda it: (severities.index(it.severity), codes.index(it.code), it.account or ""))
+
+
+def exit_code(found: Iterable[Finding]) -> int:
+    """1 where there is an error."""
+    return int(any(finding.severity is ERROR for finding in found))
+
+
+# How they are told
+
+
+def lines(found: Sequence[Finding], now: datetime, all_is_well: str) -> Iterator[Text]:
+    """Each finding with what to do; where none is worse than a note, first that all is well."""
+    if all(finding.severity is NOTE for finding in found):
+        yield Text(all_is_well, style="green")
+    styles = {ERROR: "bold red", WARNING: "yellow", NOTE: ""}
+    for finding in found:
+        first, *more = finding.message.splitlines()
+        about = f"{finding.account}: " if finding.account else ""
+        yield Text(f"{finding.severity:<8} {about}{clean(first)}", style=styles[finding.severity])
+        yield from (Text(f"  {clean(line.strip())}") for line in more)
+        if finding.since:
+            yield Text(f"  since {clock(finding.since, now)} ({age(now - finding.since)})")
+        yield Text(f"  → {clean(finding.todo)}")
+
+
+def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:
+    return [
+        {name: getattr(finding, name) for name in ("severity", "code", "account", "since", "message", "todo")}
+        for finding in found
+    ]
+
+
+# What the warehouse knows of an account
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of an account; of one that was never tried, its name only.
+
+    `is_accepted` is whether OpenRouter accepted its key just now; None where nobody asked.
+    """
+
+    account: str
+    is_watched: bool = True
+    is_accepted: bool | None = None
+    kind: str | None = None
+    status: str | None = None
+    error: str | None = None
+    as_of: datetime | None = None
+    last_success_at: datetime | None = None
+    failing_since: datetime | None = None
+    last_run_status: str | None = None
+    last_run_error: str | None = None
+    last_run_at: datetime | None = None
+    balance_usd: Decimal | None = None
+    open_days: Sequence[date] = ()
+    spend: RecentSpend = field(default_factory=RecentSpend)
+    keys: KnownKeys = field(default_factory=KnownKeys)
+    running: RunningSync | None = None
+    has_rules: bool = False
+
+    @property
+    def unattributed_share(self) -> Decimal | None:
+        return self.spend.unattributed_30d_usd / self.spend.spend_30d_usd if self.spend.spend_30d_usd else None
+
+    @property
+    def days_left(self) -> int | None:
+        """How long the balance lasts at the pace of the last 7 days; None beyond ten years, which is no forecast."""
+        if self.balance_usd is None or self.spend.spend_7d_usd <= 0:
+            return None
+        days = max(0, int(self.balance_usd * 7 / self.spend.spend_7d_usd))
+        return days if days <= 3_650 else None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All that the warehouse says about how things stand."""
+
+    standings: Sequence[Standing]
+    mapping: MappingVersion | None
+    waiting: Sequence[WaitingRequest]
+
+
+def is_syncing(settings: Settings) -> bool:
+    """Whether this machine has any key; without one it reads what another machine syncs."""
+    return any(account.api_key is not None for account in settings.accounts)
+
+
+def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored:
+    """What is stored, read from one state of the warehouse."""
+    mapping = version_in_force(connection)
+    has_rules = mapping is not None and mapping.rule_count > 0
+    standings = _read_standings(connection, settings, has_rules=has_rules)
+    return Stored(standings, mapping, reports.waiting_requests(connection, now - REQUESTS_WAIT))
+
+
+def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
+    """Every account that the warehouse knows, and those that are configured and were never tried."""
+    rows = reports.accounts(connection)
+    days, spend, keys = reports.open_days(connection), reports.recent_spend(connection), reports.known_keys(connection)
+    running = reports.running_syncs(connection)
+    configured = {account.name for account in settings.accounts}
+    known = [
+        Standing(
+            **{name: getattr(row, name) for name in _STORED},
+            is_watched=not is_syncing(settings) or row.account in configured,
+            open_days=days.get(row.account, ()),
+            spend=spend.get(row.account, RecentSpend()),
+            keys=keys.get(row.account, KnownKeys()),
+            running=running.get(row.account),
+            has_rules=has_rules,
+        )
+        for row in rows
+    ]
+    # Without any key, beside accounts that others sync, what is configured here (`default`, as a rule) is nobody's.
+    untried = sorted(configured - {row.account for row in rows}) if is_syncing(settings) or not rows else []
+    return [*known, *(Standing(name) for name in untried)]
+
+
+_STORED = (
+    "account",
+    "kind",
+    "status",
+    "error",
+    "as_of",
+    "last_success_at",
+    "failing_since",
+    "last_run_status",
+    "last_run_error",
+    "last_run_at",
+    "balance_usd",
+)
+
+
+# What is wrong
+
+
+def of_stored(stored: Stored, settings: Settings, now: datetime, is_up: bool | None = None) -> Iterator[Finding]:
+    """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
+    for standing in stored.standings:
+        yield from _of_standing(standing, settings, now, is_up)
+    if stored.waiting:
+        first, others = stored.waiting[0], len(stored.waiting) - 1
+        who = f"Sync request {first.id} and {others} more wait" if others else f"Sync request {first.id} waits"
+        message, todo = f"{who} for the deployment. Is orcost up running?", "orcost up, where the deployment runs"
+        yield Finding(WARNING, Code.REQUEST_WAITS, first.account, message, todo, first.requested_at)
+
+
+def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+    if not standing.is_watched:
+        message = "Nobody configured it here: what is stored stays, and nothing new comes in."
+        todo = "Nothing, if that is meant; otherwise name it in orcost.toml as it was called"
+        yield Finding(NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
+        return
+    yield from _arrival(standing, now, is_up)
+    yield from _last_run(standing, settings)
+    yield from _open_days(standing)
+    yield from of_credits(standing)
+    yield from _attribution(standing, settings)
+    yield from _usage(standing)
+
+
+def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+    """Whether costs come in."""
+    name, sync = standing.account, _sync(standing)
+    is_running = standing.running is not None and standing.running.is_alive
+    if standing.status not in (None, "ok"):
+        yield from _refusal(standing)
+    elif standing.as_of is None:
+        if not is_running and standing.is_accepted is not False:
+            yield Finding(ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
+    elif standing.as_of - now > CLOCK_WRONG:
+        message = f"It is complete to {clock(standing.as_of, now)}, which is to come: a sync ran with a wrong clock.\n"
+        message += "Nothing is published until then."
+        yield Finding(ERROR, Code.CLOCK_OFF, name, message, "Set the clock, and keep it by NTP")
+    elif now - standing.as_of > STALE_AFTER:
+        told = {None: "Is orcost up running?", True: "orcost up is running.", False: "orcost up is not running here."}
+        message = f"Nothing newer than {clock(standing.as_of, now)} came in. {told[is_up]}"
+        todo = f"orcost up (every hour), or once: {sync}" if is_up is False else sync
+        yield Finding(ERROR, Code.STALE, name, message, todo, standing.as_of)
+
+
+def _refusal(standing: Standing) -> Iterator[Finding]:
+    """Why the last sync failed, unless OpenRouter's refusal was just heard live."""
+    if standing.is_accepted is False and standing.status in ("invalid_key", "unreachable"):
+        return
+    what = {"invalid_key": "OpenRouter refused its key.", "failed": "The last sync failed."}
+    status = standing.status or ""
+    message = standing.error or what.get(status, "OpenRouter or the database could not be reached.")
+    code = Code.INVALID_KEY if status == "invalid_key" else Code.SYNC_FAILED
+    if standing.is_accepted and status in ("invalid_key", "unreachable"):
+        code = Code.SYNC_FAILED
+        message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
+    yield Finding(ERROR, code, standing.account, message, _sync(standing), standing.failing_since)
+
+
+def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
+    name, at = standing.account, standing.last_run_at
+    if standing.last_run_error and standing.last_run_status == "succeeded":
+        todo = f"orcost map check {quoted(str(settings.mapping))}, then: {_sync(standing)}"
+        yield Finding(ERROR, Code.MAPPING_WRONG, name, standing.last_run_error, todo, at)
+    if standing.running and standing.running.is_alive:
+        message, todo = "It is being synced.", "Wait for it; another sync would wait too"
+        yield Finding(NOTE, Code.SYNC_RUNNING, name, message, todo, standing.running.started_at)
+    elif standing.running:
+        message, at = "A sync began and its process died; nothing was lost.", standing.running.started_at
+        yield Finding(WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
+    elif standing.last_run_status == "abandoned":
+        message = "The last sync died before it was done; nothing was lost."
+        yield Finding(WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
+
+
+def _open_days(standing: Standing) -> Iterator[Finding]:
+    """Days that do not add up: those that OpenRouter still tells can be asked again, older ones only be known."""
+    days = standing.open_days
+    if not days or standing.as_of is None:
+        return
+    first_told = utc_day(standing.as_of) - ACTIVITY_DAYS * DAY
+    recent = [day for day in days if day >= first_told]
+    told = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
+    message = f"Hours, activity and keys disagree about {told}."
+    severity = ERROR if recent else NOTE
+    todo = f"{_sync(standing)} --since {recent[0]}" if recent else "Too old to be asked again; see its cause in SQL"
+    todo += "" if recent else ": select * from marts.reconciliation_daily where status = 'open'"
+    yield Finding(severity, Code.DAYS_OPEN, standing.account, message, todo, day_start(days[0]))
+
+
+def of_credits(standing: Standing) -> Iterator[Finding]:
+    """Whether what was bought is used up, or soon will be."""
+    balance, name = standing.balance_usd, standing.account
+    if balance is None:
+        return
+    days = standing.days_left
+    if balance <= 0:
+        message = f"No credits left ({rounded(balance, 2)} USD): OpenRouter refuses all but free models."
+        yield Finding(ERROR, Code.NO_CREDITS, name, message, BUY_CREDITS)
+    elif days is not None and days < FEW_DAYS_LEFT:
+        lasts = f"{plural(days, 'day')}" if days else "less than a day"
+        message = f"{rounded(balance, 2)} USD of credits are left: {lasts}, at the pace of the last 7 days."
+        yield Finding(WARNING, Code.CREDITS_LOW, name, message, BUY_CREDITS)
+
+
+def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
+    """Whether much of the money has no owner; before there is any rule all is Unattributed, which is no surprise."""
+    spend, parts = standing.spend, []
+    for part, whole, unit in (
+        (spend.unattributed_30d_usd, spend.spend_30d_usd, "USD"),
+        (spend.unattributed_byok_30d_usd, spend.byok_30d_usd, "USD of BYOK"),
+    ):
+        if part > MUCH_UNATTRIBUTED * whole:
+            parts.append(f"{rounded(part, 2)} {unit} ({share(part, whole)})")
+    if not parts or not standing.has_rules:
+        return
+    whose = [plural(spend.unattributed_keys, "key")] if spend.unattributed_keys else []
+    if spend.keyless_30d_usd:
+        whose.append(f"{rounded(spend.keyless_30d_usd, 2)} USD without a key, which no rule can give to a company")
+    message = f"{' and '.join(parts)} of the last 30 days belong to no company: {', and '.join(whose)}."
+    todo = f"orcost report --by key, then rules in {settings.mapping.name}"
+    if not spend.unattributed_keys:
+        todo = "No rule can: it is of the chat room, or of keys deleted before the first sync. Give each app a key"
+    yield Finding(WARNING, Code.UNATTRIBUTED, standing.account, message, todo)
+
+
+def _usage(standing: Standing) -> Iterator[Finding]:
+    """Why costs show as 0."""
+    spend, last = standing.spend, standing.keys.last_used_at
+    if not standing.as_of or not standing.keys.living:
+        return
+    if spend.requests_30d or spend.spend_30d_usd or spend.byok_30d_usd:
+        return
+    used = f"the last use was on {utc_day(last)}" if last else "none was ever used"
+    message = f"Costs show $0: no usage in the last 30 days. It has {plural(standing.keys.living, 'key')}; {used}."
+    todo = "Nothing, if that is so; otherwise see at openrouter.ai/activity whether this is the right account's key"
+    yield Finding(NOTE, Code.NO_USAGE, standing.account, message, todo, last)
+
+
+def _sync(standing: Standing) -> str:
+    return f"orcost sync --account {quoted(standing.account)}"
+
+
+def quoted(text: str) -> str:
+    """As a shell takes it."""
+    return f'"{text}"' if " " in text else text

@@ -1,0 +1,111 @@
+"""Why a question to OpenRouter came to nothing: errors named by consequence, causes in words a person understands.
+
+What belongs here: the errors of a request, and what httpx raised or a gateway answered, said plainly. What stays out:
+asking again (`requests.py`). No message repeats what httpx says: that may hold a header, and with it the key.
+"""
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+import httpx
+
+from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
+
+
+class NotFoundError(PermanentError):
+    """404 in OpenRouter's own words: the thing is not there, or this account does not have the endpoint."""
+
+
+class RefusedError(PermanentError):
+    """400, 413 or 422: the question itself was refused."""
+
+
+class SlowError(TransientError):
+    """Nothing came in time: asking many times would hold the sync up."""
+
+
+class TooSlowError(SlowError):
+    """408: the question takes the server too long; a smaller one may not."""
+
+
+class RetryLaterError(TransientError):
+    """The server named the time to wait, in seconds."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class UnreadableError(TransientError):
+    """A 2xx answer that is no JSON: a gateway's page, or a cut body."""
+
+
+def unreached(question: str, host: str, error: httpx.HTTPError | TimeoutError, seconds: float) -> OrcostError:
+    """No answer within `seconds`, or none at all: the error to raise, by what httpx saw."""
+    what = f"{question}: {host} {_cause(error, seconds)}"
+    if any(isinstance(root, ssl.SSLCertVerificationError) for root in _roots(error)):
+        return PermanentError(
+            f"{what}.\nBehind a company's proxy, name its certificate authority in SSL_CERT_FILE; "
+            "otherwise check this machine's clock and OPENROUTER_BASE_URL."
+        )
+    if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d\b", str(error)):
+        return PermanentError(f"{what}.\nCheck HTTPS_PROXY and NO_PROXY; the proxy must let {host} through.")
+    kind = SlowError if isinstance(error, TimeoutError | httpx.TimeoutException) else TransientError
+    return kind(f"{what}. OpenRouter or the network is down; the next sync catches up.")
+
+
+def _cause(error: httpx.HTTPError | TimeoutError, seconds: float) -> str:
+    """What the other side did, as a predicate."""
+    match error:
+        case httpx.ConnectTimeout():
+            return "could not be reached (no connection in time)"
+        case TimeoutError() | httpx.TimeoutException():
+            return f"did not answer within {seconds:g} s"
+        case httpx.ConnectError():
+            return f"could not be reached ({_root_cause(error)})"
+        case httpx.ProxyError():
+            return f"could not be reached through the proxy{_proxy_status(error)}"
+        case httpx.RemoteProtocolError() if "peer closed" in str(error):
+            return "closed the connection in the middle of its answer"
+        case httpx.NetworkError():
+            return "closed the connection"
+        case httpx.RemoteProtocolError() if "disconnected" in str(error):
+            return "closed the connection"
+        case httpx.RemoteProtocolError():
+            return "answered what is no HTTP"
+        case httpx.DecodingError():
+            return "answered what cannot be decoded"
+        case _:
+            return f"could not be asked ({type(error).__name__})"
+
+
+def _root_cause(error: Exception) -> str:
+    """The first of what lies below a failed connection that says why."""
+    for root in _roots(error):
+        match root:
+            case ssl.SSLCertVerificationError():
+                return f"its certificate was refused: {root.verify_message}"
+            case ssl.SSLError():
+                return f"TLS: {(root.reason or 'no handshake').lower().replace('_', ' ')}"
+            case socket.gaierror():
+                return "no address is known for this name"
+            case OSError() if root.errno:
+                # asyncio puts an address of its own into `strerror`.
+                return os.strerror(root.errno).lower()
+    return "no connection"
+
+
+def _roots(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it came from, groups opened."""
+    yield error
+    for inner in (*getattr(error, "exceptions", ()), error.__cause__ or error.__context__):
+        if inner is not None:
+            yield from _roots(inner)
+
+
+def _proxy_status(error: httpx.ProxyError) -> str:
+    status = re.match(r"\d{3}\b", str(error))
+    return f" ({status[0]})" if status else ""

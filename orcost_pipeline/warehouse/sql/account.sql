@@ -1,0 +1,19 @@
+-- The account, complete up to this extraction.
+update ref.account a
+set kind = case when r.is_management_key then 'management' else 'ordinary' end,
+    status = 'ok',
+    error = null,
+    as_of = :as_of,
+    hours_from = :hours_from,
+    full_pass_at = coalesce(
+        (
+            select e.as_of from raw.extracted e
+            where e.run_id = :run_id and e.account = :account and e.relation = 'full_pass'
+        ),
+        a.full_pass_at
+    ),
+    published_run_id = :run_id,
+    credits_total_usd = r.credits_total_usd,
+    credits_used_usd = r.credits_used_usd
+from raw.account r
+where a.account_id = :account_id and r.run_id = :run_id and r.account = :account

@@ -1,0 +1,839 @@
+"""A stranger's first minute, and the second time: `orcost init` against a simulated OpenRouter on a real port."""
+
+import io
+import os
+import re
+import select
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from dotenv import dotenv_values
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from orcost_pipeline import cli
+from orcost_pipeline.cli import init
+from orcost_pipeline.cli.init import SUGGESTIONS, is_ignored, starter_mapping, with_variable
+from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion, explain
+from orcost_pipeline.companies.mapping import UNATTRIBUTED, read_mapping
+from orcost_pipeline.openrouter.records import ApiKey
+from orcost_pipeline.settings import load_settings
+from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
+
+ORCOST = str(Path(sys.executable).with_name("orcost"))
+VARIABLES = re.compile(r"OPENROUTER_|ORCOST_|NO_COLOR$|FORCE_COLOR$", re.IGNORECASE)
+LEDGER: Ledger = small(datetime.now(UTC))
+LEDGER.add_account("globex", credits_bought=Decimal(20))
+OLD = "sk-or-v1-0000000000000000000000000000000000000000000000000000000000001234"
+MANAGEMENT = LEDGER.accounts["acme"].management_key
+GLOBEX = LEDGER.accounts["globex"].management_key
+ORDINARY = next(iter(LEDGER.accounts["acme"].keys.values()))[-1][1]
+SECRETS = (MANAGEMENT, GLOBEX, ORDINARY.secret, OLD)
+# As root, files may be written whatever their mode; without its capabilities root is a user like any other.
+AS_A_USER = () if os.geteuid() else ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+needs_a_user = pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="root may write anywhere")
+WITHOUT_STDIN = ("sh", "-c", 'exec "$@" <&-', "sh")
+# A child whose controlling terminal is its stdin, as a shell starts it.
+IN_FRONT = "import fcntl,os,sys,termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"  # noqa: E501
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Orcost = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Simulator:
+    return Simulator(LEDGER)
+
+
+@pytest.fixture(scope="module")
+def base_url(simulator: Simulator) -> Iterator[str]:
+    with serve(simulator) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, base_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, the current one, and an environment that only says where OpenRouter is."""
+    for name in list(os.environ):
+        if VARIABLES.match(name):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENROUTER_BASE_URL", base_url)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def orcost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Orcost:
+    """Runs `orcost init` in this process, lines on its stdin; whatever it says, it says no key."""
+
+    def run(*arguments: str, lines: Sequence[str] = ()) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["orcost", "init", *arguments])
+        typed = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        code = ending.value.code
+        outcome = Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
+        assert not any(secret in outcome.out + outcome.err for secret in SECRETS)
+        return outcome
+
+    return run
+
+
+def program(*arguments: str, before: Sequence[str] = (), **options: object) -> Outcome:
+    """Runs the installed `orcost init` as its users do."""
+    command = [*before, ORCOST, "init", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload]
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def keys() -> dict[str, str | None]:
+    """What every later command finds."""
+    return {a.name: a.api_key.get_secret_value() if a.api_key else None for a in load_settings().accounts}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write_env(folder: Path, text: str) -> Path:
+    path = folder / ".env"
+    path.write_bytes(text.encode())
+    return path
+
+
+# ── the first minute ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_lines_on_stdin_connect_an_account(folder: Path) -> None:
+    outcome = program(input=f"\n{MANAGEMENT}\n")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [
+        'Account "default": a management key, which lists 3 keys in 2 workspaces. Balance: 388.25 USD.',
+        "  .gitignore: now has .env and .orcost/",
+        "  .env: OPENROUTER_API_KEY is written; only you can read the file",
+        "  company_mapping.csv: a starter, whose 3 suggestions have no effect until you edit it",
+        "Next: orcost sync (or orcost up, which syncs every hour)",
+    ]
+    assert sorted(files(folder)) == [".env", ".gitignore", "company_mapping.csv"]
+    assert (folder / ".env").read_text() == f"OPENROUTER_API_KEY={MANAGEMENT}\n"
+    assert mode(folder / ".env") == 0o600
+    assert keys() == {"default": MANAGEMENT}
+
+
+def at_a_terminal(*steps: tuple[str, str]) -> tuple[int, str]:
+    """Runs `orcost init` in front of a person who waits for a text, then types; exit code and all that was shown."""
+    person, terminal = os.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", IN_FRONT, ORCOST, "init"], stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    shown = ""
+    try:
+        for awaited, typed in steps:
+            while awaited not in shown:
+                shown += _seen(person)
+            os.write(person, typed.encode())
+        code = child.wait(timeout=60)
+        while more := _seen(person):
+            shown += more
+    finally:
+        child.kill()
+        child.wait()
+        os.close(person)
+    return code, shown
+
+
+def _seen(person: int) -> str:
+    """The next text on the screen; blank once the program has ended."""
+    assert select.select([person], [], [], 60)[0], "nothing more is shown"
+    try:
+        return os.read(person, 65_536).decode()
+    except OSError:
+        return ""
+
+
+def test_at_a_terminal_the_name_is_asked_and_the_key_is_not_shown(folder: Path) -> None:
+    code, shown = at_a_terminal(("[default]: ", "acme\n"), ("as you type: ", f"{MANAGEMENT}\n"))
+    assert code == 0
+    assert MANAGEMENT not in shown
+    assert f"to the project in {folder}" in shown
+    assert 'Account "acme": a management key' in shown
+    assert keys() == {"acme": MANAGEMENT}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[("[default]: ", "\x03")], [("[default]: ", "\n"), ("as you type: ", "\x03")]],
+    ids=["at the name", "at the key"],
+)
+def test_who_interrupts_a_question_leaves_no_trace(folder: Path, steps: list[tuple[str, str]]) -> None:
+    code, shown = at_a_terminal(*steps)
+    assert code == 130
+    assert files(folder) == {}
+    assert "Traceback" not in shown
+
+
+def test_at_a_terminal_an_end_of_input_is_no_key(folder: Path) -> None:
+    code, shown = at_a_terminal(("[default]: ", "\n"), ("as you type: ", "\x04"))
+    assert (code, files(folder)) == (1, {})
+    assert "No key was given; nothing was written." in shown
+
+
+def test_without_a_stdin_and_without_a_key_it_ends(folder: Path) -> None:
+    outcome = program(before=WITHOUT_STDIN)
+    assert (outcome.code, outcome.out, files(folder)) == (1, "", {})
+    assert outcome.err.startswith("No key was given; nothing was written.")
+
+
+@pytest.mark.parametrize("stdin", ["closed", "empty", "silent"])
+def test_with_a_key_in_the_environment_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, stdin: str) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", MANAGEMENT)
+    reader, writer = os.pipe()
+    if stdin == "closed":
+        outcome = program(before=WITHOUT_STDIN)
+    else:
+        outcome = program(stdin=reader if stdin == "silent" else subprocess.DEVNULL)
+    os.close(reader)
+    os.close(writer)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("The key is taken from OPENROUTER_API_KEY of the environment")
+    monkeypatch.delenv("OPENROUTER_API_KEY")
+    assert keys() == {"default": MANAGEMENT}
+
+
+@needs_a_user
+def test_a_folder_that_may_not_be_written_is_told_before_anything_is_asked(folder: Path) -> None:
+    folder.chmod(0o555)
+    outcome = program(before=AS_A_USER, stdin=subprocess.DEVNULL)
+    folder.chmod(0o755)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == f"{folder} is a folder that you may not write to. Run orcost init in one of your own.\n"
+    assert files(folder) == {}
+
+
+@needs_a_user
+def test_an_env_that_may_not_be_read_is_told_in_a_sentence(folder: Path) -> None:
+    write_env(folder, "A=1\n").chmod(0)
+    outcome = program(before=AS_A_USER, input=f"\n{MANAGEMENT}\n")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith(f"{folder / '.env'} cannot be read")
+
+
+def test_an_ordinary_key_is_taken_and_its_limits_are_told(folder: Path, orcost: Orcost) -> None:
+    outcome = orcost(lines=["", ORDINARY.secret])
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[:2] == [
+        'Account "default": an ordinary key, which tells the cost of itself only: one project, no models or tokens, '
+        "no history before this month.",
+        "For all keys by model: make a management key at openrouter.ai/settings/management-keys, then run orcost init "
+        "again.",
+    ]
+    assert keys() == {"default": ORDINARY.secret}
+    assert f"\n# {ORDINARY.label},key_name,{ORDINARY.label},,,,\n" in (folder / "company_mapping.csv").read_text()
+
+
+# ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["", OLD], "…1234)"),
+        (["", "no key at all"], 'OpenRouter refused the key of account "default" (401, …)'),
+        (["", "sk-or-v1-\udcff"], "has characters that no key has"),
+        (["", ""], "No key was given; nothing was written."),
+        ([], "No key was given; nothing was written."),
+        ([MANAGEMENT], "That was a key, where the account's name was asked for; nothing was written."),
+        (["a/b", MANAGEMENT], "That is no name for an account"),
+        (["a" * 101, MANAGEMENT], "That is no name for an account"),
+    ],
+)
+def test_what_cannot_be_proven_is_not_written(folder: Path, orcost: Orcost, lines: list[str], sentence: str) -> None:
+    outcome = orcost(lines=lines)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert sentence in outcome.err
+    assert len(outcome.err.splitlines()) <= 3
+    assert not any(line in outcome.err for line in filter(None, lines))
+    assert files(folder) == {}
+
+
+@pytest.mark.parametrize("arguments", [("--name", MANAGEMENT), ("--name", ""), (MANAGEMENT,), ("--key", MANAGEMENT)])
+def test_a_key_is_no_argument_and_is_not_repeated(folder: Path, orcost: Orcost, arguments: tuple[str, ...]) -> None:
+    assert orcost(*arguments, lines=["", MANAGEMENT]).code in (1, 2)
+    assert files(folder) == {}
+
+
+def test_a_server_that_is_down_is_told_soon(folder: Path, orcost: Orcost, simulator: Simulator) -> None:
+    """Somebody waits, who can try again: a sync would be more patient."""
+    simulator.inject(Fault("503", times=None))
+    simulator.forget_requests()
+    outcome = orcost(lines=["", MANAGEMENT])
+    simulator.clear_faults()
+    assert (outcome.code, outcome.out, files(folder)) == (1, "", {})
+    assert 'GET /key of account "default" answered 503' in outcome.err
+    assert simulator.count == 3
+
+
+def test_an_address_where_nobody_answers_is_told(folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/api/v1")
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert (outcome.code, outcome.out, files(folder)) == (1, "", {})
+    assert "OpenRouter or the network is down" in outcome.err
+
+
+def test_a_key_of_another_account_would_count_twice(folder: Path, orcost: Orcost) -> None:
+    assert orcost("--name", "acme", lines=[MANAGEMENT]).code == 0
+    before = files(folder)
+    outcome = orcost("--name", "beta", lines=[MANAGEMENT])
+    assert outcome.code == 1
+    assert 'Account "acme" has this key already; as "beta", its costs would count twice.' in outcome.err
+    assert files(folder) == before
+
+
+def test_a_folder_called_env_is_left_alone(folder: Path, orcost: Orcost) -> None:
+    (folder / ".env").mkdir()
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert outcome.code == 1
+    assert f"{folder / '.env'} is no file" in outcome.err
+    assert files(folder) == {}
+
+
+def test_what_the_system_refuses_is_told_in_a_sentence(folder: Path, orcost: Orcost) -> None:
+    (folder / ".gitignore").mkdir()
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"{folder / '.gitignore'} could not be written (Is a directory).")
+    assert files(folder) == {}
+
+
+# ── .env ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_key_is_in_no_file_that_others_can_read_even_for_an_instant(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mode is looked at when the key is in the file, which is not `.env` yet."""
+    seen: list[tuple[int, bool]] = []
+    sync = os.fsync
+
+    def look(handle: int) -> None:
+        sync(handle)
+        seen.append((stat.S_IMODE(os.fstat(handle).st_mode), (folder / ".env").exists()))
+
+    monkeypatch.setattr(init.os, "fsync", look)
+    umask = os.umask(0)
+    try:
+        assert orcost(lines=["", MANAGEMENT]).code == 0
+    finally:
+        os.umask(umask)
+    assert seen == [(0o600, False)]
+    assert mode(folder / ".env") == 0o600
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_env(folder, f"OPENROUTER_API_KEY={OLD}\n")
+
+    def no_space(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(init.os, "fsync", no_space)
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"{folder / '.env'} could not be written (No space left on device).")
+    assert sorted(files(folder)) == [".env", ".gitignore"]
+    assert keys() == {"default": OLD}
+
+
+def test_a_second_time_replaces_the_key_and_nothing_else(folder: Path, orcost: Orcost) -> None:
+    path = write_env(folder, f"# mine\nORCOST_HOME=state\nexport OPENROUTER_API_KEY='{OLD}' # of May\n\nDEBUG=1")
+    path.chmod(0o644)
+    (folder / "company_mapping.csv").write_text("company,match,pattern\nA,key_name,*\n")
+    (folder / ".gitignore").write_text(".env\nstate\n")
+    before = files(folder)
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[1:-1] == [
+        "  .gitignore: kept",
+        "  .env: OPENROUTER_API_KEY is replaced; it was sk-or-v1-…1234",
+        "  company_mapping.csv: kept",
+    ]
+    assert files(folder) == before | {
+        ".env": f"# mine\nORCOST_HOME=state\nexport OPENROUTER_API_KEY={MANAGEMENT} # of May\n\nDEBUG=1".encode()
+    }
+    assert mode(path) == 0o600
+
+
+def test_the_same_key_again_changes_nothing(folder: Path, orcost: Orcost) -> None:
+    orcost("--name", "acme", lines=[MANAGEMENT])
+    before = files(folder)
+    outcome = orcost("--name", "acme", lines=[MANAGEMENT])
+    assert outcome.out.splitlines()[1:-1] == [
+        "  .gitignore: kept",
+        "  .env: OPENROUTER_API_KEY_ACME is kept, it is the same; only you can read the file",
+        "  orcost.toml: kept",
+        "  company_mapping.csv: kept",
+    ]
+    assert files(folder) == before
+
+
+def test_a_link_stays_a_link_and_its_file_is_written(folder: Path, orcost: Orcost, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "env").write_text("A=1\n")
+    (folder / ".env").symlink_to(secrets / "env")
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    assert (folder / ".env").is_symlink()
+    assert (secrets / "env").read_text() == f"A=1\nOPENROUTER_API_KEY={MANAGEMENT}\n"
+    assert mode(secrets / "env") == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of others")
+def test_a_file_that_root_writes_stays_its_owners(folder: Path, orcost: Orcost) -> None:
+    os.chown(write_env(folder, ""), 12_345, 12_345)
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    assert ((folder / ".env").stat().st_uid, (folder / ".env").stat().st_gid) == (12_345, 12_345)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "K=v\n"),
+        ("A=1", "A=1\nK=v\n"),
+        ("A=1\r\nB=2\r\n", "A=1\r\nB=2\r\nK=v\r\n"),
+        ("\ufeffA=1\n", "\ufeffA=1\nK=v\n"),
+        ("\ufeffK=old\nA=1\n", "\ufeffK=v\nA=1\n"),
+        ("K=\nA=1\n", "K=v\nA=1\n"),
+        ("K\nA=1\n", "K=v\nA=1\n"),
+        ("K#mine\n", "K=v #mine\n"),
+        ("A=1\nK=old", "A=1\nK=v"),
+        ("\r\n# K=x\r\nK = old\r\nA=1\r\n", "\r\n# K=x\r\nK=v\r\nA=1\r\n"),
+        ("  export K=old # mine\n", "  export K=v # mine\n"),
+        ("K=  old value   # mine\n", "K=v   # mine\n"),
+        ("K=   # mine\n", "K=v   # mine\n"),
+        ("K=#old\n", "K=v\n"),
+        ("K='it''s # old'#mine\n", "K='it''s # old'#mine\nK=v\n"),  # python-dotenv cannot read such a line
+        ("K='it\\'s # old'#mine\n", "K=v #mine\n"),
+        ('K="old\nof two lines" # mine\nA=1\n', "K=v # mine\nA=1\n"),
+        ("K=one\nA=1\nK=two\n", "K=v\nA=1\nK=v\n"),
+        ("XK=1\nK2=2\nk=3\n", "XK=1\nK2=2\nk=3\nK=v\n"),
+        ("NON SENSE\nA='1\nK=old\n", "NON SENSE\nA='1\nK=v\n"),
+    ],
+)
+def test_a_variable_is_written_where_it_stands_and_all_else_stays(before: str, after: str) -> None:
+    assert with_variable(before, "K", "v") == after
+
+
+FRAGMENTS = ("K", "A", "=", "'", '"', "\\", "#", " ", "\t", "\n", "\r\n", "\r", "export ", "old", "$", "\ufeff", "\f")
+ANY_FILE = st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join)
+GOOD_LINES = (
+    "A=1\n",
+    "K=old\r\n",
+    "export K='o\\'ld' # K\n",
+    'B="two\nlines"\n',
+    "\n",
+    "# K=x\n",
+    "K",
+    "K= \n",
+    "C=#\n",
+)
+GOOD_FILE = st.lists(st.sampled_from(GOOD_LINES), max_size=6).map("".join)
+QUOTES = ("'", '"', "\\", "#", "\\'")
+VISIBLE = st.characters(min_codepoint=33, max_codepoint=0x3000, exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
+QUOTABLE = st.lists(st.sampled_from(QUOTES) | st.text(VISIBLE, min_size=1, max_size=3), min_size=1, max_size=4).map(
+    "".join
+)
+
+
+@given(st.tuples(ANY_FILE, st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)) | st.tuples(GOOD_FILE, QUOTABLE))
+def test_whatever_the_file_holds_only_the_variable_changes(written: tuple[str, str]) -> None:
+    """A key is letters, digits, - and _, and needs no quotes; one that does needs a file whose quotes are in pairs."""
+    before, value = written
+    after = with_variable(before, "K", value)
+    others = {name: text for name, text in read(before).items() if name != "K"}
+    assert read(after) == others | {"K": value}
+    assert with_variable(after, "K", value) == after
+
+
+def read(text: str) -> Mapping[str, str | None]:
+    return dotenv_values(stream=io.StringIO(text, newline=""), interpolate=False)
+
+
+def test_another_spelling_that_comes_later_is_not_passed_over(folder: Path, orcost: Orcost) -> None:
+    write_env(folder, f"OPENROUTER_API_KEY=\nopenrouter_api_key={OLD}\n")
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert outcome.code == 1
+    assert "another line of .env, or the environment, still gives another one" in outcome.err
+
+
+def test_the_project_above_is_the_one_that_is_connected(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "orcost.toml").write_text("# nothing yet\n")
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    assert sorted(files(folder)) == [".env", ".gitignore", "company_mapping.csv", "orcost.toml"]
+    assert keys() == {"default": MANAGEMENT}
+
+
+# ── orcost.toml ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ACME = '[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n'
+DEFAULT = '[[accounts]]\nname = "default"\napi_key_env = "OPENROUTER_API_KEY"\n'
+
+
+def test_an_account_of_another_name_is_listed(folder: Path, orcost: Orcost) -> None:
+    outcome = orcost("--name", "acme", lines=[MANAGEMENT])
+    assert "  orcost.toml: now lists acme; restart orcost up if it runs" in outcome.out.splitlines()
+    assert (folder / "orcost.toml").read_text().endswith(f".\n\n{ACME}")
+    assert (folder / ".env").read_text() == f"OPENROUTER_API_KEY_ACME={MANAGEMENT}\n"
+    assert keys() == {"acme": MANAGEMENT}
+
+
+@pytest.mark.parametrize("before", [None, "", "# later\n"], ids=["no file", "an empty one", "a comment"])
+def test_a_second_account_does_not_end_the_first(folder: Path, orcost: Orcost, before: str | None) -> None:
+    orcost(lines=["", MANAGEMENT])
+    if before is not None:
+        (folder / "orcost.toml").write_text(before)
+    outcome = orcost(lines=["globex", GLOBEX])
+    assert "  orcost.toml: now lists default and globex; restart orcost up if it runs" in outcome.out.splitlines()
+    assert keys() == {"default": MANAGEMENT, "globex": GLOBEX}
+
+
+def test_an_account_that_was_default_is_not_counted_twice(folder: Path, orcost: Orcost) -> None:
+    orcost(lines=["", MANAGEMENT])
+    assert orcost("--name", "acme", lines=[MANAGEMENT]).code == 0
+    assert keys() == {"acme": MANAGEMENT}
+
+
+def test_default_is_listed_beside_others(folder: Path, orcost: Orcost) -> None:
+    orcost("--name", "acme", lines=[MANAGEMENT])
+    before = (folder / "orcost.toml").read_text()
+    orcost(lines=["", GLOBEX])
+    assert (folder / "orcost.toml").read_text() == f"{before}\n{DEFAULT}"
+    assert keys() == {"acme": MANAGEMENT, "default": GLOBEX}
+
+
+def test_what_is_listed_stays_and_its_variable_is_the_one_that_is_written(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = f'# by hand\r\n{ACME}base_url = "{os.environ["OPENROUTER_BASE_URL"]}" # the proxy'.replace("_ACME", "_X")
+    (folder / "orcost.toml").write_bytes(listed.encode())
+    monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/api/v1")
+    assert orcost("--name", "acme", lines=[MANAGEMENT]).code == 0
+    assert (folder / "orcost.toml").read_bytes() == listed.encode()
+    assert (folder / ".env").read_text() == f"OPENROUTER_API_KEY_X={MANAGEMENT}\n"
+
+
+def test_an_entry_is_added_below_whatever_is_there(folder: Path, orcost: Orcost) -> None:
+    before = f"# Größe\r\n{ACME}# the end".replace("\n", "\r\n").replace("\r\r", "\r")
+    (folder / "orcost.toml").write_bytes(before.encode())
+    assert orcost("--name", "globex", lines=[GLOBEX]).code == 0
+    after = (folder / "orcost.toml").read_bytes()
+    assert after.startswith(before.encode())
+    assert after.count(b"\n") == after.count(b"\r\n")
+    assert keys() == {"acme": None, "globex": GLOBEX}
+
+
+def test_an_inline_list_is_not_broken(folder: Path, orcost: Orcost) -> None:
+    (folder / "orcost.toml").write_text('accounts = [{ name = "acme", api_key_env = "OPENROUTER_API_KEY_ACME" }]\n')
+    before = files(folder)
+    outcome = orcost("--name", "globex", lines=[GLOBEX])
+    assert outcome.code == 1
+    assert 'Add name = "globex", api_key_env = "OPENROUTER_API_KEY_GLOBEX" by hand' in outcome.err
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "variables"),
+    [
+        ("acme.eu", "Acme EU", {"OPENROUTER_API_KEY_ACME_EU", "OPENROUTER_API_KEY_ACME_EU_2"}),
+        ("a" * 100, "a" * 99, {f"OPENROUTER_API_KEY_{'A' * 41}", f"OPENROUTER_API_KEY_{'A' * 37}_2"}),
+    ],
+)
+def test_no_two_accounts_share_a_variable(
+    folder: Path, orcost: Orcost, first: str, second: str, variables: set[str]
+) -> None:
+    orcost("--name", first, lines=[MANAGEMENT])
+    orcost("--name", second, lines=[GLOBEX])
+    assert keys() == {first: MANAGEMENT, second: GLOBEX}
+    assert dotenv_values(folder / ".env").keys() == variables
+
+
+def test_the_configuration_may_be_elsewhere(folder: Path, orcost: Orcost, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "accounts.toml"
+    elsewhere.write_text(ACME)
+    write_env(folder, f"ORCOST_CONFIG={elsewhere}\n")
+    outcome = orcost("--name", "globex", lines=[GLOBEX])
+    assert f"  {elsewhere}: now lists globex" in outcome.out
+    assert [entry["name"] for entry in tomllib.loads(elsewhere.read_text())["accounts"]] == ["acme", "globex"]
+    assert not (folder / "orcost.toml").exists()
+    assert keys() == {"acme": None, "globex": GLOBEX}
+
+
+# ── the environment's keys ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_accounts_own_variable_comes_before_the_plain_one(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", MANAGEMENT)
+    monkeypatch.setenv("OPENROUTER_API_KEY_GLOBEX_EU", GLOBEX)
+    outcome = orcost("--name", "globex-eu")
+    assert outcome.out.startswith("The key is taken from OPENROUTER_API_KEY_GLOBEX_EU of the environment")
+    assert keys() == {"default": MANAGEMENT, "globex-eu": GLOBEX}
+
+
+def test_the_plain_variable_serves_an_account_of_another_name(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", MANAGEMENT)
+    assert orcost("--name", "acme").out.startswith("The key is taken from OPENROUTER_API_KEY of the environment")
+    assert keys() == {"acme": MANAGEMENT}
+    assert (folder / ".env").read_text() == f"OPENROUTER_API_KEY_ACME={MANAGEMENT}\n"
+
+
+def test_the_plain_variable_is_not_taken_from_the_account_that_reads_it(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "orcost.toml").write_text(DEFAULT)
+    monkeypatch.setenv("OPENROUTER_API_KEY", MANAGEMENT)
+    assert orcost("--name", "globex", lines=[GLOBEX]).code == 0
+    assert keys() == {"default": MANAGEMENT, "globex": GLOBEX}
+
+
+@pytest.mark.parametrize("line", ["OPENROUTER_API_KEY", "# nothing"])
+def test_a_key_in_the_file_is_no_key_in_the_environment(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", " ")
+    write_env(folder, f"{line}={OLD}\n")
+    outcome = orcost()
+    assert outcome.code == 1
+    assert "No key was given" in outcome.err
+
+
+# ── .gitignore ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def repository(folder: Path) -> Path:
+    git(folder, "init", "--quiet")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> int:
+    """git as it is without anybody's own settings."""
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "HOME": str(folder)}
+    return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True).returncode
+
+
+def git_ignores(folder: Path, path: str) -> bool:
+    return git(folder, "check-ignore", "--no-index", "--quiet", path) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "added"),
+    [
+        (None, ".env\n.orcost/\n"),
+        ("*.pyc", "\n.env\n.orcost/\n"),
+        ("*.pyc\r\n.env\r\n", ".orcost/\r\n"),
+        (".env\n.orcost/\n", ""),
+        ("/.env*\n.or?ost\n", ".env\n.orcost/\n"),
+        (".env\n*\n!.env\n", ".env\n.orcost/\n"),
+        ("/*\n!/.orcost/\n", ".env\n.orcost/\n"),
+        ("# .env\n .env\n.env/\n.orcost\n", ".env\n"),
+        ("sub/.env\n.orcost/x\n", ".env\n.orcost/\n"),
+    ],
+)
+def test_git_ignores_key_and_state_afterwards(
+    repository: Path, orcost: Orcost, before: str | None, added: str
+) -> None:
+    if before is not None:
+        (repository / ".gitignore").write_bytes(before.encode())
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    assert (repository / ".gitignore").read_bytes() == ((before or "") + added).encode()
+    assert git_ignores(repository, ".env")
+    assert git_ignores(repository, ".orcost/logs/orcost.log")
+
+
+@pytest.mark.parametrize(
+    ("home", "added"),
+    [("state/here", ".env\nstate/here/\n"), ("state/../s", ".env\ns/\n"), ("..", ".env\n"), (".", ".env\n")],
+)
+def test_the_state_is_ignored_where_it_is_in_the_project(
+    repository: Path, orcost: Orcost, home: str, added: str
+) -> None:
+    write_env(repository, f"ORCOST_HOME={home}\n")
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    assert (repository / ".gitignore").read_text() == added
+
+
+PATTERNS = (
+    *(
+        ".env",
+        "/.env",
+        ".env/",
+        "*",
+        ".*",
+        "*env",
+        ".e?v",
+        "[.]env",
+        ".en[a-z]",
+        "./.env",
+        "**/.env",
+        "\\.env",
+        "!.env",
+    ),
+    *(
+        "state",
+        "state/",
+        "/state",
+        "state/here",
+        "state/*",
+        "*/here",
+        "/*/here/",
+        "here",
+        "here/",
+        "st*e",
+        "state/h?re/",
+    ),
+    *("# .env", " .env", ".env  ", ".env\r", "\ufeff.env", "", "/", "!", "state/here/x", "!state/here", "!/state/"),
+)
+
+
+def test_git_agrees_with_whatever_is_taken_for_covered(repository: Path) -> None:
+    """That which is not seen to be covered is written once more, which does no harm."""
+    seen = 0
+    for first in PATTERNS:
+        for second in ("", "!.env", "!here", "*"):
+            text = f"{first}\n{second}\n"
+            (repository / ".gitignore").write_bytes(text.encode())
+            for path in (".env", "state/here/"):
+                if is_ignored(text, path):
+                    seen += 1
+                    assert git_ignores(repository, path), (text, path)
+    assert seen >= 10
+
+
+# ── the starter mapping ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def key(number: int, name: str, usage: int = 0) -> ApiKey:
+    return ApiKey(hash=f"{number:064x}", name=name, usage=Decimal(usage))
+
+
+def uncommented(text: str) -> bytes:
+    return re.sub("^# ", "", text, flags=re.MULTILINE).encode()
+
+
+HOSTILE = (
+    *("", " ", "*", "?", "#", "# ", '"', "'", ",", ";", "\n", "\r\n", "\r", "\t", "\0", "\x1b[2J", "\u2028", "\ufeff"),
+    *(
+        "\ud800",
+        "\u3000",
+        "=1+1",
+        "Unattributed",
+        "UNATTRIBUTED",
+        "Company A",
+        "company,match,pattern",
+        "会社",
+        "x" * 300,
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=4).map("".join), max_size=8))
+@example(["Company A", "Company A", "Company A ", " #1", "#2", "", "unAttributed", 'a "b", c', "two\nlines", "*"])
+def test_every_suggestion_is_a_rule_of_its_own_key(names: list[str]) -> None:
+    listed = [key(number, name) for number, name in enumerate(names)]
+    text = starter_mapping(listed)
+    assert read_mapping(text.encode(), "starter").rules == ()
+    mapping = read_mapping(uncommented(text), "starter")
+    assert len(mapping.rules) == len(names)
+    assert mapping.warnings == ()
+    owners = []
+    for one in listed:
+        version = KeyVersion(datetime(2026, 1, 1, tzinfo=UTC), one.name, one.label)
+        told = explain("acme", mapping.rules, KeyHistory(one.hash, (version,)), date(2026, 11, 23))
+        assert told.considered == ()
+        owners.append(told.rule)
+    assert None not in owners
+    assert len(set(owners)) == len(names)
+
+
+def test_the_dearest_keys_come_first_and_two_of_one_name_go_by_their_hashes() -> None:
+    listed = [key(1, "Staging", 1), key(2, "Production", 9), key(3, "Chat", 5), key(4, "Chat", 0), key(5, "50 % *", 2)]
+    assert [line for line in starter_mapping(listed).splitlines() if line.startswith("# ")] == [
+        "# Production,key_name,Production,,,,",
+        f"# Chat,key_hash,{3:064x},,,,Chat",
+        f"# 50 % *,key_hash,{5:064x},,,,50 % *",
+        "# Staging,key_name,Staging,,,,",
+        f"# Chat,key_hash,{4:064x},,,,Chat",
+    ]
+
+
+def test_a_large_account_gets_a_list_to_read() -> None:
+    lines = starter_mapping([key(number, f"Key {number}", number) for number in range(1000)]).splitlines()
+    suggested = [line for line in lines if line.startswith("# ")]
+    assert len(suggested) == SUGGESTIONS == 200
+    assert suggested[0].startswith("# Key 999,")
+    assert lines[-1] == "## 800 keys of less usage not listed here."
+
+
+def test_the_starter_as_written_leaves_everything_unattributed(folder: Path, orcost: Orcost) -> None:
+    orcost(lines=["", MANAGEMENT])
+    content = (folder / "company_mapping.csv").read_bytes()
+    assert read_mapping(content, "starter").rules == ()
+    mapping = read_mapping(uncommented(content.decode()), "starter")
+    assert sorted(share.company for rule in mapping.rules for share in rule.shares) == [
+        "Company A",
+        "Company B",
+        "Company C",
+    ]
+    assert explain("default", (), KeyHistory(ORDINARY.hash, ()), date(2026, 11, 23)).company == UNATTRIBUTED
+
+
+def test_the_starter_is_written_where_the_mapping_is_looked_for(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORCOST_MAPPING", str(tmp_path / "maps" / "mine.csv"))
+    assert f"  {tmp_path / 'maps' / 'mine.csv'}: a starter" in orcost(lines=["", MANAGEMENT]).out
+    assert (tmp_path / "maps" / "mine.csv").is_file()
+    assert not (folder / "company_mapping.csv").exists()
+
+
+def test_no_starter_takes_the_place_of_a_mapping_that_was_in_force(folder: Path, orcost: Orcost) -> None:
+    """An empty mapping, loaded, would take every key from its company."""
+    write_env(folder, f"OPENROUTER_API_KEY={OLD}\n")
+    (folder / ".orcost" / "dagster").mkdir(parents=True)
+    outcome = orcost(lines=["", MANAGEMENT])
+    assert outcome.code == 0
+    assert "  company_mapping.csv: not there and not made: a sync ran here before" in outcome.out
+    assert not (folder / "company_mapping.csv").exists()

@@ -1,0 +1,582 @@
+"""`orcost up`: what it starts, what it starts again, and that nothing stays, however it ends. All in real processes.
+
+Supervision is tested with stand-ins that start in a moment; the end-to-end tests run Dagster.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orcost_pipeline.cli import services, supervision
+from orcost_pipeline.cli.dagster_home import STORAGE_URL
+from orcost_pipeline.cli.services import reserved
+from orcost_pipeline.cli.supervision import Service, Surroundings
+from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.simulator import Simulator, serve, small
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+CHECKOUT = Path(__file__).parents[1]
+STAND_IN = """
+import logging, os, signal, subprocess, sys, time
+from pathlib import Path
+
+folder, name, behaviour = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+child = None
+if behaviour in ("parent", "stubborn"):
+    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    code = ignore if behaviour == "stubborn" else "import time; time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-S", "-c", code])
+if behaviour == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with (folder / "pids").open("a") as file:
+    file.write(f"{name} {os.getpid()}\\n" + (f"{name}-child {child.pid}\\n" if child else ""))
+if behaviour == "dying":
+    sys.exit("its last words")
+if behaviour == "chatty":
+    while True:
+        print("x" * 99, flush=True)
+        time.sleep(0.001)
+if behaviour == "logging":
+    logging.getLogger("dagster.daemon.EventLogConsumerDaemon").warning("No cursor for event type RUN_FAILURE")
+    logging.getLogger("dagster.daemon.EventLogConsumerDaemon").error("Failed to add heartbeat")
+    logging.warning("Retrying failed database connection")
+    print("\\x1b[32mgreen\\x1b[0m", flush=True)
+    sys.exit()
+time.sleep(600)
+"""
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from orcost_pipeline.cli import supervision
+from orcost_pipeline.cli.supervision import Service, Surroundings, leash, stop_requested, supervise
+
+folder = Path(sys.argv[1])
+supervision.FIRST_PAUSE = 0.2
+supervision.STOP_WITHIN, supervision.LONGEST_LOG = float(sys.argv[2]), 20_000
+plan = [told.split(":") for told in sys.argv[3:]]
+pids = folder / "pids"
+def is_ready(name, when):
+    return lambda: when != "never" and pids.exists() and name in pids.read_text()
+services = [
+    Service(name, "stand_in", str(folder), name, behaviour, is_ready=is_ready(name, when[0] if when else ""))
+    for name, behaviour, *when in plan
+]
+with stop_requested() as stop, leash() as end, (folder / "lock").open("w") as alive:
+    given = Surroundings(end, alive.fileno(), folder / "log")
+    supervise(services, given, stop, lambda text: print(text, flush=True), "ready")
+print("Stopped.", flush=True)
+"""
+
+
+def eventually(condition: Any, seconds: float = 20) -> bool:
+    patience = time.monotonic() + seconds
+    while not (is_true := condition()) and time.monotonic() < patience:
+        time.sleep(0.02)
+    return bool(is_true)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not fetched by its parent does not."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return state.stdout.strip() != "" and not state.stdout.startswith("Z")
+    return False
+
+
+@dataclass
+class Supervised:
+    """A supervisor in a process of its own, and the stand-ins that it has started so far."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def pids(self, name: str) -> list[int]:
+        """Of all processes of this name, first to last."""
+        lines = (self.folder / "pids").read_text().splitlines() if (self.folder / "pids").exists() else []
+        return [int(line.split()[1]) for line in lines if line.split()[0] == name]
+
+    def all_pids(self) -> list[int]:
+        return [int(line.split()[1]) for line in (self.folder / "pids").read_text().splitlines()]
+
+    def told(self) -> str:
+        return (self.folder / "told").read_text()
+
+    def says(self, text: str) -> bool:
+        return eventually(lambda: text in self.told())
+
+    def is_gone(self, seconds: float = 5) -> bool:
+        return eventually(lambda: not any(lives(pid) for pid in self.all_pids()), seconds)
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Any]:
+    """Starts a supervisor over stand-ins, each `name:behaviour`."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "stand_in.py").write_text(STAND_IN)
+    (tmp_path / "supervisor.py").write_text(SUPERVISOR)
+    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{tmp_path / 'modules'}"}
+    made: list[Supervised] = []
+
+    def start(*plan: str, stop_within: float = 10, through: Sequence[str] = ()) -> Supervised:
+        command = [*through, sys.executable, str(tmp_path / "supervisor.py"), str(tmp_path), str(stop_within), *plan]
+        with (tmp_path / "told").open("w") as told:
+            process = subprocess.Popen(command, stdout=told, stderr=told, text=True, env=environment)
+        made.append(Supervised(tmp_path, process))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.process.kill()
+        one.process.wait()
+        if (tmp_path / "pids").exists():
+            for pid in one.all_pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+# ── started, and started again ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_services_start_one_after_the_other_and_are_said_to_be_ready_when_all_are(supervise: Any) -> None:
+    it = supervise("first:steady", "second:steady")
+    assert it.says("ready\n")
+    assert len(it.pids("first")) == len(it.pids("second")) == 1
+
+
+def test_a_killed_service_is_started_again_and_leaves_no_child(supervise: Any) -> None:
+    it = supervise("one:steady", "two:parent")
+    assert it.says("ready\n")
+    (other,), (pid,), (child,) = it.pids("one"), it.pids("two"), it.pids("two-child")
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: len(it.pids("two")) == 2)
+    assert eventually(lambda: not lives(child))
+    assert lives(it.pids("two")[1])
+    assert lives(other)
+    assert f"The two was killed (signal 9); it starts again in 0 s. Log: {it.folder / 'log'}\n" in it.told()
+
+
+def test_what_dies_again_and_again_is_started_ever_later_until_it_has_run_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", f"{CHECKOUT}{os.pathsep}{tmp_path}")
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE", 4.0)
+    now = [1000.0]
+    monkeypatch.setattr(supervision.time, "monotonic", lambda: now[0])
+    service = Service("daemon", "stand_in", str(tmp_path), "daemon", "dying")
+
+    def pause(given: Surroundings, *, lived: float) -> str:
+        service.tend(given)
+        process = service._process
+        assert process is not None
+        process.wait(20)
+        now[0] += lived
+        told = service.tend(given) or ""
+        assert service.tend(given) is None, "it starts before its time"
+        assert service._process is None
+        found = re.search(r"starts again in (\d+) s", told)
+        assert found, told
+        now[0] += int(found[1])
+        return found[1]
+
+    with supervision.leash() as end, (tmp_path / "lock").open("w") as alive:
+        given = Surroundings(end, alive.fileno(), tmp_path / "log")
+        assert [pause(given, lived=0.1) for _ in range(4)] == ["1", "2", "4", "4"]
+        assert [pause(given, lived=61.0), pause(given, lived=0.1)] == ["1", "2"]
+
+
+def test_a_service_that_dies_at_its_start_ends_it_all_with_its_last_words(supervise: Any) -> None:
+    it = supervise("one:steady", "two:dying:never")
+    assert it.process.wait(20) != 0
+    assert "TransientError: The two ended (exit code 1) at its start. " in it.told()
+    assert "its last line: its last words" in it.told()
+    assert it.is_gone()
+
+
+# ── stopped ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_stop_it_stops_all_of_them_and_says_so(supervise: Any, number: signal.Signals) -> None:
+    it = supervise("one:steady", "two:parent")
+    assert it.says("ready\n")
+    it.process.send_signal(number)
+    assert it.process.wait(10) == 0
+    assert not any(lives(pid) for pid in it.all_pids())
+    assert it.told() == "ready\nStopped.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_parent_that_ignores_signals_does_not_hand_that_on(supervise: Any, number: signal.Signals) -> None:
+    it = supervise("one:parent", through=["/bin/sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"])
+    assert it.says("ready\n")
+    begun = time.monotonic()
+    it.process.send_signal(number)
+    assert it.process.wait(10) == 0
+    assert not any(lives(pid) for pid in it.all_pids())
+    assert time.monotonic() - begun < 8, "it was killed, not stopped"
+
+
+def test_nohup_is_respected(supervise: Any) -> None:
+    it = supervise("one:steady", through=["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"])
+    assert it.says("ready\n")
+    it.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        it.process.wait(0.7)
+
+
+def test_it_can_be_stopped_while_it_starts(supervise: Any) -> None:
+    it = supervise("one:parent", "two:steady:never")
+    assert eventually(lambda: it.pids("two"))
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(10) == 0
+    assert not any(lives(pid) for pid in it.all_pids())
+    assert it.told() == "Stopped.\n"
+
+
+def test_what_does_not_stop_is_killed_in_the_end(supervise: Any) -> None:
+    it = supervise("one:stubborn", stop_within=0.5)
+    assert it.says("ready\n")
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(10) == 0
+    assert not any(lives(pid) for pid in it.all_pids())
+
+
+def test_asked_twice_it_kills_at_once(supervise: Any) -> None:
+    it = supervise("one:stubborn", stop_within=60)
+    assert it.says("ready\n")
+    it.process.send_signal(signal.SIGINT)
+    time.sleep(0.4)
+    assert it.process.poll() is None
+    it.process.send_signal(signal.SIGINT)
+    assert it.process.wait(10) == 0
+    assert not any(lives(pid) for pid in it.all_pids())
+
+
+# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_killed_supervisor_leaves_nothing(supervise: Any) -> None:
+    it = supervise("one:steady", "two:parent")
+    assert it.says("ready\n")
+    it.process.kill()
+    assert it.is_gone()
+
+
+def test_a_supervisor_killed_while_it_starts_leaves_nothing(supervise: Any) -> None:
+    it = supervise("one:parent", "two:steady:never")
+    assert eventually(lambda: it.pids("two"))
+    it.process.kill()
+    assert it.is_gone()
+
+
+@pytest.mark.slow
+def test_a_killed_supervisor_leaves_nothing_that_ignores_signals_either(supervise: Any) -> None:
+    it = supervise("one:stubborn")
+    assert it.says("ready\n")
+    it.process.kill()
+    assert it.is_gone(15)
+
+
+# ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_log_that_grows_is_set_aside(supervise: Any) -> None:
+    it = supervise("one:chatty")
+    log, older = it.folder / "log", it.folder / "log.1"
+    assert eventually(older.exists)
+    assert 20_000 < older.stat().st_size < 1_000_000
+    # Set aside once more: what is written after that begins at the beginning, without a hole.
+    older.unlink()
+    assert eventually(older.exists)
+    assert older.read_bytes()[:1] == b"x"
+    assert log.stat().st_size < 1_000_000
+
+
+def test_the_log_is_plain_and_silent_of_what_is_no_news(supervise: Any) -> None:
+    it = supervise("one:logging")
+    log = it.folder / "log"
+    assert eventually(lambda: log.exists() and "green" in log.read_text())
+    first, second, third, *_ = log.read_text().splitlines()
+    assert first == "Failed to add heartbeat"
+    assert re.fullmatch(r"[-\d]+ [:\d]+ [+-]\d{4} - root - WARNING - Retrying failed database connection", second)
+    assert third == "green"
+
+
+# ── one home, one port ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_home_is_served_once_and_the_second_is_told_by_whom(tmp_path: Path) -> None:
+    port = free_port()
+    with reserved(tmp_path / "home", port):
+        with pytest.raises(PermanentError) as refused, reserved(tmp_path / "home", free_port()):
+            pass
+        told = f"Dagster is served already over {tmp_path / 'home'}: process {os.getpid()}, http://127.0.0.1:{port}."
+        assert str(refused.value).splitlines()[0] == told
+        assert "ORCOST_HOME" in str(refused.value)
+        with reserved(tmp_path / "another", free_port()):
+            pass
+    with reserved(tmp_path / "home", port):
+        pass
+
+
+@pytest.mark.parametrize("is_listening", [True, False])
+def test_a_port_that_is_taken_is_told_with_one_that_is_not(tmp_path: Path, is_listening: bool) -> None:
+    with closing(socket.socket()) as holder:
+        holder.bind(("127.0.0.1", 0))
+        if is_listening:
+            holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(PermanentError, match=f"^Port {port} is taken. ") as refused, reserved(tmp_path, port):
+            pass
+    other = re.search(r"--port (\d+)$", str(refused.value))
+    assert other
+    with reserved(tmp_path, int(other[1])):
+        pass
+
+
+def test_services_that_a_killed_one_left_are_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "services.lock").open("a") as left:
+        assert supervision.locks(left)
+        threading.Timer(0.4, left.close).start()
+        begun = time.monotonic()
+        with reserved(tmp_path, free_port()):
+            assert time.monotonic() - begun >= 0.3
+    assert capsys.readouterr().err == "Waiting for the services of one that was killed to end …\n"
+
+
+def test_services_that_never_end_are_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "STOP_WITHIN", 0.1)
+    with (tmp_path / "services.lock").open("a") as left:
+        assert supervision.locks(left)
+        with pytest.raises(TransientError, match="do not end"), reserved(tmp_path, free_port()):
+            pass
+
+
+# ── the embedded Postgres ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Postgres:
+    """An embedded Postgres that runs, or not, or cannot."""
+
+    def __init__(self, port: int = 20_001, *, runs: bool, trouble: str | None = None) -> None:
+        self.port, self.runs, self.trouble = port, runs, trouble
+
+    def url(self) -> str | None:
+        return f"postgresql://orcost:secret@127.0.0.1:{self.port}/orcost" if self.runs else None
+
+    def start(self) -> str:
+        if self.trouble:
+            raise EmbeddedPostgresError(self.trouble)
+        self.runs = True
+        return self.url() or ""
+
+
+def looked_after(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> tuple[services._Database, list[str]]:
+    """A database to tend, and the names of the services that were killed meanwhile."""
+    monkeypatch.setattr(services, "EmbeddedPostgres", lambda home: postgres)
+    monkeypatch.setattr(services, "DATABASE_EVERY", 0.0)
+    killed: list[str] = []
+    service = Service("daemon", "stand_in")
+    monkeypatch.setattr(service, "kill", lambda: killed.append(service.name))
+    return services._Database(Path("home"), [service]), killed
+
+
+STORED = "postgresql+psycopg2://orcost:secret@127.0.0.1:20001/orcost?options=-c+search_path%3Ddagster"
+
+
+def test_a_database_that_has_ended_is_started_again_and_dagster_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORAGE_URL, STORED)
+    database, killed = looked_after(Postgres(runs=False), monkeypatch)
+    assert database.tend() == "The embedded Postgres had ended; it was started again."
+    assert database.tend() is None
+    assert (killed, os.environ[STORAGE_URL]) == ([], STORED)
+
+
+def test_a_database_on_another_port_has_dagster_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORAGE_URL, STORED)
+    database, killed = looked_after(Postgres(20_002, runs=False), monkeypatch)
+    assert database.tend()
+    assert (killed, os.environ[STORAGE_URL]) == (["daemon"], STORED.replace("20001", "20002"))
+
+
+def test_a_database_that_cannot_be_started_is_told_and_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    database, _ = looked_after(Postgres(runs=False, trouble="The disk is full."), monkeypatch)
+    assert database.tend() == "The disk is full."
+    assert database.tend() is None
+
+
+# ── Dagster itself ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Up:
+    """`orcost up` in a process of its own."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[str]
+
+    def told(self) -> str:
+        return (self.folder / "told").read_text()
+
+    def log(self) -> str:
+        return (self.folder / "home" / "logs" / "services.log").read_text()
+
+    def pids(self) -> dict[str, int]:
+        """Its services: module → process."""
+        lines = subprocess.run(
+            ["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True
+        )
+        ours = [line.split() for line in lines.stdout.splitlines()]
+        return {it[it.index("orcost_pipeline.cli.service") + 2]: int(it[0]) for it in ours if self._is_service(it)}
+
+    def _is_service(self, process: list[str]) -> bool:
+        return process[1] == str(self.process.pid) and "orcost_pipeline.cli.service" in process
+
+    def is_ready(self, seconds: float = 120) -> bool:
+        return eventually(lambda: "Dagster is ready" in self.told() or self.process.poll() is not None, seconds)
+
+    def code_port(self) -> int:
+        found = re.search(r"port: (\d+)", (self.folder / "home" / "dagster" / "workspace.yaml").read_text())
+        assert found
+        return int(found[1])
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Any]:
+    """Starts `orcost up` over the home in `folder`."""
+    made: list[Up] = []
+
+    def start(folder: Path = tmp_path, port: int | None = None, **variables: str) -> Up:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST_", "OPENROUTER_"))}
+        port = port or free_port()
+        code = "from orcost_pipeline.cli import main; main()"
+        with (folder / "told").open("w") as told:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, "up", "--port", str(port)],
+                cwd=folder,
+                env={**clean, "PYTHONPATH": str(CHECKOUT), "ORCOST_HOME": str(folder / "home"), **variables},
+                stdout=told,
+                stderr=told,
+                text=True,
+            )
+        made.append(Up(folder, port, process))
+        return made[-1]
+
+    yield start
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+            with (one.folder / "home" / "services.lock").open("a") as alive:
+                assert eventually(lambda alive=alive: supervision.locks(alive))
+
+
+def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: Any, database_url: str) -> None:
+    it = up(ORCOST_DATABASE_URL=database_url)
+    assert it.is_ready()
+    assert it.told().splitlines()[2:] == [f"Dagster is ready: http://127.0.0.1:{it.port} (Ctrl-C stops it)"]
+    pids = it.pids()
+    assert set(pids) == {"dagster", "dagster._daemon", "dagster_webserver"}
+    for port in (it.port, it.code_port()):
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=2):
+            pass
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(20) == 0
+    assert it.told().endswith("Stopped.\n")
+    assert not any(lives(pid) for pid in pids.values())
+    assert not re.findall(r"(?i).*(?:warning|error|deprecat|traceback).*", it.log())
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the account of the embedded Postgres can reach."""
+    made = Path(tempfile.mkdtemp(prefix="orcost-up-"))
+    made.chmod(0o755)
+    yield made
+    EmbeddedPostgres(made / "home").stop()
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_killed_itself(up: Any, place: Path) -> None:
+    ledger = small(datetime.now(UTC))
+    key = next(iter(ledger.accounts.values())).management_key
+    with serve(Simulator(ledger)) as base_url:
+        it = up(place, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key)
+        assert it.is_ready()
+        for module in ("dagster", "dagster._daemon", "dagster_webserver"):
+            before = it.pids()[module]
+            os.kill(before, signal.SIGKILL)
+            assert eventually(lambda before=before, module=module: it.pids().get(module, before) != before), module
+        EmbeddedPostgres(place / "home").stop()
+        assert eventually(lambda: "The embedded Postgres had ended; it was started again." in it.told(), 30)
+        assert sync_now(place)
+        pids = it.pids()
+        it.process.kill()
+        it.process.wait()
+        assert eventually(lambda: not any(lives(pid) for pid in pids.values()), 15)
+        again = up(place, it.port)
+        assert again.is_ready()
+        assert "Dagster is ready" in again.told()
+        again.process.send_signal(signal.SIGINT)
+        assert again.process.wait(30) == 0
+        assert "To stop it: orcost db stop" in again.told()
+
+
+@pytest.mark.slow
+def test_a_key_changed_in_the_env_file_counts_from_the_next_run_and_the_environment_wins(up: Any, place: Path) -> None:
+    ledger = small(datetime.now(UTC))
+    key = next(iter(ledger.accounts.values())).management_key
+    with serve(Simulator(ledger)) as base_url:
+        file = place / ".env"
+        file.write_text("OPENROUTER_API_KEY=sk-or-v1-revoked\n")
+        it = up(place, OPENROUTER_BASE_URL=base_url)
+        assert it.is_ready()
+        assert not sync_now(place)
+        file.write_text(f"OPENROUTER_API_KEY={key}\n")
+        assert sync_now(place)
+        it.process.send_signal(signal.SIGINT)
+        assert it.process.wait(30) == 0
+        file.write_text("OPENROUTER_API_KEY=sk-or-v1-revoked\n")
+        assert up(place, it.port, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key).is_ready()
+        assert sync_now(place)
+
+
+def sync_now(folder: Path) -> bool:
+    """Whether a sync that is asked for of the running deployment succeeds."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from orcost_pipeline.cli import main; main()", "resync", "--wait"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "ORCOST_HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    return done.returncode == 0
