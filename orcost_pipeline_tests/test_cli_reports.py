@@ -352,7 +352,7 @@ def test_a_database_that_cannot_be_used_is_one_sentence_without_its_password(
     monkeypatch.setenv("ORCOST_DATABASE_URL", "postgresql://me:hush-hush@127.0.0.1:1/none")
     answer = orcost("report")
     assert answer.code == 1
-    assert "The database cannot be used" in answer.err
+    assert "The database does not answer" in answer.err
     assert "hush" not in answer.err
     assert "Traceback" not in answer.err
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import email.utils
 import errno
+import gc
 import json
 import logging
 import selectors
@@ -16,6 +17,7 @@ import ssl
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -94,7 +96,7 @@ class Api:
         self.handler = handler
         self.secret = secret
         self.sent: list[tuple[float, httpx.Request]] = []
-        self.seconds = 0.0
+        self.seconds = self.closed_after = 0.0
         self.requests_made = 0
 
     def ask(self, question: Question[T], **client: Any) -> T:
@@ -115,11 +117,14 @@ class Api:
 
         started = loop.time()
         transport = httpx.MockTransport(handle)
-        async with OpenRouter("acme", SecretStr(self.secret), BASE, transport=transport, **arguments) as client:
-            try:
-                return await question(client)
-            finally:
-                self.seconds, self.requests_made = loop.time() - started, client.requests_made
+        try:
+            async with OpenRouter("acme", SecretStr(self.secret), BASE, transport=transport, **arguments) as client:
+                try:
+                    return await question(client)
+                finally:
+                    self.seconds, self.requests_made = loop.time() - started, client.requests_made
+        finally:
+            self.closed_after = loop.time() - started
 
     def bodies(self) -> list[dict[str, Any]]:
         return [json.loads(request.content) for _, request in self.sent if request.content]
@@ -1087,6 +1092,17 @@ def test_what_failed_is_counted_and_nothing_is_sent_after_it() -> None:
     assert 12 <= simulator.count <= counted == in_the_end < 30
 
 
+def test_a_failure_waits_for_no_other_question() -> None:
+    async def handle(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(1 if request.url.path.endswith("/credits") else 80)
+        return refusal(401)
+
+    api = Api(handle)  # type: ignore[arg-type]
+    with pytest.raises(InvalidKeyError):
+        api.ask(lambda client: asyncio.gather(client.activity(), client.credits()))
+    assert api.closed_after == 1
+
+
 def test_a_client_that_was_closed_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     api = scripted(answer({"data": {"total_credits": 1, "total_usage": 0}}))
@@ -1644,6 +1660,21 @@ def test_eight_requests_at_most_are_under_way() -> None:
         told, _ = ask_port(url, lambda client: asyncio.gather(*(client.api_key(key) for key in keys)))
     assert [key.hash for key in told if key] == keys
     assert 2 <= most <= 8
+
+
+def test_a_failure_among_questions_under_way_leaves_no_noise_behind() -> None:
+    """Connections that were just being opened are closed: Python would warn of each on stderr."""
+    ledger, keys = account_with_keys(*(f"key {number}" for number in range(20)))
+    simulator = Simulator(ledger, lambda: NOON)
+    with serve(simulator) as url, warnings.catch_warnings(record=True) as noise:
+        warnings.simplefilter("always")
+        for number in range(24):
+            simulator.clear_faults()
+            simulator.inject(Fault("401", times=None, match=f"/keys/{keys[number % 8]}"))
+            with pytest.raises(InvalidKeyError):
+                ask_port(url, lambda client: asyncio.gather(*(client.api_key(key) for key in keys)))
+        gc.collect()
+    assert [str(one.message) for one in noise if not issubclass(one.category, ResourceWarning)] == []
 
 
 def test_the_key_is_in_no_log_of_a_real_connection(caplog: pytest.LogCaptureFixture) -> None:

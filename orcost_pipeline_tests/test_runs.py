@@ -645,7 +645,6 @@ def test_a_connection_lost_once_is_survived_and_leaves_no_trace(
     assert sum(acme.companies().values()) == Decimal("111.75")
 
 
-@pytest.mark.xfail(strict=True, reason="company_mapping has no frame as sync_step is one: nothing retries or tells it")
 def test_a_connection_lost_once_by_the_mapping_is_survived(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     is_cut: list[bool] = []
 

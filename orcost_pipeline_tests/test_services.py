@@ -31,16 +31,28 @@ from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 CHECKOUT = Path(__file__).parents[1]
-STAND_IN = """
+STAND_IN = '''
 import logging, os, signal, subprocess, sys, time
 from pathlib import Path
 
 folder, name, behaviour = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 child = None
-if behaviour in ("parent", "stubborn"):
-    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    code = ignore if behaviour == "stubborn" else "import time; time.sleep(600)"
-    child = subprocess.Popen([sys.executable, "-S", "-c", code])
+children = {
+    "parent": "import time; time.sleep(600)",
+    "stubborn": "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+    "tidy": f"""
+import pathlib, signal, sys, time
+def end(*_):
+    time.sleep(0.5)
+    pathlib.Path({str(folder / "tidied")!r}).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path({str(folder / "listens")!r}).touch()
+time.sleep(600)
+""",
+}
+if behaviour in children:
+    child = subprocess.Popen([sys.executable, "-S", "-c", children[behaviour]])
 if behaviour == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with (folder / "pids").open("a") as file:
@@ -58,7 +70,7 @@ if behaviour == "logging":
     print("\\x1b[32mgreen\\x1b[0m", flush=True)
     sys.exit()
 time.sleep(600)
-"""
+'''
 SUPERVISOR = """
 import sys
 from pathlib import Path
@@ -248,6 +260,15 @@ def test_it_can_be_stopped_while_it_starts(supervise: Any) -> None:
     assert it.process.wait(10) == 0
     assert not any(lives(pid) for pid in it.all_pids())
     assert it.told() == "Stopped.\n"
+
+
+def test_what_a_service_has_started_may_end_in_its_own_time(supervise: Any) -> None:
+    it = supervise("one:tidy")
+    assert it.says("ready\n")
+    assert eventually((it.folder / "listens").exists)
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(10) == 0
+    assert (it.folder / "tidied").exists()
 
 
 def test_what_does_not_stop_is_killed_in_the_end(supervise: Any) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.defs.attribution import load_mapping, read_mapping_file
 from orcost_pipeline.defs.describe import column_schema, markdown_table
-from orcost_pipeline.defs.resources import utc_now
+from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, rules_in_force, version_in_force
@@ -39,16 +39,16 @@ def company_mapping(
     context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[sa.Engine], settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """One row per mapping version and line: a company's share of what a rule matches."""
-    mapping, problem = read_mapping_file(settings, warehouse)
-    if mapping is not None:
-        load_mapping(warehouse, mapping, utc_now())
-    if problem is not None:
-        runs.note_problem(warehouse, context.run.run_id, problem)
-        context.log.warning(problem)
-    with warehouse.connect() as connection:
-        version = version_in_force(connection)
-        metadata = mapping_metadata(version, rules_in_force(connection))
-        metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
+    with survived_restart(context, settings):
+        mapping, problem = read_mapping_file(settings, warehouse)
+        if mapping is not None:
+            load_mapping(warehouse, mapping, utc_now())
+        if problem is not None:
+            runs.note_problem(warehouse, context.run.run_id, problem)
+            context.log.warning(problem)
+        with warehouse.connect() as connection:
+            metadata = mapping_metadata(version_in_force(connection), rules_in_force(connection))
+            metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
     yield dg.MaterializeResult(asset_key=MAPPING_KEY, metadata=metadata)
     yield dg.AssetCheckResult(
         asset_key=MAPPING_KEY,

@@ -85,25 +85,31 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     account, run = context.partition_key, context.run
     extraction = extraction_id(run, context.instance.get_run_by_id)
     try:
-        with database_errors():
+        with survived_restart(context, settings):
             with engine.begin() as connection:
                 as_of = raw.start_extraction(connection, extraction, account, utc_now())
             yield SyncStep(settings.account(account), engine, run.run_id, extraction, as_of, utc_now)
+    except dg.RetryRequested:
+        raise
     except Exception as error:
-        if isinstance(error, DatabaseUnavailableError):
-            retry(context, settings, error)
         told = note_failure(engine, run, account, error)
         raise dg.Failure(told, allow_retries=isinstance(error, TransientError)) from error
 
 
-def retry(context: dg.AssetExecutionContext, settings: Settings, error: DatabaseUnavailableError) -> None:
-    """Waits for the warehouse; where it can be used again, raises RetryRequested, `RETRIES` times.
+@contextmanager
+def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
+    """Waits for a warehouse that went away; where it can be used again, raises RetryRequested, `RETRIES` times.
 
     No RetryPolicy: under one, Dagster runs a step again that Ctrl-C or SIGTERM stopped. The wait is before the request:
     Dagster writes to the same database, and fails with it.
     """
-    time.sleep(RETRY_SECONDS)
-    if can_be_used(secret(settings.database_url), settings.home) and context.retry_number < RETRIES:
+    try:
+        with database_errors():
+            yield
+    except DatabaseUnavailableError as error:
+        time.sleep(RETRY_SECONDS)
+        if context.retry_number == RETRIES or not can_be_used(secret(settings.database_url), settings.home):
+            raise
         context.log.warning("%s Now it can be used: the step runs again.", error)
         raise dg.RetryRequested(max_retries=RETRIES) from error
 

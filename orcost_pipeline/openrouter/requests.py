@@ -9,10 +9,12 @@ import asyncio
 import email.utils
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import httpx
 from pydantic import SecretStr
@@ -132,12 +134,17 @@ class Requests:
         self._analytics_rate = Limiter(SingleBucketFactory(bucket, schedule_leak=False))
         self._http = self._opened(self._checked_url(base_url), transport)
         self._is_closed = False
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        """Ends what is still under way: once a question failed, nothing more is sent, nor counted."""
         self._is_closed = True
+        for task in (under_way := tuple(self._under_way)):
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         await self._http.aclose()
 
     def __repr__(self) -> str:
@@ -221,15 +228,24 @@ class Requests:
             if self._is_closed:
                 # Its siblings' failure ended the sync while this question waited for its turn.
                 raise asyncio.CancelledError
-            self.requests_made += 1
-            started = asyncio.get_running_loop().time()
-            try:
+            with self._counted(question):
                 answer = await self._exchange(question)
-            finally:
-                question.seconds = asyncio.get_running_loop().time() - started
         if 200 <= answer.status < 300:
             return _json(answer, self._of_account(str(question)))
         raise self._error(answer, question)
+
+    @contextmanager
+    def _counted(self, question: _Question) -> Iterator[None]:
+        """A request that is under way: counted, timed, and ended with the client."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        started = asyncio.get_running_loop().time()
+        self.requests_made += 1
+        self._under_way.add(task)
+        try:
+            yield
+        finally:
+            self._under_way.discard(task)
+            question.seconds = asyncio.get_running_loop().time() - started
 
     async def _exchange(self, question: _Question) -> _Answer:
         """The whole answer within the time limit: a byte now and then does not extend it."""
