@@ -20,7 +20,8 @@ _COLUMNS = sa.text(
 _PREVIEWS = {
     "ref.api_key": "select name, workspace_name, company, usage_usd, last_used_at from ref.api_key "
     "where account = :account order by usage_usd desc",
-    "ref.assignment": "select key_hash, valid_from::text, valid_to::text, company, share, rule from ref.assignment "
+    "ref.assignment": "select left(key_hash, 8) as key, nullif(valid_from::text, '-infinity') as valid_from, "
+    "nullif(valid_to::text, 'infinity') as valid_to, company, share, rule from ref.assignment "
     "where account = :account order by key_hash nulls first, valid_from",
     "marts.company_spend_daily": "select day, company, credits_usd, byok_usd, requests "
     "from marts.company_spend_daily where account = :account order by day desc, credits_usd desc",
@@ -35,7 +36,8 @@ _PREVIEWS = {
     "marts.reconciliation_daily": "select day, account_credits_usd as account, keys_credits_usd as keys, "
     "residual_credits_usd as residual, status, cause from marts.reconciliation_daily where account = :account "
     "order by day desc",
-    "ops.restatement": "select day, key_hash, model, credits_usd_before, credits_usd_after from ops.restatement "
+    "ops.restatement": "select day, left(key_hash, 8) as key, model, credits_usd_before as before, credits_usd_after as after "
+    "from ops.restatement "
     "where account = :account order by noticed_at desc, day desc",
 }
 
