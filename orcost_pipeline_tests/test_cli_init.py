@@ -671,9 +671,7 @@ def git_ignores(folder: Path, path: str) -> bool:
         ("sub/.env\n.orcost/x\n", ".env\n.orcost/\n"),
     ],
 )
-def test_git_ignores_key_and_state_afterwards(
-    repository: Path, orcost: Orcost, before: str | None, added: str
-) -> None:
+def test_git_ignores_key_and_state_afterwards(repository: Path, orcost: Orcost, before: str | None, added: str) -> None:
     if before is not None:
         (repository / ".gitignore").write_bytes(before.encode())
     assert orcost(lines=["", MANAGEMENT]).code == 0

@@ -61,8 +61,8 @@ def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunReq
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"settings"},
-    description="Sync Now: runs what is asked for in ops.sync_request (`orcost resync`, or "
-    "`select ops.request_sync()` in any SQL client); a request's status follows its runs. "
+    description="Sync Now: runs what is asked for in ops.sync_request (orcost resync, or "
+    "select ops.request_sync() in any SQL client); a request's status follows its runs. "
     "A run whose process was killed is closed first: nothing waits for it.",
 )
 def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:

@@ -36,9 +36,8 @@ _PREVIEWS = {
     "marts.reconciliation_daily": "select day, account_credits_usd as account, keys_credits_usd as keys, "
     "residual_credits_usd as residual, status, cause from marts.reconciliation_daily where account = :account "
     "order by day desc",
-    "ops.restatement": "select day, left(key_hash, 8) as key, model, credits_usd_before as before, credits_usd_after as after "
-    "from ops.restatement "
-    "where account = :account order by noticed_at desc, day desc",
+    "ops.restatement": "select day, left(key_hash, 8) as key, model, credits_usd_before as before, credits_usd_after "
+    "as after from ops.restatement where account = :account order by noticed_at desc, day desc",
 }
 
 # What a picture says better: title, and USD by day, in all and of what somebody should look at.
