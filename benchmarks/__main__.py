@@ -1,11 +1,15 @@
 """Requests and seconds of a sync of 1,000 keys in 5 workspaces, 100 of them active, at 80 ms an answer.
 
 Beside it: what the obvious way costs, one analytics question for each key. The whole sync is measured below Dagster,
-on an embedded Postgres in a temporary folder; the rerun's write-ahead log is read from the server.
+on an embedded Postgres in a temporary folder; the rerun's write-ahead log is read from the server. Then what Dagster
+and the start of a process add: `orcost sync` of 40 keys beside the same below Dagster.
 """
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -33,7 +37,9 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="orcost-bench-"))
     home.chmod(0o755)
     try:
-        measure(open_warehouse(None, home))
+        engine = open_warehouse(None, home)
+        measure(engine)
+        measure_command(engine, home)
     finally:
         EmbeddedPostgres(home).stop()
         shutil.rmtree(home, ignore_errors=True)
@@ -56,6 +62,26 @@ def measure(engine: sa.Engine) -> None:
         report("again at once", simulator, engine, lambda: sync(account, engine, clock[0]))
         hashes = [key.hash for key in known.living_keys(now)]
         report("beside it: a question for each key", simulator, engine, lambda: one_by_one(account, hashes, now))
+
+
+def measure_command(engine: sa.Engine, home: Path) -> None:
+    """A quiet hour of 40 keys, answered at once: by the installed command, and below Dagster."""
+    ledger = scale(datetime.now(UTC), keys=40, active_keys=40)
+    simulator = Simulator(ledger)
+    known = next(iter(ledger.accounts.values()))
+    with serve(simulator) as url:
+        key = known.management_key
+        account = Account(name="default", api_key_env="OPENROUTER_API_KEY", api_key=SecretStr(key), base_url=url)
+        environment = os.environ | {"OPENROUTER_API_KEY": key, "OPENROUTER_BASE_URL": url, "ORCOST_HOME": str(home)}
+
+        def command() -> int:
+            orcost = [Path(sys.executable).with_name("orcost"), "sync"]
+            subprocess.run(orcost, cwd=home, env=environment, check=True, capture_output=True)
+            return 0
+
+        command()
+        report("orcost sync, 40 keys", simulator, engine, command)
+        report("beside it: below Dagster", simulator, engine, lambda: sync(account, engine, datetime.now(UTC)))
 
 
 def report(what: str, simulator: Simulator, engine: sa.Engine, work: Callable[[], int]) -> None:

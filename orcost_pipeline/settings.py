@@ -20,6 +20,8 @@ from orcost_pipeline.errors import PermanentError
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 DEFAULT_CONFIG = "orcost.toml"
 DEFAULT_MAPPING = "company_mapping.csv"
+DEFAULT_ACCOUNT = "default"
+DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
 
 
 class AccountConfig(BaseModel):
@@ -27,7 +29,7 @@ class AccountConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
-    api_key_env: str = Field(max_length=60, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    api_key_env: str = Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     base_url: str | None = None
 
 
@@ -69,7 +71,10 @@ class Account(BaseModel):
 
 
 class Settings(BaseModel):
-    """Everything a process of the pipeline needs to know, with absolute paths."""
+    """Everything a process of the pipeline needs to know, with absolute paths.
+
+    `listed` are the accounts of orcost.toml; where it lists none, `accounts` is the one of OPENROUTER_API_KEY.
+    """
 
     model_config = ConfigDict(frozen=True)
     folder: Path
@@ -77,6 +82,9 @@ class Settings(BaseModel):
     mapping: Path
     database_url: SecretStr | None
     accounts: tuple[Account, ...]
+    listed: tuple[Account, ...] = ()
+    config_file: Path
+    base_url: str = DEFAULT_BASE_URL
 
     def account(self, name: str) -> Account:
         """The account of that name; raises PermanentError with the names there are."""
@@ -107,14 +115,18 @@ def load_settings(current: Path | None = None) -> Settings:
         raise PermanentError(f"{env_file} is no UTF-8 text. Save it as UTF-8.") from None
     except OSError as error:
         raise PermanentError(f"{env_file} cannot be read ({error.strerror}). Its owner can, or chown it.") from None
-    config_file = (environment.config or Path(DEFAULT_CONFIG)).expanduser()
-    config = read_config(folder / config_file, required=environment.config is not None)
+    config_file = folder / (environment.config or Path(DEFAULT_CONFIG)).expanduser()
+    config = read_config(config_file, required=environment.config is not None)
+    accounts = tuple(configured_accounts(config, environment, variables))
     return Settings(
         folder=folder,
         home=folder / environment.home.expanduser(),
         mapping=folder / (environment.mapping or Path(DEFAULT_MAPPING)).expanduser(),
         database_url=environment.database_url,
-        accounts=tuple(configured_accounts(config, environment, variables)),
+        accounts=accounts,
+        listed=accounts if config.accounts else (),
+        config_file=config_file,
+        base_url=environment.openrouter_base_url,
     )
 
 
@@ -136,7 +148,7 @@ def configured_accounts(config: ProjectConfig, environment: Environment, variabl
     """The accounts of orcost.toml, or the one account `default` of OPENROUTER_API_KEY."""
     if not config.accounts:
         key, base_url = environment.openrouter_api_key, environment.openrouter_base_url
-        return [Account(name="default", api_key_env="OPENROUTER_API_KEY", api_key=key, base_url=base_url)]
+        return [Account(name=DEFAULT_ACCOUNT, api_key_env=DEFAULT_KEY_ENV, api_key=key, base_url=base_url)]
     return [
         Account(
             name=entry.name,

@@ -22,8 +22,8 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.cli import doctor as doctor_module
-from orcost_pipeline.cli import findings
-from orcost_pipeline.cli.doctor import Answer, examine, is_dagster
+from orcost_pipeline.cli import findings, services
+from orcost_pipeline.cli.doctor import Answer, examine
 from orcost_pipeline.cli.findings import Code, Finding, worst_first
 from orcost_pipeline.cli.rendering import STALE_AFTER
 from orcost_pipeline.companies.mapping import read_mapping
@@ -595,8 +595,10 @@ def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> 
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (home / "postgres" / "data").mkdir(parents=True)
     assert list(doctor_module._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
-    (home / "postgres.location").write_text("/var/lib/orcost/abc\n")
-    assert list(doctor_module._written_folders(load_settings(healthy.folder)))[1] == Path("/var/lib/orcost/abc/data")
+    elsewhere = healthy.folder / "elsewhere"
+    (elsewhere / "data").mkdir(parents=True)
+    (home / "postgres.location").write_text(f"{elsewhere}\n")
+    assert list(doctor_module._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
 
 
 @contextmanager
@@ -635,9 +637,9 @@ def test_a_port_that_another_program_has_is_a_warning(healthy: Deployment, body:
 
 
 def test_a_port_that_never_answers_is_another_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "PORT_WITHIN", 0.2)
+    monkeypatch.setattr(services, "PORT_WITHIN", 0.2)
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        assert is_dagster(silent.getsockname()[1]) is False
+        assert services.is_dagster(silent.getsockname()[1]) is False
 
 
 def test_a_port_where_dagster_answers_is_well(healthy: Deployment) -> None:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from orcost_pipeline import cli
 from orcost_pipeline.cli import init
-from orcost_pipeline.cli.init import SUGGESTIONS, is_ignored, starter_mapping, with_variable
+from orcost_pipeline.cli.init import SUGGESTIONS, starter_mapping, write_variable
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, read_mapping
 from orcost_pipeline.openrouter.records import ApiKey
@@ -313,20 +313,17 @@ def test_a_key_of_another_account_would_count_twice(folder: Path, orcost: Orcost
     assert files(folder) == before
 
 
-def test_a_folder_called_env_is_left_alone(folder: Path, orcost: Orcost) -> None:
-    (folder / ".env").mkdir()
-    outcome = orcost(lines=["", MANAGEMENT])
-    assert outcome.code == 1
-    assert f"{folder / '.env'} is no file" in outcome.err
-    assert files(folder) == {}
-
-
-def test_what_the_system_refuses_is_told_in_a_sentence(folder: Path, orcost: Orcost) -> None:
-    (folder / ".gitignore").mkdir()
-    outcome = orcost(lines=["", MANAGEMENT])
-    assert outcome.code == 1
-    assert outcome.err.startswith(f"{folder / '.gitignore'} could not be written (Is a directory).")
-    assert files(folder) == {}
+@pytest.mark.parametrize("name", [".gitignore", ".env", "orcost.toml", "company_mapping.csv"])
+def test_a_folder_in_the_place_of_a_file_is_left_alone(folder: Path, orcost: Orcost, name: str) -> None:
+    (folder / name).mkdir()
+    outcome = orcost("--name", "acme", lines=[MANAGEMENT])
+    assert (folder / name).is_dir()
+    assert ".env" not in files(folder) or name == "company_mapping.csv"
+    if name == "company_mapping.csv":
+        assert "  company_mapping.csv: kept" in outcome.out.splitlines()
+    else:
+        assert (outcome.code, outcome.out.splitlines()[1:]) == (1, [])
+        assert outcome.err.startswith(f"{folder / name} could not be written (Is a directory).")
 
 
 # ── .env ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -335,21 +332,21 @@ def test_what_the_system_refuses_is_told_in_a_sentence(folder: Path, orcost: Orc
 def test_the_key_is_in_no_file_that_others_can_read_even_for_an_instant(
     folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mode is looked at when the key is in the file, which is not `.env` yet."""
-    seen: list[tuple[int, bool]] = []
-    sync = os.fsync
+    """Where it is made, others may not look; the mode is looked at when it becomes `.env`."""
+    seen: list[tuple[bool, int, int]] = []
+    replace = Path.replace
 
-    def look(handle: int) -> None:
-        sync(handle)
-        seen.append((stat.S_IMODE(os.fstat(handle).st_mode), (folder / ".env").exists()))
+    def look(made: Path, target: Path) -> Path:
+        seen.append((target.exists(), mode(made.parent), mode(made)))
+        return replace(made, target)
 
-    monkeypatch.setattr(init.os, "fsync", look)
+    monkeypatch.setattr(Path, "replace", look)
     umask = os.umask(0)
     try:
         assert orcost(lines=["", MANAGEMENT]).code == 0
     finally:
         os.umask(umask)
-    assert seen == [(0o600, False)]
+    assert seen == [(False, 0o700, 0o600)]
     assert mode(folder / ".env") == 0o600
 
 
@@ -358,22 +355,23 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
 ) -> None:
     write_env(folder, f"OPENROUTER_API_KEY={OLD}\n")
 
-    def no_space(handle: int) -> None:
+    def no_space(made: Path, *_: str, **__: str) -> None:
+        made.write_text("half a")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(init.os, "fsync", no_space)
+    monkeypatch.setattr(init, "set_key", no_space)
     outcome = orcost(lines=["", MANAGEMENT])
     assert outcome.code == 1
-    assert outcome.err.startswith(f"{folder / '.env'} could not be written (No space left on device).")
-    assert sorted(files(folder)) == [".env", ".gitignore"]
+    assert outcome.err.startswith(f"{folder} could not be written (No space left on device).")
+    assert sorted(path.name for path in folder.iterdir()) == [".env", ".gitignore"]
     assert keys() == {"default": OLD}
 
 
 def test_a_second_time_replaces_the_key_and_nothing_else(folder: Path, orcost: Orcost) -> None:
-    path = write_env(folder, f"# mine\nORCOST_HOME=state\nexport OPENROUTER_API_KEY='{OLD}' # of May\n\nDEBUG=1")
+    path = write_env(folder, f"# mine\nORCOST_HOME=state\nOPENROUTER_API_KEY='{OLD}'\n\nDEBUG=1 # mine")
     path.chmod(0o644)
     (folder / "company_mapping.csv").write_text("company,match,pattern\nA,key_name,*\n")
-    (folder / ".gitignore").write_text(".env\nstate\n")
+    (folder / ".gitignore").write_text(".env\nstate/\n")
     before = files(folder)
     outcome = orcost(lines=["", MANAGEMENT])
     assert outcome.code == 0
@@ -383,7 +381,7 @@ def test_a_second_time_replaces_the_key_and_nothing_else(folder: Path, orcost: O
         "  company_mapping.csv: kept",
     ]
     assert files(folder) == before | {
-        ".env": f"# mine\nORCOST_HOME=state\nexport OPENROUTER_API_KEY={MANAGEMENT} # of May\n\nDEBUG=1".encode()
+        ".env": f"# mine\nORCOST_HOME=state\nOPENROUTER_API_KEY={MANAGEMENT}\n\nDEBUG=1 # mine".encode()
     }
     assert mode(path) == 0o600
 
@@ -395,7 +393,6 @@ def test_the_same_key_again_changes_nothing(folder: Path, orcost: Orcost) -> Non
     assert outcome.out.splitlines()[1:-1] == [
         "  .gitignore: kept",
         "  .env: OPENROUTER_API_KEY_ACME is kept, it is the same; only you can read the file",
-        "  orcost.toml: kept",
         "  company_mapping.csv: kept",
     ]
     assert files(folder) == before
@@ -424,70 +421,30 @@ def test_a_file_that_root_writes_stays_its_owners(folder: Path, orcost: Orcost) 
     [
         ("", "K=v\n"),
         ("A=1", "A=1\nK=v\n"),
-        ("A=1\r\nB=2\r\n", "A=1\r\nB=2\r\nK=v\r\n"),
-        ("\ufeffA=1\n", "\ufeffA=1\nK=v\n"),
-        ("\ufeffK=old\nA=1\n", "\ufeffK=v\nA=1\n"),
         ("K=\nA=1\n", "K=v\nA=1\n"),
-        ("K\nA=1\n", "K=v\nA=1\n"),
-        ("K#mine\n", "K=v #mine\n"),
-        ("A=1\nK=old", "A=1\nK=v"),
-        ("\r\n# K=x\r\nK = old\r\nA=1\r\n", "\r\n# K=x\r\nK=v\r\nA=1\r\n"),
-        ("  export K=old # mine\n", "  export K=v # mine\n"),
-        ("K=  old value   # mine\n", "K=v   # mine\n"),
-        ("K=   # mine\n", "K=v   # mine\n"),
-        ("K=#old\n", "K=v\n"),
-        ("K='it''s # old'#mine\n", "K='it''s # old'#mine\nK=v\n"),  # python-dotenv cannot read such a line
-        ("K='it\\'s # old'#mine\n", "K=v #mine\n"),
-        ('K="old\nof two lines" # mine\nA=1\n', "K=v # mine\nA=1\n"),
+        ("# K=x\nK = old # mine\nA=1 # mine\n", "# K=x\nK=v\nA=1 # mine\n"),
+        ('export A=0\nexport K="old\nof two lines"\nA=1\n', "export A=0\nK=v\nA=1\n"),
         ("K=one\nA=1\nK=two\n", "K=v\nA=1\nK=v\n"),
         ("XK=1\nK2=2\nk=3\n", "XK=1\nK2=2\nk=3\nK=v\n"),
         ("NON SENSE\nA='1\nK=old\n", "NON SENSE\nA='1\nK=v\n"),
     ],
 )
-def test_a_variable_is_written_where_it_stands_and_all_else_stays(before: str, after: str) -> None:
-    assert with_variable(before, "K", "v") == after
+def test_a_variable_is_written_where_it_stands_and_others_stay(folder: Path, before: str, after: str) -> None:
+    path = write_env(folder, before)
+    write_variable(path, "K", "v")
+    assert path.read_text() == after
 
 
-FRAGMENTS = ("K", "A", "=", "'", '"', "\\", "#", " ", "\t", "\n", "\r\n", "\r", "export ", "old", "$", "\ufeff", "\f")
-ANY_FILE = st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join)
-GOOD_LINES = (
-    "A=1\n",
-    "K=old\r\n",
-    "export K='o\\'ld' # K\n",
-    'B="two\nlines"\n',
-    "\n",
-    "# K=x\n",
-    "K",
-    "K= \n",
-    "C=#\n",
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(OLD, OLD), ("a.b:c/d+e=@%", "a.b:c/d+e=@%"), ("a #b", "'a #b'"), ("it's \\", "'it\\'s \\\\'")],
 )
-GOOD_FILE = st.lists(st.sampled_from(GOOD_LINES), max_size=6).map("".join)
-QUOTES = ("'", '"', "\\", "#", "\\'")
-VISIBLE = st.characters(min_codepoint=33, max_codepoint=0x3000, exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
-QUOTABLE = st.lists(st.sampled_from(QUOTES) | st.text(VISIBLE, min_size=1, max_size=3), min_size=1, max_size=4).map(
-    "".join
-)
-
-
-@given(st.tuples(ANY_FILE, st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)) | st.tuples(GOOD_FILE, QUOTABLE))
-def test_whatever_the_file_holds_only_the_variable_changes(written: tuple[str, str]) -> None:
-    """A key is letters, digits, - and _, and needs no quotes; one that does needs a file whose quotes are in pairs."""
-    before, value = written
-    after = with_variable(before, "K", value)
-    others = {name: text for name, text in read(before).items() if name != "K"}
-    assert read(after) == others | {"K": value}
-    assert with_variable(after, "K", value) == after
-
-
-def read(text: str) -> Mapping[str, str | None]:
-    return dotenv_values(stream=io.StringIO(text, newline=""), interpolate=False)
-
-
-def test_another_spelling_that_comes_later_is_not_passed_over(folder: Path, orcost: Orcost) -> None:
-    write_env(folder, f"OPENROUTER_API_KEY=\nopenrouter_api_key={OLD}\n")
-    outcome = orcost(lines=["", MANAGEMENT])
-    assert outcome.code == 1
-    assert "another line of .env, or the environment, still gives another one" in outcome.err
+def test_only_a_value_that_needs_quotes_has_them(folder: Path, value: str, written: str) -> None:
+    """docker's --env-file would take them for a part of the key."""
+    path = folder / ".env"
+    write_variable(path, "K", value)
+    assert path.read_text() == f"K={written}\n"
+    assert dotenv_values(path) == {"K": value}
 
 
 def test_the_project_above_is_the_one_that_is_connected(
@@ -525,6 +482,16 @@ def test_a_second_account_does_not_end_the_first(folder: Path, orcost: Orcost, b
     assert keys() == {"default": MANAGEMENT, "globex": GLOBEX}
 
 
+def test_a_script_adds_a_second_account_by_the_plain_variable(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orcost(lines=["", MANAGEMENT])
+    monkeypatch.setenv("OPENROUTER_API_KEY", GLOBEX)
+    assert orcost("--name", "globex").code == 0
+    monkeypatch.delenv("OPENROUTER_API_KEY")
+    assert keys() == {"default": MANAGEMENT, "globex": GLOBEX}
+
+
 def test_an_account_that_was_default_is_not_counted_twice(folder: Path, orcost: Orcost) -> None:
     orcost(lines=["", MANAGEMENT])
     assert orcost("--name", "acme", lines=[MANAGEMENT]).code == 0
@@ -551,12 +518,10 @@ def test_what_is_listed_stays_and_its_variable_is_the_one_that_is_written(
 
 
 def test_an_entry_is_added_below_whatever_is_there(folder: Path, orcost: Orcost) -> None:
-    before = f"# Größe\r\n{ACME}# the end".replace("\n", "\r\n").replace("\r\r", "\r")
+    before = f"# Größe\r\n{ACME}# the end"
     (folder / "orcost.toml").write_bytes(before.encode())
     assert orcost("--name", "globex", lines=[GLOBEX]).code == 0
-    after = (folder / "orcost.toml").read_bytes()
-    assert after.startswith(before.encode())
-    assert after.count(b"\n") == after.count(b"\r\n")
+    assert (folder / "orcost.toml").read_bytes().startswith(f"{before}\n".encode())
     assert keys() == {"acme": None, "globex": GLOBEX}
 
 
@@ -573,7 +538,7 @@ def test_an_inline_list_is_not_broken(folder: Path, orcost: Orcost) -> None:
     ("first", "second", "variables"),
     [
         ("acme.eu", "Acme EU", {"OPENROUTER_API_KEY_ACME_EU", "OPENROUTER_API_KEY_ACME_EU_2"}),
-        ("a" * 100, "a" * 99, {f"OPENROUTER_API_KEY_{'A' * 41}", f"OPENROUTER_API_KEY_{'A' * 37}_2"}),
+        ("a" * 100, "A" * 100, {f"OPENROUTER_API_KEY_{'A' * 100}", f"OPENROUTER_API_KEY_{'A' * 100}_2"}),
     ],
 )
 def test_no_two_accounts_share_a_variable(
@@ -662,13 +627,11 @@ def git_ignores(folder: Path, path: str) -> bool:
     [
         (None, ".env\n.orcost/\n"),
         ("*.pyc", "\n.env\n.orcost/\n"),
-        ("*.pyc\r\n.env\r\n", ".orcost/\r\n"),
+        ("*.pyc\r\n.env\r\n", ".orcost/\n"),
         (".env\n.orcost/\n", ""),
-        ("/.env*\n.or?ost\n", ".env\n.orcost/\n"),
-        (".env\n*\n!.env\n", ".env\n.orcost/\n"),
-        ("/*\n!/.orcost/\n", ".env\n.orcost/\n"),
-        ("# .env\n .env\n.env/\n.orcost\n", ".env\n"),
-        ("sub/.env\n.orcost/x\n", ".env\n.orcost/\n"),
+        (".env\n!.env.example\n.orcost/\n", ""),
+        ("!.env*\n.or?ost\n", ".env\n.orcost/\n"),
+        ("# .env\n .env\n.env/\nsub/.env\n", ".env\n.orcost/\n"),
     ],
 )
 def test_git_ignores_key_and_state_afterwards(repository: Path, orcost: Orcost, before: str | None, added: str) -> None:
@@ -690,53 +653,6 @@ def test_the_state_is_ignored_where_it_is_in_the_project(
     write_env(repository, f"ORCOST_HOME={home}\n")
     assert orcost(lines=["", MANAGEMENT]).code == 0
     assert (repository / ".gitignore").read_text() == added
-
-
-PATTERNS = (
-    *(
-        ".env",
-        "/.env",
-        ".env/",
-        "*",
-        ".*",
-        "*env",
-        ".e?v",
-        "[.]env",
-        ".en[a-z]",
-        "./.env",
-        "**/.env",
-        "\\.env",
-        "!.env",
-    ),
-    *(
-        "state",
-        "state/",
-        "/state",
-        "state/here",
-        "state/*",
-        "*/here",
-        "/*/here/",
-        "here",
-        "here/",
-        "st*e",
-        "state/h?re/",
-    ),
-    *("# .env", " .env", ".env  ", ".env\r", "\ufeff.env", "", "/", "!", "state/here/x", "!state/here", "!/state/"),
-)
-
-
-def test_git_agrees_with_whatever_is_taken_for_covered(repository: Path) -> None:
-    """That which is not seen to be covered is written once more, which does no harm."""
-    seen = 0
-    for first in PATTERNS:
-        for second in ("", "!.env", "!here", "*"):
-            text = f"{first}\n{second}\n"
-            (repository / ".gitignore").write_bytes(text.encode())
-            for path in (".env", "state/here/"):
-                if is_ignored(text, path):
-                    seen += 1
-                    assert git_ignores(repository, path), (text, path)
-    assert seen >= 10
 
 
 # ── the starter mapping ──────────────────────────────────────────────────────────────────────────────────────────────

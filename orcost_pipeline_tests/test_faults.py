@@ -576,6 +576,7 @@ def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(
         folder=tmp_path,
         home=tmp_path,
         mapping=tmp_path / "company_mapping.csv",
+        config_file=tmp_path / "orcost.toml",
         database_url=SecretStr(database_url),
         accounts=(world.configured.model_copy(update={"base_url": world.base_url}),),
     )

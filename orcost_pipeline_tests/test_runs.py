@@ -162,6 +162,7 @@ def deploy(
             folder=tmp_path,
             home=tmp_path,
             mapping=tmp_path / "company_mapping.csv",
+            config_file=tmp_path / "orcost.toml",
             database_url=SecretStr(database_url),
             accounts=accounts,
         )

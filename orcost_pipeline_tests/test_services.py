@@ -545,7 +545,7 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_killed_itself(up: Any, place: Path) -> None:
+def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_killed_itself(place: Path, up: Any) -> None:
     ledger = small(datetime.now(UTC))
     key = next(iter(ledger.accounts.values())).management_key
     with serve(Simulator(ledger)) as base_url:
@@ -571,7 +571,7 @@ def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_kille
 
 
 @pytest.mark.slow
-def test_a_key_changed_in_the_env_file_counts_from_the_next_run_and_the_environment_wins(up: Any, place: Path) -> None:
+def test_a_key_changed_in_the_env_file_counts_from_the_next_run_and_the_environment_wins(place: Path, up: Any) -> None:
     ledger = small(datetime.now(UTC))
     key = next(iter(ledger.accounts.values())).management_key
     with serve(Simulator(ledger)) as base_url:

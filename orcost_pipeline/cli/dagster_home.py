@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 
 STORAGE_URL = "ORCOST_DAGSTER_DATABASE_URL"
@@ -47,7 +48,7 @@ def prepare(settings: Settings) -> Path:
     """Warehouse migrated, home written, environment set for this process and its children; returns the log file."""
     configured = settings.database_url.get_secret_value() if settings.database_url else None
     engine = open_warehouse(configured, settings.home)
-    with engine.begin() as connection:
+    with database_errors(), engine.begin() as connection:
         connection.execute(sa.text("create schema if not exists dagster"))
     engine.dispose()
     home = settings.home / "dagster"

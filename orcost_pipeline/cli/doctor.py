@@ -6,8 +6,6 @@ asked at the same time, and nobody is waited for long. What stored rows mean is 
 
 import asyncio
 import email.utils
-import http.client
-import json
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.findings import CLOCK_WRONG, ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
 from orcost_pipeline.cli.rendering import as_json, plural, show
-from orcost_pipeline.cli.services import LOOPBACK
+from orcost_pipeline.cli.services import is_dagster
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
@@ -43,9 +41,8 @@ from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, E
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
 
-# Seconds: for each of the two rounds of questions to OpenRouter, for a local port, for a statement of the database.
+# Seconds: for each of the two rounds of questions to OpenRouter, for a statement of the database.
 ANSWER_WITHIN = 6.0
-PORT_WITHIN = 2.0
 STATEMENT_WITHIN = 10
 CLOCK_DOUBTFUL = timedelta(seconds=60)
 LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
@@ -339,9 +336,9 @@ class Look:
 def look_into(settings: Settings, now: datetime) -> Look:
     """Reads the warehouse as it is: nothing is made, nothing migrated."""
     configured = settings.database_url.get_secret_value() if settings.database_url else None
-    if configured is None and not _is_embedded_there(settings.home):
-        return Look(found=(_NOTHING_YET,), is_new=True)
     try:
+        if configured is None and EmbeddedPostgres(settings.home).data() is None:
+            return Look(found=(_NOTHING_YET,), is_new=True)
         with database_errors():
             engine = connect(configured or EmbeddedPostgres(settings.home).start())
             try:
@@ -425,11 +422,6 @@ def _other_schema(version: str) -> Finding:
     return Finding(NOTE, Code.SCHEMA_OLDER, None, message, "orcost status, then again: orcost doctor")
 
 
-def _is_embedded_there(home: Path) -> bool:
-    """Whether an embedded server was ever made, here or, as root, elsewhere (see warehouse/embedded.py)."""
-    return (home / "postgres" / "data").is_dir() or (home / "postgres.location").is_file()
-
-
 # This machine
 
 
@@ -497,25 +489,9 @@ def _of_disk(settings: Settings) -> Iterator[Finding]:
 def _written_folders(settings: Settings) -> Iterator[Path]:
     home = settings.home
     yield next(folder for folder in (home, *home.parents) if folder.is_dir())
-    if settings.database_url is None and _is_embedded_there(home):
-        location = home / "postgres.location"
-        area = Path(location.read_text(encoding="utf-8").strip()) if location.is_file() else home / "postgres"
-        yield area / "data"
-
-
-def is_dagster(port: int) -> bool | None:
-    """Whether it is Dagster that listens on a port of this machine; None where nobody does."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PORT_WITHIN)
-    try:
-        connection.request("GET", "/server_info")
-        told = json.loads(connection.getresponse().read(10_000))
-        return isinstance(told, dict) and "dagster_version" in told
-    except ConnectionRefusedError:
-        return None
-    except (OSError, http.client.HTTPException, ValueError):
-        return False
-    finally:
-        connection.close()
+    with suppress(EmbeddedPostgresError):
+        if settings.database_url is None and (data := EmbeddedPostgres(home).data()):
+            yield data
 
 
 def _of_port(port: int, listens: bool | None) -> Iterator[Finding]:

@@ -1,27 +1,27 @@
 """`orcost init`: an account's name and key are asked for, the key is proven, and both are written where they belong.
 
 The key goes into `.env`, the account into orcost.toml unless it is the only one, `.env` and the state folder into
-`.gitignore`, the account's own keys into a starter mapping, as suggestions without effect. What is there stays as it
-is, but for the one variable. Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
+`.gitignore`, the account's own keys into a starter mapping, as suggestions without effect. What else is there stays.
+Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
 """
 
 import asyncio
-import io
 import os
 import re
+import shlex
+import shutil
 import sys
-import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from getpass import getpass
-from itertools import chain, count
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import typer
-from dotenv.parser import Binding, parse_stream
+from dotenv import dotenv_values, set_key
 from pydantic import SecretStr, ValidationError
 
 from orcost_pipeline.cli.rendering import clean, plural, rounded
@@ -30,22 +30,9 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.records import ApiKey, Credits
 from orcost_pipeline.openrouter.requests import masked
-from orcost_pipeline.settings import (
-    DEFAULT_CONFIG,
-    AccountConfig,
-    Environment,
-    ProjectConfig,
-    Settings,
-    load_settings,
-    read_config,
-)
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
 
-DEFAULT = "default"
-PLAIN_VARIABLE = "OPENROUTER_API_KEY"
-LONGEST_VARIABLE = 60
 SUGGESTIONS = 200
-# How the client asks: a server that is down is told within seconds.
-SOMEONE_WAITS: dict[str, Any] = {"timeout": 20.0, "attempts": 3, "backoff": 0.1}
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
 STARTER = """\
 company,match,pattern,valid_from,valid_to,share,note
@@ -53,15 +40,6 @@ company,match,pattern,valid_from,valid_to,share,note
 ## To use a suggestion, take away its "# " and put the right company first. In a key_name, * stands for any text.
 ## Is it right?  orcost map check
 """
-# What may stand between a variable's name and the end of its line, as python-dotenv reads it: quoted values may span
-# lines, a bare one ends before the white space of a comment.
-_ASSIGNMENT = re.compile(
-    r"""\A(\s*(?:export[^\S\r\n]+)?[^=#\s]+)[^\S\r\n]*"""
-    r"""(?:=(?:[^\S\r\n]*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|[^\r\n]*?(?=\s|\Z)))?"""
-    r"""([^\S\r\n]*(?:#[^\r\n]*)?\s*)\Z""",
-    re.DOTALL,
-)
-_BARE = re.compile(r"[\w.:/+=@%-]+", re.ASCII)
 
 
 def init(settings: Settings, name: str | None, surplus: Sequence[str] = ()) -> None:
@@ -70,102 +48,52 @@ def init(settings: Settings, name: str | None, surplus: Sequence[str] = ()) -> N
         raise PermanentError(
             "orcost init takes no argument. A key is asked for: on the command line, the shell's history would keep it."
         )
-    project = _found(settings)
-    account = _account(project, _checked_name(_asked_name(project) if name is None else name.strip()))
-    key = _key(project, account)
-    _require_new(project, account, key)
-    told = asyncio.run(_ask(account, key, account.base_url or project.environment.openrouter_base_url))
+    folder = settings.folder
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermanentError(f"{folder} is a folder that you may not write to. Run orcost init in one of your own.")
+    account = _account(settings, _checked_name(_asked_name(settings) if name is None else name.strip()))
+    key = _key(settings, account)
+    _require_new(settings, account, key)
+    told = asyncio.run(_ask(account, key))
     typer.echo(f'Account "{account.name}": {told}')
-    for file, what in _write(project, account, key, told.keys):
-        typer.echo(f"  {file}: {what}")
-    _require_found(account, key)
+    for path, what in _written(settings, account, key, told.keys):
+        typer.echo(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
     typer.echo("Next: orcost sync (or orcost up, which syncs every hour)")
 
 
-# The project
-
-
-class Project(NamedTuple):
-    """The project around the current folder, with the accounts that orcost.toml lists."""
-
-    settings: Settings
-    environment: Environment
-    listed: tuple[AccountConfig, ...] = ()
-
-    @property
-    def env_file(self) -> Path:
-        return self.settings.folder / ".env"
-
-    @property
-    def config_file(self) -> Path:
-        return self.settings.folder / (self.environment.config or Path(DEFAULT_CONFIG)).expanduser()
-
-    def in_file(self, variable: str) -> str:
-        """A variable's value in `.env`; blank without one."""
-        values = {binding.key: binding.value for binding in _bindings(_content(self.env_file))}
-        return values.get(variable) or ""
-
-    def shown(self, path: Path) -> str:
-        folder = self.settings.folder
-        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def _found(settings: Settings) -> Project:
-    """The project around the current folder; raises where its files could not be written anyway."""
-    folder, env_file = settings.folder, settings.folder / ".env"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermanentError(f"{folder} is a folder that you may not write to. Run orcost init in one of your own.")
-    if env_file.exists() and not env_file.is_file():
-        raise PermanentError(f"{env_file} is no file, so no key can be written to it. Move it away.")
-    # _env_file is an argument that pydantic-settings adds to every constructor; pyright does not know it.
-    project = Project(settings, Environment(_env_file=env_file))  # pyright: ignore[reportCallIssue]
-    return project._replace(listed=read_config(project.config_file, required=False).accounts)
-
-
-def _account(project: Project, name: str) -> AccountConfig:
+def _account(settings: Settings, name: str) -> Account:
     """The account as it is listed, or as it would be: with a variable that no other account has."""
-    for entry in project.listed:
-        if entry.name == name:
-            return entry
-    own = PLAIN_VARIABLE if name == DEFAULT else f"{PLAIN_VARIABLE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
-    others = (f"{own[: LONGEST_VARIABLE - 4]}_{number}" for number in count(2))
-    taken = {entry.api_key_env for entry in project.listed}
-    variable = next(free for free in chain([own[:LONGEST_VARIABLE]], others) if free not in taken)
-    return AccountConfig(name=name, api_key_env=variable)
+    for account in settings.listed:
+        if account.name == name:
+            return account
+    own = f"{DEFAULT_KEY_ENV}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+    variable = DEFAULT_KEY_ENV if name == DEFAULT_ACCOUNT else own
+    while variable in {other.api_key_env for other in settings.listed}:
+        variable += "_2"
+    return Account(name=name, api_key_env=variable, api_key=None, base_url=settings.base_url)
 
 
-def _require_new(project: Project, account: AccountConfig, key: str) -> None:
+def _require_new(settings: Settings, account: Account, key: str) -> None:
     """Two accounts of one key would count every cost twice. While none is listed, there is no second one."""
-    for other in project.settings.accounts if project.listed else ():
-        is_same = other.api_key is not None and other.api_key.get_secret_value().strip() == key
-        if is_same and other.name != account.name:
+    for other in settings.listed:
+        if other.name != account.name and other.api_key == SecretStr(key):
             raise PermanentError(
                 f'Account "{other.name}" has this key already; as "{account.name}", its costs would count twice. '
                 "Nothing was written."
             )
 
 
-def _require_found(account: AccountConfig, key: str) -> None:
-    """The next command reads the same key; another spelling of the variable may come later in the file."""
-    found = load_settings().account(account.name).api_key
-    if found is None or found.get_secret_value().strip() != key:
-        raise PermanentError(
-            f"The key was written as {account.api_key_env}, but another line of .env, or the environment, still gives "
-            f'another one to account "{account.name}". Remove that, then run orcost init again.'
-        )
-
-
 # Questions
 
 
-def _asked_name(project: Project) -> str:
+def _asked_name(settings: Settings) -> str:
     """The name of the account; `default` unless told. A script that has the key in its environment is not asked."""
-    if not _is_terminal() and _variable_of_environment(project, _account(project, DEFAULT)):
-        return DEFAULT
+    if not _is_terminal() and _variable_of_environment(settings, _account(settings, DEFAULT_ACCOUNT)):
+        return DEFAULT_ACCOUNT
     if _is_terminal():
-        typer.echo(f"This connects an OpenRouter account to the project in {project.settings.folder}", err=True)
-        typer.echo(f"Name of the account [{DEFAULT}]: ", nl=False, err=True)
-    return _line() or DEFAULT
+        typer.echo(f"This connects an OpenRouter account to the project in {settings.folder}", err=True)
+        typer.echo(f"Name of the account [{DEFAULT_ACCOUNT}]: ", nl=False, err=True)
+    return _line() or DEFAULT_ACCOUNT
 
 
 def _checked_name(name: str) -> str:
@@ -173,10 +101,10 @@ def _checked_name(name: str) -> str:
     if name.startswith("sk-"):
         raise PermanentError(
             "That was a key, where the account's name was asked for; nothing was written. "
-            f"The name comes first (an empty line is {DEFAULT}), then the key."
+            f"The name comes first (an empty line is {DEFAULT_ACCOUNT}), then the key."
         )
     try:
-        return AccountConfig(name=name, api_key_env=PLAIN_VARIABLE).name
+        return AccountConfig(name=name, api_key_env=DEFAULT_KEY_ENV).name
     except ValidationError:
         raise PermanentError(
             "That is no name for an account: letters, digits, spaces, dots, - and _, at most 100 of them, "
@@ -184,9 +112,9 @@ def _checked_name(name: str) -> str:
         ) from None
 
 
-def _key(project: Project, account: AccountConfig) -> str:
+def _key(settings: Settings, account: Account) -> str:
     """The account's key: the environment's, else typed unseen, else the next line of stdin."""
-    if variable := _variable_of_environment(project, account):
+    if variable := _variable_of_environment(settings, account):
         typer.echo(f"The key is taken from {variable} of the environment; unset it to be asked for one.")
         return os.environ[variable].strip()
     key = _unseen() if _is_terminal() else _line()
@@ -198,19 +126,18 @@ def _key(project: Project, account: AccountConfig) -> str:
     return key
 
 
-def _variable_of_environment(project: Project, account: AccountConfig) -> str | None:
+def _variable_of_environment(settings: Settings, account: Account) -> str | None:
     """The variable that holds the account's key: its own, else the plain one unless that is another account's."""
-    others = {entry.api_key_env for entry in project.listed if entry.name != account.name}
-    candidates = [account.api_key_env, *({PLAIN_VARIABLE} - others)]
+    others = {other.api_key_env for other in settings.listed if other.name != account.name}
+    candidates = [account.api_key_env, *({DEFAULT_KEY_ENV} - others)]
     return next((variable for variable in candidates if os.environ.get(variable, "").strip()), None)
 
 
 def _unseen() -> str:
     typer.echo(f"Its key (make a management key at {MANAGEMENT_KEYS}).", err=True)
-    try:
+    with suppress(EOFError):
         return getpass("Key, not shown as you type: ").strip()
-    except (EOFError, UnicodeDecodeError):
-        return ""
+    return ""
 
 
 def _line() -> str:
@@ -245,10 +172,11 @@ class Told(NamedTuple):
         return f"a management key, which lists {listed}. Balance: {balance} USD."
 
 
-async def _ask(account: AccountConfig, key: str, base_url: str) -> Told:
+async def _ask(account: Account, key: str) -> Told:
     """Raises InvalidKeyError where the key is refused, TransientError where OpenRouter does not answer."""
-    secret, variable = SecretStr(key), account.api_key_env
-    async with OpenRouter(account.name, secret, base_url, key_env=variable, **SOMEONE_WAITS) as client:
+    secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
+    # Somebody waits: a server that is down is told within seconds.
+    async with OpenRouter(account.name, secret, url, key_env=variable, timeout=20, attempts=3, backoff=0.1) as client:
         if not (await client.key()).can_manage:
             return Told([await client.itself()])
         workspaces = await client.workspaces()
@@ -259,179 +187,119 @@ async def _ask(account: AccountConfig, key: str, base_url: str) -> Told:
 # Files
 
 
-def _write(project: Project, account: AccountConfig, key: str, keys: Sequence[ApiKey]) -> Iterator[tuple[str, str]]:
-    """Writes each file, and tells its name and what became of it. git ignores the key before it is there."""
-    entries = _missing_entries(project, account, key)
-    listing = _listing(project, entries)
-    for path, write in (
-        (project.settings.folder / ".gitignore", lambda path: _write_ignored(project, path)),
-        (project.env_file, lambda path: _write_key(project, path, account, key)),
-        (project.config_file, lambda path: _write_entries(path, listing, entries)),
-        (project.settings.mapping, lambda path: _write_starter(project, path, keys)),
-    ):
-        with _writing(path):
-            what = write(path)
-        if what:
-            yield project.shown(path), what
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _written(settings: Settings, account: Account, key: str, keys: Sequence[ApiKey]) -> list[tuple[Path, str]]:
+    """Writes each file, and tells what became of it."""
     try:
-        yield
+        return list(_write(settings, account, key, keys))
     except OSError as error:
         raise PermanentError(
-            f"{path} could not be written ({error.strerror}). Put that right, then run orcost init again."
+            f"{error.filename or settings.folder} could not be written ({error.strerror}). "
+            "Put that right, then run orcost init again."
         ) from None
 
 
-def _addition(text: str, lines: Sequence[str]) -> str:
-    """What puts lines below a text, ended as its own are."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    start = newline if text and not text.endswith("\n") else ""
-    return start + "".join(line + newline for line in lines)
+def _write(settings: Settings, account: Account, key: str, keys: Sequence[ApiKey]) -> Iterator[tuple[Path, str]]:
+    """git ignores the key before it is there."""
+    ignored, env_file = settings.folder / ".gitignore", settings.folder / ".env"
+    entries = _missing_entries(settings, account, key)
+    listing = _listing(settings.config_file, entries)
+    yield ignored, _write_ignored(settings, ignored)
+    yield env_file, _write_key(env_file, account.api_key_env, key)
+    if entries:
+        _append(settings.config_file, listing)
+        names = " and ".join(entry.name for entry in entries)
+        yield settings.config_file, f"now lists {names}; restart orcost up if it runs"
+    yield settings.mapping, _write_starter(settings, keys)
+
+
+def _write_ignored(settings: Settings, path: Path) -> str:
+    """Adds `.env`, and the state folder where it is inside the project, unless a line says just that."""
+    folder, home = settings.folder, settings.home.resolve()
+    wanted = [".env"]
+    if folder in home.parents:
+        wanted.append(f"{home.relative_to(folder).as_posix()}/")
+    patterns = _content(path)
+    missing = [name for name in wanted if name not in patterns.splitlines()]
+    if not missing:
+        return "kept"
+    _append(path, _below(patterns, missing))
+    return f"now has {' and '.join(missing)}"
+
+
+def _write_key(path: Path, variable: str, key: str) -> str:
+    before = dotenv_values(path).get(variable)
+    write_variable(path.resolve(), variable, key)  # a link stays one
+    if before and before != key:
+        return f"{variable} is replaced; it was {masked(before)}"
+    return f"{variable} is {'kept, it is the same' if before else 'written'}; only you can read the file"
+
+
+def write_variable(path: Path, name: str, value: str) -> None:
+    """Replaces a `.env` in one step by one that, from its first byte, nobody but its owner can read."""
+    with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as private:
+        made = Path(private) / ".env"
+        if path.exists():
+            shutil.copyfile(path, made)
+        # Only where they are needed: docker's --env-file takes quotes for a part of the value.
+        set_key(made, name, value, quote_mode="never" if value == shlex.quote(value) else "always")
+        made.chmod(0o600)
+        # Run by root, it stays its owner's.
+        with suppress(FileNotFoundError, PermissionError):
+            os.chown(made, path.stat().st_uid, path.stat().st_gid)
+        made.replace(path)
+
+
+def _missing_entries(settings: Settings, account: Account, key: str) -> list[Account]:
+    """What must be listed so that all accounts are synced: a single `default` need not be, beside others it must."""
+    if account in settings.listed or (account.name == DEFAULT_ACCOUNT and not settings.listed):
+        return []
+    in_file = dotenv_values(settings.folder / ".env").get(DEFAULT_KEY_ENV)
+    other_keys = {os.environ.get(DEFAULT_KEY_ENV, "").strip(), in_file or ""} - {"", key}
+    return [*settings.accounts, account] if other_keys and not settings.listed else [account]
+
+
+def _listing(path: Path, entries: Sequence[Account]) -> str:
+    """What lists the entries below orcost.toml as it is; raises where it is written so that nothing can follow."""
+    before = _content(path)
+    lines = [] if before else ["# The accounts. Their keys are in .env, never here."]
+    for entry in entries:
+        lines += ["", "[[accounts]]", f'name = "{entry.name}"', f'api_key_env = "{entry.api_key_env}"']
+    listing = _below(before, lines)
+    try:
+        tomllib.loads(before + listing)
+    except tomllib.TOMLDecodeError:
+        named = " and ".join(f'name = "{entry.name}", api_key_env = "{entry.api_key_env}"' for entry in entries)
+        raise PermanentError(
+            f"{path} lists its accounts in a way that nothing can be added to; nothing was written. "
+            f"Add {named} by hand, then run orcost init again."
+        ) from None
+    return listing
+
+
+def _below(text: str, lines: Sequence[str]) -> str:
+    """What puts lines below a text."""
+    return ("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in lines)
 
 
 def _append(path: Path, addition: str) -> None:
-    """Adds to a file; what is there stays to the byte."""
-    with path.open("a", encoding="utf-8", newline="") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(addition)
 
 
 def _content(path: Path) -> str:
-    """A file's text, bytes that are none kept for when it is written again; blank without a file."""
-    return path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
-
-
-# .env
-
-
-def _write_key(project: Project, path: Path, account: AccountConfig, key: str) -> str:
-    before = project.in_file(account.api_key_env)
-    _replace_unseen(path, with_variable(_content(path), account.api_key_env, key))
-    if before and before != key:
-        return f"{account.api_key_env} is replaced; it was {masked(before)}"
-    return f"{account.api_key_env} is {'kept, it is the same' if before else 'written'}; only you can read the file"
-
-
-def with_variable(text: str, name: str, value: str) -> str:
-    """The text of a `.env` in which a variable has a value, where it stands, else at the end; all else as it was."""
-    byte_order_mark = "\ufeff" if text.startswith("\ufeff") else ""
-    assignment = f"={value}" if _BARE.fullmatch(value) else "='" + re.sub(r"(['\\])", r"\\\1", value) + "'"
-    bindings = list(_bindings(text))
-    if all(binding.key != name for binding in bindings):
-        return text + _addition(text, [name + assignment])
-    lines = [binding.original.string for binding in bindings]
-    for number, binding in enumerate(bindings):
-        if binding.key == name:
-            lines[number] = _ASSIGNMENT.sub(lambda line: f"{line[1]}{assignment}{_apart(line[2])}", lines[number])
-    return byte_order_mark + "".join(lines)
-
-
-def _apart(comment: str) -> str:
-    """Behind a quoted value a comment needs no space; behind a bare one it would be a part of it."""
-    return f" {comment}" if comment.startswith("#") else comment
-
-
-def _bindings(text: str) -> Iterator[Binding]:
-    return parse_stream(io.StringIO(text, newline=""))
-
-
-def _replace_unseen(path: Path, text: str) -> None:
-    """Replaces a file in one step by one that, from its first byte, nobody but its owner can read."""
-    target = path.resolve()  # a link stays one
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")
-    made = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode(errors="surrogateescape"))
-            file.flush()
-            os.fsync(handle)
-        if target.exists():
-            # Run by root, it stays its owner's.
-            with suppress(PermissionError):
-                os.chown(made, target.stat().st_uid, target.stat().st_gid)
-        made.replace(target)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise
-
-
-# orcost.toml
-
-
-def _missing_entries(project: Project, account: AccountConfig, key: str) -> list[AccountConfig]:
-    """What must be listed so that all accounts are synced: a single `default` need not be, beside others it must."""
-    if account in project.listed or (account.name == DEFAULT and not project.listed):
-        return []
-    defaults = {os.environ.get(PLAIN_VARIABLE, "").strip(), project.in_file(PLAIN_VARIABLE)} - {"", key}
-    if project.listed or not defaults:
-        return [account]
-    return [AccountConfig(name=DEFAULT, api_key_env=PLAIN_VARIABLE), account]
-
-
-def _listing(project: Project, entries: Sequence[AccountConfig]) -> str:
-    """What lists the entries below orcost.toml as it is; raises where it is written so that nothing can follow."""
-    before = _content(project.config_file)
-    lines = [] if before else ["# The accounts. Their keys are in .env, never here."]
-    for entry in entries:
-        lines += ["", "[[accounts]]", f'name = "{entry.name}"', f'api_key_env = "{entry.api_key_env}"']
-    addition = _addition(before, lines)
-    try:
-        config = ProjectConfig.model_validate(tomllib.loads(before + addition))
-    except ValueError:
-        config = ProjectConfig()
-    if entries and config.accounts != (*project.listed, *entries):
-        named = " and ".join(f'name = "{entry.name}", api_key_env = "{entry.api_key_env}"' for entry in entries)
-        raise PermanentError(
-            f"{project.config_file} lists its accounts in a way that nothing can be added to; nothing was written. "
-            f"Add {named} by hand, then run orcost init again."
-        )
-    return addition
-
-
-def _write_entries(path: Path, listing: str, entries: Sequence[AccountConfig]) -> str | None:
-    if not entries:
-        return "kept" if path.exists() else None
-    _append(path, listing)
-    return f"now lists {' and '.join(entry.name for entry in entries)}; restart orcost up if it runs"
-
-
-# .gitignore
-
-
-def _write_ignored(project: Project, path: Path) -> str:
-    """Adds `.env`, and the state folder where it is inside the project, unless a line says just that."""
-    folder, home = project.settings.folder, Path(os.path.normpath(project.settings.home))
-    wanted = [".env"]
-    if home != folder and home.is_relative_to(folder):
-        wanted.append(f"{home.relative_to(folder).as_posix()}/")
-    patterns = _content(path)
-    missing = [name for name in wanted if not is_ignored(patterns, name)]
-    if not missing:
-        return "kept"
-    # At the end, where no line above can take it back; twice does no harm.
-    _append(path, _addition(patterns, missing))
-    return f"now has {' and '.join(missing)}"
-
-
-def is_ignored(patterns: str, name: str) -> bool:
-    """Whether a line of a `.gitignore` says just this file, or folder (name/), and no later one takes it back."""
-    lines = [line.removesuffix("\r").rstrip(" ").removeprefix("/") for line in patterns.split("\n")]
-    said = [number for number, line in enumerate(lines) if line in (name, name.removesuffix("/"))]
-    return bool(said) and not any(line.startswith("!") for line in lines[said[-1] :])
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 # The starter mapping
 
 
-def _write_starter(project: Project, path: Path, keys: Sequence[ApiKey]) -> str:
-    if os.path.lexists(path):
+def _write_starter(settings: Settings, keys: Sequence[ApiKey]) -> str:
+    if settings.mapping.exists():
         return "kept"
-    if (project.settings.home / "dagster").is_dir():
+    if (settings.home / "dagster").is_dir():
         return "not there and not made: a sync ran here before, whose mapping may be in force"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8", newline="\n") as file:
+    settings.mapping.parent.mkdir(parents=True, exist_ok=True)
+    with settings.mapping.open("x", encoding="utf-8") as file:
         file.write(starter_mapping(keys))
     return f"a starter, whose {plural(len(keys[:SUGGESTIONS]), 'suggestion')} have no effect until you edit it"
 

@@ -68,9 +68,9 @@ def terminated_as_interrupted() -> Iterator[None]:
 def _sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
     with console.status("Opening the database …"):
         log_file = prepare(settings)
-    with quiet(log_file, console):
-        close_dead_runs(settings)
-        problems = [problem for name in names for problem in sync_account(settings, name, since, console)]
+    with quiet(log_file, console), dg.DagsterInstance.get() as instance:
+        close_dead_runs(settings, instance)
+        problems = [problem for name in names for problem in sync_account(settings, instance, name, since, console)]
     for warning in mapping_warnings(settings):
         console.print(warning, style="yellow", markup=False, soft_wrap=True)
     # A wrong mapping is noted by the run of every account, and told once.
@@ -89,13 +89,12 @@ def quiet(log_file: Path, console: Console) -> Iterator[None]:
         yield
 
 
-def close_dead_runs(settings: Settings) -> None:
+def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
     """What a killed sync left behind would hold up those of the daemon."""
     from orcost_pipeline.defs import dead_runs
 
     engine = open_warehouse(_secret(settings), settings.home)
-    with dg.DagsterInstance.get() as instance:
-        dead_runs.close_dead_runs(instance, engine, datetime.now(UTC))
+    dead_runs.close_dead_runs(instance, engine, datetime.now(UTC))
     engine.dispose()
 
 
@@ -109,27 +108,29 @@ def mapping_warnings(settings: Settings) -> list[str]:
     return [f"{mapping.source}, {warning}" for warning in (*mapping.warnings, *mapping.unknown_accounts(configured))]
 
 
-def sync_account(settings: Settings, account: str, since: date | None, console: Console) -> list[str]:
+def sync_account(
+    settings: Settings, instance: dg.DagsterInstance, account: str, since: date | None, console: Console
+) -> list[str]:
     """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
     run_id = str(uuid.uuid4())
     console.print(f'Syncing account "{account}"', markup=False)
     try:
         # Dagster's storage is in the same database: where that goes for long, Dagster itself fails.
         with database_errors():
-            result = _run(settings, account, since, run_id, console)
+            result = _run(settings, instance, account, since, run_id, console)
             return problems_of(settings, run_id, result)
     except OrcostError as error:
         return [str(error)]
 
 
 def _run(
-    settings: Settings, account: str, since: date | None, run_id: str, console: Console
+    settings: Settings, instance: dg.DagsterInstance, account: str, since: date | None, run_id: str, console: Console
 ) -> dg.ExecuteInProcessResult:
     from orcost_pipeline.definitions import build
     from orcost_pipeline.defs.automation import run_request
 
     request = run_request(account, since=since.isoformat() if since else None)
-    with dg.DagsterInstance.get() as instance, shown_steps(console) as show:
+    with shown_steps(console) as show:
         instance.add_event_listener(run_id, show)
         return (
             build(settings)

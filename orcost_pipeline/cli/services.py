@@ -4,11 +4,12 @@ They run apart, as Dagster advises for real use; `supervision.py` keeps them run
 home: two daemons on one storage would each launch every run.
 """
 
+import http.client
+import json
 import os
 import secrets
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgre
 LOOPBACK = "127.0.0.1"
 CODE_PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a restart
 DATABASE_EVERY = 5.0  # seconds
+PORT_WITHIN = 2.0  # seconds
 
 _WORKSPACE = """load_from:
   - grpc_server:
@@ -120,7 +122,7 @@ def _dagster(workspace: Path, code_port: int, port: int) -> list[Service]:
         Service("daemon", "dagster._daemon", "run", "-w", str(workspace)),
         Service(
             *("webserver", "dagster_webserver", *here, str(port), "-w", str(workspace)),
-            is_ready=lambda: _answers(port),
+            is_ready=lambda: is_dagster(port) is True,
         ),
     ]
 
@@ -203,8 +205,16 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def _answers(port: int) -> bool:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with suppress(OSError), direct.open(f"http://{LOOPBACK}:{port}/server_info", timeout=2) as answer:
-        return answer.status == 200
-    return False
+def is_dagster(port: int) -> bool | None:
+    """Whether it is Dagster that listens on a port of this machine; None where nobody does."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PORT_WITHIN)
+    try:
+        connection.request("GET", "/server_info")
+        told = json.loads(connection.getresponse().read(10_000))
+        return isinstance(told, dict) and "dagster_version" in told
+    except ConnectionRefusedError:
+        return None
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()

@@ -106,8 +106,10 @@ def raw_usage(
     """Usage by hour and by day: the account first, then the keys of what differs."""
     with sync_step(context, warehouse, settings) as step:
         reading, requests_made = steps.read_usage_of_account(step, window.since_day)
-    yield raw_result(step, _hours(reading, requests_made), "usage_hourly")
-    yield raw_result(step, _days(reading), "activity_daily")
+        hours = raw_result(step, _hours(reading, requests_made), "usage_hourly")
+        days = raw_result(step, _days(reading), "activity_daily")
+    yield hours
+    yield days
     yield dg.AssetCheckResult(
         asset_key=["raw", "usage_hourly"],
         check_name="totals_are_credits_plus_byok",

@@ -67,12 +67,16 @@ def publish(
     """Publishes what this run read, or, where it read nothing, the mapping in force over what is published."""
     with sync_step(context, warehouse, settings) as step:
         rows = publish_account(step)
-    with warehouse.connect() as connection:
-        for relation in PUBLISHED:
-            if asset_key(relation) in context.selected_asset_keys:
-                yield published(connection, relation, step.account.name, rows)
-        for check in context.selected_asset_check_keys:
-            yield check_result(connection, check, step.account.name)
+        with warehouse.connect() as connection:
+            results = [
+                *(
+                    published(connection, relation, step.account.name, rows)
+                    for relation in PUBLISHED
+                    if asset_key(relation) in context.selected_asset_keys
+                ),
+                *(check_result(connection, check, step.account.name) for check in context.selected_asset_check_keys),
+            ]
+    yield from results
 
 
 def published(connection: sa.Connection, relation: str, account: str, rows: Mapping[str, int]) -> dg.MaterializeResult:
