@@ -38,6 +38,7 @@ ASSETS = {
     "marts/key_spend_rolling",
     "marts/reconciliation_daily",
     "marts/unattributed_spend",
+    "marts/unkeyed_spend_daily",
     "ops/restatement",
 }
 CHECKS = {

@@ -35,7 +35,11 @@ PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
     "marts.key_spend_rolling": (["core.spend_hourly"], ["core.key_rolling"]),
     "marts.company_spend_rolling": (["marts.key_spend_rolling"], ["core.company_rolling"]),
     "marts.unattributed_spend": (["core.spend_daily"], ["core.usage_daily", "core.assignment"]),
-    "marts.reconciliation_daily": (["core.usage_daily", "core.usage_hourly"], ["core.account_day"]),
+    "marts.unkeyed_spend_daily": (["core.usage_hourly"], ["core.unkeyed_hour"]),
+    "marts.reconciliation_daily": (
+        ["core.usage_daily", "core.usage_hourly", "marts.unkeyed_spend_daily"],
+        ["core.account_day"],
+    ),
 }
 
 

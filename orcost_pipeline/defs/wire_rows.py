@@ -89,6 +89,7 @@ def usage(reading: UsageReading) -> dict[str, Table]:
     return {
         "usage_question": (("grain", "key_hash", "start_at", "end_at", "outcome"), _questions(reading)),
         "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _hours(reading)),
+        "unkeyed_hour": (("hour", "name", "credits_usd", "byok_usd"), _unkeyed(reading)),
         "activity_daily": (("key_hash", "day", "model", "provider", "endpoint_id", *MEASURES), _days(reading)),
     }
 
@@ -100,6 +101,8 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
         yield ("hour", hours.key_hash, hours.window.start, hours.window.end, _outcome(hours.is_silent))
     for hour in reading.unexplained_hours:
         yield ("hour", None, hour, hour, "unexplained")
+    for window in reading.named_windows:
+        yield ("hour", None, window.start, window.end, "named")
     for day in reading.days:
         yield ("day", None, day_start(day), day_start(day) + DAY, "answered")
     span = Window(day_start(reading.days[0]), day_start(reading.days[-1]) + DAY) if reading.days else None
@@ -117,6 +120,11 @@ def _hours(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     for answer in reading.key_hours:
         for (hour, model), measures in answer.cells.items():
             yield (answer.key_hash, hour, model, *measures)
+
+
+def _unkeyed(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    for (hour, name), measures in reading.unkeyed.items():
+        yield (hour, name, measures.credits_usd, measures.byok_usd)
 
 
 def _days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:

@@ -94,7 +94,15 @@ class HoursReader:
         self._take_names_of_silent_keys(named, windows)
         if suspects:
             self._reading.account_hours = await self.account(self._reading.windows)
-        explained = grouped([*_without_key(told), *self._of_nobody_living(named, self._ours(windows, stored))])
+        beyond = self._beyond(named, self._ours(windows, stored))
+        self._reading.named_windows = windows
+        self._reading.unkeyed = grouped(
+            [
+                *(((hour, ""), measures) for (hour, _), measures in _without_key(told)),
+                *(((hour, name), measures) for (hour, name, _), measures in beyond.items()),
+            ]
+        )
+        explained = grouped([*_without_key(told), *self._of_nobody_living(beyond)])
         residual = self._residual(stored)
         left = {hour for hour, _ in differing(residual, explained)}
         self._reading.unexplained_hours = sorted(left & hours)
@@ -114,13 +122,17 @@ class HoursReader:
             if any(hour in window for window in windows)
         )
 
-    def _of_nobody_living(
+    def _beyond(
         self, named: Mapping[NameCell, Measures], ours: Mapping[NameCell, Measures]
-    ) -> list[tuple[HourCell, Measures]]:
-        """What rows of a name have beyond its keys, where asking the living again can tell nothing more."""
+    ) -> dict[NameCell, Measures]:
+        """What rows of a name have beyond its keys."""
+        return {cell: named[cell].minus(ours.get(cell, NOTHING)) for cell in differing(named, ours) if cell in named}
+
+    def _of_nobody_living(self, beyond: Mapping[NameCell, Measures]) -> list[tuple[HourCell, Measures]]:
+        """That part of it of which asking the living again can tell nothing more."""
         return [
-            ((hour, model), measures.minus(ours.get((hour, name, model), NOTHING)))
-            for (hour, name, model), measures in named.items()
+            ((hour, model), measures)
+            for (hour, name, model), measures in beyond.items()
             if not self._is_borne_by_the_living(name)
         ]
 

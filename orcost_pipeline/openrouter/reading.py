@@ -12,6 +12,7 @@ from orcost_pipeline.windows import Window
 
 HourCell = tuple[datetime, str]  # hour, model
 KeyHourCell = tuple[datetime, str, str]  # hour, key hash, model
+NamedHour = tuple[datetime, str]  # hour, name of a key, blank for no key
 
 
 class KnownKey(Protocol):
@@ -91,6 +92,7 @@ class UsageReading:
     """Everything that one sync was told about usage, whole. Hours outside `windows`, days outside `days` are as stored.
 
     Without analytics there are no hours here: they follow from the counters of the keys.
+    `unkeyed` is what no key explains of the hours in `named_windows`, by the name that analytics show.
     `changed_hours` are those in which a key's usage is not as stored, `unexplained_hours` those in which the account's
     is not yet that of its keys. `doubtful_totals` counts analytics rows whose total is not credits plus BYOK:
     something is counted twice there.
@@ -102,6 +104,8 @@ class UsageReading:
     account_hours: dict[HourCell, Measures] = field(default_factory=dict)
     key_hours: list[KeyHours] = field(default_factory=list)
     unexplained_hours: list[datetime] = field(default_factory=list)
+    named_windows: list[Window] = field(default_factory=list)
+    unkeyed: dict[NamedHour, Measures] = field(default_factory=dict)
     changed_hours: set[datetime] = field(default_factory=set)
     doubtful_totals: int = 0
     days: list[date] = field(default_factory=list)

@@ -24,6 +24,14 @@ AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | 
 _FACT_KEYS = ("hour", "account_id", "key_id", "model_id")
 _DAY_KEYS = ("day", "account_id", "key_id", "model_id", "provider_id")
 
+# Hours of `core.unkeyed_hour` that this run knows better: it asked for their names, or their keys explain them now.
+_NAMED_OR_EXPLAINED = (
+    "(exists (select from raw.usage_question q where q.run_id = :run_id and q.account = :account "
+    "and q.outcome = 'named' and t.hour >= q.start_at and t.hour < q.end_at) "
+    "or not exists (select from core.usage_hourly u "
+    "where u.account_id = :account_id and u.key_id = 0 and u.hour = t.hour))"
+)
+
 # Days that an answer's oldest counter, the month's, may reach back, and some.
 COUNTERS_REACH = timedelta(days=40)
 
@@ -144,6 +152,10 @@ class Publication:
         self._stage("usage_hourly_residual")
         scope = f"t.account_id = :account_id and t.key_id = 0 and {asked}"
         self._merge("core.usage_hourly", "staged_residual", _FACT_KEYS, scope=scope, touched="touched_hour")
+        self._stage("unkeyed_hour")
+        scope = f"t.account_id = :account_id and {_NAMED_OR_EXPLAINED}"
+        keys = ("account_id", "hour", "name")
+        self._merge("core.unkeyed_hour", "staged_unkeyed_hour", keys, scope=scope, touched="touched_hour")
 
     def _publish_counters(self) -> None:
         self._stage("counter_point")

@@ -121,7 +121,8 @@ COLUMNS = {
     "grain": "What was asked about: hours or days.",
     "start_at": "Start of the span asked about, inclusive.",
     "end_at": "End of the span asked about, exclusive.",
-    "outcome": "answered; silent: what is stored stays; unexplained: the keys do not account for it yet.",
+    "outcome": "answered; silent: what is stored stays; unexplained: the keys do not account for it yet; "
+    "named: asked by name what no key explains.",
     "endpoint_id": "Endpoint that served the model.",
     "canonical_slug": "The model's permaslug.",
     "pricing": "List prices in USD per token, as decimal strings.",

@@ -20,6 +20,8 @@ RELATIONS = {
     "unattributed.",
     "core.assignment": "ref.assignment with small ids.",
     "core.account_day": "One row per account and UTC day: what each witness says of it, and whether they agree.",
+    "core.unkeyed_hour": "One row per account, UTC hour and name (blank: no key): usage that no key explains.",
+    "core.unkeyed_day": "marts.unkeyed_spend_daily with small ids.",
     "core.company_day": "One row per UTC day, account and company: spend.",
     "core.key_rolling": "One row per account, API key (0: no key), company and rolling period: spend.",
     "core.company_rolling": "One row per account, company and rolling period: spend, and the period before.",
@@ -35,6 +37,8 @@ RELATIONS = {
     "company.",
     "marts.reconciliation_daily": "One row per account and UTC day: what the account was charged, what its keys "
     "explain, and why they differ.",
+    "marts.unkeyed_spend_daily": "One row per account, UTC day, name and cause: spend that no key explains, by the "
+    "name that analytics show it under (null: no key), where it was asked for.",
     "ops.sync_request": "One row per request for a sync (Sync Now); its status follows its runs.",
     "ops.sync_run": "One row per Dagster run and account.",
     "ops.restatement": "One row per account, settled day, API key, model and sync that found the day changed.",
@@ -47,6 +51,7 @@ RELATIONS = {
     "raw.usage_question": "One row per run and question about usage: of whom, for when, and what came of it.",
     "raw.usage_hourly": "One row per run, API key (null: the whole account), UTC hour and model, where something was "
     "asked again.",
+    "raw.unkeyed_hour": "One row per run, UTC hour and name (blank: no key): usage that no key explains.",
     "raw.activity_daily": "One row per run, API key (null: the whole account), UTC day, model and endpoint, of days "
     "to settle.",
     "raw.model": "One row per run and model: list prices, read once a day.",

@@ -41,26 +41,40 @@ with days as (
     left join hours h using (day)
     left join built_day b using (day)
     left join core.account_day o on o.account_id = :account_id and o.day = d.day
+), named as (
+    select u.day, string_agg(u.cause, '; ' order by u.usd desc, u.cause) as cause
+    from (
+        select day, cause, sum(credits_usd + byok_usd) as usd
+        from core.unkeyed_day
+        where account_id = :account_id and day in (select day from days)
+        group by day, cause
+    ) u
+    where abs(u.usd) > 1e-6
+    group by u.day
+), compared as (
+    select *, account_credits_usd - keys_credits_usd as residual_credits_usd,
+        account_byok_usd - keys_byok_usd as residual_byok_usd
+    from told
 ), causes as (
-    select *,
+    select c.*,
         case
             -- Hours that follow from counters are no witness of a single day.
             when not is_counted
                 and (abs(account_credits_usd - hours_credits_usd) > 1e-6 or abs(account_byok_usd - hours_byok_usd) > 1e-6)
                 then 'hours and activity disagree'
-            when account_credits_usd - keys_credits_usd < -1e-6 or account_byok_usd - keys_byok_usd < -1e-6
-                then 'the keys report more than the account'
-            when account_credits_usd - keys_credits_usd > 1e-6 or account_byok_usd - keys_byok_usd > 1e-6
-                then 'spend without a key, or of a key never listed'
+            when least(residual_credits_usd, residual_byok_usd) < -1e-6 then 'the keys report more than the account'
+            when greatest(residual_credits_usd, residual_byok_usd) > 1e-6
+                then coalesce(n.cause, 'spend without a key, or of a key never listed')
         end as cause
-    from told
+    from compared c
+    left join named n using (day)
 )
 select account_id, day, is_settled, account_credits_usd, keys_credits_usd, account_byok_usd, keys_byok_usd,
     hours_credits_usd,
     case
         when cause is null then 'closed'
-        when cause = 'spend without a key, or of a key never listed' then 'explained'
-        else 'open'
+        when cause in ('hours and activity disagree', 'the keys report more than the account') then 'open'
+        else 'explained'
     end as status,
     cause
 from causes

@@ -1,0 +1,136 @@
+"""What an account was charged, what its keys explain, and why they differ: each day closes, or has a named cause."""
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orcost_pipeline.simulator import Ledger, Options
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+
+TODAY = NOON.date()
+
+
+@pytest.fixture
+def world(engine: sa.Engine) -> World:
+    """One key `app` with spend each day, synced an hour ago; what a deleted key used is told under its name only."""
+    ledger = Ledger()
+    ledger.add_account("acme", credits_bought=Decimal(500))
+    app = ledger.add_key("acme", "app", NOON - 40 * DAY)
+    for days in range(5):
+        ledger.spend("acme", NOON - days * DAY - 2 * HOUR, app, GPT, usage("1"))
+    world = World(engine, ledger, now=NOON - HOUR, options=Options(deleted_by_hash="empty", deleted_activity="empty"))
+    world.sync()
+    world.now = NOON
+    return world
+
+
+def reconciliation(world: World, day: date = TODAY) -> tuple[Any, ...]:
+    rows = world.rows(
+        "select residual_credits_usd, status, cause from marts.reconciliation_daily where day = :day", day=day
+    )
+    return tuple(rows[0])
+
+
+def unkeyed(world: World) -> list[tuple[Any, ...]]:
+    rows = world.rows(
+        "select day, key_name, cause, credits_usd, byok_usd from marts.unkeyed_spend_daily order by day, key_name"
+    )
+    return [tuple(row) for row in rows]
+
+
+def made_and_deleted(world: World, name: str, credits_usd: str) -> str:
+    """A key that lived, and spent, between two syncs."""
+    key = world.ledger.add_key("acme", name, world.now - timedelta(minutes=50))
+    world.ledger.spend("acme", world.now - timedelta(minutes=40), key, GPT, usage(credits_usd))
+    world.ledger.delete("acme", key, world.now - timedelta(minutes=30))
+    return key
+
+
+def test_days_that_their_keys_explain_are_closed(world: World) -> None:
+    world.sync()
+    assert set(world.rows("select status, cause from marts.reconciliation_daily")) == {("closed", None)}
+    assert unkeyed(world) == []
+
+
+def test_spend_of_the_chat_room_is_spend_without_a_key(world: World) -> None:
+    world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05", "0.2"))
+    world.sync()
+    assert reconciliation(world) == (Decimal("0.05"), "explained", "spend without a key")
+    assert unkeyed(world) == [(TODAY, None, "spend without a key", Decimal("0.05"), Decimal("0.2"))]
+
+
+def test_a_key_made_and_deleted_between_two_syncs_is_named(world: World) -> None:
+    made_and_deleted(world, "one night", "0.75")
+    world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05"))
+    world.sync()
+    assert reconciliation(world) == (Decimal("0.80"), "explained", "spend of a key never listed; spend without a key")
+    assert unkeyed(world) == [
+        (TODAY, "one night", "spend of a key never listed", Decimal("0.75"), Decimal(0)),
+        (TODAY, None, "spend without a key", Decimal("0.05"), Decimal(0)),
+    ]
+
+
+def test_last_spend_of_one_of_two_deleted_keys_of_one_name_is_a_deleted_keys(world: World) -> None:
+    """Under a name that two keys bore nobody can say whose it is."""
+    keys = [world.ledger.add_key("acme", "batch", NOON - 3 * HOUR) for _ in range(2)]
+    world.later(minutes=10).sync()
+    world.ledger.spend("acme", world.now + timedelta(minutes=5), keys[0], CLAUDE, usage("0.4"))
+    for key in keys:
+        world.ledger.delete("acme", key, world.now + timedelta(minutes=10))
+    world.later(minutes=20).sync()
+    assert reconciliation(world) == (Decimal("0.4"), "explained", "spend of a deleted key")
+    assert unkeyed(world) == [(TODAY, "batch", "spend of a deleted key", Decimal("0.4"), Decimal(0))]
+
+
+def test_the_name_that_one_key_alone_bore_is_that_keys_whatever_became_of_it(world: World) -> None:
+    key = world.ledger.add_key("acme", "batch", NOON - 3 * HOUR)
+    world.later(minutes=10).sync()
+    world.ledger.spend("acme", world.now + timedelta(minutes=5), key, CLAUDE, usage("0.4"))
+    world.ledger.delete("acme", key, world.now + timedelta(minutes=10))
+    world.later(minutes=20).sync()
+    assert reconciliation(world) == (Decimal(0), "closed", None)
+    assert unkeyed(world) == []
+
+
+def test_hours_that_are_late_say_so_until_they_are_there(world: World) -> None:
+    """The account's answer knows a row that its key's does not know yet."""
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    soon = world.now + timedelta(seconds=30)
+    world.ledger.spend("acme", NOON - HOUR / 2, app, GPT, usage("2"), visible_from=soon)
+    plain = world.simulator.handle
+
+    def handle(request: Any) -> Any:
+        world.now = NOON if b"filters" in request.content else soon
+        return plain(request)
+
+    world.simulator.handle = handle  # type: ignore[method-assign]
+    world.sync()
+    world.simulator.handle = plain  # type: ignore[method-assign]
+    assert reconciliation(world) == (Decimal(2), "explained", "late hours")
+    world.later(minutes=5).sync()
+    assert reconciliation(world) == (Decimal(0), "closed", None)
+    assert unkeyed(world) == []
+
+
+def test_a_cause_outlives_the_settling_of_its_day_and_the_next_syncs_write_nothing(world: World) -> None:
+    made_and_deleted(world, "one night", "0.75")
+    world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05"))
+    world.sync()
+    told = unkeyed(world)
+    world.later(days=2).sync()
+    assert reconciliation(world) == (Decimal("0.80"), "explained", "spend of a key never listed; spend without a key")
+    assert unkeyed(world) == told
+    written = world.later(minutes=1).sync()
+    assert not {"core.unkeyed_hour", "core.account_day", "core.usage_hourly", "core.usage_daily"} & set(written)
+
+
+def test_a_settled_day_below_its_hours_is_open(world: World) -> None:
+    world.later(days=3).sync()
+    yesterday = world.now.date() - DAY
+    world.ledger.spend("acme", world.now - DAY, None, MISTRAL, usage("0.5"), activity_from=world.now + 30 * DAY)
+    world.sync()
+    assert reconciliation(world, yesterday)[1:] == ("open", "hours and activity disagree")
