@@ -7,9 +7,15 @@ import os
 import warnings
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
+import psycopg2.extensions
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import QueuePool
 
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
@@ -63,6 +69,25 @@ def prepare(settings: Settings) -> Path:
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ[STORAGE_URL] = storage_url(database_url(configured, settings.home))
     return logs / "dagster.log"
+
+
+def keep_connections(instance: dg.DagsterInstance) -> None:
+    """Lets a run keep its connections to Dagster's storage: one for each event costs a second of five.
+
+    The storage does so for webservers only, and does not notice that Postgres was restarted meanwhile: a connection is
+    tried before it is used, and replaced where it is dead.
+    """
+    instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
+    if not event.contains(QueuePool, "checkout", _replace_dead):
+        event.listen(QueuePool, "checkout", _replace_dead)
+
+
+def _replace_dead(connection: Any, *_: object) -> None:
+    if isinstance(connection, psycopg2.extensions.connection):
+        try:
+            connection.cursor().execute("select")
+        except psycopg2.Error as error:
+            raise DisconnectionError from error
 
 
 def _configuration(log_file: Path) -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orcost_pipeline.cli import services
-from orcost_pipeline.cli.dagster_home import prepare
+from orcost_pipeline.cli.dagster_home import keep_connections, prepare
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings, load_settings
@@ -69,6 +69,7 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
     with console.status("Opening the database …"):
         log_file = prepare(settings)
     with quiet(log_file, console), dg.DagsterInstance.get() as instance:
+        keep_connections(instance)
         close_dead_runs(settings, instance)
         problems = [problem for name in names for problem in sync_account(settings, instance, name, since, console)]
     for warning in mapping_warnings(settings):
