@@ -74,6 +74,24 @@ def test_a_key_made_and_deleted_between_two_syncs_is_named(world: World) -> None
     ]
 
 
+def test_a_key_rotated_away_before_the_first_sync_is_not_late(engine: sa.Engine) -> None:
+    """Its successor bears its name, and did not live then: asking it again can tell nothing."""
+    ledger = Ledger()
+    ledger.add_account("acme", credits_bought=Decimal(500))
+    old = ledger.add_key("acme", "app", NOON - 40 * DAY)
+    ledger.spend("acme", NOON - 9 * HOUR, old, GPT, usage("0.6"))
+    ledger.delete("acme", old, NOON - 5 * HOUR)
+    new = ledger.add_key("acme", "app", NOON - 6 * HOUR)
+    ledger.spend("acme", NOON - 2 * HOUR, new, GPT, usage("1"))
+    world = World(engine, ledger)
+    world.sync()
+    assert reconciliation(world) == (Decimal("0.6"), "explained", "spend of a key never listed")
+    assert world.reading is not None
+    assert world.reading.unexplained_hours == []
+    world.later(minutes=5).sync()
+    assert world.reading.windows == []
+
+
 def test_last_spend_of_one_of_two_deleted_keys_of_one_name_is_a_deleted_keys(world: World) -> None:
     """Under a name that two keys bore nobody can say whose it is."""
     keys = [world.ledger.add_key("acme", "batch", NOON - 3 * HOUR) for _ in range(2)]

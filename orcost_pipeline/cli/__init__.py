@@ -105,6 +105,20 @@ def status_command(
     raise typer.Exit(work.status(_settings(), output.value, _now()))
 
 
+@app.command("reconcile")
+def reconcile_command(
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="This UTC day, in full.")
+    ] = None,
+    account: Account = None,
+    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+) -> None:
+    """What OpenRouter charged each day, what the keys explain, why they differ. Exits 1 where a day is open."""
+    from orcost_pipeline.cli import reconcile as work
+
+    raise typer.Exit(work.reconcile(_settings(), account, _day(day), output.value, _now()))
+
+
 @app.command("doctor")
 def doctor_command(
     port: Port = 3000,

@@ -318,8 +318,11 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
     told = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
     message = f"Hours, activity and keys disagree about {told}."
     severity = ERROR if recent else NOTE
-    todo = f"{_sync(standing)} --since {recent[0]}" if recent else "Too old to be asked again; see its cause in SQL"
-    todo += "" if recent else ": select * from marts.reconciliation_daily where status = 'open'"
+    todo = (
+        f"{_sync(standing)} --since {recent[0]}"
+        if recent
+        else "Too old to be asked again; see its cause: orcost reconcile"
+    )
     yield Finding(severity, Code.DAYS_OPEN, standing.account, message, todo, day_start(days[0]))
 
 

@@ -90,6 +90,16 @@ def clock(instant: datetime, now: datetime) -> str:
     return f"{instant:%H:%M} UTC" if utc_day(instant) == utc_day(now) else f"{instant:%Y-%m-%d %H:%M} UTC"
 
 
+def complete_to(as_of: datetime, now: datetime) -> str:
+    """How far data is complete, so that what is old never looks like what is so."""
+    told = f"omplete to {clock(as_of, now)} ({age(now - as_of)})"
+    return f"STALE: c{told}" if is_stale(as_of, now) else f"C{told}"
+
+
+def is_stale(as_of: datetime, now: datetime) -> bool:
+    return now - as_of > STALE_AFTER
+
+
 # Tables
 
 

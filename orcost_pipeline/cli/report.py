@@ -17,7 +17,7 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import age, cells, change, clock, money, rounded, share, table, tokens
+from orcost_pipeline.cli.rendering import cells, change, clock, money, rounded, share, table, tokens
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
@@ -167,7 +167,7 @@ def show(settings: Settings) -> None:
 
 
 def _answer(connection: sa.Connection, settings: Settings, question: Asked, now: datetime) -> Answer:
-    accounts = _synced_accounts(connection, settings, question.account)
+    accounts = synced_accounts(connection, settings, question.account)
     rows = question.spend(connection)
     companies = rows if question.by == "company" else question.spend(connection, "company")
     keys = rows if question.by == "key" else question.spend(connection, "key")
@@ -176,7 +176,8 @@ def _answer(connection: sa.Connection, settings: Settings, question: Asked, now:
     return Answer(question, now, settings.mapping.name, accounts, rows, companies, keys, *days)
 
 
-def _synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
+def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
+    """The accounts that can be told of; raises PermanentError where there is none, or not the wanted one."""
     accounts = reports.accounts(connection)
     if wanted is None:
         synced = [account for account in accounts if account.as_of]
@@ -308,9 +309,8 @@ def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
 
 def standing(answer: Answer) -> Iterator[Text]:
     """How old the data is, how much of it reconciles and has an owner; then what the window lacks."""
-    is_stale = answer.now - answer.complete_to > rendering.STALE_AFTER
-    complete = f"omplete to {clock(answer.complete_to, answer.now)} ({age(answer.now - answer.complete_to)})"
-    said = [f"STALE: c{complete}" if is_stale else f"C{complete}"]
+    is_stale = rendering.is_stale(answer.complete_to, answer.now)
+    said = [rendering.complete_to(answer.complete_to, answer.now)]
     if answer.closed_days:
         days = "day" if answer.closed_days == 1 else "days"
         reconcile = "reconciles" if answer.closed_days == 1 else "reconcile"
@@ -332,7 +332,7 @@ def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
 
 
 def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
-    late = [it for it in answer.accounts if answer.now - it.as_of > rendering.STALE_AFTER]
+    late = [it for it in answer.accounts if rendering.is_stale(it.as_of, answer.now)]
     if is_stale and len(answer.accounts) > 1:
         listed = ", ".join(f"{it.account} ({clock(it.as_of, answer.now)})" for it in late)
         yield f"Not synced for more than two hours: {listed}."

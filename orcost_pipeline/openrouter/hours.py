@@ -14,7 +14,7 @@ from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, gro
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import HourCell, KeyHourCell, KeyHours, KnownKey, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, UsageCell
-from orcost_pipeline.windows import Window, covering, hour_floor
+from orcost_pipeline.windows import HOUR, Window, covering, hour_floor
 
 NameCell = tuple[datetime, str, str]  # hour, name of a key, model
 
@@ -133,7 +133,7 @@ class HoursReader:
         return [
             ((hour, model), measures)
             for (hour, name, model), measures in beyond.items()
-            if not self._is_borne_by_the_living(name)
+            if not self._may_be_late(name, hour)
         ]
 
     def _by_name(self, cells: Iterable[UsageCell]) -> dict[NameCell, Measures]:
@@ -154,9 +154,11 @@ class HoursReader:
         listed = {key for key, told in self._listed.items() if told.name == name}
         return listed | {key for key, known in self._known.items() if name in known.names}
 
-    def _is_borne_by_the_living(self, name: str) -> bool:
+    def _may_be_late(self, name: str, hour: datetime) -> bool:
+        """Whether a row of the name may be of a key that lives: all that ever bore it do, and one did then."""
         bearers = self._ever_bore(name)
-        return bool(bearers) and bearers <= self._listed.keys()
+        born = [self._listed[key].created_at or hour for key in bearers if key in self._listed]
+        return len(born) == len(bearers) and any(created_at < hour + HOUR for created_at in born)
 
     def _take_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
         """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more."""

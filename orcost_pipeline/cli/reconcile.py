@@ -1,0 +1,105 @@
+"""`orcost reconcile`: each day, what OpenRouter charged the account, what its keys explain, and why the two differ.
+
+Programs get exact rows on stdout; people get a table, and of one day everything that is known of a difference.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, money, plural, short, show, table
+from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import reconciliation
+from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.windows import DAY, utc_day
+
+DAYS_SHOWN = 31
+NO_KEY = "(no key)"
+
+
+def reconcile(settings: Settings, account: str | None, day: date | None, output: str, now: datetime) -> int:
+    """Prints the days, or one of them in full; the exit code is 1 where a day is open."""
+    last = day or utc_day(now)
+    first = day or last - (DAYS_SHOWN - 1) * DAY
+    with snapshot(settings) as connection:
+        as_of = max(it.as_of for it in synced_accounts(connection, settings, account))
+        days = reconciliation.days(connection, account, first, last)
+        if day and not days.rows:
+            raise PermanentError(f"Nothing is known of {day}. Complete to {clock(as_of, now)}; see: orcost reconcile")
+        details = list(_details(connection, account, day)) if day and output == "table" else []
+    if output == "table":
+        footer = Text(rendering.complete_to(as_of, now), style="dim")
+        show(_days(days), *details, "", Text(_verdict(days.rows)), footer)
+    else:
+        (rendering.write_csv if output == "csv" else rendering.write_json)(days)
+    return 1 if any(row["status"] == "open" for row in days.rows) else 0
+
+
+def _verdict(rows: Sequence[dict[str, Any]]) -> str:
+    count = {status: sum(row["status"] == status for row in rows) for status in ("closed", "explained", "open")}
+    told = f"{plural(len(rows), 'day')}: {count['closed']} closed, {count['explained']} explained"
+    return (
+        f"{told}, {count['open']} OPEN. Next: orcost reconcile --day DATE" if count["open"] else f"{told}, none open."
+    )
+
+
+def _days(days: Rows) -> Table:
+    several = len({row["account"] for row in days.rows}) > 1
+    numbers = {"OpenRouter USD": "account_credits_usd", "Keys USD": "keys_credits_usd", "Left": "residual_credits_usd"}
+    if any(row["account_byok_usd"] for row in days.rows):
+        numbers["BYOK left"] = "residual_byok_usd"
+    drawn = table(*(["Account"] if several else []), "Day", *numbers, "Status", "Cause", right=list(numbers))
+    shown = {title: _amounts(days, column) for title, column in numbers.items()}
+    for number, row in enumerate(days.rows):
+        told = [row["account"]] * several + [str(row["day"]), *(column[number] for column in shown.values())]
+        style = "bold yellow" if row["status"] == "open" else ""
+        drawn.add_row(*cells(*told, row["status"], row["cause"] or ""), style=style)
+    return drawn
+
+
+def _details(connection: Any, account: str | None, day: date) -> Iterator[RenderableType]:
+    """What is known of one day's difference: whose it is, which keys disagree with themselves, what was restated."""
+    for title, rows, names, amounts in (
+        ("No key explains", reconciliation.unkeyed(connection, account, day), ("key_name", "cause"), _USD),
+        ("Hours and day differ", reconciliation.disagreeing_keys(connection, account, day), ("key_name",), _HOURS_DAY),
+        ("Restated", reconciliation.restated(connection, account, day), ("noticed_at", "key_name", "model"), _RESTATED),
+    ):
+        if rows.rows:
+            yield Text(f"\n{title}", style="bold")
+            yield _detail(rows, names, amounts)
+
+
+_USD = {"USD": "credits_usd", "BYOK USD": "byok_usd"}
+_HOURS_DAY = {"By hours USD": "hours_credits_usd", "By day USD": "day_credits_usd"}
+_RESTATED = {"Before USD": "credits_usd_before", "After USD": "credits_usd_after"}
+_TITLES = {"key_name": "Key", "cause": "Cause", "noticed_at": "Noticed", "model": "Model"}
+
+
+def _detail(rows: Rows, names: Sequence[str], amounts: dict[str, str]) -> Table:
+    drawn = table(*(_TITLES[name] for name in names), *amounts, right=list(amounts))
+    shown = [_amounts(rows, column) for column in amounts.values()]
+    for number, row in enumerate(rows.rows):
+        drawn.add_row(*cells(*(_named(name, row[name]) for name in names), *(column[number] for column in shown)))
+    return drawn
+
+
+def _named(column: str, value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return NO_KEY if column == "key_name" and value is None else short(value or UNKNOWN)
+
+
+def _amounts(rows: Rows, column: str) -> list[str]:
+    """A column of amounts; a difference below a millionth of a dollar, which is none, is –."""
+    amounts: list[Decimal] = [row[column] for row in rows.rows]
+    told = money(amounts)
+    return [told(amount) if abs(amount) > Decimal("1e-6") else UNKNOWN for amount in amounts]

@@ -1,0 +1,81 @@
+"""Why an account's total and its keys differ, by day: the questions behind `orcost reconcile`. Amounts are exact."""
+
+from datetime import date
+
+import sqlalchemy as sa
+
+from orcost_pipeline.warehouse.reports import Rows
+
+_DAYS = """
+select account, day, account_credits_usd, keys_credits_usd, residual_credits_usd, account_byok_usd, keys_byok_usd,
+    residual_byok_usd, hours_credits_usd, status, cause
+from marts.reconciliation_daily
+where (cast(:account as text) is null or account = :account) and day >= :first and day <= :last
+order by account, day
+"""
+_UNKEYED = """
+select account, key_name, cause, credits_usd, byok_usd
+from marts.unkeyed_spend_daily
+where (cast(:account as text) is null or account = :account) and day = :day
+order by account, credits_usd desc, byok_usd desc, key_name
+"""
+# A key's hours, summed over the day, beside what activity says of it; only those of whom the two do not say the same.
+_DISAGREEING = """
+with hours as (
+    select u.account_id, u.key_id, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    from core.usage_hourly u
+    where u.hour >= (cast(:day as date))::timestamp at time zone 'UTC'
+      and u.hour < (cast(:day as date) + 1)::timestamp at time zone 'UTC'
+    group by 1, 2
+), days as (
+    select account_id, key_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
+    from core.usage_daily
+    where day = :day
+    group by 1, 2
+)
+select a.account, k.key_hash, v.name as key_name, coalesce(h.credits_usd, 0) as hours_credits_usd,
+    coalesce(d.credits_usd, 0) as day_credits_usd, coalesce(h.byok_usd, 0) as hours_byok_usd,
+    coalesce(d.byok_usd, 0) as day_byok_usd
+from hours h
+full join days d using (account_id, key_id)
+join ref.account a using (account_id)
+left join core.api_key k using (key_id)
+left join core.api_key_version v on v.key_id = k.key_id and v.valid_to is null
+where (cast(:account as text) is null or a.account = :account)
+  and (abs(coalesce(h.credits_usd, 0) - coalesce(d.credits_usd, 0)) > 1e-6
+    or abs(coalesce(h.byok_usd, 0) - coalesce(d.byok_usd, 0)) > 1e-6)
+order by a.account, abs(coalesce(h.credits_usd, 0) - coalesce(d.credits_usd, 0)) desc, k.key_hash
+"""
+_RESTATED = """
+select r.account, r.noticed_at, r.key_hash, k.name as key_name, r.model, r.credits_usd_before, r.credits_usd_after,
+    r.byok_usd_before, r.byok_usd_after
+from ops.restatement r
+left join ref.api_key k using (account, key_hash)
+where (cast(:account as text) is null or r.account = :account) and r.day = :day
+order by r.account, r.noticed_at, k.name, r.model
+"""
+
+
+def days(connection: sa.Connection, account: str | None, first: date, last: date) -> Rows:
+    """A row for each account and UTC day, oldest first: what was charged, what the keys explain, why they differ."""
+    return _asked(connection, _DAYS, account=account, first=first, last=last)
+
+
+def unkeyed(connection: sa.Connection, account: str | None, day: date) -> Rows:
+    """A row for each name under which a day has spend that no key explains."""
+    return _asked(connection, _UNKEYED, account=account, day=day)
+
+
+def disagreeing_keys(connection: sa.Connection, account: str | None, day: date) -> Rows:
+    """A row for each key (or none) whose hours do not sum to its day."""
+    return _asked(connection, _DISAGREEING, account=account, day=day)
+
+
+def restated(connection: sa.Connection, account: str | None, day: date) -> Rows:
+    """A row for each key, model and sync that found the settled day changed."""
+    return _asked(connection, _RESTATED, account=account, day=day)
+
+
+def _asked(connection: sa.Connection, statement: str, **parameters: object) -> Rows:
+    result = connection.execute(sa.text(statement), parameters)
+    return Rows(tuple(result.keys()), [dict(row) for row in result.mappings()])
