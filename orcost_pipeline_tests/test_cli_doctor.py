@@ -836,7 +836,7 @@ def test_days_that_do_not_add_up_are_errors_while_they_can_be_asked_again(health
     finding = healthy.only("error", Code.DAYS_OPEN, "acme")
     assert finding.todo == f"orcost sync --account acme --since {today - 5 * DAY}"
     healthy.do("update core.account_day set day = :old where status = 'open'", old=today - 60 * DAY)
-    assert "reconciliation_daily" in healthy.only("note", Code.DAYS_OPEN, "acme").todo
+    assert f"orcost reconcile --day {today - 60 * DAY}" in healthy.only("note", Code.DAYS_OPEN, "acme").todo
 
 
 def test_costs_of_zero_are_explained(healthy: Deployment) -> None:

@@ -321,7 +321,7 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
     todo = (
         f"{_sync(standing)} --since {recent[0]}"
         if recent
-        else "Too old to be asked again; see its cause: orcost reconcile"
+        else f"Too old to be asked again; see its cause: orcost reconcile --day {days[0]}"
     )
     yield Finding(severity, Code.DAYS_OPEN, standing.account, message, todo, day_start(days[0]))
 
