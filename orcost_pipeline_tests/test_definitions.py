@@ -270,3 +270,8 @@ def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "All code locations passed validation" in done.stdout + done.stderr
+
+
+def test_what_people_read_says_when_it_is_too_old(definitions: dg.Definitions) -> None:
+    policies = {name: spec.freshness_policy for name, spec in specs(definitions).items()}
+    assert {name for name, policy in policies.items() if policy} == {name for name in ASSETS if "marts/" in name}

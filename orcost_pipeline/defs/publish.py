@@ -5,6 +5,7 @@ reported after the commit; a contract check that fails raises before it, so that
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 import dagster as dg
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ from orcost_pipeline.defs.resources import sync_step
 from orcost_pipeline.defs.steps import publish_account
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+
+# Two missed hours are worth a look. Dagster sees the newest of several accounts; `orcost status` sees each.
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=2), fail_window=timedelta(hours=6))
 
 # asset → (what it is made of, the tables whose written rows are its own)
 PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
@@ -55,6 +59,7 @@ def published_spec(relation: str) -> dg.AssetSpec:
         group_name=relation.split(".")[0],
         kinds={"postgres", "sql"},
         description=RELATIONS[relation],
+        freshness_policy=FRESHNESS if relation.startswith("marts.") else None,
         metadata={"dagster/table_name": relation},
     )
 
