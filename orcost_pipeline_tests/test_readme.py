@@ -15,6 +15,7 @@ from orcost_pipeline.simulator import small
 from orcost_pipeline.warehouse.migrations.relations import RELATIONS
 from orcost_pipeline_tests.world import NOON, World
 
+ROOT = Path(__file__).parents[1] / "orcost_pipeline"
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 CONTRACT_SCHEMAS = ("ref.", "core.spend", "marts.", "ops.")
 
@@ -26,6 +27,16 @@ def blocks(language: str) -> list[str]:
 def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() -> None:
     rows = dict(re.findall(r"^\| `((?:ref|core|marts|ops)\.\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
     assert rows == {name: told for name, told in RELATIONS.items() if name.startswith(CONTRACT_SCHEMAS)}
+
+
+def test_every_cause_of_a_difference_is_told_with_its_status() -> None:
+    told = set(re.findall(r"^\| `(explained|open)` \| ([^|]+) \|", README, flags=re.MULTILINE))
+    views = (ROOT / "warehouse/migrations/versions/0003_causes.sql").read_text(encoding="utf-8")
+    days = (ROOT / "warehouse/sql/account_day.sql").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:then|else) '([^']+)'\n", views))
+    is_open = set(re.search(r"when cause in \('([^']+)', '([^']+)'\) then 'open'", days).groups())  # type: ignore[union-attr]
+    fallback = set(re.findall(r"coalesce\(n.cause, '([^']+)'\)", days))
+    assert told == {("explained", cause) for cause in named | fallback} | {("open", cause) for cause in is_open}
 
 
 def test_every_command_that_is_named_exists() -> None:
