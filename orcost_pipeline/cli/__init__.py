@@ -105,6 +105,18 @@ def status_command(
     raise typer.Exit(work.status(_settings(), output.value, _now()))
 
 
+@app.command("keys")
+def keys_command(
+    history: Annotated[bool, typer.Option("--history", help="Every change of every key.")] = False,
+    account: Account = None,
+    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+) -> None:
+    """Which keys there are and were, whose they are, what became of them."""
+    from orcost_pipeline.cli import keys as work
+
+    work.keys(_settings(), account, output.value, _now(), is_history=history)
+
+
 @app.command("reconcile")
 def reconcile_command(
     day: Annotated[

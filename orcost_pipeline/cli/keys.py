@@ -1,0 +1,114 @@
+"""`orcost keys`: which API keys there are and were, whose they are, and, with --history, what became of each."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, short, show, table
+from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import key_reports
+from orcost_pipeline.warehouse.reports import Rows
+
+SHORT_HASH = 8
+Row = dict[str, Any]
+# What may change about a key: column → its name in a sentence.
+_ATTRIBUTES = {
+    "workspace_name": "workspace",
+    "creator_email": "creator",
+    "external_user": "external user",
+    "expires_at": "expiry",
+    "limit_usd": "limit in USD",
+    "limit_reset": "reset of the limit",
+}
+
+
+def keys(settings: Settings, account: str | None, output: str, now: datetime, *, is_history: bool) -> None:
+    """Prints a line per key, or one per change of a key, as `table`, `csv` or `json`."""
+    with snapshot(settings) as connection:
+        as_of = max(it.as_of for it in synced_accounts(connection, settings, account))
+        rows = (key_reports.history if is_history else key_reports.keys)(connection, account)
+    if output == "table":
+        drawn = _history(rows) if is_history else _keys(rows, now)
+        count = len({(row["account"], row["key_hash"]) for row in rows.rows})
+        footer = f"{plural(count, 'key')} · {rendering.complete_to(as_of, now)}"
+        show(drawn, "", Text(footer, style="bold yellow" if rendering.is_stale(as_of, now) else "dim"))
+    else:
+        (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
+
+
+def _keys(rows: Rows, now: datetime) -> Table:
+    several = _several_accounts(rows)
+    numbers = {"USD 30d": "credits_usd_30d"}
+    if any(row["byok_usd_30d"] for row in rows.rows):
+        numbers["BYOK 30d"] = "byok_usd_30d"
+    named = ("Key", "Hash", "Company", "Workspace", "State", "Last used")
+    drawn = table(*(["Account"] if several else []), *named, *numbers, right=list(numbers))
+    told = [money([row[column] for row in rows.rows]) for column in numbers.values()]
+    for row in rows.rows:
+        amounts = [tell(row[column]) for tell, column in zip(told, numbers.values(), strict=True)]
+        used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else UNKNOWN
+        values = (short(row["name"]), row["key_hash"][:SHORT_HASH], row["companies"] or UNKNOWN)
+        values += (row["workspace_name"] or UNKNOWN, state(row, now), used)
+        drawn.add_row(*cells(*[row["account"]] * several, *values, *amounts))
+    return drawn
+
+
+def state(row: Row, now: datetime) -> str:
+    """What a key is good for, in a word or two."""
+    if row["deleted_at"]:
+        return f"deleted by {row['deleted_at']:%Y-%m-%d}"
+    if row["expires_at"] and row["expires_at"] <= now:
+        return f"expired {row['expires_at']:%Y-%m-%d}"
+    return "disabled" if row["is_disabled"] else "active"
+
+
+def _history(rows: Rows) -> Table:
+    several = _several_accounts(rows)
+    drawn = table(*(["Account"] if several else []), "Key", "Hash", "Since (UTC)", "What")
+    for _, versions in groupby(rows.rows, key=lambda row: (row["account"], row["key_hash"])):
+        before: Row | None = None
+        for row in versions:
+            since = f"{row['valid_from']:%Y-%m-%d %H:%M}"
+            told = "; ".join(changes(before, row))
+            drawn.add_row(
+                *cells(*[row["account"]] * several, short(row["name"]), row["key_hash"][:SHORT_HASH], since, told)
+            )
+            before = row
+    return drawn
+
+
+def changes(before: Row | None, after: Row) -> Iterator[str]:
+    """What became of a key between two versions; of the first, that it was seen."""
+    if before is None:
+        yield "first seen" + (", disabled" if after["is_disabled"] else "")
+        return
+    if after["is_deleted"] and not before["is_deleted"]:
+        yield "deleted"
+        return
+    if before["is_deleted"] and not after["is_deleted"]:
+        yield "came back"
+    if before["name"] != after["name"]:
+        yield f'renamed from "{before["name"]}"'
+    if before["is_disabled"] != after["is_disabled"]:
+        yield "disabled" if after["is_disabled"] else "enabled"
+    for column, name in _ATTRIBUTES.items():
+        if before[column] != after[column]:
+            yield f"{name}: {_value(before[column])} → {_value(after[column])}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(rendering.plain(value))
+
+
+def _several_accounts(rows: Rows) -> bool:
+    accounts: Sequence[str] = [row["account"] for row in rows.rows]
+    return len(set(accounts)) > 1
