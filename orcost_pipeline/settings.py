@@ -8,6 +8,7 @@ The environment wins over `.env`. `definitions.py` and the CLI alone call `load_
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ DEFAULT_CONFIG = "orcost.toml"
 DEFAULT_MAPPING = "company_mapping.csv"
 DEFAULT_ACCOUNT = "default"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
+DEFAULT_TOLERANCE_USD = Decimal("1e-6")
 
 
 class AccountConfig(BaseModel):
@@ -33,11 +35,19 @@ class AccountConfig(BaseModel):
     base_url: str | None = None
 
 
+class ReconciliationConfig(BaseModel):
+    """`[reconciliation]` of orcost.toml: by how many USD the witnesses of a day may differ and still agree."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tolerance_usd: Decimal = Field(default=DEFAULT_TOLERANCE_USD, ge=0, allow_inf_nan=False)
+
+
 class ProjectConfig(BaseModel):
     """orcost.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     accounts: tuple[AccountConfig, ...] = ()
+    reconciliation: ReconciliationConfig = ReconciliationConfig()
 
     @field_validator("accounts")
     @classmethod
@@ -85,6 +95,7 @@ class Settings(BaseModel):
     listed: tuple[Account, ...] = ()
     config_file: Path
     base_url: str = DEFAULT_BASE_URL
+    tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
 
     def account(self, name: str) -> Account:
         """The account of that name; raises PermanentError with the names there are."""
@@ -127,6 +138,7 @@ def load_settings(current: Path | None = None) -> Settings:
         listed=accounts if config.accounts else (),
         config_file=config_file,
         base_url=environment.openrouter_base_url,
+        tolerance_usd=config.reconciliation.tolerance_usd,
     )
 
 

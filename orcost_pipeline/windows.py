@@ -16,6 +16,8 @@ ROLLING_HOURS = {"24h": 24, "7d": 168, "30d": 720}
 # OpenRouter answers by hour for 31 days at least; the oldest bucket must lie whole inside them.
 HOURS_REACH = 743 * HOUR
 ACTIVITY_DAYS = 30
+# … and by day for 365; the oldest must lie whole inside them.
+DAYS_REACH = 364 * DAY
 
 
 @dataclass(frozen=True, order=True)
@@ -28,12 +30,12 @@ class Window:
     def __contains__(self, instant: object) -> bool:
         return isinstance(instant, datetime) and self.start <= instant < self.end
 
-    def halves(self) -> "tuple[Window, Window] | None":
-        """Two windows that meet on a whole hour, or None where no whole hour lies inside."""
-        buckets = int((hour_ceil(self.end) - hour_floor(self.start)) / HOUR)
+    def halves(self, grain: timedelta = HOUR) -> "tuple[Window, Window] | None":
+        """Two windows that meet on a whole hour (or day), or None where none lies inside."""
+        buckets = -((floor(self.start, grain) - self.end) // grain)
         if buckets < 2:
             return None
-        middle = hour_floor(self.start) + (buckets // 2) * HOUR
+        middle = floor(self.start, grain) + (buckets // 2) * grain
         return Window(self.start, middle), Window(middle, self.end)
 
     def hours(self) -> list[datetime]:
@@ -45,6 +47,11 @@ def hour_floor(instant: datetime) -> datetime:
     return instant.replace(minute=0, second=0, microsecond=0)
 
 
+def floor(instant: datetime, grain: timedelta) -> datetime:
+    """The start of the UTC hour or day that holds the instant."""
+    return hour_floor(instant) if grain == HOUR else day_start(utc_day(instant))
+
+
 def hour_ceil(instant: datetime) -> datetime:
     floor = hour_floor(instant)
     return floor if floor == instant else floor + HOUR
@@ -52,6 +59,10 @@ def hour_ceil(instant: datetime) -> datetime:
 
 def day_start(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def day_ceil(instant: datetime) -> datetime:
+    return day_start(first_whole_day(instant))
 
 
 def day_end(day: date) -> datetime:
@@ -88,17 +99,17 @@ def hours_window(as_of: datetime) -> Window:
     return Window(hour_floor(as_of) - HOURS_REACH, as_of)
 
 
-def covering(hours: Iterable[datetime], end: datetime, at_most: int = 4) -> list[Window]:
-    """At most `at_most` windows that cover `hours`, none reaching beyond `end`.
+def covering(starts: Iterable[datetime], end: datetime, grain: timedelta = HOUR, at_most: int = 4) -> list[Window]:
+    """At most `at_most` windows that cover the hours (or days) beginning at `starts`, none reaching beyond `end`.
 
     Hours less than a day apart share a window: a question costs a request for each batch of keys, hours cost little.
     """
     spans: list[list[datetime]] = []
-    for hour in sorted(set(hours)):
-        if spans and hour - spans[-1][1] < DAY:
-            spans[-1][1] = hour + HOUR
+    for start in sorted(set(starts)):
+        if spans and start - spans[-1][1] < DAY:
+            spans[-1][1] = start + grain
         else:
-            spans.append([hour, hour + HOUR])
+            spans.append([start, start + grain])
     while len(spans) > at_most:
         nearest = min(range(1, len(spans)), key=lambda i: spans[i][0] - spans[i - 1][1])
         spans[nearest - 1][1] = spans.pop(nearest)[1]

@@ -230,7 +230,7 @@ def test_warnings_and_notes_are_no_failure_and_notes_leave_all_well(
 
 
 def test_status_and_doctor_say_the_same_of_the_warehouse(healthy: Deployment) -> None:
-    healthy.do("update core.account_day set status = 'open' where day = current_date - 3")
+    healthy.do("update core.account_day set hours_credits_usd = account_credits_usd + 1 where day = current_date - 3")
     healthy.do("update core.key_rolling set company_id = 0")
     status = healthy.stored_findings()
     assert [it.code for it in status] == [Code.DAYS_OPEN, Code.UNATTRIBUTED]
@@ -832,10 +832,14 @@ def test_a_request_may_wait_two_minutes(healthy: Deployment) -> None:
 
 def test_days_that_do_not_add_up_are_errors_while_they_can_be_asked_again(healthy: Deployment) -> None:
     today = healthy.synced_at.date()
-    healthy.do("update core.account_day set status = 'open' where day = :day", day=today - 5 * DAY)
+    healthy.do(
+        "update core.account_day set hours_credits_usd = account_credits_usd + 1 where day = :day", day=today - 5 * DAY
+    )
     finding = healthy.only("error", Code.DAYS_OPEN, "acme")
     assert finding.todo == f"orcost sync --account acme --since {today - 5 * DAY}"
-    healthy.do("update core.account_day set day = :old where status = 'open'", old=today - 60 * DAY)
+    healthy.do(
+        "update core.account_day set day = :old where hours_credits_usd <> account_credits_usd", old=today - 60 * DAY
+    )
     assert f"orcost reconcile --day {today - 60 * DAY}" in healthy.only("note", Code.DAYS_OPEN, "acme").todo
 
 

@@ -392,7 +392,7 @@ def test_status_is_one_where_there_is_an_error(orcost: Orcost, truth: Truth, eng
     assert line[:6] == ["acme", "management", "ok", "4 minutes ago", "13:20 UTC", "1"]
     assert line[7].startswith("3,999.75 (")
     assert "→ orcost sync --account acme --since 2026-11-05" in answer.out
-    do(engine, "update core.account_day set status = 'closed'")
+    do(engine, "update core.account_day set hours_credits_usd = account_credits_usd")
     answer = orcost("status")
     assert answer.code == 0
     assert answer.out.endswith("All is well.\n")
@@ -435,7 +435,7 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
 def test_a_configured_account_that_was_never_synced_is_a_problem(
     orcost: Orcost, truth: Truth, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    do(engine, "update core.account_day set status = 'closed'")
+    do(engine, "update core.account_day set hours_credits_usd = account_credits_usd")
     assert "default" not in orcost("status").out, "without a key, nobody meant to sync it"
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-v1-test")
     answer = orcost("status")

@@ -202,7 +202,7 @@ def truth_by_name(ledger: Ledger, window: Window, keys: Iterable[str] | None = N
 
 def cells(told: UsageAnswer) -> dict[Any, Measures]:
     """What was told, by (hour, name, model); a cell told twice is a mistake that no sum may hide."""
-    by_place = {(cell.hour, cell.key, cell.model): cell.measures for cell in told.cells}
+    by_place = {(cell.at, cell.key, cell.model): cell.measures for cell in told.cells}
     assert len(by_place) == len(told.cells)
     return by_place
 
@@ -729,7 +729,7 @@ def test_a_metric_is_dropped_for_questions_that_are_under_way(busy: tuple[Ledger
     assert windows is not None
     told = api.ask(lambda client: asyncio.gather(*(client.usage(window, ["model"]) for window in windows)))
     for window, answered in zip(windows, told, strict=True):
-        assert {cell.hour for cell in answered.cells} == {hour for hour, _, _ in truth_by_name(ledger, window)}
+        assert {cell.at for cell in answered.cells} == {hour for hour, _, _ in truth_by_name(ledger, window)}
 
 
 def test_an_account_without_a_metric_that_costs_need_is_refused() -> None:
@@ -1252,8 +1252,8 @@ def test_a_count_may_be_a_number_or_text(count: str) -> None:
 def test_an_hour_is_read_as_utc_however_it_is_written(column: str, told: str) -> None:
     api = scripted(answer({"data": {"data": [{column: told, "model": GPT, "request_count": "1"}], "metadata": {}}}))
     (cell,) = api.ask(lambda client: client.usage(hours_window(NOON), ["model"])).cells
-    assert cell.hour == datetime(2026, 11, 23, 9, tzinfo=UTC)
-    assert cell.hour.utcoffset() == timedelta(0)
+    assert cell.at == datetime(2026, 11, 23, 9, tzinfo=UTC)
+    assert cell.at.utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize("told", ["2026-11-22", "2026-11-22T00:00:00.000Z", "2026-11-22 00:00:00"])

@@ -31,11 +31,12 @@ def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() 
 
 def test_every_cause_of_a_difference_is_told_with_its_status() -> None:
     told = set(re.findall(r"^\| `(explained|open)` \| ([^|]+) \|", README, flags=re.MULTILINE))
-    views = (ROOT / "warehouse/migrations/versions/0003_causes.sql").read_text(encoding="utf-8")
-    days = (ROOT / "warehouse/sql/account_day.sql").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:then|else) '([^']+)'\n", views))
-    is_open = set(re.search(r"when cause in \('([^']+)', '([^']+)'\) then 'open'", days).groups())  # type: ignore[union-attr]
-    fallback = set(re.findall(r"coalesce\(n.cause, '([^']+)'\)", days))
+    versions = ROOT / "warehouse/migrations/versions"
+    names, days = ((versions / name).read_text(encoding="utf-8") for name in ("0003_causes.sql", "0004_books.sql"))
+    view = days[days.index("view marts.reconciliation_daily") : days.index("from disagreeing;")]
+    named = set(re.findall(r"(?:then|else) '([^']+)'\n", names)) | set(re.findall(r"'(a restated day)'", view))
+    fallback = set(re.findall(r"coalesce\(n.cause, '([^']+)'\)", view))
+    is_open = set(re.findall(r"then '([^']+)'", view[view.index("disagreeing as") : view.index("as disagreement")]))
     assert told == {("explained", cause) for cause in named | fallback} | {("open", cause) for cause in is_open}
 
 

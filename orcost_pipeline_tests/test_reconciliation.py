@@ -87,9 +87,9 @@ def test_a_key_rotated_away_before_the_first_sync_is_not_late(engine: sa.Engine)
     world.sync()
     assert reconciliation(world) == (Decimal("0.6"), "explained", "spend of a key never listed")
     assert world.reading is not None
-    assert world.reading.unexplained_hours == []
+    assert world.reading.hours.unexplained == []
     world.later(minutes=5).sync()
-    assert world.reading.windows == []
+    assert world.reading.hours.windows == []
 
 
 def test_last_spend_of_one_of_two_deleted_keys_of_one_name_is_a_deleted_keys(world: World) -> None:

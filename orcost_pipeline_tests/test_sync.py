@@ -444,7 +444,7 @@ def test_the_hours_of_a_changed_day_are_read_again_with_it(two_keys: tuple[World
     world.sync()
     assert world.reading is not None
     first = day.replace(hour=0, minute=0)
-    assert all(any(first + i * HOUR in window for window in world.reading.windows) for i in range(24))
+    assert all(any(first + i * HOUR in window for window in world.reading.hours.windows) for i in range(24))
 
 
 @pytest.mark.parametrize("age", [1, 5, 8, 22, 30, 24 * 10], ids=str)

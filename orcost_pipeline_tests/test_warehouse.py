@@ -68,7 +68,10 @@ CONTRACT = {
     "byok_usd_before, byok_usd_after, run_id",
 }
 # Readers of these may find a column that the contract does not name, where a person would look for it too.
-MAY_HAVE_MORE = {"ref.account", "ref.mapping_rule", "ref.company"}
+MAY_HAVE_MORE = {
+    *("ref.account", "ref.mapping_rule", "ref.company", "marts.reconciliation_daily"),
+    *("marts.key_spend_rolling", "marts.company_spend_rolling"),
+}
 
 GRAINS = {
     "ref.account": "account",

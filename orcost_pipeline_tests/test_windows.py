@@ -211,7 +211,7 @@ def test_no_hour_is_left_out_between_one_sync_and_the_next(as_of: datetime, late
 )
 def test_windows_cover_every_hour_and_reach_beyond_no_end(ages: list[int], end: datetime, at_most: int) -> None:
     hours = [hour for age in ages if (hour := hour_floor(end) - age * HOUR) < end]
-    told = covering(hours, end, at_most)
+    told = covering(hours, end, at_most=at_most)
     assert len(told) <= at_most
     assert all(any(hour in window for window in told) for hour in hours)
     assert all(window.start < window.end <= end for window in told)
@@ -259,10 +259,10 @@ def test_hours_less_than_a_day_apart_share_a_window_and_others_do_not() -> None:
 def test_too_many_windows_are_joined_where_the_gap_is_smallest() -> None:
     first = at("2026-10-25 00:00")
     hours = [first + day * DAY for day in (0, 5, 8, 15, 25)]
-    assert covering(hours, NOON + DAY, 4) == [
+    assert covering(hours, NOON + DAY, at_most=4) == [
         Window(first, first + HOUR),
         Window(first + 5 * DAY, first + 8 * DAY + HOUR),
         Window(first + 15 * DAY, first + 15 * DAY + HOUR),
         Window(first + 25 * DAY, first + 25 * DAY + HOUR),
     ]
-    assert covering(hours, NOON + DAY, 1) == [Window(first, first + 25 * DAY + HOUR)]
+    assert covering(hours, NOON + DAY, at_most=1) == [Window(first, first + 25 * DAY + HOUR)]

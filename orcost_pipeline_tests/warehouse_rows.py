@@ -276,12 +276,14 @@ def _fill_days(connection: sa.Connection, account_id: int) -> None:
     while day <= utc_day(AS_OF):
         execute(
             connection,
-            "insert into core.account_day values (:account_id, :day, :is_settled, 0, 0, 0, 0, 0, :status, null)",
+            "insert into core.account_day (account_id, day, is_settled, account_credits_usd, keys_credits_usd, "
+            "account_byok_usd, keys_byok_usd, hours_credits_usd, hours_byok_usd) "
+            "values (:account_id, :day, :is_settled, 0, 0, 0, 0, :hours, 0)",
             {
                 "account_id": account_id,
                 "day": day,
                 "is_settled": day_end(day) < AS_OF,
-                "status": "open" if day == OPEN_DAY else "closed",
+                "hours": 1 if day == OPEN_DAY else 0,
             },
         )
         day += timedelta(days=1)

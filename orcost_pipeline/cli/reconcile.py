@@ -3,6 +3,7 @@
 Programs get exact rows on stdout; people get a table, and of one day everything that is known of a difference.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -24,6 +25,8 @@ from orcost_pipeline.windows import DAY, utc_day
 
 DAYS_SHOWN = 31
 NO_KEY = "(no key)"
+NO_AMOUNT = Decimal("1e-6")
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def reconcile(settings: Settings, account: str | None, day: date | None, output: str, now: datetime) -> int:
@@ -35,7 +38,7 @@ def reconcile(settings: Settings, account: str | None, day: date | None, output:
         days = reconciliation.days(connection, account, first, last)
         if day and not days.rows:
             raise PermanentError(f"Nothing is known of {day}. Complete to {clock(as_of, now)}; see: orcost reconcile")
-        details = list(_details(connection, account, day)) if day and output == "table" else []
+        details = list(_details(connection, account, day, days)) if day and output == "table" else [_picture(days)]
     if output == "table":
         footer = Text(rendering.complete_to(as_of, now), style="dim")
         show(_days(days), *details, "", Text(_verdict(days.rows)), footer)
@@ -66,12 +69,29 @@ def _days(days: Rows) -> Table:
     return drawn
 
 
-def _details(connection: Any, account: str | None, day: date) -> Iterator[RenderableType]:
-    """What is known of one day's difference: whose it is, which keys disagree with themselves, what was restated."""
+def _picture(days: Rows) -> Text:
+    """What no key explains, day by day, as bars."""
+    by_day: dict[date, Decimal] = defaultdict(Decimal)
+    for row in days.rows:
+        by_day[row["day"]] += abs(row["residual_credits_usd"])
+    largest = max(by_day.values(), default=Decimal(0))
+    if largest <= NO_AMOUNT:
+        return Text("")
+    bars = "".join(
+        BARS[int(amount / largest * (len(BARS) - 1))] if amount > NO_AMOUNT else "·" for amount in by_day.values()
+    )
+    return Text(f"\nLeft by day: {bars}", style="dim")
+
+
+def _details(connection: Any, account: str | None, day: date, days: Rows) -> Iterator[RenderableType]:
+    """What is known of one day: what each witness says, whose a difference is, what was restated or replaced."""
+    yield Text("\nWitnesses", style="bold")
+    yield _witnesses(days)
     for title, rows, names, amounts in (
         ("No key explains", reconciliation.unkeyed(connection, account, day), ("key_name", "cause"), _USD),
         ("Hours and day differ", reconciliation.disagreeing_keys(connection, account, day), ("key_name",), _HOURS_DAY),
         ("Restated", reconciliation.restated(connection, account, day), ("noticed_at", "key_name", "model"), _RESTATED),
+        ("Counters replaced", reconciliation.replaced_counters(connection, account, day), ("replaced_at",), _REPLACED),
     ):
         if rows.rows:
             yield Text(f"\n{title}", style="bold")
@@ -81,7 +101,29 @@ def _details(connection: Any, account: str | None, day: date) -> Iterator[Render
 _USD = {"USD": "credits_usd", "BYOK USD": "byok_usd"}
 _HOURS_DAY = {"By hours USD": "hours_credits_usd", "By day USD": "day_credits_usd"}
 _RESTATED = {"Before USD": "credits_usd_before", "After USD": "credits_usd_after"}
-_TITLES = {"key_name": "Key", "cause": "Cause", "noticed_at": "Noticed", "model": "Model"}
+_REPLACED = {"Counted USD": "counted_credits_usd", "By analytics USD": "told_credits_usd"}
+_WITNESSES = {
+    "the account's day": ("account_credits_usd", "account_byok_usd"),
+    "the account's hours": ("hours_credits_usd", "hours_byok_usd"),
+    "the keys' days": ("keys_credits_usd", "keys_byok_usd"),
+    "the keys' activity": ("keys_activity_credits_usd", "keys_activity_byok_usd"),
+    "the keys' hours": ("keys_hours_credits_usd", "keys_hours_byok_usd"),
+    "the keys' counters": ("counters_credits_usd", "counters_byok_usd"),
+    "GET /credits": ("credits_endpoint_usd", None),
+}
+_TITLES = {"replaced_at": "Replaced", "key_name": "Key", "cause": "Cause", "noticed_at": "Noticed", "model": "Model"}
+
+
+def _witnesses(days: Rows) -> Table:
+    """What each of them says of the day; – where it says nothing."""
+    drawn = table("Witness", "USD", "BYOK USD", right=["USD", "BYOK USD"])
+    for row in days.rows:
+        told = money(amount for names in _WITNESSES.values() for name in names if name and (amount := row[name]))
+        whose = f" of {row['account']}" if len(days.rows) > 1 else ""
+        for witness, names in _WITNESSES.items():
+            amounts = [row[name] if name else None for name in names]
+            drawn.add_row(*cells(witness + whose, *(UNKNOWN if it is None else told(it) for it in amounts)))
+    return drawn
 
 
 def _detail(rows: Rows, names: Sequence[str], amounts: dict[str, str]) -> Table:
@@ -102,4 +144,4 @@ def _amounts(rows: Rows, column: str) -> list[str]:
     """A column of amounts; a difference below a millionth of a dollar, which is none, is –."""
     amounts: list[Decimal] = [row[column] for row in rows.rows]
     told = money(amounts)
-    return [told(amount) if abs(amount) > Decimal("1e-6") else UNKNOWN for amount in amounts]
+    return [told(amount) if abs(amount) > NO_AMOUNT else UNKNOWN for amount in amounts]

@@ -23,7 +23,7 @@ from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, Rows
-from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, hour_ceil, hour_floor
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, day_ceil, floor, hour_ceil, hour_floor
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -53,6 +53,15 @@ class Asked:
             return self.window
         hours = ROLLING_HOURS[self.period or "30d"]
         return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
+
+    def by_hour(self, span: Window) -> list[Window]:
+        """The parts of a span that are summed from hours: all of a rolling period, otherwise what is no whole day."""
+        if not self.window:
+            return [span]
+        first, last = day_ceil(span.start), floor(span.end, DAY)
+        if last <= first:
+            return [] if first == span.start and last == span.end else [span]
+        return [part for part in (Window(span.start, first), Window(last, span.end)) if part.start < part.end]
 
 
 def asked(
@@ -342,3 +351,13 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
     for account in short:
         whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
         yield f"Spend{whose} is known from {account.known_from:%Y-%m-%d %H:%M} UTC on; none before is in this report."
+    for account in answer.accounts:
+        if _lacks_hours(answer, account):
+            whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
+            yield f"Before {account.hours_from:%Y-%m-%d %H:%M} UTC days{whose} are known, but not every hour: this report lacks some."
+
+
+def _lacks_hours(answer: Answer, account: sa.Row) -> bool:
+    """Whether an hour that is not known for sure would count."""
+    known = Window(account.known_from or account.as_of, account.hours_from or account.as_of)
+    return any(max(part.start, known.start) < min(part.end, known.end) for part in answer.asked.by_hour(answer.span))

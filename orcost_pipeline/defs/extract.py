@@ -108,27 +108,30 @@ def raw_usage(
         reading, requests_made = steps.read_usage_of_account(step, window.since_day)
         hours = raw_result(step, _hours(reading, requests_made), "usage_hourly")
         days = raw_result(step, _days(reading), "activity_daily")
+    doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
     yield hours
     yield days
     yield dg.AssetCheckResult(
         asset_key=["raw", "usage_hourly"],
         check_name="totals_are_credits_plus_byok",
-        passed=reading.doubtful_totals == 0,
+        passed=doubtful == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"doubtful_rows": reading.doubtful_totals},
+        metadata={"doubtful_rows": doubtful},
     )
 
 
 def _hours(reading: UsageReading, requests_made: int) -> Came:
-    rows = len(reading.account_hours) + sum(len(answer.cells) for answer in reading.key_hours)
+    hours = reading.hours
+    rows = len(hours.account) + sum(len(answer.cells) for answer in hours.keys)
     told = {
-        "keys_asked": len({answer.key_hash for answer in reading.key_hours}),
-        "hours_asked": sum(len(window.hours()) for window in reading.windows),
-        "hours_not_explained_yet": len(reading.unexplained_hours),
+        "keys_asked": len({answer.key_hash for answer in hours.keys}),
+        "hours_asked": sum(len(window.hours()) for window in hours.windows),
+        "hours_not_explained_yet": len(hours.unexplained),
     }
     return Came(rows, requests_made, told)
 
 
 def _days(reading: UsageReading) -> Came:
     rows = len(reading.account_days) + sum(len(answer.rows) for answer in reading.key_days)
-    return Came(rows, 0, {"days_to_settle": ", ".join(day.isoformat() for day in reading.days) or "none"})
+    days = [*reading.past_days, *reading.days]
+    return Came(rows, 0, {"days_to_settle": ", ".join(day.isoformat() for day in days) or "none"})

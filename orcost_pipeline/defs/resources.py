@@ -88,7 +88,15 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
         with survived_restart(context, settings):
             with engine.begin() as connection:
                 as_of = raw.start_extraction(connection, extraction, account, utc_now())
-            yield SyncStep(settings.account(account), engine, run.run_id, extraction, as_of, utc_now)
+            yield SyncStep(
+                settings.account(account),
+                engine,
+                run.run_id,
+                extraction,
+                as_of,
+                utc_now,
+                tolerance_usd=settings.tolerance_usd,
+            )
     except dg.RetryRequested:
         raise
     except Exception as error:

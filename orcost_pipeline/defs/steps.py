@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.usage import read_usage
-from orcost_pipeline.settings import Account
+from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredUsage
@@ -58,6 +59,7 @@ class SyncStep:
     as_of: datetime
     clock: Callable[[], datetime]
     connect: Callable[[Account, SecretStr], OpenRouter] = open_api
+    tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
         """The answer to a question put to the account's API, and the HTTP requests that it took.
@@ -202,7 +204,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     reading, requests_made = (
         step.ask(lambda client: read_usage(client, stored, keys, step.as_of, since=since, is_full=is_full))
         if step.has_management_key
-        else (UsageReading(step.as_of, has_analytics=False), 0)
+        else (UsageReading(has_analytics=False), 0)
     )
     relations = ["usage_hourly", "activity_daily"]
     relations += ["full_pass"] * (is_full and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
@@ -217,7 +219,7 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        _publish(publishing)
+        _publish(publishing, step.tolerance_usd)
         runs.succeed(
             publishing.connection,
             step.run_id,
@@ -229,7 +231,7 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
         return publishing.rows
 
 
-def _publish(publishing: Publication) -> None:
+def _publish(publishing: Publication, tolerance_usd: Decimal) -> None:
     if publishing.is_extraction:
         publishing.choose_witness()
         publishing.publish_keys()
@@ -241,4 +243,4 @@ def _publish(publishing: Publication) -> None:
     )
     publishing.publish_marts()
     publishing.check()
-    publishing.finish()
+    publishing.finish(tolerance_usd)

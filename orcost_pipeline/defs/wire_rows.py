@@ -5,10 +5,10 @@ from datetime import date
 from typing import Any
 
 from orcost_pipeline.measures import MEASURES
-from orcost_pipeline.openrouter.reading import UsageReading
+from orcost_pipeline.openrouter.reading import AnalyticsReading, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey, Credits, KeyInfo, Member, Model, Workspace
 from orcost_pipeline.warehouse.database import as_json
-from orcost_pipeline.windows import DAY, Window, day_start
+from orcost_pipeline.windows import DAY, Window, day_start, utc_day
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 
@@ -88,23 +88,26 @@ def models(told: Iterable[Model]) -> dict[str, Table]:
 def usage(reading: UsageReading) -> dict[str, Table]:
     return {
         "usage_question": (("grain", "key_hash", "start_at", "end_at", "outcome"), _questions(reading)),
-        "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _hours(reading)),
+        "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _cells(reading.hours)),
+        "usage_daily": (("key_hash", "day", "model", *MEASURES), _past_days(reading)),
         "unkeyed_hour": (("hour", "name", "credits_usd", "byok_usd"), _unkeyed(reading)),
         "activity_daily": (("key_hash", "day", "model", "provider", "endpoint_id", *MEASURES), _days(reading)),
     }
 
 
 def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    for window in reading.windows:
+    for window in reading.hours.windows:
         yield ("hour", None, window.start, window.end, "answered")
-    for hours in reading.key_hours:
-        yield ("hour", hours.key_hash, hours.window.start, hours.window.end, _outcome(hours.is_silent))
-    for hour in reading.unexplained_hours:
+    for hour in reading.hours.unexplained:
         yield ("hour", None, hour, hour, "unexplained")
-    for window in reading.named_windows:
-        yield ("hour", None, window.start, window.end, "named")
-    for day in reading.days:
-        yield ("day", None, day_start(day), day_start(day) + DAY, "answered")
+    for grain, days_asked in (("past_day", reading.past_days), ("day", reading.days)):
+        for day in days_asked:
+            yield (grain, None, day_start(day), day_start(day) + DAY, "answered")
+    for grain, told in (("hour", reading.hours), ("past_day", reading.past)):
+        for answer in told.keys:
+            yield (grain, answer.key_hash, answer.window.start, answer.window.end, _outcome(answer.is_silent))
+        for window in told.named_windows:
+            yield (grain, None, window.start, window.end, "named")
     span = Window(day_start(reading.days[0]), day_start(reading.days[-1]) + DAY) if reading.days else None
     for days in reading.key_days if span else ():
         yield ("day", days.key_hash, span.start, span.end, _outcome(days.is_silent))  # type: ignore[union-attr]
@@ -114,17 +117,25 @@ def _outcome(is_silent: bool) -> str:
     return "silent" if is_silent else "answered"
 
 
-def _hours(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    for (hour, model), measures in reading.account_hours.items():
-        yield (None, hour, model, *measures)
-    for answer in reading.key_hours:
-        for (hour, model), measures in answer.cells.items():
-            yield (answer.key_hash, hour, model, *measures)
+def _cells(reading: AnalyticsReading) -> Iterator[tuple[Any, ...]]:
+    for (at, model), measures in reading.account.items():
+        yield (None, at, model, *measures)
+    for answer in reading.keys:
+        for (at, model), measures in answer.cells.items():
+            yield (answer.key_hash, at, model, *measures)
+
+
+def _past_days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    wanted = set(reading.past_days)
+    for key_hash, at, *rest in _cells(reading.past):
+        if utc_day(at) in wanted:
+            yield (key_hash, utc_day(at), *rest)
 
 
 def _unkeyed(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    for (hour, name), measures in reading.unkeyed.items():
-        yield (hour, name, measures.credits_usd, measures.byok_usd)
+    for told in (reading.hours, reading.past):
+        for (at, name), measures in told.unkeyed.items():
+            yield (at, name, measures.credits_usd, measures.byok_usd)
 
 
 def _days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:

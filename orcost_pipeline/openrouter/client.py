@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr
@@ -34,7 +34,7 @@ from orcost_pipeline.openrouter.records import (
     usage_cells,
 )
 from orcost_pipeline.openrouter.requests import ANALYTICS, Requests
-from orcost_pipeline.windows import Window, hour_floor
+from orcost_pipeline.windows import DAY, HOUR, Window, floor
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ PAGE = 100
 WALKS = 3
 # The API's own ceiling for one answer; the default of 1000 would truncate sooner.
 ROW_LIMIT = 10_000
+_GRANULARITY = {HOUR: "hour", DAY: "day"}
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 
 Counted = TypeVar("Counted", Workspace, Member)
@@ -54,6 +55,14 @@ class UsageAnswer:
 
     cells: list[UsageCell]
     unresolved: frozenset[str]
+
+
+class _UsageQuestion(NamedTuple):
+    """What is asked of analytics in a window: by what, of which keys (None: the whole account), by hour or by day."""
+
+    dimensions: tuple[str, ...]
+    keys: tuple[str, ...] | None
+    grain: timedelta
 
 
 class _Page(NamedTuple):
@@ -139,42 +148,53 @@ class OpenRouter(Requests):
         except NotFoundError:
             return None
 
-    async def usage(self, window: Window, dimensions: Sequence[str], keys: Sequence[str] | None = None) -> UsageAnswer:
-        """Hourly usage inside `window`, of `keys` (hashes) or of the whole account, whole: a truncated answer is
-        asked again in smaller windows, then for fewer keys. Raises ContractError where one hour does not fit."""
+    async def usage(
+        self,
+        window: Window,
+        dimensions: Sequence[str],
+        keys: Sequence[str] | None = None,
+        *,
+        grain: timedelta = HOUR,
+    ) -> UsageAnswer:
+        """Usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account, whole: a truncated
+        answer is asked again in smaller windows, then for fewer keys. Raises ContractError where one hour (or day)
+        does not fit."""
+        question = _UsageQuestion(tuple(dimensions), keys if keys is None else tuple(keys), grain)
+        return await self._usage(window, question)
+
+    async def _usage(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
         answers: list[UsageAnswer] = []
         start, size = window.start, (whole := window.end - window.start)
         while start < window.end:
-            part = Window(start, min(hour_floor(start + size) if size < whole else window.end, window.end))
+            part = Window(start, min(floor(start + size, question.grain) if size < whole else window.end, window.end))
             asked = self._metrics
             try:
-                answers.append(await self._usage_once(part, dimensions, keys))
+                answers.append(await self._usage_once(part, question))
                 start = part.end
             except _NotWholeError as not_whole:
                 # The smaller size is kept for the hours that follow: they are as dense as those before.
-                halves = part.halves()
+                halves = part.halves(question.grain)
                 if halves is None:
-                    return await self._usage_of_fewer(window, dimensions, keys, not_whole.error)
+                    return await self._usage_of_fewer(window, question, not_whole.error)
                 size = halves[0].end - halves[0].start
             except RefusedError as refused:
                 if not await self._metrics_were_dropped(asked):
-                    return await self._usage_of_fewer(window, dimensions, keys, refused)
+                    return await self._usage_of_fewer(window, question, refused)
         return _joined(answers)
 
-    async def _usage_of_fewer(
-        self, window: Window, dimensions: Sequence[str], keys: Sequence[str] | None, error: OrcostError
-    ) -> UsageAnswer:
+    async def _usage_of_fewer(self, window: Window, question: _UsageQuestion, error: OrcostError) -> UsageAnswer:
         """The same question for each half of the keys; raises `error` where there is nothing to halve."""
+        keys = question.keys
         if keys is None or len(keys) < 2:
             raise error
         middle = len(keys) // 2
-        halves = (self.usage(window, dimensions, part) for part in (keys[:middle], keys[middle:]))
+        halves = (self._usage(window, question._replace(keys=part)) for part in (keys[:middle], keys[middle:]))
         return _joined(await asyncio.gather(*halves))
 
-    async def _usage_once(self, window: Window, dimensions: Sequence[str], keys: Sequence[str] | None) -> UsageAnswer:
+    async def _usage_once(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
         """One analytics question; raises _NotWholeError where the answer misses rows or takes the server too long."""
         try:
-            body = await self._analytics(window, dimensions, keys)
+            body = await self._analytics(window, question)
         except TooSlowError as error:
             raise _NotWholeError(error) from None
         asked = self._of_account("POST /analytics/query")
@@ -183,26 +203,27 @@ class OpenRouter(Requests):
         if _is_truncated(body, asked):
             raise _NotWholeError(
                 ContractError(
-                    f"{asked} has more than {ROW_LIMIT} rows for one hour ({window.start:%Y-%m-%d %H:%M} UTC) "
+                    f"{asked} has more than {ROW_LIMIT} rows for one {_GRANULARITY[question.grain]} "
+                    f"({window.start:%Y-%m-%d %H:%M} UTC) "
                     "and cannot be split further; nothing was published."
                 )
             )
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
-        first = hour_floor(window.start)
-        cells = [cell for cell in usage_cells(body["data"], asked) if first <= cell.hour < window.end]
-        return UsageAnswer(cells, _unresolved(body.get("warnings"), keys or ()))
+        first = floor(window.start, question.grain)
+        cells = [cell for cell in usage_cells(body["data"], asked) if first <= cell.at < window.end]
+        return UsageAnswer(cells, _unresolved(body.get("warnings"), question.keys or ()))
 
-    async def _analytics(self, window: Window, dimensions: Sequence[str], keys: Sequence[str] | None) -> Any:
-        question: dict[str, Any] = {
+    async def _analytics(self, window: Window, question: _UsageQuestion) -> Any:
+        asked: dict[str, Any] = {
             "metrics": self._metrics,
-            "dimensions": list(dimensions),
-            "granularity": "hour",
+            "dimensions": list(question.dimensions),
+            "granularity": _GRANULARITY[question.grain],
             "time_range": {"start": _timestamp(window.start), "end": _timestamp(window.end)},
             "limit": ROW_LIMIT,
         }
-        if keys is not None:
-            question["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(keys)}]
-        return self._data(await self._request("POST", ANALYTICS, json=question), f"POST /{ANALYTICS}")
+        if question.keys is not None:
+            asked["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(question.keys)}]
+        return self._data(await self._request("POST", ANALYTICS, json=asked), f"POST /{ANALYTICS}")
 
     async def _metrics_were_dropped(self, asked: list[str]) -> bool:
         """Whether metrics that this account does not know were taken out of what the refused question asked."""

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from orcost_pipeline.measures import NOTHING, Measures, differing, grouped, total
 from orcost_pipeline.openrouter.client import OpenRouter
-from orcost_pipeline.openrouter.reading import HourCell, KeyDays, KeyHourCell, Stored, UsageReading
+from orcost_pipeline.openrouter.reading import Cell, KeyCell, KeyDays, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
 from orcost_pipeline.windows import (
     ACTIVITY_DAYS,
@@ -47,6 +47,7 @@ class DaysReader:
         reading: UsageReading,
         as_of: datetime,
         told: list[ActivityRow],
+        hours_from: datetime,
     ) -> None:
         self._client = client
         self._stored = stored
@@ -54,8 +55,7 @@ class DaysReader:
         self._reading = reading
         self._as_of = as_of
         self._told = told
-        oldest = utc_day(as_of + CLOCK_MARGIN) - timedelta(days=ACTIVITY_DAYS)
-        self._days = days_between(max(oldest, first_whole_day(reading.hours_from)), utc_day(as_of))
+        self._days = days_between(max(first_told_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
         self._settled = stored.settled_days(self._days[0]) if self._days else {}
 
     def changed(self) -> set[date]:
@@ -63,11 +63,9 @@ class DaysReader:
         told = _by_day(self._told)
         return {d for d in self._days if d in self._settled and differing(told.get(d, {}), self._settled[d])}
 
-    async def read(
-        self, before: Mapping[HourCell, Measures], after: Mapping[HourCell, Measures], *, is_full: bool
-    ) -> None:
+    async def read(self, before: Mapping[Cell, Measures], after: Mapping[Cell, Measures], *, is_full: bool) -> None:
         """Reads the days to settle, given the account's hours as they were stored and as they are now told."""
-        hours = {hour for hour, _ in differing(after, before)} | self._reading.changed_hours
+        hours = {hour for hour, _ in differing(after, before)} | self._reading.hours.changed
         touched = {utc_day(hour) for hour in hours} | self.changed()
         days = [
             day
@@ -87,7 +85,7 @@ class DaysReader:
         if is_full or self._is_unexplained(cells, after):
             await self._ask(self._others())
 
-    def _can_settle(self, day: date, hours: Mapping[HourCell, Measures]) -> bool:
+    def _can_settle(self, day: date, hours: Mapping[Cell, Measures]) -> bool:
         if not self._reading.has_analytics:
             # After an outage counters know the sum of some days, not each: these settle together, or none does.
             return self._as_of - day_start(utc_day(self._as_of)) >= SETTLE_AFTER
@@ -98,11 +96,11 @@ class DaysReader:
         known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)
         return age >= SETTLE_AFTER and not told.is_below(known, TOLERANCE_USD)
 
-    def _key_hours(self, days: list[date]) -> tuple[dict[KeyHourCell, Measures], set[str]]:
+    def _key_hours(self, days: list[date]) -> tuple[dict[KeyCell, Measures], set[str]]:
         """The keys' hours on `days`, as they will be, and the keys whose hours are not as stored."""
         wanted = set(days)
         stored = self._stored.key_hours([Window(day_start(day), day_end(day)) for day in days])
-        told = self._reading.key_cells(stored)
+        told = self._reading.hours.key_cells(stored)
         cells = {cell: measures for cell, measures in told.items() if utc_day(cell[0]) in wanted}
         return cells, {key for _, key, _ in differing(cells, stored)}
 
@@ -130,7 +128,7 @@ class DaysReader:
             kept = [row for row in rows or () if row.date in wanted]
             self._reading.key_days.append(KeyDays(key, is_silent, kept))
 
-    def _is_unexplained(self, hours: Mapping[KeyHourCell, Measures], account: Mapping[HourCell, Measures]) -> bool:
+    def _is_unexplained(self, hours: Mapping[KeyCell, Measures], account: Mapping[Cell, Measures]) -> bool:
         """Whether the account's activity exceeds its keys' by anything else than its hours do."""
         wanted = set(self._reading.days)
         told = grouped(((row.date, row.model_permaslug), row.measures) for row in self._reading.account_days)
@@ -138,7 +136,7 @@ class DaysReader:
         by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in hours.items())
         return bool(differing(_minus(told, self._keys_told(hours)), _minus(known, by_hours)))
 
-    def _keys_told(self, hours: Mapping[KeyHourCell, Measures]) -> dict[DayCell, Measures]:
+    def _keys_told(self, hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
         """What the keys say of the days: their activity, or their hours where activity is silent."""
         rows = [(answer.key_hash, row) for answer in self._reading.key_days for row in answer.rows]
         told = {(key, row.date) for key, row in rows}
@@ -149,6 +147,11 @@ class DaysReader:
             if (key, utc_day(hour)) not in told
         ]
         return grouped(cells)
+
+
+def first_told_day(as_of: datetime) -> date:
+    """The first day that activity is sure to tell."""
+    return utc_day(as_of + CLOCK_MARGIN) - timedelta(days=ACTIVITY_DAYS)
 
 
 def _by_day(rows: Iterable[ActivityRow]) -> dict[date, dict[str, Measures]]:

@@ -10,9 +10,9 @@ from orcost_pipeline.measures import Measures
 from orcost_pipeline.openrouter.records import ActivityRow
 from orcost_pipeline.windows import Window
 
-HourCell = tuple[datetime, str]  # hour, model
-KeyHourCell = tuple[datetime, str, str]  # hour, key hash, model
-NamedHour = tuple[datetime, str]  # hour, name of a key, blank for no key
+Cell = tuple[datetime, str]  # start of an hour or a day, model
+KeyCell = tuple[datetime, str, str]  # start, key hash, model
+NamedCell = tuple[datetime, str]  # start, name of a key, blank for no key
 
 
 class KnownKey(Protocol):
@@ -39,12 +39,24 @@ class Stored(Protocol):
         """By hash, deleted ones too."""
         ...
 
-    def account_hours(self, window: Window) -> Mapping[HourCell, Measures]:
+    def account_hours(self, window: Window) -> Mapping[Cell, Measures]:
         """Over all keys and no key."""
         ...
 
-    def key_hours(self, windows: Sequence[Window]) -> Mapping[KeyHourCell, Measures]:
+    def key_hours(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
         """By hash; usage without a key left out."""
+        ...
+
+    def account_days(self, window: Window) -> Mapping[Cell, Measures]:
+        """Days at their start, over all keys and no key."""
+        ...
+
+    def key_days(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
+        """Days at their start, by hash; usage without a key left out."""
+        ...
+
+    def unsettled_days(self, end: date) -> Sequence[date]:
+        """Days before `end`, from the first that is known on, that are not settled or not there."""
         ...
 
     def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
@@ -69,13 +81,13 @@ class Stored(Protocol):
 
 
 @dataclass(frozen=True)
-class KeyHours:
-    """What a key was asked for, and what came: cells by (hour, model). Silent: its rows stay as stored."""
+class KeyAnswer:
+    """What a key was asked for, and what came: cells by (start, model). Silent: its rows stay as stored."""
 
     key_hash: str
     window: Window
     is_silent: bool
-    cells: Mapping[HourCell, Measures]
+    cells: Mapping[Cell, Measures]
 
 
 @dataclass(frozen=True)
@@ -88,34 +100,28 @@ class KeyDays:
 
 
 @dataclass
-class UsageReading:
-    """Everything that one sync was told about usage, whole. Hours outside `windows`, days outside `days` are as stored.
+class AnalyticsReading:
+    """What analytics told, by hour or by day. What lies outside `windows` is as stored.
 
-    Without analytics there are no hours here: they follow from the counters of the keys.
-    `unkeyed` is what no key explains of the hours in `named_windows`, by the name that analytics show.
-    `changed_hours` are those in which a key's usage is not as stored, `unexplained_hours` those in which the account's
-    is not yet that of its keys. `doubtful_totals` counts analytics rows whose total is not credits plus BYOK:
+    `unkeyed` is what no key explains of the `named_windows`, by the name that analytics show.
+    `changed` are the starts of cells in which a key's usage is not as stored, `unexplained` those in which the
+    account's is not yet that of its keys. `doubtful_totals` counts rows whose total is not credits plus BYOK:
     something is counted twice there.
     """
 
-    hours_from: datetime
-    has_analytics: bool = True
     windows: list[Window] = field(default_factory=list)
-    account_hours: dict[HourCell, Measures] = field(default_factory=dict)
-    key_hours: list[KeyHours] = field(default_factory=list)
-    unexplained_hours: list[datetime] = field(default_factory=list)
+    account: dict[Cell, Measures] = field(default_factory=dict)
+    keys: list[KeyAnswer] = field(default_factory=list)
+    unexplained: list[datetime] = field(default_factory=list)
     named_windows: list[Window] = field(default_factory=list)
-    unkeyed: dict[NamedHour, Measures] = field(default_factory=dict)
-    changed_hours: set[datetime] = field(default_factory=set)
+    unkeyed: dict[NamedCell, Measures] = field(default_factory=dict)
+    changed: set[datetime] = field(default_factory=set)
     doubtful_totals: int = 0
-    days: list[date] = field(default_factory=list)
-    account_days: list[ActivityRow] = field(default_factory=list)
-    key_days: list[KeyDays] = field(default_factory=list)
 
-    def key_cells(self, stored: Mapping[KeyHourCell, Measures]) -> dict[KeyHourCell, Measures]:
-        """The keys' hours as they will be once this reading is published over `stored`."""
+    def key_cells(self, stored: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
+        """The keys' usage as it will be once this reading is published over `stored`."""
         replaced: dict[str, list[Window]] = {}
-        for answer in self.key_hours:
+        for answer in self.keys:
             if not answer.is_silent:
                 replaced.setdefault(answer.key_hash, []).append(answer.window)
         cells = {
@@ -123,6 +129,23 @@ class UsageReading:
             for cell, measures in stored.items()
             if not any(cell[0] in window for window in replaced.get(cell[1], ()))
         }
-        for answer in self.key_hours:
-            cells |= {(hour, answer.key_hash, model): measures for (hour, model), measures in answer.cells.items()}
+        for answer in self.keys:
+            cells |= {(at, answer.key_hash, model): measures for (at, model), measures in answer.cells.items()}
         return cells
+
+
+@dataclass
+class UsageReading:
+    """Everything that one sync was told about usage, whole. Days outside `days` and `past` are as stored.
+
+    Without analytics there are no hours here: they follow from the counters of the keys.
+    `days` are told by activity; `past_days`, which activity does not reach, by analytics at the grain of a day.
+    """
+
+    has_analytics: bool = True
+    hours: AnalyticsReading = field(default_factory=AnalyticsReading)
+    past: AnalyticsReading = field(default_factory=AnalyticsReading)
+    past_days: list[date] = field(default_factory=list)
+    days: list[date] = field(default_factory=list)
+    account_days: list[ActivityRow] = field(default_factory=list)
+    key_days: list[KeyDays] = field(default_factory=list)

@@ -135,9 +135,12 @@ class Model(Record):
 
 
 class UsageCell(NamedTuple):
-    """One row of `POST /analytics/query` at hour grain. `key` is a name as OpenRouter resolves it, None for no key."""
+    """One row of `POST /analytics/query`, of the hour (or day) that begins at `at`.
 
-    hour: datetime
+    `key` is a name as OpenRouter resolves it, None for no key.
+    """
+
+    at: datetime
     key: str | None
     model: str
     measures: Measures
@@ -183,7 +186,7 @@ def parse_all(kind: type[R], values: Any, endpoint: str) -> list[R]:
 
 
 def usage_cells(rows: Iterable[Any], endpoint: str) -> list[UsageCell]:
-    """Rows of an analytics answer at hour grain, those without any usage left out."""
+    """Rows of an analytics answer, those without any usage left out."""
     cells = [usage_cell(row, endpoint) for row in rows]
     return [cell for cell in cells if any(cell.measures)]
 
@@ -195,10 +198,10 @@ def usage_cell(row: Any, endpoint: str) -> UsageCell:
     column = next((name for name in row if _TIME_COLUMN.match(name)), None)
     if column is None:
         raise ContractError(f"{endpoint} answered a row without a time column: {sorted(row)}.")
-    hour = _read(row, column, _moment, endpoint)
+    at = _read(row, column, _moment, endpoint)
     measures = Measures(*(_read(row, metric, _number, endpoint) for metric in METRICS))
     total_usd = _read(row, TOTAL_METRIC, _number, endpoint) if row.get(TOTAL_METRIC) is not None else None
-    return UsageCell(hour, row.get("api_key_id"), row.get("model") or UNKNOWN_MODEL, measures, total_usd)
+    return UsageCell(at, row.get("api_key_id"), row.get("model") or UNKNOWN_MODEL, measures, total_usd)
 
 
 def _read(row: dict[str, Any], column: str, reader: Callable[[Any], T], endpoint: str) -> T:

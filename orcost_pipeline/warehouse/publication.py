@@ -28,8 +28,11 @@ _DAY_KEYS = ("day", "account_id", "key_id", "model_id", "provider_id")
 _NAMED_OR_EXPLAINED = (
     "(exists (select from raw.usage_question q where q.run_id = :run_id and q.account = :account "
     "and q.outcome = 'named' and t.hour >= q.start_at and t.hour < q.end_at) "
-    "or not exists (select from core.usage_hourly u "
-    "where u.account_id = :account_id and u.key_id = 0 and u.hour = t.hour))"
+    "or (not exists (select from core.usage_hourly u "
+    "where u.account_id = :account_id and u.key_id = 0 and u.hour = t.hour) "
+    # What is known by day alone stands at the day's first hour.
+    "and not exists (select from core.usage_daily u where u.account_id = :account_id and u.key_id = 0 "
+    "and u.source = 'analytics' and u.day = (t.hour at time zone 'UTC')::date)))"
 )
 
 # Days that an answer's oldest counter, the month's, may reach back, and some.
@@ -56,6 +59,7 @@ class Publication:
     hours_from: datetime
     is_extraction: bool
     is_counted: bool
+    was_counted: bool = False
     rows: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -81,8 +85,11 @@ class Publication:
             self._start_counting()
         else:
             self._execute("delete from core.counter_point where account_id = :account_id")
-            self._execute(
-                "update ref.account set counted_from = null where account_id = :account_id and counted_from is not null"
+            self.was_counted = bool(
+                self._execute(
+                    "update ref.account set counted_from = null "
+                    "where account_id = :account_id and counted_from is not null"
+                )
             )
 
     def _start_counting(self) -> None:
@@ -146,12 +153,16 @@ class Publication:
             "exists (select from asked_hours q "
             "where q.key_id = t.key_id and t.hour >= q.start_at and t.hour < q.end_at)"
         )
+        if self.was_counted:
+            self._stage("counted_day")
         self._stage("usage_hourly")
         scope = f"t.account_id = :account_id and t.key_id <> 0 and {asked}"
         self._merge("core.usage_hourly", "staged_usage_hourly", _FACT_KEYS, scope=scope, touched="touched_hour")
         self._stage("usage_hourly_residual")
         scope = f"t.account_id = :account_id and t.key_id = 0 and {asked}"
         self._merge("core.usage_hourly", "staged_residual", _FACT_KEYS, scope=scope, touched="touched_hour")
+        if self.was_counted:
+            self._count("ops.counter_replacement", self._execute_file("counter_replacement"))
         self._stage("unkeyed_hour")
         scope = f"t.account_id = :account_id and {_NAMED_OR_EXPLAINED}"
         keys = ("account_id", "hour", "name")
@@ -169,7 +180,7 @@ class Publication:
         """Days to settle from activity, other changed days from their hours; changes of settled days are noted."""
         self._stage("built_day")
         self._stage("usage_daily")
-        self._count("ops.restatement", self.connection.execute(sql("restatement"), self._parameters).rowcount)
+        self._count("ops.restatement", self._execute_file("restatement"))
         scope = "t.account_id = :account_id and t.day in (select day from built_day)"
         self._merge("core.usage_daily", "staged_usage_daily", _DAY_KEYS, scope=scope, touched="touched_day")
         self._stage("account_day")
@@ -255,8 +266,13 @@ class Publication:
                     f'Contract check {name} failed for account "{self.account}"; nothing was published. Rows: {told}'
                 )
 
-    def finish(self) -> None:
+    def finish(self, tolerance_usd: Decimal) -> None:
         """Makes the account complete up to `as_of`; a mapping alone moves no instant."""
+        self._execute(
+            "update ref.account set tolerance_usd = :tolerance "
+            "where account_id = :account_id and tolerance_usd <> :tolerance",
+            tolerance=tolerance_usd,
+        )
         if not self.is_extraction:
             return
         self._stage("account")
@@ -268,6 +284,7 @@ class Publication:
         self._execute(
             "insert into core.model (model) select distinct model from ("
             "select model from raw.usage_hourly where run_id = :run_id and account = :account "
+            "union select model from raw.usage_daily where run_id = :run_id and account = :account "
             "union select model from raw.activity_daily where run_id = :run_id and account = :account "
             "union select '(unknown)' where :is_counted) told "
             "where not exists (select from core.model m where m.model = told.model) on conflict do nothing",
@@ -280,7 +297,10 @@ class Publication:
         )
 
     def _stage(self, relation: str) -> None:
-        self.connection.execute(sql(relation), self._parameters)
+        self._execute_file(relation)
+
+    def _execute_file(self, name: str) -> int:
+        return self.connection.execute(sql(name), self._parameters).rowcount
 
     def _merge(
         self, target: str, staged: str, keys: Sequence[str], *, scope: str | None, touched: str | None = None
@@ -333,13 +353,19 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
             run_id,
             dagster_run_id,
             as_of,
-            _hours_from(stored.hours_from, as_of, is_extraction=is_extraction, is_counted=is_counted),
+            _hours_from(stored, as_of, is_extraction=is_extraction, is_counted=is_counted),
             is_extraction=is_extraction,
             is_counted=is_counted,
         )
 
 
-def _hours_from(stored: datetime | None, as_of: datetime, *, is_extraction: bool, is_counted: bool) -> datetime:
-    """The first hour that is known: counters begin with a month, analytics tell all that they reach."""
-    told = month_start(as_of) if is_counted else hours_window(as_of).start
-    return min(stored, told) if stored and is_extraction and not is_counted else stored or told
+def _hours_from(stored: sa.Row, as_of: datetime, *, is_extraction: bool, is_counted: bool) -> datetime:
+    """From which hour on all are known: counters begin with a month, analytics tell all that they reach.
+
+    What was known before a time without syncs that analytics do not reach back over stays, and is not whole.
+    """
+    if is_counted or not is_extraction:
+        return stored.hours_from or month_start(as_of)
+    told = hours_window(as_of).start
+    has_hole = stored.as_of is None or stored.as_of < told
+    return told if has_hole else min(stored.hours_from, told)

@@ -121,5 +121,5 @@ def latest_run(connection: sa.Connection, relation: str, run_id: str, account: s
 def purge(connection: sa.Connection, as_of: datetime) -> None:
     """Drops what is older than `RETENTION`."""
     tables = ("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question")
-    for table in (*tables, "usage_hourly", "unkeyed_hour", "activity_daily", "model"):
+    for table in (*tables, "usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model"):
         connection.execute(sa.text(f"delete from raw.{table} where as_of < :before"), {"before": as_of - RETENTION})

@@ -8,7 +8,8 @@ from orcost_pipeline.warehouse.reports import Rows
 
 _DAYS = """
 select account, day, account_credits_usd, keys_credits_usd, residual_credits_usd, account_byok_usd, keys_byok_usd,
-    residual_byok_usd, hours_credits_usd, status, cause
+    residual_byok_usd, hours_credits_usd, keys_hours_credits_usd, keys_activity_credits_usd, counters_credits_usd,
+    credits_endpoint_usd, hours_byok_usd, keys_hours_byok_usd, keys_activity_byok_usd, counters_byok_usd, status, cause
 from marts.reconciliation_daily
 where (cast(:account as text) is null or account = :account) and day >= :first and day <= :last
 order by account, day
@@ -54,6 +55,12 @@ left join ref.api_key k using (account, key_hash)
 where (cast(:account as text) is null or r.account = :account) and r.day = :day
 order by r.account, r.noticed_at, k.name, r.model
 """
+_REPLACED = """
+select account, replaced_at, counted_credits_usd, told_credits_usd, counted_byok_usd, told_byok_usd
+from ops.counter_replacement
+where (cast(:account as text) is null or account = :account) and day = :day
+order by account, replaced_at
+"""
 
 
 def days(connection: sa.Connection, account: str | None, first: date, last: date) -> Rows:
@@ -74,6 +81,11 @@ def disagreeing_keys(connection: sa.Connection, account: str | None, day: date) 
 def restated(connection: sa.Connection, account: str | None, day: date) -> Rows:
     """A row for each key, model and sync that found the settled day changed."""
     return _asked(connection, _RESTATED, account=account, day=day)
+
+
+def replaced_counters(connection: sa.Connection, account: str | None, day: date) -> Rows:
+    """A row for each time that analytics answered again for a day of which counters had told."""
+    return _asked(connection, _REPLACED, account=account, day=day)
 
 
 def _asked(connection: sa.Connection, statement: str, **parameters: object) -> Rows:

@@ -41,7 +41,7 @@ def accounts(connection: sa.Connection) -> Sequence[sa.Row]:
             "select a.account, a.kind, a.status, a.as_of, a.error, "
             "a.credits_total_usd - a.credits_used_usd as balance_usd, "
             "least(a.hours_from, (select min(d.day)::timestamp at time zone 'UTC' from core.account_day d "
-            "where d.account_id = a.account_id)) as known_from, "
+            "where d.account_id = a.account_id)) as known_from, a.hours_from, "
             "(select max(r.finished_at) from ops.sync_run r "
             "where r.account = a.account and r.status = 'succeeded') as last_success_at, "
             "(select min(r.finished_at) from ops.sync_run r where r.account = a.account and r.status = 'failed' "
@@ -185,8 +185,8 @@ def settled_days(connection: sa.Connection, window: Window, account: str | None)
     """Days that lie whole in the window and are settled, and how many of them agree with the account's total."""
     days = connection.execute(
         sa.text(
-            "select bool_and(d.status <> 'open') as reconciles "
-            "from core.account_day d join ref.account s using (account_id) where d.is_settled "
+            "select bool_and(s.status <> 'open') as reconciles from marts.reconciliation_daily s "
+            "join ref.account a using (account) join core.account_day d using (account_id, day) where d.is_settled "
             "and d.day::timestamp at time zone 'UTC' >= :start and (d.day + 1)::timestamp at time zone 'UTC' <= :end "
             f"and {_OF_ACCOUNT} group by d.day"
         ),

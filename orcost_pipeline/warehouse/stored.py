@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.windows import Window
+from orcost_pipeline.windows import Window, day_start, utc_day
 
 _SUMS = ", ".join(f"sum(u.{measure})" for measure in MEASURES)
 
@@ -80,6 +80,39 @@ class StoredUsage:
                 end=window.end,
             )
         }
+
+    def account_days(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
+        rows = self._rows(
+            f"select u.day, m.model, {_SUMS} from core.usage_daily u join core.model m using (model_id) "
+            "where u.account_id = :account_id and u.day >= :first and u.day < :end group by u.day, m.model",
+            first=utc_day(window.start),
+            end=utc_day(window.end),
+        )
+        return {(day_start(row[0]), row[1]): Measures(*row[2:]) for row in rows}
+
+    def key_days(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
+        return {
+            (day_start(row[0]), row[1], row[2]): Measures(*row[3:])
+            for window in windows
+            for row in self._rows(
+                f"select u.day, k.key_hash, m.model, {_SUMS} from core.usage_daily u "
+                "join core.api_key k using (key_id) join core.model m using (model_id) "
+                "where u.account_id = :account_id and u.day >= :first and u.day < :end "
+                "group by u.day, k.key_hash, m.model",
+                first=utc_day(window.start),
+                end=utc_day(window.end),
+            )
+        }
+
+    def unsettled_days(self, end: date) -> Sequence[date]:
+        rows = self._rows(
+            "select d.day::date from generate_series((select min(day) from core.account_day "
+            "where account_id = :account_id)::timestamp, (:end)::date::timestamp - interval '1 day', interval '1 day') "
+            "as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
+            "where a.is_settled is not true",
+            end=end,
+        )
+        return [row.day for row in rows]
 
     def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
         days: dict[date, dict[str, Measures]] = defaultdict(dict)

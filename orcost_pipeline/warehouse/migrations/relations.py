@@ -19,7 +19,7 @@ RELATIONS = {
     "core.usage_daily": "One row per UTC day, account, API key (0: no key), model and provider (0: not known): usage, "
     "unattributed.",
     "core.assignment": "ref.assignment with small ids.",
-    "core.account_day": "One row per account and UTC day: what each witness says of it, and whether they agree.",
+    "core.account_day": "One row per account and UTC day: what each witness says of it.",
     "core.unkeyed_hour": "One row per account, UTC hour and name (blank: no key): usage that no key explains.",
     "core.unkeyed_day": "marts.unkeyed_spend_daily with small ids.",
     "core.company_day": "One row per UTC day, account and company: spend.",
@@ -41,6 +41,8 @@ RELATIONS = {
     "name that analytics show it under (null: no key), where it was asked for.",
     "ops.sync_request": "One row per request for a sync (Sync Now); its status follows its runs.",
     "ops.sync_run": "One row per Dagster run and account.",
+    "ops.counter_replacement": "One row per account, UTC day and sync that found analytics answering again: what the "
+    "counters of the keys had booked, and what analytics tell instead.",
     "ops.restatement": "One row per account, settled day, API key, model and sync that found the day changed.",
     "raw.extraction": "One row per run and account: the instant at which all its questions end.",
     "raw.extracted": "One row per run, account and raw relation that is whole.",
@@ -52,6 +54,8 @@ RELATIONS = {
     "raw.usage_hourly": "One row per run, API key (null: the whole account), UTC hour and model, where something was "
     "asked again.",
     "raw.unkeyed_hour": "One row per run, UTC hour and name (blank: no key): usage that no key explains.",
+    "raw.usage_daily": "One row per run, API key (null: the whole account), UTC day and model, of days that "
+    "activity does not reach.",
     "raw.activity_daily": "One row per run, API key (null: the whole account), UTC day, model and endpoint, of days "
     "to settle.",
     "raw.model": "One row per run and model: list prices, read once a day.",

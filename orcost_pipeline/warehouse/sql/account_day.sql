@@ -1,4 +1,4 @@
--- One row per UTC day whose facts changed: what each witness says of it, and whether they agree.
+-- One row per UTC day whose facts changed, and today: what each witness says of it.
 create temporary table staged_account_day on commit drop as
 with days as (
     select day from touched_day
@@ -7,74 +7,63 @@ with days as (
     union
     select distinct (hour at time zone 'UTC')::date from touched_hour
         where (hour at time zone 'UTC')::date >= (:first_day)::date
+    union
+    select day from core.account_day
+        where account_id = :account_id and day = (:as_of at time zone 'UTC')::date
 ), facts as (
     select u.day,
         sum(u.credits_usd) as account_credits_usd,
         coalesce(sum(u.credits_usd) filter (where u.key_id <> 0), 0) as keys_credits_usd,
         sum(u.byok_usd) as account_byok_usd,
-        coalesce(sum(u.byok_usd) filter (where u.key_id <> 0), 0) as keys_byok_usd
+        coalesce(sum(u.byok_usd) filter (where u.key_id <> 0), 0) as keys_byok_usd,
+        coalesce(sum(u.credits_usd) filter (where u.key_id <> 0 and u.source = 'activity'), 0) as activity_credits_usd,
+        coalesce(sum(u.byok_usd) filter (where u.key_id <> 0 and u.source = 'activity'), 0) as activity_byok_usd
     from core.usage_daily u
     join days using (day)
     where u.account_id = :account_id
     group by u.day
 ), hours as (
     select d.day, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
+        coalesce(sum(u.credits_usd) filter (where u.key_id <> 0), 0) as keys_credits_usd,
+        coalesce(sum(u.byok_usd) filter (where u.key_id <> 0), 0) as keys_byok_usd,
         bool_or(u.source = 'counter') as is_counted
     from days d
     join core.usage_hourly u
         on u.hour >= d.day::timestamp at time zone 'UTC' and u.hour < (d.day + 1)::timestamp at time zone 'UTC'
     where u.account_id = :account_id
     group by d.day
+), counters as (
+    select counters_day as day, sum(usage_daily_usd) as credits_usd, sum(byok_usage_daily_usd) as byok_usd
+    from raw.api_key
+    where run_id = :run_id and account = :account and not is_deleted
+    group by counters_day
 ), told as (
-    select :account_id ::smallint as account_id, d.day,
-        coalesce(b.is_settled or b.was_settled, o.is_settled, false) as is_settled,
-        coalesce(f.account_credits_usd, 0) as account_credits_usd,
-        coalesce(f.keys_credits_usd, 0) as keys_credits_usd,
-        coalesce(f.account_byok_usd, 0) as account_byok_usd,
-        coalesce(f.keys_byok_usd, 0) as keys_byok_usd,
-        case when h.day is not null or a.counted_from is null then coalesce(h.credits_usd, 0) end as hours_credits_usd,
-        case when h.day is not null or a.counted_from is null then coalesce(h.byok_usd, 0) end as hours_byok_usd,
-        coalesce(h.is_counted, false) as is_counted
+    select d.day, coalesce(b.is_settled or b.was_settled, o.is_settled, false) as is_settled,
+        -- A day that is only partly covered by hours has no witness in them.
+        (h.day is not null or a.counted_from is null)
+            and (d.day >= (:first_day)::date or (o.is_settled and o.hours_credits_usd is not null)) is true as has_hours
     from days d
     join ref.account a on a.account_id = :account_id
-    left join facts f using (day)
     left join hours h using (day)
     left join built_day b using (day)
     left join core.account_day o on o.account_id = :account_id and o.day = d.day
-), named as (
-    select u.day, string_agg(u.cause, '; ' order by u.usd desc, u.cause) as cause
-    from (
-        select day, cause, sum(credits_usd + byok_usd) as usd
-        from core.unkeyed_day
-        where account_id = :account_id and day in (select day from days)
-        group by day, cause
-    ) u
-    where abs(u.usd) > 1e-6
-    group by u.day
-), compared as (
-    select *, account_credits_usd - keys_credits_usd as residual_credits_usd,
-        account_byok_usd - keys_byok_usd as residual_byok_usd
-    from told
-), causes as (
-    select c.*,
-        case
-            -- Hours that follow from counters are no witness of a single day.
-            when not is_counted
-                and (abs(account_credits_usd - hours_credits_usd) > 1e-6 or abs(account_byok_usd - hours_byok_usd) > 1e-6)
-                then 'hours and activity disagree'
-            when least(residual_credits_usd, residual_byok_usd) < -1e-6 then 'the keys report more than the account'
-            when greatest(residual_credits_usd, residual_byok_usd) > 1e-6
-                then coalesce(n.cause, 'spend without a key, or of a key never listed')
-        end as cause
-    from compared c
-    left join named n using (day)
 )
-select account_id, day, is_settled, account_credits_usd, keys_credits_usd, account_byok_usd, keys_byok_usd,
-    hours_credits_usd,
-    case
-        when cause is null then 'closed'
-        when cause in ('hours and activity disagree', 'the keys report more than the account') then 'open'
-        else 'explained'
-    end as status,
-    cause
-from causes
+select :account_id ::smallint as account_id, t.day, t.is_settled, coalesce(h.is_counted, false) as is_counted,
+    coalesce(f.account_credits_usd, 0) as account_credits_usd, coalesce(f.keys_credits_usd, 0) as keys_credits_usd,
+    coalesce(f.account_byok_usd, 0) as account_byok_usd, coalesce(f.keys_byok_usd, 0) as keys_byok_usd,
+    case when t.has_hours then coalesce(h.credits_usd, 0) end as hours_credits_usd,
+    case when t.has_hours then coalesce(h.byok_usd, 0) end as hours_byok_usd,
+    case when t.has_hours then coalesce(h.keys_credits_usd, 0) end as keys_hours_credits_usd,
+    case when t.has_hours then coalesce(h.keys_byok_usd, 0) end as keys_hours_byok_usd,
+    case when t.is_settled then coalesce(f.activity_credits_usd, 0) end as keys_activity_credits_usd,
+    case when t.is_settled then coalesce(f.activity_byok_usd, 0) end as keys_activity_byok_usd,
+    coalesce(c.credits_usd, o.counters_credits_usd) as counters_credits_usd,
+    coalesce(c.byok_usd, o.counters_byok_usd) as counters_byok_usd,
+    case when t.day = (:as_of at time zone 'UTC')::date then r.credits_used_usd else o.credits_used_usd end
+        as credits_used_usd
+from told t
+left join facts f using (day)
+left join hours h using (day)
+left join counters c using (day)
+left join core.account_day o on o.account_id = :account_id and o.day = t.day
+left join raw.account r on r.run_id = :run_id and r.account = :account

@@ -1,9 +1,11 @@
 -- One row per UTC day to build: days to settle, and unsettled days whose hours changed or that are new.
 create temporary table built_day on commit drop as
 with settled as (
-    select (q.start_at at time zone 'UTC')::date as day
+    select (q.start_at at time zone 'UTC')::date as day,
+        (case when q.grain = 'day' then 'activity' else 'analytics' end)::core.usage_source as witness
     from raw.usage_question q
-    where q.run_id = :run_id and q.account = :account and q.grain = 'day' and q.key_hash is null
+    where q.run_id = :run_id and q.account = :account and q.grain in ('day', 'past_day') and q.key_hash is null
+        and q.outcome = 'answered'
 ), known as (
     select day::date
     from generate_series(
@@ -15,7 +17,7 @@ with settled as (
     select distinct (hour at time zone 'UTC')::date as day from touched_hour
 )
 select
-    k.day, s.day is not null as is_settled, d.is_settled is true as was_settled,
+    k.day, s.day is not null as is_settled, s.witness, d.is_settled is true as was_settled,
     k.day::timestamp at time zone 'UTC' as start_at, (k.day + 1)::timestamp at time zone 'UTC' as end_at
 from known k
 left join settled s using (day)

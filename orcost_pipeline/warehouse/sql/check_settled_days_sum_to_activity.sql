@@ -1,7 +1,11 @@
--- Days settled in this run whose stored usage is not the account's activity, within what floating point makes up.
+-- Days settled in this run whose stored usage is not what the account answered, within what floating point makes up.
 with told as (
     select r.day, sum(r.requests) as requests, sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
-    from raw.activity_daily r
+    from (
+        select run_id, account, key_hash, day, requests, credits_usd, byok_usd from raw.activity_daily
+        union all
+        select run_id, account, key_hash, day, requests, credits_usd, byok_usd from raw.usage_daily
+    ) r
     where r.run_id = :run_id and r.account = :account and r.key_hash is null
     group by r.day
 ), stored as (

@@ -1,4 +1,5 @@
--- One row per UTC day, API key, model and provider of the days to build: settled ones from activity, others from hours.
+-- One row per UTC day, API key, model and provider of the days to build: settled ones from activity, or from analytics
+-- where activity does not reach; others from their hours.
 create temporary table staged_usage_daily on commit drop as
 with hours as (
     select (u.hour at time zone 'UTC')::date as day, u.key_id, u.model_id, sum(u.requests) as requests,
@@ -20,25 +21,33 @@ with hours as (
     join core.provider p on p.provider is not distinct from nullif(r.provider, '')
     where r.run_id = :run_id and r.account = :account
     group by 1, 2, 3, 4
+    union all
+    select r.day, r.key_hash, m.model_id, 0, r.requests, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens,
+        r.cached_tokens, r.credits_usd, r.byok_usd
+    from raw.usage_daily r
+    join core.model m on m.model = r.model
+    where r.run_id = :run_id and r.account = :account
 ), asked as (
-    select k.key_id
+    select distinct d.day, k.key_id
     from raw.usage_question q
     join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash
-    where q.run_id = :run_id and q.account = :account and q.grain = 'day' and q.outcome = 'answered'
-), activity as (
+    join built_day d on d.is_settled and d.start_at >= q.start_at and d.end_at <= q.end_at
+    where q.run_id = :run_id and q.account = :account and q.grain in ('day', 'past_day') and q.outcome = 'answered'
+), day_told as (
     select t.day, k.key_id, t.model_id, t.provider_id, t.requests, t.prompt_tokens, t.completion_tokens,
-        t.reasoning_tokens, t.cached_tokens, t.credits_usd, t.byok_usd
+        t.reasoning_tokens, t.cached_tokens, t.credits_usd, t.byok_usd, d.witness as source
     from told t
     join core.api_key k on k.account_id = :account_id and k.key_hash = t.key_hash
-    join asked using (key_id)
+    join asked using (day, key_id)
+    join built_day d using (day)
     union all
-    -- A key that was not asked, or was silent, keeps the activity that is stored.
+    -- A key that was not asked, or was silent, keeps the day that was told.
     select u.day, u.key_id, u.model_id, u.provider_id, u.requests, u.prompt_tokens, u.completion_tokens,
-        u.reasoning_tokens, u.cached_tokens, u.credits_usd, u.byok_usd
+        u.reasoning_tokens, u.cached_tokens, u.credits_usd, u.byok_usd, u.source
     from core.usage_daily u
     join built_day d on d.day = u.day and d.is_settled
-    where u.account_id = :account_id and u.key_id <> 0 and u.source = 'activity'
-      and not exists (select from asked a where a.key_id = u.key_id)
+    where u.account_id = :account_id and u.key_id <> 0 and u.source in ('activity', 'analytics')
+      and not exists (select from asked a where a.day = u.day and a.key_id = u.key_id)
 ), account_totals as (
     select d.day,
         coalesce(sum(t.credits_usd), 0) as credits_usd, coalesce(sum(t.byok_usd), 0) as byok_usd,
@@ -58,7 +67,7 @@ with hours as (
     where core.is_below(a.credits_usd, a.byok_usd, a.requests, h.credits_usd, h.byok_usd, h.requests)
 ), by_key as (
     select day, key_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd, sum(requests) as requests
-    from activity
+    from day_told
     group by day, key_id
 ), kept_as_hours as (
     select h.day, h.key_id
@@ -71,14 +80,14 @@ with hours as (
     ) h
     join built_day d on d.day = h.day and d.is_settled
     left join by_key a on a.day = h.day and a.key_id = h.key_id
-    where (a.key_id is null and not exists (select from asked k where k.key_id = h.key_id))
+    where (a.key_id is null and not exists (select from asked k where k.day = h.day and k.key_id = h.key_id))
        -- What counters book on a day may belong to the days before: activity knows better.
        or (not h.is_counted and h.day not in (select day from account_below)
            and core.is_below(coalesce(a.credits_usd, 0), coalesce(a.byok_usd, 0), coalesce(a.requests, 0),
                                 h.credits_usd, h.byok_usd, h.requests))
 ), keys as (
-    select a.*, 'activity'::core.usage_source as source
-    from activity a
+    select a.*
+    from day_told a
     where not exists (select from kept_as_hours k where k.day = a.day and k.key_id = a.key_id)
     union all
     select h.day, h.key_id, h.model_id, 0, h.requests, h.prompt_tokens, h.completion_tokens, h.reasoning_tokens,
@@ -104,8 +113,9 @@ with hours as (
     select * from keys
     union all
     select day, 0, model_id, 0, requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,
-        credits_usd, byok_usd, 'activity'
+        credits_usd, byok_usd, d.witness
     from residual
+    join built_day d using (day)
     where (requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens) is distinct from (0, 0, 0, 0, 0)
         or abs(credits_usd) >= 1e-9 or abs(byok_usd) >= 1e-9
     union all

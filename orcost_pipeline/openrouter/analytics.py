@@ -1,0 +1,280 @@
+"""Usage by key at the grain of an hour or a day, exact although analytics names keys and does not identify them.
+
+A question by hash is asked of keys of which no two bear one name, so that each row's name tells its key; a row whose
+name is none of theirs splits the question until one key is left. The keys that moved are asked first. Where they do not
+explain the account, one question without a filter shows which names do, and the keys that bear those are asked.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, grouped
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyAnswer, KeyCell, KnownKey
+from orcost_pipeline.openrouter.records import ApiKey, UsageCell
+from orcost_pipeline.windows import HOUR, Window, covering, hour_floor
+
+NameCell = tuple[datetime, str, str]  # hour or day, name of a key, model
+KeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
+
+
+class AnalyticsReader:
+    """Reads one account's usage, in cells of one grain, into a reading.
+
+    listed: the account's living keys, by hash; known: all that were ever stored; key_cells: what is stored of them.
+    window: what may be asked for, of whole grains from its start.
+    """
+
+    def __init__(
+        self,
+        client: OpenRouter,
+        listed: Mapping[str, ApiKey],
+        known: Mapping[str, KnownKey],
+        key_cells: KeyCells,
+        window: Window,
+        grain: timedelta = HOUR,
+    ) -> None:
+        self.reading = AnalyticsReading()
+        self._client = client
+        self._listed = listed
+        self._known = known
+        self._key_cells = key_cells
+        self._window = window
+        self._grain = grain
+        self._asked: set[str] = set()
+
+    async def account(self, windows: Iterable[Window]) -> dict[Cell, Measures]:
+        """The account's usage by model, over all keys and no key."""
+        return self._sums(await self._cells(windows, ["model"]))
+
+    async def read(self, instants: set[datetime], newcomers_too: set[datetime], *, is_full: bool) -> None:
+        """Reads the hours (or days) that begin at `instants` by key, then the account again, so that lag between the
+        two shows as a positive residual.
+
+        `newcomers_too` are asked as well: a key that is new, or came back, may explain what had no key.
+        """
+        reading = self.reading
+        wanted = instants | newcomers_too
+        if not wanted:
+            return
+        reading.windows = self._covering(wanted)
+        stored = self._key_cells(reading.windows)
+        await self._ask(self._all_keys() if is_full else self._keys_that_moved())
+        reading.account = await self.account(reading.windows)
+        if unexplained := {at for at, _ in self._residual(stored)} & instants:
+            await self._explain(unexplained, stored)
+        reading.changed = {at for at, _, _ in differing(reading.key_cells(stored), stored)}
+
+    def newcomers(self) -> list[ApiKey]:
+        """Listed keys that were not known, or known as deleted."""
+        living = {key for key, known in self._known.items() if known.deleted_at is None}
+        return [told for key, told in self._listed.items() if key not in living]
+
+    # ── whom to ask ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _all_keys(self) -> set[str]:
+        """Every key that may have used something inside the windows: a key deleted before them did not."""
+        start = min(window.start for window in self.reading.windows)
+        gone = {key for key, known in self._known.items() if known.deleted_at is None or known.deleted_at >= start}
+        return set(self._listed) | gone
+
+    def _keys_that_moved(self) -> set[str]:
+        """Newcomers, keys gone since the last sync, and those whose counters or last use are not as stored."""
+        gone = {key for key, known in self._known.items() if known.deleted_at is None and key not in self._listed}
+        moved = {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
+        return gone | moved | {told.hash for told in self.newcomers()}
+
+    async def _listen_to_the_silent(self, stored: Mapping[KeyCell, Measures]) -> None:
+        """Where keys say more than the account, those that are deleted and silent are asked over the whole reach: a
+        hash that still answers there means its silence as nothing."""
+        below = {cell for cell, measures in self._residual(stored).items() if _is_negative(measures)}
+        theirs = {key for at, key, model in stored if (at, model) in below}
+        silent = {answer.key_hash for answer in self.reading.keys if answer.is_silent} & theirs
+        answers = await asyncio.gather(*(self._ask_batch(batch, self._window) for batch in self._batches(silent)))
+        for whole in (answer for batch in answers for answer in batch if not answer.is_silent):
+            for window in self.reading.windows:
+                cells = {cell: measures for cell, measures in whole.cells.items() if cell[0] in window}
+                self.reading.keys.append(KeyAnswer(whole.key_hash, window, False, cells))
+
+    async def _explain(self, instants: set[datetime], stored: Mapping[KeyCell, Measures]) -> None:
+        """Asks the keys whose names account for what is left; notes what stays unexplained."""
+        reading, windows = self.reading, self._covering(instants)
+        told = await self._cells(windows, ["api_key_id", "model"])
+        named = self._by_name(told)
+        suspects = self._bearers({name for _, name, _ in differing(named, self._ours(windows, stored))}) - self._asked
+        if suspects:
+            await self._ask(suspects)
+        self._take_names_of_silent_keys(named, windows)
+        if suspects:
+            reading.account = await self.account(reading.windows)
+        await self._listen_to_the_silent(stored)
+        beyond = self._beyond(named, self._ours(windows, stored))
+        reading.named_windows = windows
+        reading.unkeyed = grouped(
+            [
+                *(((at, ""), measures) for (at, _), measures in _without_key(told)),
+                *(((at, name), measures) for (at, name, _), measures in beyond.items()),
+            ]
+        )
+        explained = grouped([*_without_key(told), *self._of_nobody_living(beyond)])
+        left = {at for at, _ in differing(self._residual(stored), explained)}
+        reading.unexplained = sorted(left & instants)
+
+    def _residual(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
+        """Cells of the account that its keys do not explain: account minus keys."""
+        cells = self.reading.key_cells(stored).items()
+        keys = grouped(((at, model), measures) for (at, _, model), measures in cells)
+        account = self.reading.account
+        return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in differing(account, keys)}
+
+    def _ours(self, windows: Sequence[Window], stored: Mapping[KeyCell, Measures]) -> dict[NameCell, Measures]:
+        """What the keys have, by their names."""
+        return grouped(
+            ((at, self._name(key), model), measures)
+            for (at, key, model), measures in self.reading.key_cells(stored).items()
+            if any(at in window for window in windows)
+        )
+
+    def _beyond(
+        self, named: Mapping[NameCell, Measures], ours: Mapping[NameCell, Measures]
+    ) -> dict[NameCell, Measures]:
+        """What rows of a name have beyond its keys."""
+        return {cell: named[cell].minus(ours.get(cell, NOTHING)) for cell in differing(named, ours) if cell in named}
+
+    def _of_nobody_living(self, beyond: Mapping[NameCell, Measures]) -> list[tuple[Cell, Measures]]:
+        """That part of it of which asking the living again can tell nothing more."""
+        return [
+            ((at, model), measures) for (at, name, model), measures in beyond.items() if not self._may_be_late(name, at)
+        ]
+
+    def _by_name(self, cells: Iterable[UsageCell]) -> dict[NameCell, Measures]:
+        """Rows with a key, by name; a label that belongs to one key alone stands for that key's name."""
+        names = _unique_labels(self._listed.values())
+        names |= {key.name: key.name for key in self._listed.values()}
+        return grouped(((c.at, names.get(c.key, c.key), c.model), c.measures) for c in cells if c.key is not None)
+
+    def _bearers(self, names: set[str]) -> set[str]:
+        """Keys that bear one of the names; all living ones where nobody bears it."""
+        bearers: set[str] = set()
+        for name in names:
+            bearers |= self._ever_bore(name) or set(self._listed)
+        return bearers
+
+    def _ever_bore(self, name: str) -> set[str]:
+        """Keys that are listed under the name, or were at some time."""
+        listed = {key for key, told in self._listed.items() if told.name == name}
+        return listed | {key for key, known in self._known.items() if name in known.names}
+
+    def _may_be_late(self, name: str, at: datetime) -> bool:
+        """Whether a row of the name may be of a key that lives: all that ever bore it do, and one did then."""
+        bearers = self._ever_bore(name)
+        born = [self._listed[key].created_at or at for key in bearers if key in self._listed]
+        return len(born) == len(bearers) and any(created_at < at + self._grain for created_at in born)
+
+    def _take_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
+        """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more."""
+        silent = {answer.key_hash for answer in self.reading.keys if answer.is_silent} - self._listed.keys()
+        for key in sorted(silent):
+            name = self._name(key)
+            for window in windows if self._ever_bore(name) == {key} else ():
+                cells = {(at, model): m for (at, bearer, model), m in named.items() if bearer == name and at in window}
+                if cells:
+                    self.reading.keys.append(KeyAnswer(key, window, False, cells))
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _covering(self, instants: Iterable[datetime]) -> list[Window]:
+        return covering(instants, self._window.end, self._grain)
+
+    async def _cells(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageCell]:
+        """Rows of the whole account."""
+        answers = await asyncio.gather(*(self._client.usage(it, dimensions, grain=self._grain) for it in windows))
+        return [cell for answer in answers for cell in answer.cells]
+
+    async def _ask(self, keys: set[str]) -> None:
+        """Each key's usage in each window, as exact as if it had been asked alone."""
+        self._asked |= keys
+        questions = [(batch, window) for batch in self._batches(keys) for window in self.reading.windows]
+        answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch, window in questions))
+        self.reading.keys += [answer for batch in answers for answer in batch]
+
+    def _batches(self, keys: Iterable[str]) -> list[list[str]]:
+        """Keys dealt out so that no name occurs twice in a batch: as many batches as keys share the commonest name."""
+        batches: list[list[str]] = []
+        dealt: dict[str, int] = defaultdict(int)
+        for key in sorted(keys):
+            number = dealt[self._name(key)]
+            dealt[self._name(key)] += 1
+            if number == len(batches):
+                batches.append([])
+            batches[number].append(key)
+        return batches
+
+    async def _ask_batch(self, keys: list[str], window: Window) -> list[KeyAnswer]:
+        answer = await self._client.usage(window, ["api_key_id", "model"], keys, grain=self._grain)
+        owners = self._owners(keys)
+        if len(keys) > 1 and any(cell.key not in owners for cell in answer.cells):
+            middle = len(keys) // 2
+            halves = await asyncio.gather(*(self._ask_batch(part, window) for part in (keys[:middle], keys[middle:])))
+            return halves[0] + halves[1]
+        rows: dict[str, list[UsageCell]] = {key: [] for key in keys}
+        for cell in answer.cells:
+            rows[keys[0] if len(keys) == 1 else owners[cell.key]].append(cell)
+        return [self._answer(key, window, key in answer.unresolved, rows[key]) for key in keys]
+
+    def _owners(self, keys: Sequence[str]) -> dict[str | None, str]:
+        """Whose a row of a batch is, by its key's name, or by a label that no other key of the batch has."""
+        owners: dict[str | None, str] = {self._name(key): key for key in keys}
+        labels = _unique_labels(self._listed[key] for key in keys if key in self._listed)
+        return {label: owners[name] for label, name in labels.items()} | owners
+
+    def _answer(self, key: str, window: Window, is_unresolved: bool, cells: list[UsageCell]) -> KeyAnswer:
+        is_silent = is_unresolved or (not cells and key not in self._listed)
+        return KeyAnswer(key, window, is_silent, self._sums(cells))
+
+    def _name(self, key: str) -> str:
+        return self._listed[key].name if key in self._listed else self._known[key].name
+
+    def _sums(self, cells: list[UsageCell]) -> dict[Cell, Measures]:
+        self.reading.doubtful_totals += sum(1 for cell in cells if _is_doubtful(cell))
+        return grouped(((cell.at, cell.model), cell.measures) for cell in cells)
+
+
+def hours_of_newcomers(newcomers: Sequence[ApiKey], without_key: Sequence[datetime]) -> set[datetime]:
+    """Hours with usage that no key is known for, in the life of a newcomer."""
+    if not newcomers or not without_key:
+        return set()
+    first = min(hour_floor(told.created_at or without_key[0]) for told in newcomers)
+    return {hour for hour in without_key if hour >= first}
+
+
+def _has_moved(told: ApiKey, known: KnownKey | None) -> bool:
+    return known is None or (told.usage, told.byok_usage, told.last_used_at) != (
+        known.usage_usd,
+        known.byok_usage_usd,
+        known.last_used_at,
+    )
+
+
+def _is_negative(measures: Measures) -> bool:
+    return min(measures.credits_usd, measures.byok_usd) <= -SAME_USD or measures.requests < 0
+
+
+def _without_key(cells: Iterable[UsageCell]) -> list[tuple[Cell, Measures]]:
+    return [((cell.at, cell.model), cell.measures) for cell in cells if cell.key is None]
+
+
+def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:
+    """Label → name, of labels that one key alone has."""
+    seen: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        seen[key.label].append(key.name)
+    return {label: names[0] for label, names in seen.items() if label and len(names) == 1}
+
+
+def _is_doubtful(cell: UsageCell) -> bool:
+    if cell.total_usd is None:
+        return False
+    return abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd) >= SAME_USD
