@@ -59,9 +59,11 @@ def test_a_month_is_told_day_by_day_with_its_causes(told: Told) -> None:
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["Day", "OpenRouter", "USD", "Keys", "USD", "Left", "Status", "Cause"]
-    assert lines[-5].split() == ["2026-11-22", "1.25", "1.00", "0.2500", "explained", *["spend", "without", "a", "key"]]
-    assert lines[-4].split() == ["2026-11-23", "1.00", "1.00", "–", "closed"]
-    assert lines[-2] == f"{len(lines) - 4} days: {len(lines) - 5} closed, 1 explained, none open."
+    number = int(lines[-2].split()[0])
+    assert lines[-2] == f"{number} days: {number - 1} closed, 1 explained, none open."
+    assert lines[-4] == f"Left by day: {'·' * (number - 2)}█·"
+    assert lines[-7].split() == ["2026-11-22", "1.25", "1.00", "0.2500", "explained", *["spend", "without", "a", "key"]]
+    assert lines[-6].split() == ["2026-11-23", "1.00", "1.00", "–", "closed"]
     assert lines[-1] == "Complete to 12:20 UTC (just now)"
 
 

@@ -278,6 +278,28 @@ def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost:
 def test_a_report_says_from_when_on_spend_is_known(orcost: Orcost, truth: Truth) -> None:
     assert "Spend is known from 2026-10-23 14:00 UTC on" in orcost("report", "--month", "2026-10").out
     assert "is known from" not in orcost("report", "--month", "2026-11").out
+
+
+@pytest.mark.parametrize(
+    ("asked", "lacks"),
+    [
+        (("--period", "7d"), True),
+        (("--period", "24h"), False),
+        (("--from", "2026-11-10", "--to", "2026-11-12"), False),
+        (("--from", "2026-11-10T01:00", "--to", "2026-11-12"), True),
+        (("--from", "2026-11-10", "--to", "2026-11-12T05:00"), True),
+        (("--from", "2026-11-10T01:00", "--to", "2026-11-10T05:00"), True),
+        (("--from", "2026-11-10", "--to", "2026-11-21T05:00"), False),
+        (("--month", "2026-11"), False),
+    ],
+)
+def test_a_window_that_lacks_hours_says_so(
+    orcost: Orcost, truth: Truth, engine: sa.Engine, asked: tuple[str, ...], *, lacks: bool
+) -> None:
+    """After days off hours are known from the 20th on, and days before."""
+    do(engine, "update ref.account set hours_from = '2026-11-20 13:00Z'")
+    note = "Before 2026-11-20 13:00 UTC days are known, but not every hour: this report lacks some."
+    assert (note in orcost("report", *asked).out) == lacks
     assert orcost("report", "--month", "2026-11").out.startswith("Company cost, 2026-11 to date (2026-11-01 00:00 – ")
 
 

@@ -376,6 +376,33 @@ def _spent(world: World) -> Decimal:
     return sum((world.ledger.counters("acme", key, world.now).usage for key in accounts), Decimal(0))
 
 
+def test_what_replaces_counters_is_told_day_by_day(world: World) -> None:
+    """Counters booked an outage of three days in one hour; analytics know each of them."""
+    world.options = Options(analytics_status=403)
+    world.simulator.options = world.options
+    spend(world, NOON - 2 * HOUR, "1")
+    world.sync()
+    for days in (1, 2, 3):
+        spend(world, NOON + days * DAY - HOUR, "0.5", "0.25")
+    world.later(days=3, hours=1).sync()
+    assert world.rows("select * from ops.counter_replacement") == []
+    world.simulator.options = Options()
+    world.later(hours=1).sync()
+    told = world.rows(
+        "select day, counted_credits_usd, told_credits_usd, counted_byok_usd, told_byok_usd "
+        "from ops.counter_replacement order by day"
+    )
+    first, half, quarter, nothing = NOON.date(), Decimal("0.5"), Decimal("0.25"), Decimal(0)
+    assert [(row[0] - first).days for row in told] == [0, 1, 2, 3]
+    assert [row[2] for row in told] == [Decimal(1), half, half, half]
+    assert [row[4] for row in told] == [nothing, quarter, quarter, quarter]
+    assert sum(row[1] for row in told) == sum(row[2] for row in told), "what was replaced is the same sum"
+    assert sum(row[3] for row in told) == sum(row[4] for row in told)
+    assert told[1][1] == nothing or told[2][1] == nothing, "but not the same days"
+    world.later(hours=1).sync()
+    assert world.value("select count(*) from ops.counter_replacement") == 4, "once"
+
+
 def test_a_key_made_while_analytics_are_lost_is_counted_from_its_birth(world: World) -> None:
     world.now = datetime(2026, 10, 30, 12, 20, tzinfo=UTC)
     world.sync()

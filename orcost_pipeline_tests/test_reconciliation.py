@@ -152,3 +152,81 @@ def test_a_settled_day_below_its_hours_is_open(world: World) -> None:
     world.ledger.spend("acme", world.now - DAY, None, MISTRAL, usage("0.5"), activity_from=world.now + 30 * DAY)
     world.sync()
     assert reconciliation(world, yesterday)[1:] == ("open", "hours and activity disagree")
+
+
+def test_a_day_of_a_deleted_key_restated_to_nothing_is_nothing(world: World) -> None:
+    """Its hash still answers other days: that it tells nothing of this one is a zero, not silence."""
+    world.options = Options()
+    world.simulator.options = world.options
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    world.ledger.delete("acme", app, NOON + HOUR)
+    world.later(days=3).sync()
+    world.ledger.restate("acme", TODAY - 2 * DAY, app, GPT, factor=Decimal(0))
+    world.sync()
+    assert reconciliation(world, TODAY - 2 * DAY) == (Decimal(0), "closed", None)
+    world.assert_hours_are_true()
+    world.assert_days_are_true()
+
+
+def test_a_day_of_a_deleted_key_that_is_silent_altogether_stays_and_is_open(world: World) -> None:
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    world.ledger.delete("acme", app, NOON + HOUR)
+    world.later(days=3).sync()
+    world.ledger.restate("acme", TODAY - 2 * DAY, app, GPT, factor=Decimal(0))
+    world.sync()
+    assert reconciliation(world, TODAY - 2 * DAY) == (Decimal(-1), "open", "the keys report more than the account")
+
+
+def test_a_restated_day_whose_hours_stay_is_explained(world: World) -> None:
+    world.later(days=3).sync()
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    never = world.now + 300 * DAY
+    world.ledger.spend("acme", world.now - 2 * DAY, app, GPT, usage("0.5"), visible_from=never, activity_from=world.now)
+    world.sync()
+    day = world.now.date() - 2 * DAY
+    assert reconciliation(world, day) == (Decimal(0), "explained", "a restated day")
+    assert world.value("select sum(credits_usd_after - credits_usd_before) from ops.restatement") == Decimal("0.5")
+
+
+def test_every_witness_of_a_day_stands_beside_the_others(world: World) -> None:
+    world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05", "0.2"))
+    world.sync()
+    columns = (
+        "account_credits_usd, hours_credits_usd, keys_hours_credits_usd, keys_activity_credits_usd, "
+        "counters_credits_usd, credits_endpoint_usd, hours_byok_usd, keys_hours_byok_usd, counters_byok_usd"
+    )
+    told = f"select {columns} from marts.reconciliation_daily where day = :day"
+    one, chat = Decimal(1), Decimal("1.05")
+    assert world.rows(told, day=TODAY) == [(chat, chat, one, None, one, None, Decimal("0.2"), Decimal(0), Decimal(0))]
+    world.later(days=1).sync()
+    assert world.rows(told, day=TODAY)[0][3:6] == (one, one, None), "counters are those of the last sync of the day"
+    tomorrow = TODAY + DAY
+    assert world.rows(told, day=tomorrow)[0][5] == Decimal(0), "nothing was used since"
+    world.ledger.spend("acme", world.now, None, MISTRAL, usage("0.07"))
+    world.later(minutes=5).sync()
+    assert world.rows(told, day=tomorrow)[0][5] == Decimal("0.07")
+
+
+def test_the_tolerance_is_a_setting(world: World) -> None:
+    world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05"))
+    world.tolerance_usd = Decimal("0.1")
+    world.sync()
+    assert reconciliation(world) == (Decimal("0.05"), "closed", None)
+    world.tolerance_usd = Decimal("0.01")
+    world.sync()
+    assert reconciliation(world) == (Decimal("0.05"), "explained", "spend without a key")
+
+
+def test_a_cause_moves_with_what_is_learnt_later(world: World) -> None:
+    """Nothing of the day changes when the second bearer of the name is deleted too."""
+    keys = [world.ledger.add_key("acme", "batch", NOON - 3 * HOUR) for _ in range(2)]
+    world.later(minutes=10).sync()
+    world.ledger.spend("acme", world.now + timedelta(minutes=5), keys[0], CLAUDE, usage("0.4"))
+    world.ledger.delete("acme", keys[0], world.now + timedelta(minutes=10))
+    world.later(minutes=20).sync()
+    before = reconciliation(world)
+    assert before[:2] == (Decimal("0.4"), "explained")
+    world.ledger.delete("acme", keys[1], world.now + timedelta(minutes=1))
+    world.later(minutes=20).sync()
+    told = {cause for _, _, cause, *_ in unkeyed(world)}
+    assert told == {reconciliation(world)[2]} == {"spend of a deleted key"}

@@ -17,7 +17,7 @@ from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
-from orcost_pipeline.settings import Account
+from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.simulator import Ledger, Options, Simulator, Usage
 from orcost_pipeline.warehouse import raw, runs
 
@@ -38,6 +38,7 @@ class World:
     now: datetime = NOON
     options: Options = field(default_factory=Options)
     account: str = "acme"
+    tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
 
     def __post_init__(self) -> None:
         self.simulator = Simulator(self.ledger, lambda: self.now, self.options)
@@ -56,7 +57,16 @@ class World:
         runs.start_run(self.engine, run_id, self.account, None, self.now)
         with self.engine.begin() as connection:
             as_of = raw.start_extraction(connection, run_id, self.account, self.now)
-        return SyncStep(self.configured, self.engine, run_id, run_id, as_of, lambda: self.now, self.connect)
+        return SyncStep(
+            self.configured,
+            self.engine,
+            run_id,
+            run_id,
+            as_of,
+            lambda: self.now,
+            self.connect,
+            tolerance_usd=self.tolerance_usd,
+        )
 
     def connect(self, account: Account, key: SecretStr) -> OpenRouter:
         """The simulator, without the waits that a real account asks for."""

@@ -354,7 +354,8 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
     for account in answer.accounts:
         if _lacks_hours(answer, account):
             whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
-            yield f"Before {account.hours_from:%Y-%m-%d %H:%M} UTC days{whose} are known, but not every hour: this report lacks some."
+            since = f"{account.hours_from:%Y-%m-%d %H:%M} UTC"
+            yield f"Before {since} days{whose} are known, but not every hour: this report lacks some."
 
 
 def _lacks_hours(answer: Answer, account: sa.Row) -> bool:

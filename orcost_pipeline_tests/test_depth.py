@@ -1,0 +1,187 @@
+"""History further back than activity and hours reach: asked for, or missed; and what is known of a hole in between."""
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orcost_pipeline.simulator import Ledger, Options
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+
+TODAY = NOON.date()
+LONG_AGO = NOON - 400 * DAY
+FACTS = {"core.usage_hourly", "core.usage_daily", "core.company_day", "core.unkeyed_hour"}
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """Two keys of one name and one of another, used each day for 400 days, and the chat room once a week."""
+    ledger = Ledger()
+    ledger.add_account("acme", credits_bought=Decimal(5000))
+    keys = [ledger.add_key("acme", name, LONG_AGO) for name in ("app", "app", "batch")]
+    for days in range(1, 400):
+        at = NOON - days * DAY
+        ledger.spend("acme", at, keys[days % 3], (GPT, CLAUDE)[days % 2], usage(f"0.{days:03}000001", "0.5"))
+        if days % 7 == 0:
+            ledger.spend("acme", at - 3 * HOUR, None, GPT, usage("0.25"))
+    return ledger
+
+
+@pytest.fixture
+def world(engine: sa.Engine, ledger: Ledger) -> World:
+    return World(engine, ledger)
+
+
+def days_by_source(world: World) -> dict[str, tuple[date, date]]:
+    rows = world.rows("select source, min(day), max(day) from core.spend_daily where key_hash is not null group by 1")
+    return {source: (first, last) for source, first, last in rows}
+
+
+def standing(world: World, day: date) -> tuple[Any, ...]:
+    return tuple(
+        world.rows("select status, cause, hours_credits_usd from marts.reconciliation_daily where day = :day", day=day)[
+            0
+        ]
+    )
+
+
+def app_key(world: World) -> str:
+    return next(iter(world.ledger.accounts["acme"].keys))
+
+
+# ── as far back as asked ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_since_reaches_back_by_day_where_hours_and_activity_end(world: World, *, is_first: bool) -> None:
+    if not is_first:
+        world.sync()
+    world.sync(since=TODAY - 100 * DAY)
+    world.assert_days_are_true(100)
+    world.assert_hours_are_true()
+    world.assert_books_close()
+    assert days_by_source(world) == {
+        "analytics": (TODAY - 100 * DAY, TODAY - 31 * DAY),
+        "activity": (TODAY - 30 * DAY, TODAY - DAY),
+    }
+    assert standing(world, TODAY - 91 * DAY) == ("explained", "spend without a key", None)
+    assert standing(world, TODAY - 92 * DAY) == ("closed", None, None)
+    assert not FACTS & set(world.sync(since=TODAY - 100 * DAY))
+    assert not FACTS & set(world.later(minutes=5).sync())
+    assert standing(world, TODAY - 91 * DAY) == ("explained", "spend without a key", None)
+
+
+def test_since_reaches_no_further_than_a_year(world: World) -> None:
+    world.sync(since=TODAY - 399 * DAY)
+    world.assert_days_are_true(394)
+    assert world.value("select min(day) from core.spend_daily") == TODAY - 394 * DAY
+
+
+def test_a_past_day_that_is_as_stored_keeps_what_activity_knew(world: World) -> None:
+    world.sync()
+    world.later(days=60).sync(since=TODAY - 30 * DAY)
+    providers = "select distinct provider from core.spend_daily where day < :day and key_hash is not null order by 1"
+    assert world.rows(providers, day=TODAY) == [("Anthropic",), ("OpenAI",)]
+    assert world.value("select count(*) from ops.restatement") == 0
+
+
+def test_a_past_day_that_was_restated_is_noted_and_taken(world: World) -> None:
+    world.sync()
+    day = TODAY - 9 * DAY
+    world.ledger.restate("acme", day, app_key(world), CLAUDE, factor=Decimal(2))
+    world.later(days=60).sync()
+    assert world.value("select count(*) from ops.restatement") == 0, "beyond what a sync compares"
+    world.sync(since=day)
+    world.assert_days_are_true(69)
+    noted = world.rows("select day, credits_usd_before, credits_usd_after, byok_usd_after from ops.restatement")
+    assert noted == [(day, Decimal("0.009000001"), Decimal("0.018000002"), Decimal(1))]
+    assert standing(world, day)[:2] == ("explained", "a restated day"), "its hours cannot be asked again"
+
+
+def test_past_days_of_a_deleted_key_are_its_own_where_it_alone_bore_the_name(engine: sa.Engine, ledger: Ledger) -> None:
+    world = World(engine, ledger, options=Options(deleted_by_hash="empty", deleted_activity="empty"))
+    world.sync()
+    app, _, batch = world.ledger.accounts["acme"].keys
+    world.ledger.delete("acme", batch, NOON + HOUR)
+    world.ledger.delete("acme", app, NOON + HOUR)
+    world.later(hours=2).sync(since=TODAY - 50 * DAY)
+    past = "select sum(credits_usd) from core.spend_daily where day < :end and key_hash is not distinct from :key"
+    truth = world.ledger.daily("acme", TODAY - 50 * DAY, TODAY - 30 * DAY, now=world.now)
+    of = {key: sum(u.credits_usd for (_, k, *_), u in truth.items() if k == key) for key in (app, batch, None)}
+    assert world.value(past, end=TODAY - 30 * DAY, key=batch) == of[batch]
+    assert world.value(past, end=TODAY - 30 * DAY, key=None) == of[app] + of[None], "two keys bore the name"
+    causes = "select distinct cause from marts.unkeyed_spend_daily where day < :end and key_name = 'app'"
+    assert world.rows(causes, end=TODAY - 30 * DAY) == [("spend of a deleted key",)]
+    world.later(hours=1).sync()
+    assert world.rows(causes, end=TODAY - 30 * DAY) == [("spend of a deleted key",)]
+
+
+def test_an_account_whose_analytics_are_refused_asks_for_no_past_days(engine: sa.Engine, ledger: Ledger) -> None:
+    world = World(engine, ledger, options=Options(analytics_status=403))
+    world.sync(since=TODAY - 100 * DAY)
+    assert world.value("select min(day) from core.spend_daily") >= TODAY - 30 * DAY
+
+
+# ── after days off ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def spend_while_away(world: World, days: int) -> None:
+    for number in range(days * 4):
+        at = world.now + number * 6 * HOUR + timedelta(minutes=1)
+        key = list(world.ledger.accounts["acme"].keys)[number % 3]
+        world.ledger.spend("acme", at, key, GPT, usage(f"1.{number:03}"))
+
+
+def test_twelve_days_off_every_day_is_right_after_one_sync(world: World) -> None:
+    world.sync()
+    spend_while_away(world, 12)
+    world.later(days=12).sync()
+    world.assert_hours_are_true()
+    world.assert_days_are_true()
+    world.assert_books_close()
+    assert world.rows("select distinct status from marts.reconciliation_daily where status = 'open'") == []
+    assert world.rows("select distinct is_complete from marts.company_spend_rolling") == [(True,)]
+
+
+def test_days_that_hours_do_not_reach_any_more_are_had_by_day_and_marked(world: World) -> None:
+    world.sync()
+    spend_while_away(world, 45)
+    world.later(days=45).sync()
+    world.assert_days_are_true(75)
+    world.assert_hours_are_true()
+    world.assert_books_close()
+    assert days_by_source(world)["analytics"] == (TODAY, TODAY + 14 * DAY), "the day of the last sync too: it was half"
+    assert world.rows("select distinct status from marts.reconciliation_daily where status = 'open'") == []
+    assert standing(world, TODAY)[2] is None
+    assert standing(world, TODAY - DAY)[2] is not None
+    assert not FACTS & set(world.later(minutes=5).sync())
+
+
+def test_a_day_that_never_settled_is_settled_by_analytics_when_activity_forgot_it(world: World) -> None:
+    """Off for 30 days and some: its hours are all there, its activity is not."""
+    world.sync()
+    world.later(days=30, hours=14).sync()
+    assert world.value("select is_settled from core.account_day where day = :day", day=TODAY)
+    world.assert_days_are_true(31)
+    assert world.rows("select distinct is_complete from marts.company_spend_rolling") == [(True,)]
+
+
+def test_rolling_windows_that_lack_hours_say_so(world: World) -> None:
+    """Analytics were away for a while, counters were not there yet, and the account is new here."""
+    world.options = Options(analytics_status=403)
+    world.simulator.options = world.options
+    world.sync()
+    told = world.rows("select distinct period, is_complete, hours_known_from from marts.company_spend_rolling")
+    month = NOON.replace(day=1, hour=0, minute=0)
+    assert sorted(told) == [("24h", True, month), ("30d", False, month), ("7d", True, month)]
+
+
+def test_the_last_window_before_a_hole_is_not_compared_with(world: World) -> None:
+    world.sync()
+    spend_while_away(world, 3)
+    world.later(days=45).sync()
+    previous = "select distinct period, previous_credits_usd is null from marts.company_spend_rolling"
+    assert sorted(world.rows(previous)) == [("24h", False), ("30d", True), ("7d", False)]
