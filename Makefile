@@ -6,10 +6,11 @@ STAMP  := $(VENV)/.installed
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test test-all check format bench lock clean
+.PHONY: help install demo books test test-all check format bench lock clean
 
 help:
 	@echo "make demo    install, then run the hourly job on a simulated account and print what each company cost"
+	@echo "make books   what a deleted key, a restated day and two missed days do to the books"
 	@echo "make test    install, then pass the tests (test-all: the slow ones too)"
 	@echo "make check   lint, types and tests"
 	@echo "make bench   measure"
@@ -29,6 +30,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: install
 	@$(BIN)/orcost demo --once
+
+books: install
+	@$(BIN)/python -m docs.books
 
 test: install
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"

@@ -1,6 +1,8 @@
 """What the README says is so: relations, commands, variables, and every query runs."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -57,6 +59,13 @@ def test_the_mapping_and_the_accounts_of_the_examples_are_accepted() -> None:
     (mapping,), (accounts,) = blocks("csv"), blocks("toml")
     assert len(read_mapping(mapping.encode(), "README").rules) == 5
     assert len(ProjectConfig.model_validate(tomllib.loads(accounts)).accounts) == 2
+
+
+@pytest.mark.slow
+def test_the_books_of_the_example_are_what_the_command_prints() -> None:
+    command = [sys.executable, "-m", "docs.books"]
+    told = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert blocks("console")[-1] == told.stdout
 
 
 @pytest.mark.parametrize("query", blocks("sql"))
