@@ -1,4 +1,4 @@
-"""How the books stay closed: a key is deleted, a day restated, two days are missed; `orcost reconcile` before and after.
+"""How the books stay closed when a key is deleted, a day restated, two days are missed: reconciled before and after.
 
     make books
 
