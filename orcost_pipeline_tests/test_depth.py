@@ -185,3 +185,32 @@ def test_the_last_window_before_a_hole_is_not_compared_with(world: World) -> Non
     world.later(days=45).sync()
     previous = "select distinct period, previous_credits_usd is null from marts.company_spend_rolling"
     assert sorted(world.rows(previous)) == [("24h", False), ("30d", True), ("7d", False)]
+
+
+def test_a_deleted_key_that_tells_its_past_days_keeps_the_recent_ones_that_activity_told(
+    engine: sa.Engine, ledger: Ledger
+) -> None:
+    """Analytics answer its hash, activity does not any more."""
+    world = World(engine, ledger, options=Options(deleted_activity="empty"))
+    world.sync()
+    batch = list(world.ledger.accounts["acme"].keys)[2]
+    world.ledger.delete("acme", batch, NOON + HOUR)
+    world.later(hours=2).sync(since=TODAY - 50 * DAY)
+    world.assert_days_are_true(50)
+    sources = "select source, min(day) from core.spend_daily where key_hash = :key group by 1 order by 1"
+    assert [source for source, _ in world.rows(sources, key=batch)] == ["activity", "analytics"]
+
+
+def test_a_silent_key_keeps_its_past_day_when_another_keys_is_restated(engine: sa.Engine, ledger: Ledger) -> None:
+    """Its name is another's too, so that nobody can tell its rows any more."""
+    world = World(engine, ledger, options=Options(deleted_by_hash="empty", deleted_activity="empty"))
+    app, _, batch = world.ledger.accounts["acme"].keys
+    day = TODAY - 50 * DAY
+    for key in (app, batch):
+        world.ledger.spend("acme", NOON - 50 * DAY, key, GPT, usage("0.7"))
+    world.sync(since=TODAY - 60 * DAY)
+    world.ledger.delete("acme", app, NOON + HOUR)
+    world.ledger.restate("acme", day, batch, GPT, factor=Decimal(2))
+    world.later(hours=2).sync(since=TODAY - 60 * DAY)
+    world.assert_days_are_true(60)
+    assert standing(world, day) == ("closed", None, None)
