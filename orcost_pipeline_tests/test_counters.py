@@ -380,6 +380,7 @@ def test_what_replaces_counters_is_told_day_by_day(world: World) -> None:
     """Counters booked an outage of three days in one hour; analytics know each of them."""
     world.options = Options(analytics_status=403)
     world.simulator.options = world.options
+    spend(world, NOON - 26 * DAY, "3")
     spend(world, NOON - 2 * HOUR, "1")
     world.sync()
     for days in (1, 2, 3):

@@ -525,3 +525,25 @@ def test_a_late_row_on_a_settled_day_asks_only_its_key_for_activity(engine: sa.E
     world.sync()
     assert_all_is_true(world)
     assert len(world.simulator.asked("/activity")) == 2
+
+
+def test_what_nets_to_nothing_within_a_settled_day_is_found_within_a_week(engine: sa.Engine) -> None:
+    """Two keys trade their spend: the account's total does not move, so that only asking every key can tell."""
+    ledger = Ledger()
+    ledger.add_account("acme", credits_bought=Decimal(500))
+    first, second = (ledger.add_key("acme", name, NOON - 40 * DAY) for name in ("app", "batch"))
+    day = NOON - 5 * DAY
+    ledger.spend("acme", day, first, GPT, usage("1"))
+    ledger.spend("acme", day, second, GPT, usage("2"))
+    world = World(engine, ledger)
+    world.sync()
+    ledger.restate("acme", day.date(), first, GPT, usage=usage("2"))
+    ledger.restate("acme", day.date(), second, GPT, usage=usage("1"))
+    spent = "select credits_usd from core.spend_daily where day = :day and key_hash = :key"
+    world.later(hours=1).sync()
+    assert world.value(spent, day=day.date(), key=first) == 1, "nothing shows it"
+    world.later(days=7).sync()
+    assert world.value(spent, day=day.date(), key=first) == 2
+    world.assert_days_are_true()
+    world.assert_hours_are_true()
+    assert world.value("select count(*) from ops.restatement where day = :day", day=day.date()) == 2
