@@ -202,9 +202,9 @@ def test_every_witness_of_a_day_stands_beside_the_others(world: World) -> None:
     assert world.rows(told, day=TODAY)[0][3:6] == (one, one, None), "counters are those of the last sync of the day"
     tomorrow = TODAY + DAY
     assert world.rows(told, day=tomorrow)[0][5] == Decimal(0), "nothing was used since"
-    world.ledger.spend("acme", world.now, None, MISTRAL, usage("0.07"))
+    world.ledger.spend("acme", world.now, None, MISTRAL, usage("0.07"), visible_from=world.now + HOUR)
     world.later(minutes=5).sync()
-    assert world.rows(told, day=tomorrow)[0][5] == Decimal("0.07")
+    assert world.rows(told, day=tomorrow)[0][0::5] == (Decimal(0), Decimal("0.07")), "/credits moves first"
 
 
 def test_the_tolerance_is_a_setting(world: World) -> None:
