@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from orcost_pipeline.errors import ContractError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -214,3 +215,15 @@ def test_a_silent_key_keeps_its_past_day_when_another_keys_is_restated(engine: s
     world.later(hours=2).sync(since=TODAY - 60 * DAY)
     world.assert_days_are_true(60)
     assert standing(world, day) == ("closed", None, None)
+
+
+def test_past_days_that_do_not_fit_one_answer_are_split_at_midnight(engine: sa.Engine, ledger: Ledger) -> None:
+    world = World(engine, ledger, options=Options(max_rows=2))
+    world.sync(since=TODAY - 60 * DAY)
+    world.assert_days_are_true(60)
+
+
+def test_a_past_day_that_does_not_fit_one_answer_is_refused(engine: sa.Engine, ledger: Ledger) -> None:
+    world = World(engine, ledger, options=Options(max_rows=1))
+    with pytest.raises(ContractError, match="for one day"):
+        world.sync(since=TODAY - 60 * DAY)
