@@ -1,7 +1,7 @@
 """Histories of weeks, lived by the installed command line: a real server, a real Postgres, and a wall clock that jumps.
 
-Nothing of the pipeline is imported here: `orcost` runs as its users run it, and what it prints is compared with what was
-spent.
+Nothing of the pipeline is imported here: `orcost` runs as its users run it, and what it prints is compared with what
+was spent.
 """
 
 import json

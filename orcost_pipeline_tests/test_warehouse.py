@@ -70,7 +70,8 @@ CONTRACT = {
 # Readers of these may find a column that the contract does not name, where a person would look for it too.
 MAY_HAVE_MORE = {
     *("ref.account", "ref.mapping_rule", "ref.company", "marts.reconciliation_daily"),
-    *("marts.key_spend_rolling", "marts.company_spend_rolling"),
+    *("marts.key_spend_rolling", "marts.company_spend_rolling", "marts.company_spend_daily"),
+    *("marts.company_spend_monthly", "marts.unattributed_spend"),
 }
 
 GRAINS = {
@@ -780,7 +781,7 @@ def test_spend_without_a_key_is_a_row_of_its_own_whatever_the_rules_say(engine: 
     world.sync()
     rows = world.rows("select * from marts.unattributed_spend")
     today = NOON.date()
-    assert [tuple(row) for row in rows] == [("acme", None, None, today, today, Decimal("0.25"), 0)]
+    assert [tuple(row) for row in rows] == [("acme", None, None, today, today, Decimal("0.25"), 0, NOON)]
     told = world.rows("select key_hash, key_name, rule from core.spend_daily where company = 'Unattributed'")
     assert [tuple(row) for row in told] == [(None, None, None)]
     rolling = world.rows("select period from marts.key_spend_rolling where key_hash is null order by 1")
@@ -865,3 +866,12 @@ def test_a_second_sync_touches_no_row_of_core_or_ref(synced: World) -> None:
     assert synced.later(minutes=1).sync() == {}
     after = {name: synced.rows(f"select ctid::text, xmin::text from {name} order by 1") for name in stored}
     assert {name for name in stored if before[name] != after[name]} == {"ref.account"}
+
+
+def test_every_mart_says_how_old_it_is(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        columns = connection.exec_driver_sql(
+            "select table_name, array_agg(column_name::text) from information_schema.columns "
+            "where table_schema = 'marts' group by 1"
+        ).all()
+    assert {name for name, names in columns if "as_of" not in names} == set()

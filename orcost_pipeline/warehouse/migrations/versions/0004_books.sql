@@ -79,7 +79,7 @@ with named as (
     from ops.restatement
     group by account, day
 ), compared as (
-    select a.account, a.tolerance_usd, d.account_id, d.day, d.account_credits_usd, d.keys_credits_usd,
+    select a.account, a.as_of, a.tolerance_usd, d.account_id, d.day, d.account_credits_usd, d.keys_credits_usd,
         d.account_byok_usd, d.keys_byok_usd, d.hours_credits_usd, d.hours_byok_usd, d.keys_hours_credits_usd,
         d.keys_hours_byok_usd, d.keys_activity_credits_usd, d.keys_activity_byok_usd, d.counters_credits_usd,
         d.counters_byok_usd,
@@ -122,7 +122,7 @@ select account, day, account_credits_usd, keys_credits_usd, residual_credits_usd
     end as status,
     coalesce(disagreement, nullif(concat_ws('; ', restatement, unexplained), '')) as cause,
     hours_byok_usd, keys_hours_credits_usd, keys_hours_byok_usd, keys_activity_credits_usd, keys_activity_byok_usd,
-    counters_credits_usd, counters_byok_usd, credits_endpoint_usd
+    counters_credits_usd, counters_byok_usd, credits_endpoint_usd, as_of
 from disagreeing;
 
 alter table core.account_day drop column status, drop column cause;
@@ -154,6 +154,59 @@ select
 from core.company_rolling r
 join ref.account a using (account_id)
 join ref.company c using (company_id);
+
+-- Every mart says how old it is.
+
+create or replace view marts.company_spend_daily as
+select
+    a.account, s.day, c.company, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens,
+    s.cached_tokens, s.credits_usd, s.byok_usd, d.is_settled, a.as_of
+from core.company_day s
+join core.account_day d using (account_id, day)
+join ref.account a using (account_id)
+join ref.company c using (company_id);
+
+create or replace view marts.company_spend_monthly as
+with days as (
+    select s.*, date_trunc('month', s.day::timestamp)::date as month from core.company_day s
+), months as (
+    select account_id, date_trunc('month', day::timestamp)::date as month, bool_and(is_settled) as is_settled
+    from core.account_day
+    group by 1, 2
+)
+select
+    a.account, s.month, c.company,
+    sum(s.requests) as requests,
+    sum(s.prompt_tokens) as prompt_tokens,
+    sum(s.completion_tokens) as completion_tokens,
+    sum(s.reasoning_tokens) as reasoning_tokens,
+    sum(s.cached_tokens) as cached_tokens,
+    sum(s.credits_usd) as credits_usd,
+    sum(s.byok_usd) as byok_usd,
+    m.is_settled, a.as_of
+from days s
+join months m using (account_id, month)
+join ref.account a using (account_id)
+join ref.company c using (company_id)
+group by a.account, a.as_of, s.month, c.company, m.is_settled;
+
+create or replace view marts.unattributed_spend as
+select
+    a.account, k.key_hash, v.name as key_name, min(u.day) as first_day, max(u.day) as last_day,
+    sum(u.credits_usd * s.share) as credits_usd, sum(u.byok_usd * s.share) as byok_usd, a.as_of
+from core.assignment s
+join core.usage_daily u on u.account_id = s.account_id and u.key_id = s.key_id
+    and u.day >= s.valid_from and u.day < s.valid_to
+join ref.account a on a.account_id = s.account_id
+left join core.api_key k on k.key_id = s.key_id
+left join core.api_key_version v on v.key_id = s.key_id and v.valid_to is null
+where s.company_id = 0
+group by a.account, a.as_of, s.key_id, k.key_hash, v.name;
+
+create or replace view marts.unkeyed_spend_daily as
+select a.account, u.day, u.key_name, u.cause, u.credits_usd, u.byok_usd, a.as_of
+from core.unkeyed_day u
+join ref.account a using (account_id);
 
 -- What counters had booked, and what analytics tell of the same days once they answer.
 
