@@ -201,9 +201,18 @@ class Books(RuleBasedStateMachine):
         restated = {key for key, _ in self.restated}
         for key, credits_usd in stored:
             if key not in restated:
-                series = self.ledger.accounts["acme"].facts.series(key)
-                assert self.kept.get(key, Decimal(0)) <= credits_usd <= series.until(self.clock)[0], key
+                assert self.kept.get(key, Decimal(0)) <= credits_usd <= self._at_most(key), key
                 self.kept[key] = credits_usd
+
+    def _at_most(self, key: str) -> Decimal:
+        """What the key spent; where it is silent, with all that ever bore a name of its: one that no sync saw, or that
+        is told by name alone, is taken for it."""
+        versions = self.ledger.accounts["acme"].keys
+        names = {version.name for _, version in versions[key]}
+        bearers = {other for other, them in versions.items() if names & {version.name for _, version in them}}
+        facts = self.ledger.accounts["acme"].facts
+        spenders = {key} if self.options == SILENCE["answers"] else bearers
+        return sum((facts.series(spender).until(self.clock)[0] for spender in spenders), Decimal(0))
 
     # ── laws ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -230,3 +230,20 @@ def test_a_cause_moves_with_what_is_learnt_later(world: World) -> None:
     world.later(minutes=20).sync()
     told = {cause for _, _, cause, *_ in unkeyed(world)}
     assert told == {reconciliation(world)[2]} == {"spend of a deleted key"}
+
+
+def test_a_key_never_listed_is_not_the_deleted_one_of_its_name_whose_hash_still_answers(world: World) -> None:
+    """An empty answer alone does not tell a hash that is dead from one that has nothing to say of these hours."""
+    world.options = Options()
+    world.simulator.options = world.options
+    batch = world.ledger.add_key("acme", "batch", NOON - 30 * HOUR)
+    world.ledger.spend("acme", NOON - 29 * HOUR, batch, GPT, usage("0.3"))
+    world.sync()
+    world.ledger.delete("acme", batch, world.now + timedelta(minutes=5))
+    world.later(hours=2).sync()
+    made_and_deleted(world, "batch", "0.75")
+    world.later(minutes=5).sync()
+    assert reconciliation(world) == (Decimal("0.75"), "explained", "spend of a deleted key")
+    assert world.value("select sum(credits_usd) from core.spend_hourly where key_hash = :key", key=batch) == Decimal(
+        "0.3"
+    )

@@ -86,17 +86,26 @@ class AnalyticsReader:
         moved = {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
         return gone | moved | {told.hash for told in self.newcomers()}
 
-    async def _listen_to_the_silent(self, stored: Mapping[KeyCell, Measures]) -> None:
-        """Where keys say more than the account, those that are deleted and silent are asked over the whole reach: a
-        hash that still answers there means its silence as nothing."""
+    async def _listen_to_the_silent(
+        self, named: Mapping[NameCell, Measures], stored: Mapping[KeyCell, Measures]
+    ) -> None:
+        """Tells a hash that has nothing to say from one that answers nothing any more: where that matters, keys that
+        are deleted and silent are asked over the whole reach. One that still answers there means its silence as zero.
+        """
         below = {cell for cell, measures in self._residual(stored).items() if _is_negative(measures)}
-        theirs = {key for at, key, model in stored if (at, model) in below}
-        silent = {answer.key_hash for answer in self.reading.keys if answer.is_silent} & theirs
+        doubted = {key for at, key, model in stored if (at, model) in below}
+        names = {name for _, name, _ in named}
+        silent = {key for key in self._silent() if key in doubted or self._name(key) in names}
         answers = await asyncio.gather(*(self._ask_batch(batch, self._window) for batch in self._batches(silent)))
-        for whole in (answer for batch in answers for answer in batch if not answer.is_silent):
-            for window in self.reading.windows:
-                cells = {cell: measures for cell, measures in whole.cells.items() if cell[0] in window}
-                self.reading.keys.append(KeyAnswer(whole.key_hash, window, False, cells))
+        heard = {whole.key_hash: whole.cells for batch in answers for whole in batch if not whole.is_silent}
+        self.reading.keys = [
+            _within(answer, heard[answer.key_hash]) if answer.is_silent and answer.key_hash in heard else answer
+            for answer in self.reading.keys
+        ]
+
+    def _silent(self) -> set[str]:
+        """Deleted keys that answered nothing."""
+        return {answer.key_hash for answer in self.reading.keys if answer.is_silent} - self._listed.keys()
 
     async def _explain(self, instants: set[datetime], stored: Mapping[KeyCell, Measures]) -> None:
         """Asks the keys whose names account for what is left; notes what stays unexplained."""
@@ -106,10 +115,10 @@ class AnalyticsReader:
         suspects = self._bearers({name for _, name, _ in differing(named, self._ours(windows, stored))}) - self._asked
         if suspects:
             await self._ask(suspects)
-        self._take_names_of_silent_keys(named, windows)
         if suspects:
             reading.account = await self.account(reading.windows)
-        await self._listen_to_the_silent(stored)
+        await self._listen_to_the_silent(named, stored)
+        self._take_names_of_silent_keys(named, windows)
         beyond = self._beyond(named, self._ours(windows, stored))
         reading.named_windows = windows
         reading.unkeyed = grouped(
@@ -175,8 +184,7 @@ class AnalyticsReader:
 
     def _take_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
         """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more."""
-        silent = {answer.key_hash for answer in self.reading.keys if answer.is_silent} - self._listed.keys()
-        for key in sorted(silent):
+        for key in sorted(self._silent()):
             name = self._name(key)
             for window in windows if self._ever_bore(name) == {key} else ():
                 cells = {(at, model): m for (at, bearer, model), m in named.items() if bearer == name and at in window}
@@ -248,6 +256,12 @@ def hours_of_newcomers(newcomers: Sequence[ApiKey], without_key: Sequence[dateti
         return set()
     first = min(hour_floor(told.created_at or without_key[0]) for told in newcomers)
     return {hour for hour in without_key if hour >= first}
+
+
+def _within(answer: KeyAnswer, cells: Mapping[Cell, Measures]) -> KeyAnswer:
+    """What a key that is not silent after all says of the window."""
+    told = {cell: measures for cell, measures in cells.items() if cell[0] in answer.window}
+    return KeyAnswer(answer.key_hash, answer.window, False, told)
 
 
 def _has_moved(told: ApiKey, known: KnownKey | None) -> bool:
