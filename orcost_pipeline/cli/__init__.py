@@ -145,11 +145,12 @@ def doctor_command(
 @mapping_group.command("check")
 def check_mapping(
     file: Annotated[Path | None, typer.Argument(help="The project's mapping unless you say.")] = None,
+    output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
 ) -> None:
-    """Validate a mapping file; needs no warehouse and loads nothing."""
+    """Validate a mapping file and say how much money it would move; needs no warehouse and loads nothing."""
     from orcost_pipeline.cli import mapping as work
 
-    work.check(_settings(), file)
+    work.check(_settings(), file, output.value)
 
 
 @mapping_group.command("explain")

@@ -1,7 +1,8 @@
 """The warehouse of one command: opening it, and `orcost db`, which starts, stops and names it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 import typer
@@ -11,19 +12,21 @@ from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+from orcost_pipeline.warehouse.opening import database_url, open_existing, open_warehouse
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
 
 @contextmanager
-def warehouse(settings: Settings) -> Iterator[sa.Engine]:
+def warehouse(
+    settings: Settings, opened: Callable[[str | None, Path], sa.Engine] = open_warehouse
+) -> Iterator[sa.Engine]:
     """The warehouse, for as long as the block lasts; never makes a first, empty one where there is none."""
     if settings.database_url is None and not settings.home.is_dir():
         raise PermanentError(NOTHING_YET)
     try:
         with database_errors():
-            engine = open_warehouse(_configured(settings), settings.home)
+            engine = opened(_configured(settings), settings.home)
             try:
                 yield engine
             finally:
@@ -38,10 +41,19 @@ def warehouse(settings: Settings) -> Iterator[sa.Engine]:
 @contextmanager
 def snapshot(settings: Settings) -> Iterator[sa.Connection]:
     """One state of the warehouse, so that the parts of a report agree while a sync publishes."""
-    with warehouse(settings) as engine:
-        frozen = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        with frozen.connect() as connection:
-            yield connection
+    with warehouse(settings) as engine, _frozen(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def existing_snapshot(settings: Settings) -> Iterator[sa.Connection]:
+    """The same of a warehouse as it is: nothing is made, migrated or written."""
+    with warehouse(settings, open_existing) as engine, _frozen(engine) as connection:
+        yield connection
+
+
+def _frozen(engine: sa.Engine) -> sa.Connection:
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True).connect()
 
 
 def url(settings: Settings) -> None:

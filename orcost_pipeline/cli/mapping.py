@@ -1,4 +1,8 @@
-"""`orcost map`: is the mapping file valid, and why does a key belong to whom. Loads nothing."""
+"""`orcost map check` and `map explain`: is the mapping file valid, what would it move, and why is a key whose it is.
+
+Loads nothing. What a change would move is in `mapping_preview.py`, what to do about keys without an owner in
+`mapping_queue.py`.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -12,15 +16,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from orcost_pipeline.cli import mapping_preview
 from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.rendering import as_json, cells, clean, plural, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
-from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share, read_mapping
+from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, Rule, read_mapping
+from orcost_pipeline.defs.attribution import rules_of
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
-from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
+from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.warehouse.reports import KeyVersionRow
 
 SHORTEST_PREFIX = 6
@@ -29,26 +35,70 @@ SHORTEST_PREFIX = 6
 # Check
 
 
-def check(settings: Settings, file: Path | None) -> None:
-    """Prints that a mapping file is valid, and what its author may not have meant; raises with all its mistakes."""
-    mapping = _read(file or settings.mapping, str(file) if file else settings.mapping.name)
-    companies = {share.company for rule in mapping.rules for share in rule.shares}
-    counts = f"{plural(len(mapping.rules), 'rule')}, {plural(len(companies), 'company', 'companies')}"
+def check(settings: Settings, file: Path | None, output: str) -> None:
+    """Prints that a mapping file is valid, what its author may not have meant, and what it would move.
+
+    Raises with all its mistakes.
+    """
+    path, source = (file, str(file)) if file else (mapping_file(settings), settings.mapping.name)
+    try:
+        mapping = read_mapping(read_content(path), source)
+    except MappingError as error:
+        if output == "json":
+            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _told(error.mistakes)}))
+        raise PermanentError(str(error)) from None
+    effect = mapping_preview.effect(settings, mapping.rules)
+    if output == "json":
+        typer.echo(as_json({**_validity(settings, mapping), **mapping_preview.as_data(effect)}))
+        return
+    show_validity(settings, mapping)
+    mapping_preview.show_effect(effect)
+
+
+def show_validity(settings: Settings, mapping: Mapping) -> None:
+    """One line of counts, one for each warning."""
+    counts = f"{plural(len(mapping.rules), 'rule')}, {plural(len(_companies(mapping)), 'company', 'companies')}"
     typer.echo(f"{mapping.source} is valid: {counts}.")
-    warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
-    for warning in sorted(warnings, key=lambda warning: warning.line or 0):
+    for warning in _warnings(settings, mapping):
         typer.echo(f"  warning, {clean(str(warning))}")
 
 
-def _read(path: Path, source: str) -> Mapping:
+def mapping_file(settings: Settings) -> Path:
+    """Where the rules of the project are; raises PermanentError where they are in no file."""
+    return settings.mapping
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a mapping file; raises PermanentError where there are none."""
     try:
-        return read_mapping(path.read_bytes(), source)
+        return path.read_bytes()
     except FileNotFoundError:
         raise PermanentError(f"{path} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
     except OSError as error:
         raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None
-    except MappingError as error:
-        raise PermanentError(str(error)) from None
+
+
+def _validity(settings: Settings, mapping: Mapping) -> dict[str, object]:
+    return {
+        "source": mapping.source,
+        "is_valid": True,
+        "rules": len(mapping.rules),
+        "companies": len(_companies(mapping)),
+        "warnings": _told(_warnings(settings, mapping)),
+    }
+
+
+def _told(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
+    return [{"line": mistake.line, "message": mistake.message} for mistake in mistakes]
+
+
+def _companies(mapping: Mapping) -> set[str]:
+    return {share.company for rule in mapping.rules for share in rule.shares}
+
+
+def _warnings(settings: Settings, mapping: Mapping) -> list[Mistake]:
+    warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
+    return sorted(warnings, key=lambda warning: warning.line or 0)
 
 
 # Explain
@@ -78,8 +128,8 @@ def explain_key(settings: Settings, wanted: str, on: date, account: str | None, 
     with snapshot(settings) as connection:
         if account is not None:
             require_account(settings, reports.accounts(connection), account)
-        keys = _keys(reports.key_versions(connection, account))
-        rules = _rules(rules_in_force(connection))
+        keys = keys_of(reports.key_versions(connection, account))
+        rules = rules_of(rules_in_force(connection))
     key = find_key(keys, wanted)
     explanation = explain(key.account, rules, key.history(), on)
     if output == "json":
@@ -113,22 +163,10 @@ def _unknown(keys: Sequence[Key], wanted: str) -> str:
     return f'No key is called "{wanted}", nor has it as its hash.' + (f" Near: {', '.join(close)}." if close else "")
 
 
-def _keys(rows: Sequence[KeyVersionRow]) -> list[Key]:
+def keys_of(rows: Sequence[KeyVersionRow]) -> list[Key]:
+    """Keys with their versions; rows of a key stand together, oldest first."""
     grouped = groupby(rows, key=lambda row: (row.account, row.key_hash))
     return [Key(account, key_hash, tuple(versions)) for (account, key_hash), versions in grouped]
-
-
-def _rules(rows: Sequence[RuleRow]) -> list[Rule]:
-    """Rules as they were in the file: the lines of one position are one rule."""
-    return [_rule(position, list(lines)) for position, lines in groupby(rows, key=lambda row: row.position)]
-
-
-def _rule(position: int, lines: Sequence[RuleRow]) -> Rule:
-    first = lines[0]
-    shares = tuple(Share(row.company, row.share, row.line, row.note) for row in lines)
-    return Rule(
-        position, first.line, first.match, first.pattern, first.account, first.valid_from, first.valid_to, shares
-    )
 
 
 def _as_data(key: Key, explanation: Explanation) -> dict[str, object]:
@@ -138,6 +176,7 @@ def _as_data(key: Key, explanation: Explanation) -> dict[str, object]:
         "key_hash": key.key_hash,
         "key_name": key.name,
         "at": explanation.on,
+        "name_at": explanation.version.name if explanation.version else None,
         "company": explanation.company,
         "shares": [{"company": company, "share": _percent(percent)} for company, percent in explanation.shares],
         "rule": rule.name if rule else None,

@@ -36,6 +36,21 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
     return engine
 
 
+def open_existing(configured: str | None, home: Path) -> sa.Engine:
+    """An engine over a warehouse that is there and current; raises PermanentError where it had to be made or migrated."""
+    try:
+        is_there = configured or EmbeddedPostgres(home).data() is not None
+    except EmbeddedPostgresError as error:
+        raise PermanentError(str(error)) from None
+    if not is_there:
+        raise PermanentError("There is no warehouse yet. Next: orcost sync")
+    engine = connect(database_url(configured, home))
+    with database_errors():
+        if not _is_current(engine):
+            raise PermanentError("There is no warehouse of this version yet. Next: orcost sync")
+    return engine
+
+
 def can_be_used(configured: str | None, home: Path) -> bool:
     """Whether the warehouse opens, now or before a restart would be over."""
     opening = Retrying(

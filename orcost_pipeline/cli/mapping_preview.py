@@ -1,0 +1,189 @@
+"""What a mapping would move before it does: how much, from which company to which, in which months.
+
+Belongs here: from the warehouse as it is published, and rules that are not in force, to sentences and exact data.
+Stays out: the arithmetic (`companies/preview.py`). Nothing is loaded or written; where there is no warehouse there is
+no preview, and a sentence says why.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from itertools import groupby
+
+import sqlalchemy as sa
+from rich.console import RenderableType
+from rich.text import Text
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import NOTHING_YET, existing_snapshot
+from orcost_pipeline.cli.rendering import cells, money, plural, share, show, table
+from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
+from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
+from orcost_pipeline.companies.preview import Change, KeyDay, Move, changes, exact_sum, moves
+from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import figures, reports
+from orcost_pipeline.warehouse.figures import Totals
+from orcost_pipeline.windows import utc_day
+
+MONTHS_SHOWN = 6
+_AMOUNTS = {"credits_usd": "USD", "byok_usd": "BYOK USD"}
+
+
+@dataclass(frozen=True)
+class AccountEffect:
+    """What moves in one account. `from_today` are the keys that have other owners from the last sync's day on."""
+
+    account: str
+    as_of: datetime
+    totals: Totals
+    moves: Sequence[Move]
+    from_today: frozenset[str]
+
+    def unattributed(self, amount: str) -> tuple[Decimal, Decimal]:
+        """Before and after."""
+        before: Decimal = getattr(self.totals, f"unattributed_{amount}")
+        came = [getattr(move, amount) for move in self.moves if move.taker == UNATTRIBUTED]
+        went = [getattr(move, amount).copy_negate() for move in self.moves if move.giver == UNATTRIBUTED]
+        return before, exact_sum([before, *came, *went])
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What moves in each account, or why nobody can tell."""
+
+    accounts: Sequence[AccountEffect] = ()
+    left_out: str | None = None
+
+
+def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
+    """What these rules would move; a warehouse that is not there or cannot be asked is no error of the rules."""
+    try:
+        with existing_snapshot(settings) as connection:
+            synced = [account for account in reports.accounts(connection) if account.as_of]
+            told = [_of_account(connection, account.account, account.as_of, rules) for account in synced]
+    except OrcostError as error:
+        return Effect(left_out=str(error))
+    return Effect(told) if told else Effect(left_out=NOTHING_YET)
+
+
+def _of_account(connection: sa.Connection, account: str, as_of: datetime, rules: Sequence[Rule]) -> AccountEffect:
+    published = [Assignment(*row) for row in figures.published_owners(connection, account)]
+    changed = changes(published, assign(account, rules, histories(connection, account)))
+    spent = figures.key_days(connection, account, {change.key_hash for change in changed})
+    return AccountEffect(
+        account,
+        as_of,
+        figures.totals(connection, account),
+        moves(changed, (KeyDay(*row) for row in spent)),
+        frozenset(_hashes_from(changed, utc_day(as_of))),
+    )
+
+
+def histories(connection: sa.Connection, account: str) -> list[KeyHistory]:
+    """The keys of an account as rules see them."""
+    rows = groupby(reports.key_versions(connection, account), key=lambda row: row.key_hash)
+    # Behind account and hash, a row has the fields of a KeyVersion.
+    return [KeyHistory(key_hash, tuple(KeyVersion(*row[2:]) for row in versions)) for key_hash, versions in rows]
+
+
+def _hashes_from(changed: Sequence[Change], today: date) -> Iterator[str]:
+    for change in changed:
+        if change.end > today:
+            yield change.key_hash
+
+
+# How it is told
+
+
+def as_data(told: Effect) -> dict[str, object]:
+    """Exact amounts for programs."""
+    return {
+        "preview": None if told.left_out else [_account_data(account) for account in told.accounts],
+        "preview_left_out": told.left_out,
+    }
+
+
+def _account_data(told: AccountEffect) -> dict[str, object]:
+    both = {name: told.unattributed(name) for name in _AMOUNTS}
+    return {
+        "account": told.account,
+        "as_of": told.as_of,
+        "moves": [
+            {
+                "from": move.giver,
+                "to": move.taker,
+                "month": move.month,
+                "credits_usd": move.credits_usd,
+                "byok_usd": move.byok_usd,
+                "keys": len(move.keys),
+            }
+            for move in sorted(told.moves, key=lambda move: (move.giver, move.taker, move.month))
+        ],
+        "keys_from_today": len(told.from_today),
+        "unattributed_before": {name: before for name, (before, _) in both.items()},
+        "unattributed_after": {name: after for name, (_, after) in both.items()},
+    }
+
+
+def show_effect(told: Effect) -> None:
+    """A table of what moves, and what that makes of Unattributed."""
+    if told.left_out:
+        show("", Text(f"No preview of what it would move: {told.left_out}", style="yellow"))
+        return
+    for account in told.accounts:
+        show("", *_parts(account, is_one_of_several=len(told.accounts) > 1))
+
+
+def _parts(told: AccountEffect, *, is_one_of_several: bool) -> Iterator[RenderableType]:
+    whose = f' of account "{told.account}"' if is_one_of_several else ""
+    if not told.moves:
+        yield Text(f"If it takes effect, no spend{whose} moves.", style="bold")
+    else:
+        yield Text(f"If it takes effect, spend{whose} moves:", style="bold")
+    for amount, unit in _AMOUNTS.items():
+        moved = [move for move in told.moves if getattr(move, amount)]
+        if moved:
+            yield _moves(moved, amount, unit)
+    for amount, unit in _AMOUNTS.items():
+        if any(told.unattributed(amount)):
+            yield Text(f"{UNATTRIBUTED}: {_before_and_after(told, amount)} {unit}")
+    if told.from_today:
+        owners = "another owner" if len(told.from_today) == 1 else "other owners"
+        verb = "has" if len(told.from_today) == 1 else "have"
+        since = utc_day(told.as_of)
+        yield Text(f"From {since} on, {plural(len(told.from_today), 'key')} {verb} {owners} than now.")
+
+
+def _before_and_after(told: AccountEffect, amount: str) -> str:
+    before, after = told.unattributed(amount)
+    whole: Decimal = getattr(told.totals, amount)
+    write = money([before, after])
+    return f"{write(before)} → {write(after)} ({share(before, whole)} → {share(after, whole)} of all spend)"
+
+
+def _moves(moved: Sequence[Move], amount: str, unit: str) -> RenderableType:
+    """A row for each pair of companies, the most money first; a column for each month, old ones together."""
+    months = sorted({move.month for move in moved})
+    older, shown = months[: -MONTHS_SHOWN + 1] if len(months) > MONTHS_SHOWN else [], months[-MONTHS_SHOWN + 1 :]
+    shown = shown if older else months
+    titles = [f"before {shown[0]:%Y-%m}"] * bool(older) + [f"{month:%Y-%m}" for month in shown]
+    pairs: dict[tuple[str, str], list[Move]] = defaultdict(list)
+    for move in moved:
+        pairs[move.giver, move.taker].append(move)
+    rows = {pair: [_sum(of_pair, [month], amount) for month in shown] for pair, of_pair in pairs.items()}
+    if older:
+        rows = {pair: [_sum(pairs[pair], older, amount), *row] for pair, row in rows.items()}
+    write = money(value for row in rows.values() for value in row)
+    drawn = table(f"  {unit}", *titles, "Keys", right=[*titles, "Keys"])
+    for pair in sorted(rows, key=lambda pair: (-exact_sum(rows[pair]), pair)):
+        keys = {key for move in pairs[pair] for key in move.keys}
+        told = [write(value or None) for value in rows[pair]]
+        drawn.add_row(*cells(f"  {rendering.short(pair[0])} → {rendering.short(pair[1])}", *told, f"{len(keys):,}"))
+    return drawn
+
+
+def _sum(moved: Sequence[Move], months: Sequence[date], amount: str) -> Decimal:
+    return exact_sum(getattr(move, amount) for move in moved if move.month in months)
