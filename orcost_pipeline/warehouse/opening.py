@@ -37,7 +37,7 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
 
 
 def open_existing(configured: str | None, home: Path) -> sa.Engine:
-    """An engine over a warehouse that is there and current; raises PermanentError where it had to be made or migrated."""
+    """An engine over a warehouse that is there and current; PermanentError where it had to be made or migrated."""
     try:
         is_there = configured or EmbeddedPostgres(home).data() is not None
     except EmbeddedPostgresError as error:
