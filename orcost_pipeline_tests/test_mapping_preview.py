@@ -67,6 +67,7 @@ rules = st.lists(
         st.sampled_from((None, "33.333", "1")),
     ),
     max_size=4,
+    unique_by=lambda rule: rule[1:4],
 )
 
 

@@ -247,3 +247,17 @@ def test_a_key_never_listed_is_not_the_deleted_one_of_its_name_whose_hash_still_
     assert world.value("select sum(credits_usd) from core.spend_hourly where key_hash = :key", key=batch) == Decimal(
         "0.3"
     )
+
+
+def test_a_name_that_we_do_not_know_yet_of_a_key_that_we_do_is_no_cause(world: World) -> None:
+    """Renamed and deleted between two syncs: analytics call it by the new name, its hash still answers."""
+    world.options = Options()
+    world.simulator.options = world.options
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    world.ledger.spend("acme", NOON + timedelta(minutes=2), app, GPT, usage("0.3"))
+    world.ledger.spend("acme", NOON + timedelta(minutes=2), None, MISTRAL, usage("0.05"))
+    world.ledger.rename("acme", app, "renamed", NOON + timedelta(minutes=3))
+    world.ledger.delete("acme", app, NOON + timedelta(minutes=4))
+    world.later(minutes=30).sync()
+    assert unkeyed(world) == [(TODAY, None, "spend without a key", Decimal("0.05"), Decimal(0))]
+    assert "core.unkeyed_hour" not in world.sync()

@@ -131,6 +131,23 @@ def reconcile_command(
     raise typer.Exit(work.reconcile(_settings(), account, _day(day), output.value, _now()))
 
 
+@app.command("explain")
+def explain_command(
+    company: Annotated[str, typer.Argument(help="As the reports name it; Unattributed too.")],
+    day: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="UTC day; today unless you say."),
+    ] = None,
+    account: Account = None,
+    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+) -> None:
+    """What a company's figure of a day is made of: keys, models, rules, hours, and what OpenRouter answered."""
+    from orcost_pipeline.cli import explain as work
+
+    now = _now()
+    work.explain(_settings(), company, _day(day) or now.date(), account, output.value, now)
+
+
 @app.command("doctor")
 def doctor_command(
     port: Port = 3000,
@@ -167,6 +184,17 @@ def explain_mapping(
 
     on = (at or _now()).date()
     work.explain_key(_settings(), key, on, account, output.value)
+
+
+@mapping_group.command("todo")
+def todo_mapping(
+    account: Account = None,
+    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+) -> None:
+    """Keys without an owner, the most expensive first."""
+    from orcost_pipeline.cli import mapping_queue as work
+
+    work.todo(_settings(), account, output.value, _now())
 
 
 @database_group.command("url")

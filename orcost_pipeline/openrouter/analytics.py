@@ -119,7 +119,8 @@ class AnalyticsReader:
             reading.account = await self.account(reading.windows)
         await self._listen_to_the_silent(named, stored)
         self._take_names_of_silent_keys(named, windows)
-        beyond = self._beyond(named, self._ours(windows, stored))
+        residual = self._residual(stored)
+        beyond = self._beyond(named, self._ours(windows, stored), residual)
         reading.named_windows = windows
         reading.unkeyed = grouped(
             [
@@ -128,7 +129,7 @@ class AnalyticsReader:
             ]
         )
         explained = grouped([*_without_key(told), *self._of_nobody_living(beyond)])
-        left = {at for at, _ in differing(self._residual(stored), explained)}
+        left = {at for at, _ in differing(residual, explained)}
         reading.unexplained = sorted(left & instants)
 
     def _residual(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
@@ -147,10 +148,16 @@ class AnalyticsReader:
         )
 
     def _beyond(
-        self, named: Mapping[NameCell, Measures], ours: Mapping[NameCell, Measures]
+        self, named: Mapping[NameCell, Measures], ours: Mapping[NameCell, Measures], residual: Iterable[Cell]
     ) -> dict[NameCell, Measures]:
-        """What rows of a name have beyond its keys."""
-        return {cell: named[cell].minus(ours.get(cell, NOTHING)) for cell in differing(named, ours) if cell in named}
+        """What rows of a name have beyond its keys, where the keys do not explain the account: elsewhere a key is told
+        under another name than we know it by."""
+        cells = set(residual)
+        return {
+            (at, name, model): named[at, name, model].minus(ours.get((at, name, model), NOTHING))
+            for at, name, model in differing(named, ours)
+            if (at, model) in cells and (at, name, model) in named
+        }
 
     def _of_nobody_living(self, beyond: Mapping[NameCell, Measures]) -> list[tuple[Cell, Measures]]:
         """That part of it of which asking the living again can tell nothing more."""

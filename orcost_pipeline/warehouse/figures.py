@@ -1,4 +1,4 @@
-"""What figures are made of: the questions behind `orcost explain`, `map check`, `map todo` and `map suggest`.
+"""What figures are made of: the questions behind `orcost explain`, `map check` and `map todo`.
 
 Amounts are exact. Spend of a key on a day is `core.usage_daily`, its owners are `core.assignment`: what the marts are
 built from.
@@ -136,11 +136,6 @@ left join spend s on s.account = n.account
 where cast(:account as text) is null or n.account = :account
 order by n.key_hash is null, n.credits_usd desc, n.byok_usd desc, n.account, k.name, n.key_hash
 """
-_OWNERS_TODAY = """
-select account, key_hash, name, workspace_name, coalesce(creator_email, creator_user_id) as creator, company
-from ref.api_key
-order by account, key_hash
-"""
 
 
 class PublishedOwner(NamedTuple):
@@ -162,17 +157,6 @@ class Totals(NamedTuple):
     byok_usd: Decimal
     unattributed_credits_usd: Decimal
     unattributed_byok_usd: Decimal
-
-
-class KeyToday(NamedTuple):
-    """A key as it is today; `company` is Unattributed where no rule matches, None where it is split."""
-
-    account: str
-    key_hash: str
-    name: str
-    workspace_name: str | None
-    creator: str | None
-    company: str | None
 
 
 def figure(connection: sa.Connection, company: str, day: date, account: str | None) -> Rows:
@@ -225,11 +209,6 @@ def totals(connection: sa.Connection, account: str) -> Totals:
 def unattributed(connection: sa.Connection, account: str | None) -> Rows:
     """A row for each key (or none) with spend that is nobody's, the most expensive first, then keys without spend."""
     return _asked(connection, _UNATTRIBUTED, account=account)
-
-
-def keys_today(connection: sa.Connection) -> list[KeyToday]:
-    """Every key there is or was."""
-    return [KeyToday(*row) for row in connection.execute(sa.text(_OWNERS_TODAY))]
 
 
 def _asked(connection: sa.Connection, statement: str, **parameters: Any) -> Rows:

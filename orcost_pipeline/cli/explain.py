@@ -1,0 +1,141 @@
+"""`orcost explain`: what a company's figure of one day is made of: keys, models and rules, hours, OpenRouter's answers.
+
+Programs get the parts on stdout, exact, one row for each key, model and provider; people get them with the rest.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+import sqlalchemy as sa
+from rich.console import RenderableType
+from rich.text import Text
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, rounded, short, show, table
+from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import figures, reconciliation
+from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows
+
+NO_KEY = "(no key)"
+Row = dict[str, Any]
+
+
+def explain(settings: Settings, company: str, day: date, account: str | None, output: str, now: datetime) -> None:
+    """Prints the parts of a company's figure; raises PermanentError for a company or a day that nobody knows."""
+    with snapshot(settings) as connection:
+        as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
+        require_company(connection, company)
+        _require_day(connection, day, account)
+        parts = figures.parts(connection, company, day, account)
+        if output == "table":
+            figure = figures.figure(connection, company, day, account)
+            show(*_told(connection, company, day, account, figure, parts))
+            show(Text(rendering.complete_to(as_of, now), style="dim"))
+            return
+    (rendering.write_csv if output == "csv" else rendering.write_json)(parts)
+
+
+def require_company(connection: sa.Connection, company: str) -> None:
+    """Raises PermanentError for a name that no mapping ever named, with those that are near."""
+    names = figures.company_names(connection)
+    if company not in names:
+        known = {name.lower(): name for name in names}
+        near = [f'"{known[name]}"' for name in get_close_matches(company.lower(), known, n=3)]
+        raise PermanentError(f'No company is called "{company}".' + (f" Near: {', '.join(near)}." if near else ""))
+
+
+def _require_day(connection: sa.Connection, day: date, account: str | None) -> None:
+    known = figures.known_days(connection, day, account)
+    if not any(row.is_known for row in known):
+        spans = "; ".join(f"{row.account}: {row.first_day} – {row.last_day}" for row in known)
+        raise PermanentError(f"Nothing is known of {day}. Known: {spans}.")
+
+
+def _told(
+    connection: sa.Connection, company: str, day: date, account: str | None, figure: Rows, parts: Rows
+) -> Iterator[RenderableType]:
+    yield Text(_headline(company, day, figure.rows), style="bold")
+    yield _parts(parts.rows) if parts.rows else Text("  nothing was used")
+    hours = figures.hours(connection, company, day, account)
+    if hours.rows:
+        yield Text("\nBy hour", style="bold")
+        yield _hours(hours.rows)
+    if company == UNATTRIBUTED and (unkeyed := reconciliation.unkeyed(connection, account, day)).rows:
+        yield Text("\nWithout a key", style="bold")
+        yield _unkeyed(unkeyed.rows)
+    yield Text("\nWhat OpenRouter answered", style="bold")
+    yield from _answers(figures.answers(connection, company, day, account).rows)
+
+
+def _headline(company: str, day: date, figure: Sequence[Row]) -> str:
+    credits_usd, byok_usd = (sum((row[name] for row in figure), Decimal(0)) for name in ("credits_usd", "byok_usd"))
+    byok = f" and {byok_usd:f} USD of BYOK" if byok_usd else ""
+    settled = "settled" if all(row["is_settled"] for row in figure) else "not settled yet: its hours so far"
+    return f"{company} on {day}: {credits_usd:f} USD{byok} ({settled})"
+
+
+def _parts(rows: Sequence[Row]) -> RenderableType:
+    """A row for each key, model and provider."""
+    spent = money(amount for row in rows for amount in (row["usage_credits_usd"], row["credits_usd"]))
+    byok = money(row["byok_usd"] for row in rows)
+    drawn = table(
+        *("Key", "Model", "Provider", "Rule", "Used USD", "Share", "USD", "BYOK USD", "Source"),
+        right=["Used USD", "Share", "USD", "BYOK USD"],
+    )
+    for row in rows:
+        rule = f"{short(row['rule'])} (line {row['line']})" if row["rule"] else "no rule"
+        drawn.add_row(
+            *cells(
+                short(row["key_name"] or NO_KEY),
+                row["model"],
+                row["provider"] or UNKNOWN,
+                rule,
+                spent(row["usage_credits_usd"]),
+                f"{rounded(row['share'] * 100, 2).rstrip('0').rstrip('.')} %",
+                spent(row["credits_usd"]),
+                byok(row["byok_usd"] or None),
+                row["source"],
+            )
+        )
+    return drawn
+
+
+def _hours(rows: Sequence[Row]) -> RenderableType:
+    spent = money(row["credits_usd"] for row in rows)
+    drawn = table("Hour", "Key", "Model", "Requests", "USD", right=["Requests", "USD"])
+    for row in sorted(rows, key=lambda row: row["hour"]):
+        hour, key = f"{row['hour']:%H:%M}", short(row["key_name"] or NO_KEY)
+        drawn.add_row(*cells(hour, key, row["model"], rounded(row["requests"], 0), spent(row["credits_usd"])))
+    return drawn
+
+
+def _unkeyed(rows: Sequence[Row]) -> RenderableType:
+    spent = money(row["credits_usd"] for row in rows)
+    drawn = table("Shown as", "Cause", "USD", right=["USD"])
+    for row in rows:
+        drawn.add_row(*cells(short(row["key_name"] or NO_KEY), row["cause"], spent(row["credits_usd"])))
+    return drawn
+
+
+def _answers(rows: Sequence[Row]) -> Iterator[RenderableType]:
+    """Each answer that is still kept: when it came, in which table it stands, how many rows it has and their sum."""
+    if not rows:
+        yield Text("  its answers are no longer kept: raw rows stay for seven days")
+        return
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["as_of"], row["relation"], row["key_hash"], row["run_id"]), []).append(row)
+    sums = {group: sum((row["credits_usd"] for row in of_group), Decimal(0)) for group, of_group in groups.items()}
+    spent = money(sums.values())
+    drawn = table("Asked at", "Table", "Of key", "Rows", "USD", "Run", right=["Rows", "USD"])
+    for (as_of, relation, key_hash, run_id), of_group in sorted(groups.items(), key=lambda group: str(group[0])):
+        whose = key_hash[:8] if key_hash else "the account"
+        count, total = plural(len(of_group), "row"), spent(sums[as_of, relation, key_hash, run_id])
+        drawn.add_row(*cells(f"{as_of:%Y-%m-%d %H:%M}", relation, whose, count, total, run_id[:8]))
+    yield drawn

@@ -1,0 +1,65 @@
+"""`orcost map todo`: the keys that no rule gives to a company, the most expensive first."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, share, short, show, table
+from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import figures
+from orcost_pipeline.warehouse.reports import Rows
+
+NO_KEY = "(no key)"
+
+
+def todo(settings: Settings, account: str | None, output: str, now: datetime) -> None:
+    """Prints what is Unattributed, by key; a living key that costs nothing yet comes last."""
+    with snapshot(settings) as connection:
+        as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
+        rows = figures.unattributed(connection, account)
+    if output == "table":
+        show(*_told(rows, settings.mapping.name), Text(rendering.complete_to(as_of, now), style="dim"))
+        return
+    (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
+
+
+def _told(rows: Rows, mapping: str) -> Sequence[RenderableType]:
+    waiting = [row for row in rows.rows if row["key_hash"]]
+    if not rows.rows:
+        return [Text("Nothing is Unattributed.")]
+    said = "No key waits for a rule." if not waiting else f"{plural(len(waiting), 'key')} without an owner."
+    todo = f" Next: add a rule to {mapping}, then: orcost map check" if waiting else ""
+    return [_table(rows.rows), "", Text(said + todo, style="yellow" if waiting else "")]
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    spent, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
+    several = len({row["account"] for row in rows}) > 1
+    drawn = table(
+        *(["Account"] if several else []),
+        *("Key", "Hash", "Workspace", "Creator", "Days", "USD", "Of all", "BYOK USD"),
+        right=["USD", "Of all", "BYOK USD"],
+    )
+    for row in rows:
+        days = f"{row['first_day']} – {row['last_day']}" if row["first_day"] else UNKNOWN
+        drawn.add_row(
+            *cells(
+                *([row["account"]] if several else []),
+                short(row["key_name"] or NO_KEY),
+                row["key_hash"][:8] if row["key_hash"] else UNKNOWN,
+                short(row["workspace_name"] or UNKNOWN),
+                short(row["creator"] or UNKNOWN),
+                days,
+                spent(row["credits_usd"] or None),
+                share(row["share_of_account"], Decimal(1)),
+                byok(row["byok_usd"] or None),
+            )
+        )
+    return drawn
