@@ -19,9 +19,9 @@ def build(settings: Settings) -> dg.Definitions:
     )
     return dg.Definitions(
         assets=assets,
-        jobs=[automation.hourly_sync, automation.company_mapping_job],
+        jobs=[automation.hourly_sync, automation.reattribute, automation.company_mapping_job],
         schedules=[automation.hourly_schedule],
-        sensors=[automation.sync_request_sensor],
+        sensors=[automation.sync_request_sensor, automation.mapping_change_sensor],
         resources={
             "settings": dg.ResourceDefinition.hardcoded_resource(settings, "Accounts, folders, addresses."),
             "warehouse": warehouse,

@@ -109,9 +109,11 @@ def test_the_checks_are_exactly_these_and_contract_checks_block(repository: dg.R
 
 def test_the_jobs_schedules_and_sensors_are_exactly_these(repository: dg.RepositoryDefinition) -> None:
     jobs = {name for name in repository.job_names if not name.startswith("__")}
-    assert jobs == {"hourly_sync", "load_company_mapping"}
+    assert jobs == {"hourly_sync", "reattribute", "load_company_mapping"}
     assert {schedule.name for schedule in repository.schedule_defs} == {"hourly_schedule"}
-    assert {sensor.name for sensor in repository.sensor_defs} == {"sync_request_sensor"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        *("sync_request_sensor", "mapping_change_sensor"),
+    }
 
 
 def test_the_hourly_job_makes_every_asset_and_asks_every_check(repository: dg.RepositoryDefinition) -> None:

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from orcost_pipeline.definitions import build
-from orcost_pipeline.defs.automation import sync_request_sensor
+from orcost_pipeline.defs.automation import mapping_change_sensor, sync_request_sensor
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.resources import RETRIES, extraction_id, is_sync
 from orcost_pipeline.defs.steps import SyncStep, publish_account
@@ -1297,3 +1297,76 @@ def test_a_picture_of_a_month_is_short_enough_to_be_shown_at_once() -> None:
     title = "USD, 2026-10-24 – 2026-11-23; orange: no company"
     assert len(bars(days, title)) < 1000
     assert "NaN" not in bars([(Decimal(0), Decimal(0))], title) + bars([], title)
+
+
+# ── the mapping changes ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def look(deployment: Deployment, cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
+    """One tick of the mapping's sensor: the runs it asks for, and what it remembers."""
+    repository = build(deployment.settings).get_repository_def()
+    with dg.build_sensor_context(
+        instance=deployment.instance,
+        repository_def=repository,
+        resources={"settings": deployment.settings},
+        cursor=cursor,
+    ) as context:
+        told = mapping_change_sensor.evaluate_tick(context)
+        return list(told.run_requests or ()), told.cursor
+
+
+def test_a_changed_mapping_is_followed_at_once_and_openrouter_is_asked_nothing(acme: Deployment) -> None:
+    acme.load_mapping("company,match,pattern\nA,key_name,*\n")
+    assert acme.run().success
+    requests, seen = look(acme, None)
+    assert requests == [], "it is in force"
+    acme.settings.mapping.write_text("company,match,pattern\nB,key_name,*\n", encoding="utf-8")
+    (request,), seen = look(acme, seen)
+    assert request.partition_key == "acme"
+    assert look(acme, seen)[0] == [], "once"
+    asked, runs_before = acme.simulator.count, acme.value("select count(*) from ops.sync_run")
+    checked_at = acme.value("select checked_at from ref.account")
+    acme.clock.later(minutes=1)
+    assert acme.run(job="reattribute").success
+    assert set(acme.companies()) - {"Unattributed"} == {"B"}
+    assert acme.simulator.count == asked
+    assert acme.value("select count(*) from ops.sync_run") == runs_before, "it is no sync"
+    assert acme.value("select checked_at from ref.account") == checked_at
+    assert look(acme, None)[0] == []
+
+
+def test_only_what_moved_is_written_when_a_key_moves(acme: Deployment) -> None:
+    """One key of several: its assignment, the days it was used on, and the account's rolling windows."""
+    acme.load_mapping("company,match,pattern\nA,key_name,*\n")
+    assert acme.run().success
+    names = [row[0] for row in acme.rows("select name from ref.api_key order by usage_usd desc")]
+    moved = acme.value("select count(distinct day) from core.spend_daily where key_name = :name", name=names[0])
+    acme.settings.mapping.write_text(f"company,match,pattern\nB,key_name,{names[0]}\nA,key_name,*\n", encoding="utf-8")
+    result = acme.run(job="reattribute")
+    assert result.success
+    written = {key: metadata.get("rows_written") for key, metadata in materialized(result).items()}
+    assert written["core/usage_hourly"] == written["core/usage_daily"] == 0
+    # Each of its days has another sum for A and a first one for B.
+    assert 0 < written["marts/company_spend_daily"] <= 2 * moved
+    assert written["ref/assignment"] <= len(names) + 2, "the other keys' rule stands on another line"
+
+
+def test_a_wrong_mapping_is_told_once_and_changes_nothing(acme: Deployment) -> None:
+    acme.load_mapping("company,match,pattern\nA,key_name,*\n")
+    assert acme.run().success
+    _, seen = look(acme, None)
+    before = acme.figures()
+    acme.settings.mapping.write_text("company,match\nA,key_name\n", encoding="utf-8")
+    requests, seen = look(acme, seen)
+    assert len(requests) == 1
+    result = acme.run(job="reattribute")
+    assert result.success
+    (check,) = [it for it in result.get_asset_check_evaluations() if it.check_name == "mapping_is_valid"]
+    assert not check.passed
+    assert acme.figures() == before
+    assert look(acme, seen)[0] == [], "told once"
+
+
+def test_no_account_that_was_never_synced_is_attributed(acme: Deployment) -> None:
+    acme.settings.mapping.write_text("company,match,pattern\nA,key_name,*\n", encoding="utf-8")
+    assert look(acme, None)[0] == []

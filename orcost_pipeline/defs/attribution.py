@@ -3,9 +3,11 @@
 No Dagster here: the assets call these.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -13,6 +15,8 @@ from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVers
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share, read_mapping
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
+
+NO_MAPPING = "none"
 
 
 def read_mapping_file(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
@@ -30,6 +34,14 @@ def read_mapping_file(settings: Settings, engine: sa.Engine) -> tuple[Mapping | 
         return None, f"{settings.mapping} is gone; {stays}. Put it back, or set ORCOST_MAPPING."
     except OSError as error:
         return None, f"{settings.mapping} cannot be read ({error.strerror}); {stays}."
+
+
+def content_sha256(path: Path) -> str:
+    """What tells one content of a mapping file from another; `NO_MAPPING` where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return NO_MAPPING
 
 
 def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingVersion:

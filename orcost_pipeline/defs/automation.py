@@ -1,14 +1,26 @@
-"""Job, hourly schedule, and the sensor that answers requests for a sync."""
+"""Jobs, hourly schedule, and the sensors: one answers requests for a sync, one follows the mapping."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 import dagster as dg
 
+from orcost_pipeline.defs.attribution import NO_MAPPING, content_sha256
+from orcost_pipeline.defs.companies import MAPPING_KEY
 from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
-from orcost_pipeline.defs.resources import ACCOUNT_TAG, PARTITION_TAG, REQUEST_TAG, SyncWindow, secret, utc_now
+from orcost_pipeline.defs.publish import PUBLISHED, asset_key
+from orcost_pipeline.defs.resources import (
+    ACCOUNT_TAG,
+    PARTITION_TAG,
+    REATTRIBUTE,
+    REQUEST_TAG,
+    SyncWindow,
+    secret,
+    utc_now,
+)
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse import reports, runs
+from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.runs import SyncRequest
 
@@ -27,6 +39,12 @@ company_mapping_job = dg.define_asset_job(
     "load_company_mapping",
     selection=dg.AssetSelection.assets(["ref", "company_mapping"]),
     description="Validates the mapping file and brings it into force; costs follow with the next sync.",
+)
+
+reattribute = dg.define_asset_job(
+    REATTRIBUTE,
+    selection=dg.AssetSelection.assets(MAPPING_KEY, *(asset_key(relation) for relation in PUBLISHED)),
+    description="What is stored, attributed by the mapping as it is now; OpenRouter is asked nothing.",
 )
 
 
@@ -85,6 +103,36 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
                 yield from (requested_run(request, account) for account in accounts if account not in started)
     finally:
         engine.dispose()
+
+
+@dg.sensor(
+    job=reattribute,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    required_resource_keys={"settings"},
+    description="Looks at the mapping every 15 seconds. Where its content changed, every account is attributed anew at "
+    "once, without asking OpenRouter. A wrong file is told once, by the check mapping_is_valid; that in force stays.",
+)
+def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    settings: Settings = context.resources.settings
+    seen = content_sha256(settings.mapping)
+    if seen == context.cursor:
+        yield dg.SkipReason("The mapping is as it was.")
+        return
+    engine = open_warehouse(secret(settings.database_url), settings.home)
+    try:
+        with engine.connect() as connection:
+            version = version_in_force(connection)
+            synced = [account.account for account in reports.accounts(connection) if account.as_of]
+    finally:
+        engine.dispose()
+    context.update_cursor(seen)
+    if seen == (version.content_sha256 if version else NO_MAPPING):
+        yield dg.SkipReason("The mapping is in force.")
+        return
+    for account in settings.accounts:
+        if account.name in synced:
+            yield dg.RunRequest(partition_key=account.name, tags={ACCOUNT_TAG: account.name})
 
 
 def requested_run(request: SyncRequest, account: str) -> dg.RunRequest:

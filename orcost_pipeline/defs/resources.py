@@ -26,6 +26,7 @@ ACCOUNT_TAG = "orcost/account"
 REQUEST_TAG = "orcost/sync_request"
 _RESUMED_TAGS = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
 PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
+REATTRIBUTE = "reattribute"
 RETRIES = 2
 RETRY_SECONDS = 2
 
@@ -63,8 +64,8 @@ def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
 
 
 def is_sync(run: dg.DagsterRun) -> bool:
-    """Whether the run publishes; one that materializes raw assets alone is no sync."""
-    return not run.asset_selection or PUBLICATION_ROOT in run.asset_selection
+    """Whether the run publishes what it reads; one that reads or attributes alone is no sync."""
+    return run.job_name != REATTRIBUTE and (not run.asset_selection or PUBLICATION_ROOT in run.asset_selection)
 
 
 def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None] = lambda run_id: None) -> str:

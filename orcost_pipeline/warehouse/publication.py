@@ -221,17 +221,16 @@ class Publication:
             "from told_assignment t join ref.company c using (company) "
             "left join core.api_key k on k.account_id = :account_id and k.key_hash = t.key_hash"
         )
+        owners = "key_id, valid_from, valid_to, company_id, share"
+        published = f"select {owners} from core.assignment where account_id = :account_id"
+        # A rule that stands on another line of the file moves no money.
         self._execute(
-            "create temporary table touched_assignment (key_id integer, valid_from date, valid_to date) on commit drop"
+            "create temporary table touched_assignment on commit drop as "
+            f"(select {owners} from staged_assignment except {published}) "
+            f"union all ({published} except select {owners} from staged_assignment)"
         )
         keys = ("account_id", "key_id", "valid_from", "company_id")
-        self._merge(
-            "core.assignment",
-            "staged_assignment",
-            keys,
-            scope="t.account_id = :account_id",
-            touched="touched_assignment",
-        )
+        self._merge("core.assignment", "staged_assignment", keys, scope="t.account_id = :account_id")
         self._execute(
             "insert into touched_day select distinct u.day "
             "from core.usage_daily u join touched_assignment t using (key_id) "

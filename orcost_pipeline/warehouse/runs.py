@@ -129,7 +129,11 @@ def succeed(connection: sa.Connection, run_id: str, account: str, as_of: datetim
         {"run_id": run_id, "account": account, "as_of": as_of, "rows": rows, "now": now},
     )
     connection.execute(
-        sa.text("update ref.account set checked_at = :now where account = :account"), {"account": account, "now": now}
+        sa.text(
+            "update ref.account set checked_at = :now where account = :account "
+            "and exists (select from ops.sync_run where run_id = :run_id and account = :account)"
+        ),
+        {"account": account, "now": now, "run_id": run_id},
     )
 
 
