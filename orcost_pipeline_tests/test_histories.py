@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -340,9 +340,10 @@ def live(postgres_url: str, options: Options, histories: int, steps: int, **how:
     )
 
 
-@pytest.mark.parametrize(("silence", "histories"), [("answers", 4), ("empty", 3), ("warns", 3)])
-def test_the_laws_hold_over_ten_histories(postgres_url: str, silence: str, histories: int) -> None:
-    live(postgres_url, SILENCE[silence], histories, 100, print_blob=True)
+@pytest.mark.parametrize(("silence", "histories"), [("answers", 6), ("empty", 5), ("warns", 5)])
+def test_the_laws_hold_over_a_few_histories(postgres_url: str, silence: str, histories: int) -> None:
+    """The same ones each time, so that nobody's unrelated change fails by chance."""
+    live(postgres_url, SILENCE[silence], histories, 100, derandomize=True, phases=[Phase.generate])
 
 
 @pytest.mark.slow

@@ -261,3 +261,21 @@ def test_a_name_that_we_do_not_know_yet_of_a_key_that_we_do_is_no_cause(world: W
     world.later(minutes=30).sync()
     assert unkeyed(world) == [(TODAY, None, "spend without a key", Decimal("0.05"), Decimal(0))]
     assert "core.unkeyed_hour" not in world.sync()
+
+
+def test_a_silent_key_is_not_given_what_a_key_explains_that_took_its_name_and_died(world: World) -> None:
+    """Renamed and deleted between two syncs: its hash still answers, analytics call it by the silent key's name."""
+    world.options = Options()
+    world.simulator.options = world.options
+    silent = world.ledger.add_key("acme", "batch", NOON - 40 * DAY)
+    world.sync()
+    world.ledger.delete("acme", silent, world.now + timedelta(minutes=1))
+    world.later(minutes=5).sync()
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    world.ledger.spend("acme", world.now + timedelta(minutes=2), app, GPT, usage("0.3"))
+    world.ledger.spend("acme", world.now + timedelta(minutes=2), None, MISTRAL, usage("0.05"))
+    world.ledger.rename("acme", app, "batch", world.now + timedelta(minutes=3))
+    world.ledger.delete("acme", app, world.now + timedelta(minutes=4))
+    world.later(minutes=30).sync()
+    world.assert_hours_are_true()
+    assert reconciliation(world) == (Decimal("0.05"), "explained", "spend without a key")

@@ -118,7 +118,7 @@ class AnalyticsReader:
         if suspects:
             reading.account = await self.account(reading.windows)
         await self._listen_to_the_silent(named, stored)
-        self._take_names_of_silent_keys(named, windows)
+        self._take_names_of_silent_keys(named, windows, stored)
         residual = self._residual(stored)
         beyond = self._beyond(named, self._ours(windows, stored), residual)
         reading.named_windows = windows
@@ -189,14 +189,24 @@ class AnalyticsReader:
         born = [self._listed[key].created_at or at for key in bearers if key in self._listed]
         return len(born) == len(bearers) and any(created_at < at + self._grain for created_at in born)
 
-    def _take_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
-        """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more."""
+    def _take_names_of_silent_keys(
+        self, named: Mapping[NameCell, Measures], windows: Sequence[Window], stored: Mapping[KeyCell, Measures]
+    ) -> None:
+        """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more and no
+        other key explains them: one that we know under another name still may."""
         for key in sorted(self._silent()):
             name = self._name(key)
             for window in windows if self._ever_bore(name) == {key} else ():
-                cells = {(at, model): m for (at, bearer, model), m in named.items() if bearer == name and at in window}
-                if cells:
-                    self.reading.keys.append(KeyAnswer(key, window, False, cells))
+                told = {(at, model): m for (at, bearer, model), m in named.items() if bearer == name and at in window}
+                known = {(at, model): m for (at, other, model), m in stored.items() if other == key and at in window}
+                residual = self._residual(stored)
+                taken = {
+                    cell: measures
+                    for cell, measures in told.items()
+                    if not _is_negative(residual.get(cell, NOTHING).minus(measures.minus(known.get(cell, NOTHING))))
+                }
+                if taken:
+                    self.reading.keys.append(KeyAnswer(key, window, False, known | taken))
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
