@@ -42,8 +42,14 @@ SECRETS = (MANAGEMENT, GLOBEX, ORDINARY.secret, OLD)
 AS_A_USER = () if os.geteuid() else ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 needs_a_user = pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="root may write anywhere")
 WITHOUT_STDIN = ("sh", "-c", 'exec "$@" <&-', "sh")
-# A child whose controlling terminal is its stdin, as a shell starts it.
-IN_FRONT = "import fcntl,os,sys,termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"  # noqa: E501
+# A child whose controlling terminal is its stdin, as a shell starts it; who starts us may ignore SIGINT.
+IN_FRONT = """
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Outcome(NamedTuple):
