@@ -417,6 +417,20 @@ def test_rows_of_deleted_keys_are_theirs_whatever_they_are_called(engine: sa.Eng
     assert_all_is_true(world)
 
 
+def test_two_keys_deleted_after_one_took_the_others_name_keep_what_is_theirs(engine: sa.Engine) -> None:
+    """The new name is one that no sync saw; asked for together, the rows of both would look like the other's."""
+    ledger, (app, batch) = account_with_keys("app", "batch")
+    world = World(engine, ledger)
+    world.sync()
+    world.later(hours=1)
+    ledger.delete("acme", app, world.now - timedelta(minutes=50))
+    ledger.rename("acme", batch, "app", world.now - timedelta(minutes=40))
+    ledger.spend("acme", world.now - timedelta(minutes=30), batch, GPT, usage("0.3"))
+    ledger.delete("acme", batch, world.now - timedelta(minutes=20))
+    world.sync()
+    assert_all_is_true(world)
+
+
 @pytest.mark.parametrize("activity", ["empty", "404"])
 def test_a_silent_deleted_key_keeps_its_activity_when_its_day_is_restated(engine: sa.Engine, activity: str) -> None:
     ledger, keys = account_with_keys("Gone", "Here")

@@ -4,8 +4,7 @@ Programs get the parts on stdout, exact, one row for each key, model and provide
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,10 +16,13 @@ from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, rounded, short, show, table
 from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import figures, reconciliation
+from orcost_pipeline.warehouse.raw import RETENTION
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows
+from orcost_pipeline.windows import day_start
 
 NO_KEY = "(no key)"
 Row = dict[str, Any]
@@ -31,11 +33,12 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
     with snapshot(settings) as connection:
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         require_company(connection, company)
-        _require_day(connection, day, account)
+        is_settled = _require_day(connection, day, account)
         parts = figures.parts(connection, company, day, account)
         if output == "table":
             figure = figures.figure(connection, company, day, account)
-            show(*_told(connection, company, day, account, figure, parts))
+            show(Text(_headline(company, day, figure.rows, is_settled=is_settled), style="bold"))
+            show(*_told(connection, company, day, account, parts, as_of))
             show(Text(rendering.complete_to(as_of, now), style="dim"))
             return
     (rendering.write_csv if output == "csv" else rendering.write_json)(parts)
@@ -50,17 +53,18 @@ def require_company(connection: sa.Connection, company: str) -> None:
         raise PermanentError(f'No company is called "{company}".' + (f" Near: {', '.join(near)}." if near else ""))
 
 
-def _require_day(connection: sa.Connection, day: date, account: str | None) -> None:
+def _require_day(connection: sa.Connection, day: date, account: str | None) -> bool:
+    """Whether a day is settled; raises PermanentError for one that nobody knows."""
     known = figures.known_days(connection, day, account)
     if not any(row.is_known for row in known):
         spans = "; ".join(f"{row.account}: {row.first_day} – {row.last_day}" for row in known)
         raise PermanentError(f"Nothing is known of {day}. Known: {spans}.")
+    return all(row.is_settled for row in known if row.is_known)
 
 
 def _told(
-    connection: sa.Connection, company: str, day: date, account: str | None, figure: Rows, parts: Rows
+    connection: sa.Connection, company: str, day: date, account: str | None, parts: Rows, as_of: datetime
 ) -> Iterator[RenderableType]:
-    yield Text(_headline(company, day, figure.rows), style="bold")
     yield _parts(parts.rows) if parts.rows else Text("  nothing was used")
     hours = figures.hours(connection, company, day, account)
     if hours.rows:
@@ -70,13 +74,19 @@ def _told(
         yield Text("\nWithout a key", style="bold")
         yield _unkeyed(unkeyed.rows)
     yield Text("\nWhat OpenRouter answered", style="bold")
-    yield from _answers(figures.answers(connection, company, day, account).rows)
+    answers = figures.answers(connection, company, day, account).rows
+    if answers:
+        yield _answers(answers)
+    elif day_start(day + timedelta(days=1)) > as_of - RETENTION:
+        yield Text("  nothing")
+    else:
+        yield Text(f"  is no longer kept: raw rows stay for {RETENTION.days} days")
 
 
-def _headline(company: str, day: date, figure: Sequence[Row]) -> str:
-    credits_usd, byok_usd = (sum((row[name] for row in figure), Decimal(0)) for name in ("credits_usd", "byok_usd"))
+def _headline(company: str, day: date, figure: Sequence[Row], *, is_settled: bool) -> str:
+    credits_usd, byok_usd = (exact_sum(row[name] for row in figure) for name in ("credits_usd", "byok_usd"))
     byok = f" and {byok_usd:f} USD of BYOK" if byok_usd else ""
-    settled = "settled" if all(row["is_settled"] for row in figure) else "not settled yet: its hours so far"
+    settled = "settled" if is_settled else "not settled yet: its hours so far"
     return f"{company} on {day}: {credits_usd:f} USD{byok} ({settled})"
 
 
@@ -123,19 +133,16 @@ def _unkeyed(rows: Sequence[Row]) -> RenderableType:
     return drawn
 
 
-def _answers(rows: Sequence[Row]) -> Iterator[RenderableType]:
+def _answers(rows: Sequence[Row]) -> RenderableType:
     """Each answer that is still kept: when it came, in which table it stands, how many rows it has and their sum."""
-    if not rows:
-        yield Text("  its answers are no longer kept: raw rows stay for seven days")
-        return
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["as_of"], row["relation"], row["key_hash"], row["run_id"]), []).append(row)
-    sums = {group: sum((row["credits_usd"] for row in of_group), Decimal(0)) for group, of_group in groups.items()}
+    sums = {group: exact_sum(row["credits_usd"] for row in of_group) for group, of_group in groups.items()}
     spent = money(sums.values())
     drawn = table("Asked at", "Table", "Of key", "Rows", "USD", "Run", right=["Rows", "USD"])
     for (as_of, relation, key_hash, run_id), of_group in sorted(groups.items(), key=lambda group: str(group[0])):
         whose = key_hash[:8] if key_hash else "the account"
         count, total = plural(len(of_group), "row"), spent(sums[as_of, relation, key_hash, run_id])
         drawn.add_row(*cells(f"{as_of:%Y-%m-%d %H:%M}", relation, whose, count, total, run_id[:8]))
-    yield drawn
+    return drawn

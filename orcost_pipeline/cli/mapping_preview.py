@@ -62,7 +62,8 @@ def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
     """What these rules would move; a warehouse that is not there or cannot be asked is no error of the rules."""
     try:
         with existing_snapshot(settings) as connection:
-            synced = [account for account in reports.accounts(connection) if account.as_of]
+            configured = {account.name for account in settings.accounts}
+            synced = [it for it in reports.accounts(connection) if it.as_of and it.account in configured]
             told = [_of_account(connection, account.account, account.as_of, rules) for account in synced]
     except OrcostError as error:
         return Effect(left_out=str(error))
@@ -149,7 +150,7 @@ def _parts(told: AccountEffect, *, is_one_of_several: bool) -> Iterator[Renderab
             yield _moves(moved, amount, unit)
     for amount, unit in _AMOUNTS.items():
         if any(told.unattributed(amount)):
-            yield Text(f"{UNATTRIBUTED}: {_before_and_after(told, amount)} {unit}")
+            yield Text(f"{UNATTRIBUTED}: {_before_and_after(told, amount, unit)}")
     if told.from_today:
         owners = "another owner" if len(told.from_today) == 1 else "other owners"
         verb = "has" if len(told.from_today) == 1 else "have"
@@ -157,11 +158,11 @@ def _parts(told: AccountEffect, *, is_one_of_several: bool) -> Iterator[Renderab
         yield Text(f"From {since} on, {plural(len(told.from_today), 'key')} {verb} {owners} than now.")
 
 
-def _before_and_after(told: AccountEffect, amount: str) -> str:
+def _before_and_after(told: AccountEffect, amount: str, unit: str) -> str:
     before, after = told.unattributed(amount)
     whole: Decimal = getattr(told.totals, amount)
     write = money([before, after])
-    return f"{write(before)} → {write(after)} ({share(before, whole)} → {share(after, whole)} of all spend)"
+    return f"{write(before)} → {write(after)} {unit} ({share(before, whole)} → {share(after, whole)} of all spend)"
 
 
 def _moves(moved: Sequence[Move], amount: str, unit: str) -> RenderableType:

@@ -8,6 +8,7 @@ explain the account, one question without a filter shows which names do, and the
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, grouped
@@ -225,8 +226,15 @@ class AnalyticsReader:
         answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch, window in questions))
         self.reading.keys += [answer for batch in answers for answer in batch]
 
-    def _batches(self, keys: Iterable[str]) -> list[list[str]]:
-        """Keys dealt out so that no name occurs twice in a batch: as many batches as keys share the commonest name."""
+    def _batches(self, keys: AbstractSet[str]) -> list[list[str]]:
+        """Keys dealt out so that no name occurs twice in a batch: as many batches as keys share the commonest name.
+
+        Keys that are gone stand apart.
+        """
+        living = self._listed.keys() & keys
+        return [*self._dealt(living), *self._dealt(set(keys) - living)]
+
+    def _dealt(self, keys: Iterable[str]) -> list[list[str]]:
         batches: list[list[str]] = []
         dealt: dict[str, int] = defaultdict(int)
         for key in sorted(keys):
@@ -240,7 +248,9 @@ class AnalyticsReader:
     async def _ask_batch(self, keys: list[str], window: Window) -> list[KeyAnswer]:
         answer = await self._client.usage(window, ["api_key_id", "model"], keys, grain=self._grain)
         owners = self._owners(keys)
-        if len(keys) > 1 and any(cell.key not in owners for cell in answer.cells):
+        # A key that is gone may have been renamed after the last sync that saw it, to another's name.
+        knows_names = all(key in self._listed for key in keys)
+        if len(keys) > 1 and any(not knows_names or cell.key not in owners for cell in answer.cells):
             middle = len(keys) // 2
             halves = await asyncio.gather(*(self._ask_batch(part, window) for part in (keys[:middle], keys[middle:])))
             return halves[0] + halves[1]

@@ -80,7 +80,8 @@ from raw.activity_daily r where r.day = :day {_WHOSE}
 order by 1, 2, 3, 5, 6, 7, 8, 9
 """
 _KNOWN_DAYS = """
-select a.account, min(d.day) as first_day, max(d.day) as last_day, bool_or(d.day = :day) as is_known
+select a.account, min(d.day) as first_day, max(d.day) as last_day, bool_or(d.day = :day) as is_known,
+    bool_and(d.is_settled) filter (where d.day = :day) as is_settled
 from core.account_day d join ref.account a using (account_id)
 where cast(:account as text) is null or a.account = :account
 group by a.account order by a.account
@@ -180,7 +181,7 @@ def answers(connection: sa.Connection, company: str, day: date, account: str | N
 
 
 def known_days(connection: sa.Connection, day: date, account: str | None) -> Sequence[sa.Row]:
-    """From when to when days of each account are known, and whether `day` is."""
+    """From when to when days of each account are known, whether `day` is, and whether it is settled."""
     return connection.execute(sa.text(_KNOWN_DAYS), {"day": day, "account": account}).all()
 
 
