@@ -21,6 +21,7 @@ from orcost_pipeline.errors import PermanentError
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 DEFAULT_CONFIG = "orcost.toml"
 DEFAULT_MAPPING = "company_mapping.csv"
+TABLE_PREFIX = "table:"
 DEFAULT_ACCOUNT = "default"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
 DEFAULT_TOLERANCE_USD = Decimal("1e-6")
@@ -47,6 +48,7 @@ class ProjectConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     accounts: tuple[AccountConfig, ...] = ()
+    mapping: str | None = Field(default=None, min_length=1)
     reconciliation: ReconciliationConfig = ReconciliationConfig()
 
     @field_validator("accounts")
@@ -67,7 +69,7 @@ class Environment(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("ORCOST_DATABASE_URL"))
     home: Path = Field(Path(".orcost"), validation_alias=AliasChoices("ORCOST_HOME"))
     config: Path | None = Field(None, validation_alias=AliasChoices("ORCOST_CONFIG"))
-    mapping: Path | None = Field(None, validation_alias=AliasChoices("ORCOST_MAPPING"))
+    mapping: str | None = Field(None, validation_alias=AliasChoices("ORCOST_MAPPING"))
 
 
 class Account(BaseModel):
@@ -84,6 +86,7 @@ class Settings(BaseModel):
     """Everything a process of the pipeline needs to know, with absolute paths.
 
     `listed` are the accounts of orcost.toml; where it lists none, `accounts` is the one of OPENROUTER_API_KEY.
+    Where `mapping_table` is set, the rules are in that table of the warehouse's database, and `mapping` is no matter.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,10 +95,16 @@ class Settings(BaseModel):
     mapping: Path
     database_url: SecretStr | None
     accounts: tuple[Account, ...]
+    mapping_table: str | None = None
     listed: tuple[Account, ...] = ()
     config_file: Path
     base_url: str = DEFAULT_BASE_URL
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+
+    @property
+    def mapping_name(self) -> str:
+        """What people call the mapping."""
+        return f"table {self.mapping_table}" if self.mapping_table else self.mapping.name
 
     def account(self, name: str) -> Account:
         """The account of that name; raises PermanentError with the names there are."""
@@ -129,10 +138,13 @@ def load_settings(current: Path | None = None) -> Settings:
     config_file = folder / (environment.config or Path(DEFAULT_CONFIG)).expanduser()
     config = read_config(config_file, required=environment.config is not None)
     accounts = tuple(configured_accounts(config, environment, variables))
+    mapping = environment.mapping or config.mapping or DEFAULT_MAPPING
+    table = mapping.removeprefix(TABLE_PREFIX).strip() if mapping.startswith(TABLE_PREFIX) else None
     return Settings(
         folder=folder,
         home=folder / environment.home.expanduser(),
-        mapping=folder / (environment.mapping or Path(DEFAULT_MAPPING)).expanduser(),
+        mapping=folder / Path(DEFAULT_MAPPING if table else mapping).expanduser(),
+        mapping_table=table,
         database_url=environment.database_url,
         accounts=accounts,
         listed=accounts if config.accounts else (),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app, mapping_preview
 from orcost_pipeline.companies.mapping import read_mapping
-from orcost_pipeline.settings import Settings
+from orcost_pipeline.settings import DEFAULT_BASE_URL, Account, Settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline_tests.conftest import fresh_engine
@@ -48,7 +48,7 @@ def settings_of(world: World, folder: Path) -> Settings:
         home=folder,
         mapping=folder / "company_mapping.csv",
         database_url=SecretStr(world.engine.url.render_as_string(hide_password=False)),
-        accounts=(),
+        accounts=(Account(name="acme", api_key_env="OPENROUTER_API_KEY", api_key=None, base_url=DEFAULT_BASE_URL),),
         config_file=folder / "orcost.toml",
     )
 
@@ -113,6 +113,7 @@ def check(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """`orcost map check` in a project whose warehouse lived."""
     world = lived(engine)
     (tmp_path / "company_mapping.csv").write_text("company,match,pattern\nA,key_name,app*\n", encoding="utf-8")
+    (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')
     monkeypatch.setenv("ORCOST_DATABASE_URL", world.engine.url.render_as_string(hide_password=False))
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, ["map", "check", *arguments])

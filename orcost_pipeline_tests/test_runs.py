@@ -1335,6 +1335,25 @@ def test_a_changed_mapping_is_followed_at_once_and_openrouter_is_asked_nothing(a
     assert look(acme, None)[0] == []
 
 
+def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
+    with acme.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "create table owners as select 1 as line, 'A' company, 'key_name' match, '*' pattern"
+        )
+    acme.settings = acme.settings.model_copy(update={"mapping_table": "owners"})
+    assert acme.run().success
+    assert set(acme.companies()) - {"Unattributed"} == {"A"}
+    requests, seen = look(acme, None)
+    assert requests == [], "it is in force"
+    with acme.engine.begin() as connection:
+        connection.exec_driver_sql("update owners set company = 'B'")
+    (request,), seen = look(acme, seen)
+    assert request.partition_key == "acme"
+    assert acme.run(job="reattribute").success
+    assert set(acme.companies()) - {"Unattributed"} == {"B"}
+    assert look(acme, seen)[0] == []
+
+
 def test_only_what_moved_is_written_when_a_key_moves(acme: Deployment) -> None:
     """One key of several: its assignment, the days it was used on, and the account's rolling windows."""
     acme.load_mapping("company,match,pattern\nA,key_name,*\n")

@@ -26,11 +26,13 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.cli import findings
+from orcost_pipeline.cli.database import existing_snapshot
 from orcost_pipeline.cli.findings import CLOCK_WRONG, ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
 from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
-from orcost_pipeline.companies.mapping import MappingError, read_mapping
+from orcost_pipeline.companies.mapping import MappingError
+from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.records import ApiKey
@@ -429,33 +431,33 @@ def _of_mapping(settings: Settings, look: Look) -> Iterator[Finding]:
     """What the mapping file says now, against what is in force; nothing where this machine does not sync."""
     if not is_syncing(settings):
         return
-    file, version = settings.mapping, look.stored.mapping if look.stored else None
+    version = look.stored.mapping if look.stored else None
     stays = "what is in force stays in force"
     if look.stored or look.is_new:
         stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays in force" if version else "all is Unattributed"
     try:
-        mapping = read_mapping(file.read_bytes(), file.name)
+        mapping = read_source(settings, lambda: existing_snapshot(settings))
     except MappingError as error:
-        message = f"{file.name} was refused; {stays}.\n{error.lines()}"
+        message = f"{error.source} was refused; {stays}.\n{error.lines()}"
         yield Finding(ERROR, Code.MAPPING_WRONG, None, message, _check(settings))
-    except FileNotFoundError:
-        if version:
-            message, todo = f"{file} is gone; {stays}.", "Put it back, or set ORCOST_MAPPING"
-            yield Finding(ERROR, Code.MAPPING_GONE, None, message, todo)
+    except MappingUnreadableError as error:
+        if version or not error.is_gone:
+            code = Code.MAPPING_GONE if error.is_gone else Code.MAPPING_WRONG
+            yield Finding(ERROR, code, None, f"{error.problem}; {stays}.", error.todo)
         elif look.stored or look.is_new:
             yield _no_mapping(settings)
-    except OSError as error:
-        message, todo = f"{file} cannot be read ({error.strerror}); {stays}.", "Let this user read it"
-        yield Finding(ERROR, Code.MAPPING_WRONG, None, message, todo)
+    except OrcostError:
+        return  # the database cannot be asked: that is told where it is looked into
     else:
         yield from _of_valid_mapping(mapping, settings)
         if look.stored and (version is None or version.content_sha256 != mapping.sha256):
-            message = f"{file.name} is not in force as it is now: it counts from the next sync on."
+            message = f"{mapping.source} is not in force as it is now: it counts from the next sync on."
             yield Finding(NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
 
 
 def _no_mapping(settings: Settings) -> Finding:
-    todo = f'Write rules into {settings.mapping} (README.md, "Map keys to companies")'
+    where = settings.mapping_name if settings.mapping_table else settings.mapping
+    todo = f'Write rules into {where} (README.md, "Map keys to companies")'
     return Finding(NOTE, Code.NO_MAPPING, None, "No rule says yet which key is whose: all is Unattributed.", todo)
 
 
@@ -470,7 +472,7 @@ def _of_valid_mapping(mapping: CompanyMapping, settings: Settings) -> Iterator[F
 
 
 def _check(settings: Settings) -> str:
-    return f"orcost map check {findings.quoted(str(settings.mapping))}"
+    return findings.map_check(settings)
 
 
 def _of_disk(settings: Settings) -> Iterator[Finding]:

@@ -295,7 +295,7 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
     name, at = standing.account, standing.last_run_at
     if standing.last_run_error and standing.last_run_status == "succeeded":
-        todo = f"orcost map check {quoted(str(settings.mapping))}, then: {_sync(standing)}"
+        todo = f"{map_check(settings)}, then: {_sync(standing)}"
         yield Finding(ERROR, Code.MAPPING_WRONG, name, standing.last_run_error, todo, at)
     if standing.running and standing.running.is_alive:
         message, todo = "It is being synced.", "Wait for it; another sync would wait too"
@@ -356,7 +356,7 @@ def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
     if spend.keyless_30d_usd:
         whose.append(f"{rounded(spend.keyless_30d_usd, 2)} USD without a key, which no rule can give to a company")
     message = f"{' and '.join(parts)} of the last 30 days belong to no company: {', and '.join(whose)}."
-    todo = f"orcost report --by key, then rules in {settings.mapping.name}"
+    todo = f"orcost report --by key, then rules in {settings.mapping_name}"
     if not spend.unattributed_keys:
         todo = "No rule can: it is of the chat room, or of keys deleted before the first sync. Give each app a key"
     yield Finding(WARNING, Code.UNATTRIBUTED, standing.account, message, todo)
@@ -377,6 +377,11 @@ def _usage(standing: Standing) -> Iterator[Finding]:
 
 def _sync(standing: Standing) -> str:
     return f"orcost sync --account {quoted(standing.account)}"
+
+
+def map_check(settings: Settings) -> str:
+    """The command that looks at the mapping."""
+    return "orcost map check" if settings.mapping_table else f"orcost map check {quoted(str(settings.mapping))}"
 
 
 def quoted(text: str) -> str:

@@ -17,12 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from orcost_pipeline.cli import mapping_preview
-from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.database import existing_snapshot, snapshot
 from orcost_pipeline.cli.rendering import as_json, cells, clean, plural, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, Rule, read_mapping
 from orcost_pipeline.defs.attribution import rules_of
+from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
@@ -40,9 +41,9 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
 
     Raises with all its mistakes.
     """
-    path, source = (file, str(file)) if file else (mapping_file(settings), settings.mapping.name)
+    source = str(file) if file else settings.mapping_name
     try:
-        mapping = read_mapping(read_content(path), source)
+        mapping = read_mapping(read_content(file), source) if file else read_project_mapping(settings)
     except MappingError as error:
         if output == "json":
             typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _told(error.mistakes)}))
@@ -63,9 +64,16 @@ def show_validity(settings: Settings, mapping: Mapping) -> None:
         typer.echo(f"  warning, {clean(str(warning))}")
 
 
-def mapping_file(settings: Settings) -> Path:
-    """Where the rules of the project are; raises PermanentError where they are in no file."""
-    return settings.mapping
+def read_project_mapping(settings: Settings) -> Mapping:
+    """The mapping as it is now; raises MappingError where it is wrong, PermanentError where it cannot be read."""
+    try:
+        return read_source(settings, lambda: existing_snapshot(settings))
+    except MappingUnreadableError as error:
+        if not error.is_gone:
+            raise
+        raise PermanentError(
+            f"{settings.mapping} is not there. Give the mapping's path, or set ORCOST_MAPPING."
+        ) from None
 
 
 def read_content(path: Path) -> bytes:

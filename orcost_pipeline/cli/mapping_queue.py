@@ -25,7 +25,7 @@ def todo(settings: Settings, account: str | None, output: str, now: datetime) ->
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         rows = figures.unattributed(connection, account)
     if output == "table":
-        show(*_told(rows, settings.mapping.name), Text(rendering.complete_to(as_of, now), style="dim"))
+        show(*_told(rows, settings.mapping_name), Text(rendering.complete_to(as_of, now), style="dim"))
         return
     (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
 

@@ -182,7 +182,7 @@ def _answer(connection: sa.Connection, settings: Settings, question: Asked, now:
     keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
     days = reports.settled_days(connection, span, question.account)
-    return Answer(question, now, settings.mapping.name, accounts, rows, companies, keys, *days)
+    return Answer(question, now, settings.mapping_name, accounts, rows, companies, keys, *days)
 
 
 def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:

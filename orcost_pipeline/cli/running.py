@@ -18,7 +18,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
-from orcost_pipeline.companies.mapping import MappingError, read_mapping
+from orcost_pipeline.cli.database import existing_snapshot
+from orcost_pipeline.companies.mapping import MappingError
+from orcost_pipeline.defs.mapping_source import read_source
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.warehouse import runs
@@ -102,8 +104,8 @@ def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
 def mapping_warnings(settings: Settings) -> list[str]:
     """What the mapping's author may not have meant; what is wrong with it, the runs tell."""
     try:
-        mapping = read_mapping(settings.mapping.read_bytes(), settings.mapping.name)
-    except (OSError, MappingError):
+        mapping = read_source(settings, lambda: existing_snapshot(settings))
+    except (OrcostError, MappingError):
         return []
     configured = [account.name for account in settings.accounts]
     return [f"{mapping.source}, {warning}" for warning in (*mapping.warnings, *mapping.unknown_accounts(configured))]

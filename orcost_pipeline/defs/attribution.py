@@ -1,47 +1,34 @@
-"""Where mapping and warehouse meet: file → version in force, version in force × key history → assignment.
+"""Where mapping and warehouse meet: source → version in force, version in force × key history → assignment.
 
 No Dagster here: the assets call these.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
-from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share, read_mapping
+from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share
+from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
 
-NO_MAPPING = "none"
 
-
-def read_mapping_file(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
-    """The mapping of the file, or what is wrong with it and what stays in force; neither where there never was one."""
+def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
+    """The mapping, or what is wrong with it and what stays in force; neither where there never was a file."""
     with engine.connect() as connection:
         version = version_in_force(connection)
     stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays in force" if version else "all spend is Unattributed"
     try:
-        return read_mapping(settings.mapping.read_bytes(), settings.mapping.name), None
+        return read_source(settings, engine.connect), None
     except MappingError as error:
-        return None, f"{settings.mapping.name} was refused; {stays}.\n{error.lines()}"
-    except FileNotFoundError:
-        if version is None:
+        return None, f"{error.source} was refused; {stays}.\n{error.lines()}"
+    except MappingUnreadableError as error:
+        if error.is_gone and version is None:
             return None, None
-        return None, f"{settings.mapping} is gone; {stays}. Put it back, or set ORCOST_MAPPING."
-    except OSError as error:
-        return None, f"{settings.mapping} cannot be read ({error.strerror}); {stays}."
-
-
-def content_sha256(path: Path) -> str:
-    """What tells one content of a mapping file from another; `NO_MAPPING` where it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return NO_MAPPING
+        return None, f"{error.problem}; {stays}. {error.todo}."
 
 
 def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingVersion:

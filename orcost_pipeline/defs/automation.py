@@ -5,9 +5,9 @@ from datetime import UTC
 
 import dagster as dg
 
-from orcost_pipeline.defs.attribution import NO_MAPPING, content_sha256
 from orcost_pipeline.defs.companies import MAPPING_KEY
 from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
+from orcost_pipeline.defs.mapping_source import NO_MAPPING, content_sha256
 from orcost_pipeline.defs.publish import PUBLISHED, asset_key
 from orcost_pipeline.defs.resources import (
     ACCOUNT_TAG,
@@ -38,7 +38,7 @@ hourly_sync = dg.define_asset_job(
 company_mapping_job = dg.define_asset_job(
     "load_company_mapping",
     selection=dg.AssetSelection.assets(["ref", "company_mapping"]),
-    description="Validates the mapping file and brings it into force; costs follow with the next sync.",
+    description="Validates the mapping and brings it into force; costs follow with the next sync.",
 )
 
 reattribute = dg.define_asset_job(
@@ -111,16 +111,16 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"settings"},
     description="Looks at the mapping every 15 seconds. Where its content changed, every account is attributed anew at "
-    "once, without asking OpenRouter. A wrong file is told once, by the check mapping_is_valid; that in force stays.",
+    "once, without asking OpenRouter. A wrong one is told once, by the check mapping_is_valid; that in force stays.",
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.settings
-    seen = content_sha256(settings.mapping)
-    if seen == context.cursor:
-        yield dg.SkipReason("The mapping is as it was.")
-        return
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
+        seen = content_sha256(settings, engine.connect)
+        if seen == context.cursor:
+            yield dg.SkipReason("The mapping is as it was.")
+            return
         with engine.connect() as connection:
             version = version_in_force(connection)
             synced = [account.account for account in reports.accounts(connection) if account.as_of]

@@ -1,4 +1,4 @@
-"""ref/company_mapping: the mapping file, validated, as versions."""
+"""ref/company_mapping: the mapping, validated, as versions."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.mapping import Mapping
-from orcost_pipeline.defs.attribution import load_mapping, read_mapping_file
+from orcost_pipeline.defs.attribution import load_mapping, read_mapping_now
 from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
@@ -26,7 +26,7 @@ MAPPING_KEY = dg.AssetKey(["ref", "company_mapping"])
         dg.AssetCheckSpec(
             "mapping_is_valid",
             asset=MAPPING_KEY,
-            description="The mapping file was accepted. A wrong one is refused whole, and the mapping in force stays.",
+            description="The mapping was accepted. A wrong one is refused whole, and the mapping in force stays.",
         ),
         dg.AssetCheckSpec(
             "every_rule_can_win",
@@ -40,7 +40,7 @@ def company_mapping(
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """One row per mapping version and line: a company's share of what a rule matches."""
     with survived_restart(context, settings):
-        mapping, problem = read_mapping_file(settings, warehouse)
+        mapping, problem = read_mapping_now(settings, warehouse)
         if mapping is not None:
             load_mapping(warehouse, mapping, utc_now())
         if problem is not None:

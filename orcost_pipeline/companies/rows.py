@@ -1,0 +1,203 @@
+"""A small table as people keep it, as CSV or in the database: bytes or cells → rows with their lines, or mistakes.
+
+A line is a physical line of the file, the first is 1; a record is named by the line where it starts. What Excel and
+Google Sheets write is read as a person would expect. What the columns mean is the caller's business.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import NamedTuple
+
+_PASSED_OVER = re.compile(r"#|[\s,;]*\Z")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong or strange, and on which line; `line` is None for the file as a whole."""
+
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
+
+
+class Unreadable(Exception):  # noqa: N818 - the mistakes are the message
+    """What makes looking at the rows pointless."""
+
+    def __init__(self, *mistakes: Mistake) -> None:
+        super().__init__(mistakes)
+        self.mistakes = mistakes
+
+
+# Bytes to records
+
+
+class Record(NamedTuple):
+    """Trimmed cells, and where they stand."""
+
+    line: int
+    cells: list[str]
+
+
+def _text(content: bytes) -> str:
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return _with_plain_newlines(content.decode(encoding))
+    except UnicodeDecodeError as error:
+        before = _with_plain_newlines(error.object[: error.start].decode(encoding, "ignore"))
+        wanted = "UTF-16" if encoding == "utf-16" else "UTF-8, nor UTF-16 with a byte order mark"
+        raise Unreadable(
+            Mistake(before.count("\n") + 1, f"the text is not {wanted}. Save the file as UTF-8.")
+        ) from None
+
+
+def _with_plain_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _nul_mistakes(text: str) -> Iterator[Mistake]:
+    if "\0" in text:
+        for number, line in enumerate(text.split("\n"), start=1):
+            if "\0" in line:
+                yield Mistake(number, "there is a NUL byte. Save the file as UTF-8.")
+
+
+def _delimiter(text: str) -> str:
+    header = next((line for line in text.split("\n") if not _PASSED_OVER.match(line)), "")
+    return ";" if header.count(";") > header.count(",") else ","
+
+
+def _records(text: str, mistakes: list[Mistake]) -> Iterator[Record]:
+    """All records but blank ones; a broken one is noted as a mistake, and reading goes on with the next line."""
+    delimiter = _delimiter(text)
+    cell = _cell(delimiter)
+    at, number = 0, 1
+    while at < len(text):
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        line = text[at:end]
+        if not _PASSED_OVER.match(line):
+            cells = line.split(delimiter)
+            if '"' in line:
+                cells, end = _quoted_cells(text, at, end, cell)
+            if cells is None:
+                mistakes.append(Mistake(number, "its quotes do not balance."))
+            elif any(cells := [value.strip() for value in cells]):
+                yield Record(number, cells)
+        number += text.count("\n", at, end + 1)
+        at = end + 1
+
+
+def _cell(delimiter: str) -> re.Pattern[str]:
+    quoted = rf'[^\S\n]*+"([^"]*+(?:""[^"]*+)*+)"[^\S\n{delimiter}]*+(?=[{delimiter}\n]|\Z)'
+    return re.compile(rf"{quoted}|([^{delimiter}\n]*+)")
+
+
+def _quoted_cells(text: str, at: int, end_of_line: int, cell: re.Pattern[str]) -> tuple[list[str] | None, int]:
+    """The cells of the record that starts at `at`, and where it ends; None and the end of its line if it is broken."""
+    cells: list[str] = []
+    while found := cell.match(text, at):
+        quoted, bare = found.groups()
+        if quoted is None and (bare.lstrip().startswith('"') or bare.count('"') % 2):
+            return None, end_of_line
+        cells.append(bare if quoted is None else quoted.replace('""', '"'))
+        if found.end() == len(text) or text[found.end()] == "\n":
+            return cells, found.end()
+        at = found.end() + 1
+    raise AssertionError("a bare cell may be empty: the pattern matches anywhere")
+
+
+# Records to rows
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a table may have, and those that it must have."""
+
+    known: Sequence[str]
+    required: Sequence[str]
+
+
+class Row(NamedTuple):
+    """A record's values by column, trimmed; a column that it lacks is not there."""
+
+    line: int
+    values: dict[str, str]
+
+
+def rows_of_csv(content: bytes, columns: Columns, mistakes: list[Mistake]) -> list[Row]:
+    """The rows of a CSV; adds what is wrong to `mistakes`, raises Unreadable where looking at the rows is pointless."""
+    text = _text(content)
+    mistakes += _nul_mistakes(text)
+    broken: list[Mistake] = []
+    records = _records(text.replace("\0", ""), broken)
+    header = next(records, None)
+    if broken:
+        raise Unreadable(*mistakes, broken[0])
+    if header is None:
+        raise Unreadable(*mistakes, Mistake(None, f"the file is empty; its header is {','.join(columns.required)}."))
+    rows = rows_of_records(header.cells, records, columns, mistakes, header_line=header.line)
+    mistakes += broken
+    return rows
+
+
+def rows_of_records(
+    names: Sequence[str],
+    records: Iterable[Record],
+    columns: Columns,
+    mistakes: list[Mistake],
+    *,
+    header_line: int | None = None,
+) -> list[Row]:
+    """The same of records that are known already; `names` are their columns."""
+    mistakes += (Mistake(header_line, message) for message in _header_mistakes(names, columns))
+    if not set(columns.required) <= set(names):
+        raise Unreadable(*mistakes)
+    return [_row(record, names, columns, mistakes) for record in records]
+
+
+def _header_mistakes(names: Sequence[str], columns: Columns) -> Iterator[str]:
+    for name in dict.fromkeys(filter(None, names)):
+        if name not in columns.known:
+            yield f"column {not_one_of(name, columns.known)}"
+        elif names.count(name) > 1:
+            yield f"column {name} is there {names.count(name)} times."
+    missing = [name for name in columns.required if name not in names]
+    if missing:
+        yield f"the header lacks {', '.join(missing)}."
+
+
+def _row(record: Record, names: Sequence[str], columns: Columns, mistakes: list[Mistake]) -> Row:
+    values = {name: value for name, value in zip(names, record.cells, strict=False) if name in columns.known}
+    for place, value in enumerate(record.cells):
+        if value and (place >= len(names) or not names[place]):
+            message = f"value {quoted(value)} is in column {place + 1}, which has no name. Is a quote missing?"
+            mistakes.append(Mistake(record.line, message))
+    return Row(record.line, values)
+
+
+# Words
+
+
+def not_one_of(value: str, names: Sequence[str]) -> str:
+    return f"{quoted(value)} is not one of {', '.join(names)}.{did_you_mean(value, tuple(names))}"
+
+
+@lru_cache(maxsize=1024)
+def did_you_mean(value: str, names: tuple[str, ...]) -> str:
+    spelled = {name.lower(): name for name in names}
+    close = get_close_matches(value.lower()[:200], spelled, n=1)
+    return f" Did you mean {spelled[close[0]]}?" if close else ""
+
+
+def quoted(value: str | None) -> str:
+    """A value fit for one line of a message."""
+    text = " ".join((value or "").split())
+    return f'"{text}"' if len(text) <= 80 else f'"{text[:79]}…"'

@@ -1,0 +1,77 @@
+"""Where the mapping comes from: a file of the project, or a table of the warehouse's database. No Dagster here."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from orcost_pipeline.companies.mapping import Mapping, mapping_of_table, read_mapping, table_sha256
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.mapping_table import Table, read_table
+
+NO_MAPPING = "none"
+
+# Opens a connection to the warehouse; called where the mapping is a table of it.
+Connect = Callable[[], AbstractContextManager[sa.Connection]]
+
+
+class MappingUnreadableError(PermanentError):
+    """What is the matter with the source, and what helps; a file that `is_gone` may never have been there."""
+
+    def __init__(self, problem: str, todo: str, *, is_gone: bool = False) -> None:
+        super().__init__(f"{problem}. {todo}.")
+        self.problem = problem
+        self.todo = todo
+        self.is_gone = is_gone
+
+
+def read_source(settings: Settings, connect: Connect) -> Mapping:
+    """The project's mapping as it is now; raises MappingError where it is wrong, MappingUnreadableError where it is not
+    there."""
+    content = _content(settings, connect)
+    if isinstance(content, bytes):
+        return read_mapping(content, settings.mapping_name)
+    return mapping_of_table(content.columns, content.rows, settings.mapping_name)
+
+
+def content_sha256(settings: Settings, connect: Connect) -> str:
+    """What tells one content of the mapping from another; `NO_MAPPING` where it cannot be read."""
+    try:
+        content = _content(settings, connect)
+    except MappingUnreadableError:
+        return NO_MAPPING
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    return table_sha256(content.columns, content.rows)
+
+
+def _content(settings: Settings, connect: Connect) -> bytes | Table:
+    if settings.mapping_table is not None:
+        return _table(settings.mapping_table, connect)
+    try:
+        return settings.mapping.read_bytes()
+    except FileNotFoundError:
+        raise MappingUnreadableError(
+            f"{settings.mapping} is gone", "Put it back, or set ORCOST_MAPPING", is_gone=True
+        ) from None
+    except OSError as error:
+        problem = f"{settings.mapping} cannot be read ({error.strerror})"
+        raise MappingUnreadableError(problem, "Let this user read it") from None
+
+
+def _table(name: str, connect: Connect) -> Table:
+    try:
+        with connect() as connection:
+            table = read_table(connection, name)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        told = str(error.orig).strip().splitlines()[0]
+        todo = "Let the user of ORCOST_DATABASE_URL select from it"
+        raise MappingUnreadableError(f"Table {name} cannot be read ({told})", todo) from None
+    if table is None:
+        raise MappingUnreadableError(f"Table {name} is not there", "Make it, or change mapping in orcost.toml")
+    return table
