@@ -114,10 +114,11 @@ class Books(RuleBasedStateMachine):
 
     @rule(after=minutes, number=numbers)
     def a_key_comes_back(self, after: int, number: int) -> None:
-        """One that a sync saw: what a namesake that none saw used was taken for another's."""
+        """One that a sync saw: what a namesake that none saw used was taken for another's, until it tells its own."""
         self.clock += timedelta(minutes=after)
         if key := self.deleted(number, seen_by_both=True):
             self.ledger.undelete("acme", key, self.clock)
+            self.kept.pop(key, None)
 
     @rule(after=minutes, number=numbers, amount=amounts)
     def a_key_lives_for_minutes(self, after: int, number: int, amount: Decimal) -> None:
