@@ -21,6 +21,7 @@ from orcost_pipeline.errors import PermanentError
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 DEFAULT_CONFIG = "orcost.toml"
 DEFAULT_MAPPING = "company_mapping.csv"
+DEFAULT_COMPANIES = "companies.csv"
 TABLE_PREFIX = "table:"
 DEFAULT_ACCOUNT = "default"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
@@ -49,6 +50,7 @@ class ProjectConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     accounts: tuple[AccountConfig, ...] = ()
     mapping: str | None = Field(default=None, min_length=1)
+    companies: Path = Path(DEFAULT_COMPANIES)
     reconciliation: ReconciliationConfig = ReconciliationConfig()
 
     @field_validator("accounts")
@@ -98,6 +100,7 @@ class Settings(BaseModel):
     mapping_table: str | None = None
     listed: tuple[Account, ...] = ()
     config_file: Path
+    companies: Path = Path(DEFAULT_COMPANIES)
     base_url: str = DEFAULT_BASE_URL
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
 
@@ -145,6 +148,7 @@ def load_settings(current: Path | None = None) -> Settings:
         home=folder / environment.home.expanduser(),
         mapping=folder / Path(DEFAULT_MAPPING if table else mapping).expanduser(),
         mapping_table=table,
+        companies=folder / config.companies.expanduser(),
         database_url=environment.database_url,
         accounts=accounts,
         listed=accounts if config.accounts else (),

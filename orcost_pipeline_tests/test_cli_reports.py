@@ -28,8 +28,10 @@ from orcost_pipeline_tests.warehouse_rows import (
     NOW,
     Truth,
     by_company,
+    by_creator,
     by_key,
     by_model,
+    by_workspace,
     execute,
     fill,
     key_hash,
@@ -44,8 +46,14 @@ ENVIRONMENT = (
     "ORCOST_MAPPING",
     "NO_COLOR",
 )
-GROUPINGS = {"company": by_company, "key": by_key, "model": by_model}
-NAMES = {"company": ("account", "company"), "key": ("account", "key_hash", "company"), "model": ("account", "model")}
+GROUPINGS = {
+    "company": by_company,
+    "key": by_key,
+    "model": by_model,
+    "creator": by_creator,
+    "workspace": by_workspace,
+}
+NAMES = {name: ("account", name) for name in GROUPINGS} | {"key": ("account", "key_hash", "company")}
 
 
 @dataclass
@@ -138,7 +146,7 @@ def line_of(text: str, start: str) -> str:
 # Figures
 
 
-@pytest.mark.parametrize("by", ["company", "key", "model"])
+@pytest.mark.parametrize("by", GROUPINGS)
 @pytest.mark.parametrize(("period", "hours"), [("24h", 24), ("7d", 168), ("30d", 720)])
 def test_a_rolling_report_is_the_sum_of_its_hours_to_the_last_digit(
     orcost: Orcost, truth: Truth, by: str, period: str, hours: int
@@ -147,7 +155,7 @@ def test_a_rolling_report_is_the_sum_of_its_hours_to_the_last_digit(
     assert without_zeros(figures(answer.rows, by)) == truth.rolling(hours, GROUPINGS[by])
 
 
-@pytest.mark.parametrize("by", ["company", "key", "model"])
+@pytest.mark.parametrize("by", GROUPINGS)
 @pytest.mark.parametrize(
     ("start", "end"),
     [
@@ -167,6 +175,26 @@ def test_any_window_of_whole_hours_equals_the_naive_sum(
     window = Window(*(moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments))
     answer = orcost("report", "--from", start, "--to", end, "--by", by, "--format", "json")
     assert figures(answer.rows, by) == truth.between(window, GROUPINGS[by])
+
+
+def test_what_creators_and_workspaces_cost_is_a_table_too(orcost: Orcost, truth: Truth) -> None:
+    told = orcost("report", "--by", "creator", "--period", "7d").out
+    assert told.startswith("Cost by creator, last 7 days")
+    assert {"ann@example.com", "user_1", "(not known)"} <= {line.strip().split("  ")[0] for line in told.splitlines()}
+    rows = orcost("report", "--by", "workspace", "--format", "json").rows
+    assert {"Lab", "Production", None} == {row["workspace"] for row in rows}
+
+
+@pytest.mark.parametrize("by", ["creator", "workspace"])
+def test_marts_by_creator_and_workspace_sum_to_the_companies_days(truth: Truth, engine: sa.Engine, by: str) -> None:
+    sums = ", ".join(f"sum({name})" for name in MEASURES)
+    with engine.connect() as connection:
+        mart, companies = (
+            connection.exec_driver_sql(f"select day, company, {sums} from {relation} group by 1, 2 order by 1, 2").all()
+            for relation in (f"marts.{by}_spend_daily", "core.spend_daily")
+        )
+    assert len(mart) > 20
+    assert mart == companies
 
 
 def test_a_month_is_its_days_and_a_restated_day_counts_as_restated(orcost: Orcost, truth: Truth) -> None:

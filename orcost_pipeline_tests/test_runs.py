@@ -507,7 +507,12 @@ def test_a_mapping_that_is_right_again_clears_the_error(acme: Deployment) -> Non
 def test_a_rule_for_an_account_nobody_configured_is_a_warning(acme: Deployment) -> None:
     result = acme.load_mapping("company,match,pattern,account\nA,key_name,*,acne\n")
     assert result.success
-    assert checks(result) == {"mapping_is_valid": True, "every_rule_can_win": False}
+    assert checks(result) == {
+        "mapping_is_valid": True,
+        "every_rule_can_win": False,
+        "company_list_is_valid": True,
+        "every_company_is_listed": True,
+    }
 
 
 def test_loading_a_mapping_twice_makes_one_version_and_moves_no_figure(acme: Deployment) -> None:
@@ -1352,6 +1357,29 @@ def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
     assert acme.run(job="reattribute").success
     assert set(acme.companies()) - {"Unattributed"} == {"B"}
     assert look(acme, seen)[0] == []
+
+
+def test_a_list_of_companies_is_followed_and_a_wrong_one_is_told(acme: Deployment) -> None:
+    acme.settings = acme.settings.model_copy(update={"companies": acme.settings.folder / "companies.csv"})
+    acme.load_mapping("company,match,pattern\nA,key_name,*\n")
+    assert acme.run().success
+    _, seen = look(acme, None)
+    acme.settings.companies.write_text("company,display_name\nA,Aurora\nZ,Zenith\n", encoding="utf-8")
+    requests, seen = look(acme, seen)
+    assert len(requests) == 1
+    assert acme.run(job="reattribute").success
+    for mart in ("company_spend_daily", "company_spend_monthly"):
+        told = acme.rows(f"select distinct company, display_name from marts.{mart}")
+        assert {("A", "Aurora"), ("Unattributed", None)} == set(told)
+    assert look(acme, seen)[0] == []
+    acme.settings.companies.write_text("company,display_nam\nA,Aurora\n", encoding="utf-8")
+    acme.clock.later(minutes=5)
+    result = acme.run()
+    assert result.success
+    passed = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert (passed["mapping_is_valid"], passed["company_list_is_valid"]) == (True, False)
+    assert acme.last_run().error.startswith("companies.csv was refused; what is known of the companies stays.")
+    assert acme.value("select display_name from ref.company where company = 'A'") == "Aurora"
 
 
 def test_only_what_moved_is_written_when_a_key_moves(acme: Deployment) -> None:

@@ -69,7 +69,7 @@ CONTRACT = {
 }
 # Readers of these may find a column that the contract does not name, where a person would look for it too.
 MAY_HAVE_MORE = {
-    *("ref.account", "ref.mapping_rule", "ref.company", "marts.reconciliation_daily"),
+    *("ref.account", "ref.mapping_version", "ref.mapping_rule", "ref.company", "marts.reconciliation_daily"),
     *("marts.key_spend_rolling", "marts.company_spend_rolling", "marts.company_spend_daily"),
     *("marts.company_spend_monthly", "marts.unattributed_spend"),
 }

@@ -22,6 +22,7 @@ AS_OF = datetime(2026, 11, 23, 13, 20, tzinfo=UTC)
 HOURS_FROM = datetime(2026, 10, 23, 14, tzinfo=UTC)
 SPLIT_FROM, OPEN_DAY, RESTATED_DAY = date(2026, 11, 10), date(2026, 11, 5), date(2026, 11, 18)
 SIGNS = {"alpha": "a", "shared": "5", "beta": "b", "orphan": "0", "idle": "d"}
+MOVED_AT = AS_OF - 3 * DAY
 MODELS = ("openai/gpt-5", "anthropic/claude-opus-5", "z-ai/glm-free")
 
 
@@ -61,6 +62,21 @@ def by_key(fact: Fact, company: str) -> tuple[str | None, ...]:
 
 def by_model(fact: Fact, _company: str) -> tuple[str | None, ...]:
     return fact.account, fact.model
+
+
+def by_creator(fact: Fact, _company: str) -> tuple[str | None, ...]:
+    return fact.account, held(fact.key, utc_day(fact.start) >= utc_day(MOVED_AT))[0]
+
+
+def by_workspace(fact: Fact, _company: str) -> tuple[str | None, ...]:
+    return fact.account, held(fact.key, utc_day(fact.start) >= utc_day(MOVED_AT))[1]
+
+
+def held(key: str | None, has_moved: bool) -> tuple[str | None, str | None]:
+    """Who made a key, and its workspace, before and after `MOVED_AT`: `beta` moved, and who made `alpha` left."""
+    creators = {None: None, "alpha": "user_1" if has_moved else "ann@example.com", "shared": "ann@example.com"}
+    workspace = "Production" if key in ("beta", "shared", "idle") else None
+    return creators.get(key, "user_1"), "Lab" if key == "beta" and not has_moved else workspace
 
 
 @dataclass
@@ -216,13 +232,21 @@ def _fill_key(connection: sa.Connection, account_id: int, name: str) -> int:
         ),
         {"account_id": account_id, "key_hash": key_hash(name), "seen": HOURS_FROM},
     ).scalar_one()
-    workspace = "Production" if name in ("beta", "shared", "idle") else None
-    for bore, start, end in ((f"{name} (old)", HOURS_FROM, AS_OF - 3 * DAY), (name, AS_OF - 3 * DAY, None)):
+    for bore, start, end in ((f"{name} (old)", HOURS_FROM, MOVED_AT), (name, MOVED_AT, None)):
+        creator, workspace = held(name, end is None)
         execute(
             connection,
-            "insert into core.api_key_version (key_id, valid_from, valid_to, name, label, workspace_name, is_disabled, "
-            "is_deleted) values (:key_id, :start, :end, :name, 'sk-or-v1-…', :workspace, false, false)",
-            {"key_id": key_id, "start": start, "end": end, "name": bore, "workspace": workspace},
+            "insert into core.api_key_version (key_id, valid_from, valid_to, name, label, workspace_name, "
+            "creator_user_id, creator_email, is_disabled, is_deleted) "
+            "values (:key_id, :start, :end, :name, 'sk-or-v1-…', :workspace, 'user_1', :email, false, false)",
+            {
+                "key_id": key_id,
+                "start": start,
+                "end": end,
+                "name": bore,
+                "workspace": workspace,
+                "email": creator if creator != "user_1" else None,
+            },
         )
     return key_id
 

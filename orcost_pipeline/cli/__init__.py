@@ -34,6 +34,8 @@ class By(StrEnum):
     COMPANY = "company"
     KEY = "key"
     MODEL = "model"
+    CREATOR = "creator"
+    WORKSPACE = "workspace"
 
 
 class Format(StrEnum):
@@ -87,7 +89,7 @@ def report_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What each company, key or model cost. Below it: how old and complete that is."""
+    """What each company, key, model, creator or workspace cost. Below it: how old and complete that is."""
     from orcost_pipeline.cli import report as work
 
     now = _now()
@@ -195,6 +197,28 @@ def todo_mapping(
     from orcost_pipeline.cli import mapping_queue as work
 
     work.todo(_settings(), account, output.value, _now())
+
+
+@mapping_group.command("log")
+def log_mapping(
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """Every version of the mapping that was in force, and how many rules it changed."""
+    from orcost_pipeline.cli import mapping_log as work
+
+    work.log(_settings(), output.value)
+
+
+@mapping_group.command("diff")
+def diff_mapping(
+    before: Annotated[int | None, typer.Argument(min=0, help="A version; the one before AFTER unless you say.")] = None,
+    after: Annotated[int | None, typer.Argument(min=1, help="A later one; the newest unless you say.")] = None,
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """Which rules came, went, changed or moved from one version to another."""
+    from orcost_pipeline.cli import mapping_log as work
+
+    work.diff(_settings(), before, after, output.value)
 
 
 @database_group.command("url")

@@ -28,11 +28,12 @@ from sqlalchemy.exc import DBAPIError
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import existing_snapshot
 from orcost_pipeline.cli.findings import CLOCK_WRONG, ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
+from orcost_pipeline.cli.mapping import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
 from orcost_pipeline.companies.mapping import MappingError
-from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
+from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.records import ApiKey
@@ -91,7 +92,7 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
         yield from _of_answer(answer, standings.get(answer.account))
     yield from _of_clock(answers.values())
     yield from look.found
-    mapping = list(_of_mapping(settings, look))
+    mapping = [*_of_mapping(settings, look), *_of_companies(settings)]
     yield from mapping
     if stored:
         is_refused = any(finding.severity is ERROR for finding in mapping)
@@ -455,6 +456,13 @@ def _of_mapping(settings: Settings, look: Look) -> Iterator[Finding]:
             yield Finding(NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
 
 
+def _of_companies(settings: Settings) -> Iterator[Finding]:
+    """What is wrong with the list of companies."""
+    _, problem = read_companies(settings) if is_syncing(settings) else (None, None)
+    if problem:
+        yield Finding(ERROR, Code.MAPPING_WRONG, None, problem, "Mend it; it counts from the next sync on")
+
+
 def _no_mapping(settings: Settings) -> Finding:
     where = settings.mapping_name if settings.mapping_table else settings.mapping
     todo = f'Write rules into {where} (README.md, "Map keys to companies")'
@@ -464,9 +472,8 @@ def _no_mapping(settings: Settings) -> Finding:
 def _of_valid_mapping(mapping: CompanyMapping, settings: Settings) -> Iterator[Finding]:
     if not mapping.rules:
         yield _no_mapping(settings)
-    doubts = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
-    if doubts:
-        told = "\n".join(str(doubt) for doubt in sorted(doubts, key=lambda doubt: doubt.line or 0))
+    if doubts := warnings_of(settings, mapping):
+        told = "\n".join(str(doubt) for doubt in doubts)
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
         yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, _check(settings))
 

@@ -6,7 +6,6 @@ Loads nothing. What a change would move is in `mapping_preview.py`, what to do a
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from decimal import Decimal
 from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
@@ -18,12 +17,13 @@ from rich.text import Text
 
 from orcost_pipeline.cli import mapping_preview
 from orcost_pipeline.cli.database import existing_snapshot, snapshot
-from orcost_pipeline.cli.rendering import as_json, cells, clean, plural, show
+from orcost_pipeline.cli.rendering import as_json, cells, clean, percentage, plural, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
+from orcost_pipeline.companies.company_list import unlisted
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, Rule, read_mapping
 from orcost_pipeline.defs.attribution import rules_of
-from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
+from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
@@ -60,8 +60,11 @@ def show_validity(settings: Settings, mapping: Mapping) -> None:
     """One line of counts, one for each warning."""
     counts = f"{plural(len(mapping.rules), 'rule')}, {plural(len(_companies(mapping)), 'company', 'companies')}"
     typer.echo(f"{mapping.source} is valid: {counts}.")
-    for warning in _warnings(settings, mapping):
+    for warning in warnings_of(settings, mapping):
         typer.echo(f"  warning, {clean(str(warning))}")
+    _, problem = read_companies(settings)
+    if problem:
+        typer.echo(problem, err=True)
 
 
 def read_project_mapping(settings: Settings) -> Mapping:
@@ -92,7 +95,7 @@ def _validity(settings: Settings, mapping: Mapping) -> dict[str, object]:
         "is_valid": True,
         "rules": len(mapping.rules),
         "companies": len(_companies(mapping)),
-        "warnings": _told(_warnings(settings, mapping)),
+        "warnings": _told(warnings_of(settings, mapping)),
     }
 
 
@@ -104,8 +107,12 @@ def _companies(mapping: Mapping) -> set[str]:
     return {share.company for rule in mapping.rules for share in rule.shares}
 
 
-def _warnings(settings: Settings, mapping: Mapping) -> list[Mistake]:
+def warnings_of(settings: Settings, mapping: Mapping) -> list[Mistake]:
+    """What the author of a valid mapping may not have meant."""
     warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
+    companies, _ = read_companies(settings)
+    if companies is not None:
+        warnings += unlisted(mapping, (company.company for company in companies))
     return sorted(warnings, key=lambda warning: warning.line or 0)
 
 
@@ -186,7 +193,7 @@ def _as_data(key: Key, explanation: Explanation) -> dict[str, object]:
         "at": explanation.on,
         "name_at": explanation.version.name if explanation.version else None,
         "company": explanation.company,
-        "shares": [{"company": company, "share": _percent(percent)} for company, percent in explanation.shares],
+        "shares": [{"company": company, "share": percentage(percent)} for company, percent in explanation.shares],
         "rule": rule.name if rule else None,
         "line": rule.line if rule else None,
         "considered": [
@@ -197,7 +204,7 @@ def _as_data(key: Key, explanation: Explanation) -> dict[str, object]:
 
 
 def _sentences(key: Key, explanation: Explanation) -> Iterator[Text | Table]:
-    owners = ", ".join(f"{company} {_percent(percent)} %" for company, percent in explanation.shares)
+    owners = ", ".join(f"{company} {percentage(percent)} %" for company, percent in explanation.shares)
     if explanation.company is not None:
         owners = explanation.company
     yield Text(clean(f"{_described(key, explanation.version)} on {explanation.on}: {owners}"), style="bold")
@@ -237,9 +244,3 @@ def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str
 
 def _pattern(rule: Rule) -> str:
     return f"{rule.pattern[:8]}…" if rule.match == "key_hash" else rule.pattern
-
-
-def _percent(percent: Decimal) -> str:
-    """As short as it is exact: 60.0 is 60."""
-    text = f"{percent:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -62,6 +62,12 @@ def change(now: Decimal, before: Decimal | None) -> str:
     return f"{percent} %" if percent.startswith(("−", "0")) else f"+{percent} %"
 
 
+def percentage(percent: Decimal) -> str:
+    """As short as it is exact: 60.0 is 60."""
+    text = f"{percent:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def share(part: Decimal, whole: Decimal) -> str:
     """A part in percent; what is there is never 0.0 %."""
     if part == 0 or whole == 0:

@@ -144,7 +144,7 @@ class Answer:
     @property
     def needs_rule(self) -> bool:
         """Whether a rule would help: spend with no key is nobody's whatever the rules."""
-        return self.asked.by != "model" and any(_awaits_rule(row) for row in self.keys.rows)
+        return self.asked.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
 
     @property
     def complete_to(self) -> datetime:
@@ -226,7 +226,7 @@ def _has_spend(row: Row) -> bool:
 
 
 def _title(answer: Answer) -> Text:
-    subject = {"company": "Company cost", "key": "Cost by key", "model": "Cost by model"}[answer.asked.by]
+    subject = "Company cost" if answer.asked.by == "company" else f"Cost by {answer.asked.by}"
     account = f' of account "{answer.asked.account}"' if answer.asked.account else ""
     label = f", {answer.asked.label}" if answer.asked.label else ""
     to_date = " to date" if answer.asked.window not in (None, answer.span) else ""
@@ -267,9 +267,10 @@ def _names(answer: Answer) -> dict[str, Callable[[Row], str]]:
         "Key": lambda row: row["key_name"] or ("(never listed)" if row["key_hash"] else "(no key)"),
         "Hash": lambda row: row["key_hash"][:8] if row["key_hash"] else rendering.UNKNOWN,
     }
-    if answer.asked.by == "key":
+    by = answer.asked.by
+    if by == "key":
         return by_key if len(answer.accounts) == 1 else {**by_key, "Account": lambda row: row["account"]}
-    return {"Company": by_key["Company"]} if answer.asked.by == "company" else {"Model": lambda row: row["model"]}
+    return {"Company": by_key["Company"]} if by == "company" else {by.title(): lambda row: row[by] or "(not known)"}
 
 
 def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:

@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
 from orcost_pipeline.cli.database import existing_snapshot
+from orcost_pipeline.cli.mapping import warnings_of
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.defs.mapping_source import read_source
 from orcost_pipeline.errors import OrcostError
@@ -107,8 +108,7 @@ def mapping_warnings(settings: Settings) -> list[str]:
         mapping = read_source(settings, lambda: existing_snapshot(settings))
     except (OrcostError, MappingError):
         return []
-    configured = [account.name for account in settings.accounts]
-    return [f"{mapping.source}, {warning}" for warning in (*mapping.warnings, *mapping.unknown_accounts(configured))]
+    return [f"{mapping.source}, {warning}" for warning in warnings_of(settings, mapping)]
 
 
 def sync_account(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share
+from orcost_pipeline.companies.mapping_diff import compare, counted
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
@@ -35,7 +36,13 @@ def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingV
     """Brings a valid mapping into force; the one in force already is left as it is."""
     rows = [_row(rule, share) for rule in mapping.rules for share in rule.shares]
     return load_version(
-        engine, rows, source=mapping.source, sha256=mapping.sha256, rule_count=len(mapping.rules), now=now
+        engine,
+        rows,
+        source=mapping.source,
+        sha256=mapping.sha256,
+        rule_count=len(mapping.rules),
+        changed=lambda before: counted(compare(rules_of(before), mapping.rules)),
+        now=now,
     )
 
 

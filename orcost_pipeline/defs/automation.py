@@ -7,7 +7,7 @@ import dagster as dg
 
 from orcost_pipeline.defs.companies import MAPPING_KEY
 from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
-from orcost_pipeline.defs.mapping_source import NO_MAPPING, content_sha256
+from orcost_pipeline.defs.mapping_source import NO_MAPPING, companies_sha256, content_sha256
 from orcost_pipeline.defs.publish import PUBLISHED, asset_key
 from orcost_pipeline.defs.resources import (
     ACCOUNT_TAG,
@@ -110,14 +110,16 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"settings"},
-    description="Looks at the mapping every 15 seconds. Where its content changed, every account is attributed anew at "
-    "once, without asking OpenRouter. A wrong one is told once, by the check mapping_is_valid; that in force stays.",
+    description="Looks at the mapping and the list of companies every 15 seconds. Where one changed, every account is "
+    "attributed anew at once, without asking OpenRouter. A wrong one is told once, by the checks of "
+    "ref/company_mapping; what is in force stays.",
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.settings
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
-        seen = content_sha256(settings, engine.connect)
+        mapping, companies = content_sha256(settings, engine.connect), companies_sha256(settings)
+        seen = f"{mapping} {companies}"
         if seen == context.cursor:
             yield dg.SkipReason("The mapping is as it was.")
             return
@@ -126,8 +128,9 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
             synced = [account.account for account in reports.accounts(connection) if account.as_of]
     finally:
         engine.dispose()
+    is_listed_anew = context.cursor is not None and not context.cursor.endswith(f" {companies}")
     context.update_cursor(seen)
-    if seen == (version.content_sha256 if version else NO_MAPPING):
+    if mapping == (version.content_sha256 if version else NO_MAPPING) and not is_listed_anew:
         yield dg.SkipReason("The mapping is in force.")
         return
     for account in settings.accounts:

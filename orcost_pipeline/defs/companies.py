@@ -1,4 +1,4 @@
-"""ref/company_mapping: the mapping, validated, as versions."""
+"""ref/company_mapping: the mapping, validated, as versions; and what the list of companies says of them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,12 +7,16 @@ import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
 
+from orcost_pipeline.companies.company_list import ATTRIBUTES, unlisted
 from orcost_pipeline.companies.mapping import Mapping
+from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.attribution import load_mapping, read_mapping_now
 from orcost_pipeline.defs.describe import column_schema, markdown_table
+from orcost_pipeline.defs.mapping_source import read_companies
 from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, rules_in_force, version_in_force
 
 MAPPING_KEY = dg.AssetKey(["ref", "company_mapping"])
@@ -33,6 +37,17 @@ MAPPING_KEY = dg.AssetKey(["ref", "company_mapping"])
             asset=MAPPING_KEY,
             description="No rule is repeated further down, and no rule is for an account that nobody configured.",
         ),
+        dg.AssetCheckSpec(
+            "company_list_is_valid",
+            asset=MAPPING_KEY,
+            description="The list of companies, if there is one, was accepted. A wrong one is refused whole.",
+        ),
+        dg.AssetCheckSpec(
+            "every_company_is_listed",
+            asset=MAPPING_KEY,
+            description="The list of companies, if there is one, knows every company of the mapping: "
+            "a typing error would make two customers of one.",
+        ),
     ],
 )
 def company_mapping(
@@ -41,23 +56,23 @@ def company_mapping(
     """One row per mapping version and line: a company's share of what a rule matches."""
     with survived_restart(context, settings):
         mapping, problem = read_mapping_now(settings, warehouse)
+        companies, list_problem = read_companies(settings)
         if mapping is not None:
             load_mapping(warehouse, mapping, utc_now())
-        if problem is not None:
-            runs.note_problem(warehouse, context.run.run_id, problem)
-            context.log.warning(problem)
+        if companies is not None:
+            publish_companies(warehouse, ATTRIBUTES, companies)
+        if problems := "\n".join(filter(None, (problem, list_problem))):
+            runs.note_problem(warehouse, context.run.run_id, problems)
+            context.log.warning(problems)
         with warehouse.connect() as connection:
             metadata = mapping_metadata(version_in_force(connection), rules_in_force(connection))
             metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
     yield dg.MaterializeResult(asset_key=MAPPING_KEY, metadata=metadata)
-    yield dg.AssetCheckResult(
-        asset_key=MAPPING_KEY,
-        check_name="mapping_is_valid",
-        passed=problem is None,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"mistakes": dg.MetadataValue.md(problem)} if problem else {},
-    )
-    yield _rules_that_cannot_win(mapping, settings)
+    yield _validity("mapping_is_valid", problem)
+    yield _validity("company_list_is_valid", list_problem)
+    yield _doubts("every_rule_can_win", _rules_that_cannot_win(mapping, settings) if mapping else [])
+    listed = [company.company for company in companies or ()]
+    yield _doubts("every_company_is_listed", unlisted(mapping, listed) if mapping and companies is not None else [])
 
 
 def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) -> dict[str, Any]:
@@ -77,17 +92,25 @@ def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) ->
     }
 
 
-def _rules_that_cannot_win(mapping: Mapping | None, settings: Settings) -> dg.AssetCheckResult:
-    warnings = [
-        *(mapping.warnings if mapping else ()),
-        *(mapping.unknown_accounts(account.name for account in settings.accounts) if mapping else ()),
-    ]
+def _rules_that_cannot_win(mapping: Mapping, settings: Settings) -> list[Mistake]:
+    return [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
+
+
+def _validity(check: str, problem: str | None) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=MAPPING_KEY,
-        check_name="every_rule_can_win",
-        passed=not warnings,
+        check_name=check,
+        passed=problem is None,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"mistakes": dg.MetadataValue.md(problem)} if problem else {},
+    )
+
+
+def _doubts(check: str, doubts: Sequence[Mistake]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=MAPPING_KEY,
+        check_name=check,
+        passed=not doubts,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"rules": dg.MetadataValue.md("\n".join(f"- {warning}" for warning in warnings[:20]))}
-        if warnings
-        else {},
+        metadata={"lines": dg.MetadataValue.md("\n".join(f"- {doubt}" for doubt in doubts[:20]))} if doubts else {},
     )

@@ -1,4 +1,7 @@
-"""Where the mapping comes from: a file of the project, or a table of the warehouse's database. No Dagster here."""
+"""Where mapping and list of companies come from: files of the project, or a table of the warehouse's database.
+
+No Dagster here.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from orcost_pipeline.companies.company_list import Company, CompanyListError, read_company_list
 from orcost_pipeline.companies.mapping import Mapping, mapping_of_table, read_mapping, table_sha256
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
@@ -37,6 +41,19 @@ def read_source(settings: Settings, connect: Connect) -> Mapping:
     return mapping_of_table(content.columns, content.rows, settings.mapping_name)
 
 
+def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None]:
+    """The list of companies, or what is wrong with it; neither where there is none."""
+    stays = "what is known of the companies stays"
+    try:
+        return read_company_list(settings.companies.read_bytes(), settings.companies.name), None
+    except CompanyListError as error:
+        return None, f"{error.source} was refused; {stays}.\n{error.lines()}"
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        return None, f"{settings.companies} cannot be read ({error.strerror}); {stays}. Let this user read it."
+
+
 def content_sha256(settings: Settings, connect: Connect) -> str:
     """What tells one content of the mapping from another; `NO_MAPPING` where it cannot be read."""
     try:
@@ -46,6 +63,14 @@ def content_sha256(settings: Settings, connect: Connect) -> str:
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     return table_sha256(content.columns, content.rows)
+
+
+def companies_sha256(settings: Settings) -> str:
+    """The same of the list of companies."""
+    try:
+        return hashlib.sha256(settings.companies.read_bytes()).hexdigest()
+    except OSError:
+        return NO_MAPPING
 
 
 def _content(settings: Settings, connect: Connect) -> bytes | Table:

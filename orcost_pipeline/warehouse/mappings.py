@@ -1,6 +1,6 @@
 """`ref.mapping_version` and `ref.mapping_rule`: the versions of the company mapping; the highest is in force."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -39,51 +39,82 @@ class RuleRow(NamedTuple):
 
 
 class MappingVersion(NamedTuple):
-    """A version of the mapping that came into force."""
+    """A version of the mapping that came into force, and how many rules it changed; None where that was not noted."""
 
     version: int
     loaded_at: datetime
     source: str
     content_sha256: str
     rule_count: int
+    rules_added: int | None
+    rules_removed: int | None
+    rules_changed: int | None
+    rules_moved: int | None
+
+
+def versions(connection: sa.Connection) -> list[MappingVersion]:
+    """Every version there was, the newest first."""
+    rows = connection.execute(
+        sa.text(f"select {', '.join(MappingVersion._fields)} from ref.mapping_version order by version desc")
+    )
+    return [MappingVersion(*row) for row in rows]
 
 
 def version_in_force(connection: sa.Connection) -> MappingVersion | None:
     row = connection.execute(
-        sa.text(
-            "select version, loaded_at, source, content_sha256, rule_count from ref.mapping_version "
-            "order by version desc limit 1"
-        )
+        sa.text(f"select {', '.join(MappingVersion._fields)} from ref.mapping_version order by version desc limit 1")
     ).one_or_none()
     return MappingVersion(*row) if row else None
 
 
 def rules_in_force(connection: sa.Connection) -> Sequence[RuleRow]:
     """The lines of the mapping in force, in the order of the file; none where none was ever loaded."""
+    version = version_in_force(connection)
+    return rules_of_version(connection, version.version) if version else []
+
+
+def rules_of_version(connection: sa.Connection, version: int) -> Sequence[RuleRow]:
+    """The lines of a version, in the order of the file."""
     rows: Iterable[Any] = connection.execute(
         sa.text(
-            f"select {', '.join(RULE_COLUMNS)} from ref.mapping_rule "
-            "where version = (select max(version) from ref.mapping_version) order by position, line"
-        )
+            f"select {', '.join(RULE_COLUMNS)} from ref.mapping_rule where version = :version order by position, line"
+        ),
+        {"version": version},
     )
     return [RuleRow(*row) for row in rows]
 
 
 def load_version(
-    engine: sa.Engine, rows: Sequence[RuleRow], *, source: str, sha256: str, rule_count: int, now: datetime
+    engine: sa.Engine,
+    rows: Sequence[RuleRow],
+    *,
+    source: str,
+    sha256: str,
+    rule_count: int,
+    changed: Callable[[Sequence[RuleRow]], Mapping[str, int]],
+    now: datetime,
 ) -> MappingVersion:
-    """Brings a mapping into force; the one in force already, told by its content, is left as it is."""
+    """Brings a mapping into force; the one in force already, told by its content, is left as it is.
+
+    `changed` counts what it changes against the rows in force: added, removed, changed and moved rules.
+    """
     with engine.begin() as connection:
         connection.execute(sa.text("select pg_advisory_xact_lock(:kind, 0)"), {"kind": MAPPING_LOCK})
         current = version_in_force(connection)
         if current is not None and current.content_sha256 == sha256:
             return current
+        told = {
+            "loaded_at": now,
+            "source": source,
+            "content_sha256": sha256,
+            "rule_count": rule_count,
+            **{f"rules_{kind}": count for kind, count in changed(rules_in_force(connection)).items()},
+        }
         version = connection.execute(
             sa.text(
-                "insert into ref.mapping_version (loaded_at, source, content_sha256, rule_count) "
-                "values (:now, :source, :sha256, :rule_count) returning version"
+                f"insert into ref.mapping_version ({', '.join(told)}) values (:{', :'.join(told)}) returning version"
             ),
-            {"now": now, "source": source, "sha256": sha256, "rule_count": rule_count},
+            told,
         ).scalar_one()
         copy_rows(connection, "ref.mapping_rule", ("version", *RULE_COLUMNS), ((version, *row) for row in rows))
-        return MappingVersion(version, now, source, sha256, rule_count)
+        return MappingVersion(version, **told)

@@ -15,15 +15,23 @@ from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.runs import locked_accounts
 from orcost_pipeline.windows import ROLLING_HOURS, Window
 
-Grain = Literal["company", "key", "model"]
+Grain = Literal["company", "key", "model", "creator", "workspace"]
 UNATTRIBUTED = "Unattributed"
 
 GRAINS: Mapping[Grain, tuple[str, ...]] = {
     "company": ("account", "company"),
     "key": ("account", "key_hash", "key_name", "company"),
     "model": ("account", "model"),
+    "creator": ("account", "creator"),
+    "workspace": ("account", "workspace"),
 }
 PREVIOUS = ("previous_credits_usd", "previous_byok_usd")
+# What every key was like on the day of its spend.
+_HELD = (
+    "select p.*, h.creator, h.workspace from ({0}) p "
+    "left join core.api_key k on k.account_id = p.account_id and k.key_hash = p.key_hash "
+    "left join core.api_key_day_span h on h.key_id = k.key_id and h.first_day <= p.day and h.end_day > p.day"
+)
 _OF_ACCOUNT = "(cast(:account as text) is null or s.account = :account)"
 
 
@@ -128,35 +136,45 @@ def running_syncs(connection: sa.Connection) -> Mapping[str, RunningSync]:
 
 def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: str | None) -> Rows:
     """The last 24, 168 or 720 hour buckets of each account, the current one included."""
-    if by == "model":
-        source = (
-            "select s.*, a.as_of from ref.account a join core.spend_hourly s on s.account = a.account "
-            "and s.hour > a.as_of - :hours * interval '1 hour'"
-        )
-    else:
-        source = f"select * from marts.{by}_spend_rolling where period = :period"
-    previous = PREVIOUS if by == "company" else ()
-    parameters = {"hours": ROLLING_HOURS[period]} if by == "model" else {"period": period}
-    return _summed(connection, source, by, account, previous, parameters)
+    if by in ("company", "key"):
+        source, previous = f"select * from marts.{by}_spend_rolling where period = :period", PREVIOUS
+        return _summed(connection, source, by, account, previous if by == "company" else (), {"period": period})
+    source = (
+        "select s.*, (s.hour at time zone 'UTC')::date as day, a.account_id, a.as_of "
+        "from ref.account a join core.spend_hourly s on s.account = a.account "
+        "and s.hour > a.as_of - :hours * interval '1 hour'"
+    )
+    return _summed(connection, _held(source, by), by, account, (), {"hours": ROLLING_HOURS[period]})
 
 
 def spend_between(connection: sa.Connection, by: Grain, window: Window, account: str | None) -> Rows:
     """Any range of whole hours: days that are known as days come from the days, everything else from the hours."""
     columns = ", ".join(f"s.{name}" for name in ("company", "key_hash", "key_name", "model", *MEASURES))
-    source = (
-        "with whole as (select a.account, d.day from core.account_day d join ref.account a using (account_id) "
+    whole = (
+        "select a.account, d.day from core.account_day d join ref.account a using (account_id) "
         "where d.day::timestamp at time zone 'UTC' >= :start and (d.day + 1)::timestamp at time zone 'UTC' <= :end"
-        "), known as (select greatest(:start, min(hour)) as start_at, least(:end, max(hour)) as end_at "
-        "from core.usage_hourly), loose as (select a.account, h.hour from ref.account a cross join known k "
+    )
+    loose = (
+        "select a.account, h.hour, (h.hour at time zone 'UTC')::date as day from ref.account a "
+        "cross join (select greatest(:start, min(hour)) as start_at, least(:end, max(hour)) as end_at "
+        "from core.usage_hourly) k "
         "cross join generate_series(k.start_at, k.end_at, interval '1 hour') as h (hour) where h.hour < :end "
         "and not exists (select from whole w where w.account = a.account and w.day = (h.hour at time zone 'UTC')::date)"
-        f"), parts as (select s.account, {columns} from whole join core.spend_daily s using (account, day) "
-        # offset 0 keeps the planner on the index, hour by hour: it knows neither how few there are nor which.
-        f"union all select s.account, {columns} from loose cross join lateral (select * from core.spend_hourly h "
-        "where h.account = loose.account and h.hour = loose.hour offset 0) s) "
-        "select p.*, a.as_of from parts p join ref.account a using (account)"
     )
+    source = (
+        "select p.*, a.account_id, a.as_of from ("
+        f"select s.account, s.day, {columns} from whole join core.spend_daily s using (account, day) "
+        # offset 0 keeps the planner on the index, hour by hour: it knows neither how few there are nor which.
+        f"union all select s.account, loose.day, {columns} from loose cross join lateral (select * "
+        "from core.spend_hourly h where h.account = loose.account and h.hour = loose.hour offset 0) s"
+        ") p join ref.account a using (account)"
+    )
+    source = f"with whole as ({whole}), loose as ({loose}) {_held(source, by)}"
     return _summed(connection, source, by, account, (), {"start": window.start, "end": window.end})
+
+
+def _held(source: str, by: Grain) -> str:
+    return _HELD.format(source) if by in ("creator", "workspace") else source
 
 
 def _summed(

@@ -2,7 +2,8 @@
 
 RELATIONS = {
     "ref.account": "One row per OpenRouter account: what it is, how it is, and up to when it is complete.",
-    "ref.company": "One row per company that any mapping ever named, and Unattributed.",
+    "ref.company": "One row per company that any mapping or the list of companies ever named, and Unattributed; with "
+    "the list's attributes.",
     "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
     "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
     "ref.api_key": "One row per account and API key, deleted ones too: the key as it is today.",
@@ -11,6 +12,7 @@ RELATIONS = {
     "by which share. Total: every key is covered from -infinity to infinity, shares of a day sum to 1.",
     "core.api_key": "One row per API key: its small id, its counters, its instants.",
     "core.api_key_version": "One row per API key and span of time in which nothing about it changed.",
+    "core.api_key_day_span": "One row per API key and span of UTC days: whose it was, and in which workspace.",
     "core.counter_point": "One row per API key and instant: what it had used by then, as its counters tell; "
     "for accounts without analytics.",
     "core.model": "One row per model permaslug: its small id.",
@@ -33,6 +35,8 @@ RELATIONS = {
     "marts.company_spend_rolling": "One row per account, company and rolling period.",
     "marts.company_spend_daily": "One row per account, UTC day and company.",
     "marts.company_spend_monthly": "One row per account, UTC month and company.",
+    "marts.creator_spend_daily": "One row per account, UTC day, company and creator of the keys (null: not known).",
+    "marts.workspace_spend_daily": "One row per account, UTC day, company and workspace of the keys (null: not known).",
     "marts.unattributed_spend": "One row per account and API key (null: no key) with spend that no rule gives to a "
     "company.",
     "marts.reconciliation_daily": "One row per account and UTC day: what the account was charged, what its keys "

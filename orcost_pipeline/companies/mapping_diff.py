@@ -1,0 +1,80 @@
+"""What changed from one version of the mapping to the next, rule by rule. Pure functions.
+
+A rule is the same where it matches the same: account, match, pattern and dates. Its owners may change, and its place:
+where several rules match, the first wins.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from orcost_pipeline.companies.mapping import Rule
+
+Kind = Literal["added", "removed", "changed", "moved"]
+KINDS: tuple[Kind, ...] = ("added", "removed", "changed", "moved")
+
+
+class RuleChange(NamedTuple):
+    """A rule that came or went, that has other owners, or that stands elsewhere among those that stayed."""
+
+    kind: Kind
+    before: Rule | None
+    after: Rule | None
+
+    @property
+    def line(self) -> int:
+        """Where to look for it: in the new version, or in the old one where it is gone."""
+        rule = self.after or self.before
+        assert rule is not None  # noqa: S101 - a change is of some rule
+        return rule.line
+
+
+def compare(before: Sequence[Rule], after: Sequence[Rule]) -> list[RuleChange]:
+    """What changed, in the order of the lines."""
+    old, new = _by_identity(before), _by_identity(after)
+    stayed = [identity for identity in old if identity in new]
+    changes = [RuleChange("removed", rule, None) for identity, rule in old.items() if identity not in new]
+    changes += [RuleChange("added", None, rule) for identity, rule in new.items() if identity not in old]
+    changes += [RuleChange("changed", old[it], new[it]) for it in stayed if _owners(old[it]) != _owners(new[it])]
+    kept = _longest_rising([new[identity].position for identity in stayed])
+    changes += [RuleChange("moved", old[it], new[it]) for it in stayed if new[it].position not in kept]
+    return sorted(changes, key=lambda change: (change.line, KINDS.index(change.kind)))
+
+
+def counted(changes: Iterable[RuleChange]) -> dict[str, int]:
+    """How many of each kind."""
+    found: Counter[Kind] = Counter(change.kind for change in changes)
+    return {kind: found[kind] for kind in KINDS}
+
+
+def _by_identity(rules: Iterable[Rule]) -> dict[Hashable, Rule]:
+    """A rule that is written again further down is another one."""
+    found: dict[Hashable, Rule] = {}
+    seen: Counter[Hashable] = Counter()
+    for rule in rules:
+        identity = rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to
+        seen[identity] += 1
+        found[(*identity, seen[identity])] = rule
+    return found
+
+
+def _owners(rule: Rule) -> set[Hashable]:
+    return {(share.company, share.percent, share.note) for share in rule.shares}
+
+
+def _longest_rising(positions: Sequence[int]) -> set[int]:
+    """The most positions that rise in this order: what is not among them was moved."""
+    tails: list[int] = []
+    places: list[int] = []
+    for position in positions:
+        place = bisect_left(tails, position)
+        tails[place : place + 1] = [position]
+        places.append(place)
+    kept: set[int] = set()
+    wanted = len(tails) - 1
+    for position, place in zip(reversed(positions), reversed(places), strict=True):
+        if place == wanted:
+            kept.add(position)
+            wanted -= 1
+    return kept
