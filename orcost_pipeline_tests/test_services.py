@@ -224,9 +224,13 @@ def test_a_service_that_dies_at_its_start_ends_it_all_with_its_last_words(superv
 # ── stopped ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+# Who starts the tests may ignore a hang-up, as nohup does.
+HANGING_UP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_asked_to_stop_it_stops_all_of_them_and_says_so(supervise: Any, number: signal.Signals) -> None:
-    it = supervise("one:steady", "two:parent")
+    it = supervise("one:steady", "two:parent", through=[sys.executable, "-c", HANGING_UP])
     assert it.says("ready\n")
     it.process.send_signal(number)
     assert it.process.wait(10) == 0

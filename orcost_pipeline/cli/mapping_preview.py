@@ -71,7 +71,7 @@ def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
 
 
 def _of_account(connection: sa.Connection, account: str, as_of: datetime, rules: Sequence[Rule]) -> AccountEffect:
-    published = [Assignment(*row) for row in figures.published_owners(connection, account)]
+    published = [Assignment(*row, line=None) for row in figures.published_owners(connection, account)]
     changed = changes(published, assign(account, rules, histories(connection, account)))
     spent = figures.key_days(connection, account, {change.key_hash for change in changed})
     return AccountEffect(

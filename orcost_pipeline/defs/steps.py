@@ -239,7 +239,7 @@ def _publish(publishing: Publication, tolerance_usd: Decimal) -> None:
         publishing.publish_days()
     owners = assignments(publishing.connection, publishing.account, publishing.key_versions())
     publishing.publish_assignment(
-        (row.key_hash, row.valid_from, row.valid_to, row.company, row.share, row.rule, row.line) for row in owners
+        (row.key_hash, row.valid_from, row.valid_to, row.company, row.share, row.rule) for row in owners
     )
     publishing.publish_marts()
     publishing.check()

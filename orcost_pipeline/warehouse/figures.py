@@ -35,12 +35,22 @@ where s.day = :day and s.company = :company and (cast(:account as text) is null 
 order by s.account
 """
 _PARTS = f"""
-select a.account, u.day, c.company, k.key_hash, v.name as key_name, m.model, p.provider, s.rule, s.rule_line as line,
+select a.account, u.day, c.company, k.key_hash, v.name as key_name, m.model, p.provider, s.rule, r.line,
     trim_scale(s.share) as share, u.source::text as source, d.is_settled,
     trim_scale(u.credits_usd) as usage_credits_usd, trim_scale(u.byok_usd) as usage_byok_usd, {_SHARED}
 from core.usage_daily u {_OF_FIGURE}
 join core.provider p on p.provider_id = u.provider_id
 join core.account_day d on d.account_id = u.account_id and d.day = u.day
+-- Of rules that match the same, the first that holds for the account on the day is the one that won.
+left join lateral (
+    select r.line
+    from ref.mapping_rule r
+    where r.version = (select max(version) from ref.mapping_version) and r.match || ':' || r.pattern = s.rule
+        and (r.account is null or r.account = a.account)
+        and coalesce(r.valid_from, '-infinity') <= :day and coalesce(r.valid_to, 'infinity') > :day
+    order by r.position, r.line
+    limit 1
+) r on true
 where u.day = :day and c.company = :company and (cast(:account as text) is null or a.account = :account)
 order by a.account, u.credits_usd * s.share desc, u.byok_usd * s.share desc, v.name, k.key_hash, m.model, p.provider
 """
@@ -88,7 +98,7 @@ group by a.account order by a.account
 """
 _PUBLISHED_OWNERS = """
 select k.key_hash, nullif(s.valid_from, '-infinity') as valid_from, nullif(s.valid_to, 'infinity') as valid_to,
-    c.company, s.share, s.rule, s.rule_line
+    c.company, s.share, s.rule
 from core.assignment s
 join ref.account a using (account_id)
 join core.api_key k using (key_id)
@@ -148,7 +158,6 @@ class PublishedOwner(NamedTuple):
     company: str
     share: Decimal
     rule: str | None
-    line: int | None
 
 
 class Totals(NamedTuple):

@@ -18,8 +18,8 @@ from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
 from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, hours_window, month_start, utc_day
 
-# (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule, line)
-AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None, int | None]
+# (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule)
+AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None]
 
 _FACT_KEYS = ("hour", "account_id", "key_id", "model_id")
 _DAY_KEYS = ("day", "account_id", "key_id", "model_id", "provider_id")
@@ -69,6 +69,7 @@ class Publication:
             "account_id": self.account_id,
             "run_id": self.run_id,
             "dagster_run_id": self.dagster_run_id,
+            "is_extraction": self.is_extraction,
             "as_of": self.as_of,
             "this_hour": hour_floor(self.as_of),
             "hours_from": self.hours_from,
@@ -202,9 +203,9 @@ class Publication:
         """Who owns which key from which day on; days with usage under a changed owner are rebuilt."""
         self._execute(
             "create temporary table told_assignment (key_hash text, valid_from date, valid_to date, company text, "
-            "share numeric, rule text, line integer) on commit drop"
+            "share numeric, rule text) on commit drop"
         )
-        columns = ("key_hash", "valid_from", "valid_to", "company", "share", "rule", "line")
+        columns = ("key_hash", "valid_from", "valid_to", "company", "share", "rule")
         told = ((key, start or "-infinity", end or "infinity", *rest) for key, start, end, *rest in rows)
         copy_rows(self.connection, "told_assignment", columns, told)
         self._count(
@@ -217,13 +218,13 @@ class Publication:
         self._execute(
             "create temporary table staged_assignment on commit drop as "
             "select :account_id ::smallint as account_id, coalesce(k.key_id, 0) as key_id, t.valid_from, t.valid_to, "
-            "c.company_id, t.share, t.rule, t.line as rule_line "
+            "c.company_id, t.share, t.rule "
             "from told_assignment t join ref.company c using (company) "
             "left join core.api_key k on k.account_id = :account_id and k.key_hash = t.key_hash"
         )
         owners = "key_id, valid_from, valid_to, company_id, share"
         published = f"select {owners} from core.assignment where account_id = :account_id"
-        # A rule that stands on another line of the file moves no money.
+        # A rule of another name moves no money.
         self._execute(
             "create temporary table touched_assignment on commit drop as "
             f"(select {owners} from staged_assignment except {published}) "
@@ -244,12 +245,21 @@ class Publication:
         self._stage("company_day")
         scope = "t.account_id = :account_id and t.day in (select day from touched_day)"
         self._merge("core.company_day", "staged_company_day", ("day", "account_id", "company_id"), scope=scope)
-        for relation, keys in (
-            ("key_rolling", ("account_id", "key_id", "company_id", "period")),
-            ("company_rolling", ("account_id", "company_id", "period")),
+        self._publish_rolling()
+
+    def _publish_rolling(self) -> None:
+        """Rolling windows move with every extraction; a mapping alone moves the keys whose owners it changed."""
+        self._stage("rolled_usage")
+        self._stage("rolled_key")
+        whole = "t.account_id = :account_id"
+        rolled = whole if self.is_extraction else f"{whole} and t.key_id in (select key_id from touched_assignment)"
+        for relation, keys, scope in (
+            ("key_rolling", ("account_id", "key_id", "company_id", "period"), rolled),
+            ("key_previous", ("account_id", "key_id", "company_id", "period"), rolled),
+            ("company_rolling", ("account_id", "company_id", "period"), whole),
         ):
             self._stage(relation)
-            self._merge(f"core.{relation}", f"staged_{relation}", keys, scope="t.account_id = :account_id")
+            self._merge(f"core.{relation}", f"staged_{relation}", keys, scope=scope)
 
     # ── contract ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

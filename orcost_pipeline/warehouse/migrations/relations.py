@@ -26,6 +26,8 @@ RELATIONS = {
     "core.unkeyed_day": "marts.unkeyed_spend_daily with small ids.",
     "core.company_day": "One row per UTC day, account and company: spend.",
     "core.key_rolling": "One row per account, API key (0: no key), company and rolling period: spend.",
+    "core.key_previous": "One row per account, API key (0: no key), company and rolling period: spend in the period "
+    "before.",
     "core.company_rolling": "One row per account, company and rolling period: spend, and the period before.",
     "core.spend_hourly": "One row per account, UTC hour, company, API key and model: usage with a company on it.",
     "core.spend_daily": "One row per account, UTC day, company, API key, model and provider: usage with a company "

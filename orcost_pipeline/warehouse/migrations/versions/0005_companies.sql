@@ -125,3 +125,19 @@ join ref.account a on a.account_id = u.account_id
 join ref.company c on c.company_id = s.company_id
 left join core.api_key_day_span h on h.key_id = u.key_id and h.first_day <= u.day and h.end_day > u.day
 group by a.account, a.as_of, u.day, c.company, h.workspace, d.is_settled;
+
+-- Which line a rule stands on changes with every line above it: it is looked up in the mapping where it is asked for.
+
+alter table core.assignment drop column rule_line;
+
+-- What a key cost in the period before, so that one key that moves costs its own usage and not the account's.
+
+create table core.key_previous (
+    account_id smallint not null,
+    key_id integer not null,
+    company_id integer not null,
+    period text not null check (period in ('24h', '7d', '30d')),
+    credits_usd numeric not null,
+    byok_usd numeric not null,
+    primary key (account_id, key_id, company_id, period)
+);
