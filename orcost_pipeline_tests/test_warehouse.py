@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +18,13 @@ from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
 from orcost_pipeline.simulator import Ledger, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
-from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse import migrations, raw, runs
 from orcost_pipeline.warehouse.database import Merged, connect, copy_rows, merge
 from orcost_pipeline.warehouse.migrations.relations import RELATIONS
 from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline_tests.warehouse_rows import fill, make_truth
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 SCHEMAS = ("raw", "ref", "core", "marts", "ops")
@@ -500,6 +502,20 @@ def migrate_in_process(url: str, start: Any) -> None:
     with opened(url) as engine:
         start.wait()
         migrate(engine)
+
+
+def test_a_migrated_warehouse_knows_the_periods_before_as_a_published_one_does(engine: sa.Engine) -> None:
+    """Until the next sync a mapping that moves one key counts on what the migration filled in for the others."""
+    fill(engine, make_truth("acme", "globex"))
+    script = (Path(migrations.__file__).parent / "versions/0005_companies.sql").read_text(encoding="utf-8")
+    columns = "account_id, key_id, company_id, period, trim_scale(credits_usd), trim_scale(byok_usd)"
+    rows = f"select {columns} from core.key_previous"
+    with engine.begin() as connection:
+        published = connection.exec_driver_sql(f"{rows} order by 1, 2, 3, 4").all()
+        connection.exec_driver_sql("delete from core.key_previous")
+        connection.exec_driver_sql(script[script.index("insert into core.key_previous") :])
+        assert connection.exec_driver_sql(f"{rows} order by 1, 2, 3, 4").all() == published
+    assert len(published) > 10
 
 
 def test_processes_that_migrate_at_once_make_one_warehouse(empty_url: str) -> None:

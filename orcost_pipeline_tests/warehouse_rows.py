@@ -319,8 +319,14 @@ def _fill_rolling(connection: sa.Connection, account_id: int) -> None:
         "as_of": AS_OF,
         "this_hour": hour_floor(AS_OF),
         "hours_from": HOURS_FROM,
+        "is_extraction": True,
     }
-    for relation in ("key_rolling", "company_rolling"):
+    execute(connection, "create temporary table touched_assignment (key_id integer)")
+    for step in ("rolled_usage", "rolled_key"):
+        connection.execute(sql(step), parameters)
+    for relation in ("key_rolling", "key_previous", "company_rolling"):
         connection.execute(sql(relation), parameters)
         execute(connection, f"insert into core.{relation} select * from staged_{relation}")
         execute(connection, f"drop table staged_{relation}")
+    for step in ("rolled_usage", "rolled_key", "touched_assignment"):
+        execute(connection, f"drop table {step}")

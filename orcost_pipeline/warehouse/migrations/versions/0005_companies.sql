@@ -141,3 +141,14 @@ create table core.key_previous (
     byok_usd numeric not null,
     primary key (account_id, key_id, company_id, period)
 );
+
+insert into core.key_previous
+select s.account_id, s.key_id, s.company_id, p.period, sum(u.credits_usd * s.share), sum(u.byok_usd * s.share)
+from ref.account a
+cross join (values ('24h', interval '24 hours'), ('7d', interval '168 hours'), ('30d', interval '720 hours'))
+    as p (period, length)
+join core.usage_hourly u on u.account_id = a.account_id
+    and u.hour > date_trunc('hour', a.as_of, 'UTC') - 2 * p.length and u.hour <= date_trunc('hour', a.as_of, 'UTC') - p.length
+join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
+    and s.valid_from <= (u.hour at time zone 'UTC')::date and s.valid_to > (u.hour at time zone 'UTC')::date
+group by s.account_id, s.key_id, s.company_id, p.period;
