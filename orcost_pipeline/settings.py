@@ -26,6 +26,7 @@ TABLE_PREFIX = "table:"
 DEFAULT_ACCOUNT = "default"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
 DEFAULT_TOLERANCE_USD = Decimal("1e-6")
+DEFAULT_UNATTRIBUTED_PERCENT = Decimal(5)
 
 
 class AccountConfig(BaseModel):
@@ -44,6 +45,13 @@ class ReconciliationConfig(BaseModel):
     tolerance_usd: Decimal = Field(default=DEFAULT_TOLERANCE_USD, ge=0, allow_inf_nan=False)
 
 
+class AlertsConfig(BaseModel):
+    """`[alerts]` of orcost.toml: the percentage of the last 30 days' spend above which Unattributed is too much."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    unattributed_percent: Decimal = Field(default=DEFAULT_UNATTRIBUTED_PERCENT, ge=0, le=100, allow_inf_nan=False)
+
+
 class ProjectConfig(BaseModel):
     """orcost.toml."""
 
@@ -52,6 +60,7 @@ class ProjectConfig(BaseModel):
     mapping: str | None = Field(default=None, min_length=1)
     companies: Path = Path(DEFAULT_COMPANIES)
     reconciliation: ReconciliationConfig = ReconciliationConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
     @field_validator("accounts")
     @classmethod
@@ -103,6 +112,7 @@ class Settings(BaseModel):
     companies: Path = Path(DEFAULT_COMPANIES)
     base_url: str = DEFAULT_BASE_URL
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+    unattributed_percent: Decimal = DEFAULT_UNATTRIBUTED_PERCENT
 
     @property
     def mapping_name(self) -> str:
@@ -155,6 +165,7 @@ def load_settings(current: Path | None = None) -> Settings:
         config_file=config_file,
         base_url=environment.openrouter_base_url,
         tolerance_usd=config.reconciliation.tolerance_usd,
+        unattributed_percent=config.alerts.unattributed_percent,
     )
 
 

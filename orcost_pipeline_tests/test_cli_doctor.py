@@ -694,6 +694,16 @@ def test_a_rule_for_an_unknown_account_is_a_warning(healthy: Deployment) -> None
     assert 'account "acmee" is not configured' in healthy.only("warning", Code.MAPPING_DOUBTFUL, None).message
 
 
+def test_a_rule_without_any_key_for_thirty_days_is_a_warning(healthy: Deployment) -> None:
+    text = MAPPING.replace("Company C,", "Company D,key_name,nobody\nCompany C,")
+    (healthy.folder / "company_mapping.csv").write_text(text)
+    bring_into_force(healthy, text)
+    assert Code.MAPPING_DOUBTFUL not in {finding.code for finding in healthy.examine()}
+    healthy.do("update ref.mapping_version set loaded_at = now() - interval '31 days'")
+    message = healthy.only("warning", Code.MAPPING_DOUBTFUL, None).message
+    assert "nobody matched no key in the last 30 days." in message
+
+
 def test_an_edited_mapping_counts_from_the_next_sync_on(healthy: Deployment) -> None:
     (healthy.folder / "company_mapping.csv").write_text(MAPPING + "# edited\n")
     assert healthy.only("note", Code.MAPPING_PENDING, None).todo == "orcost sync"

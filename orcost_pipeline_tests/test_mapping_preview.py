@@ -123,7 +123,8 @@ def test_check_says_how_much_would_move_where_and_when(check: Callable[..., Any]
     answer = check()
     assert answer.exit_code == 0
     told = answer.output.splitlines()
-    assert told[0] == "company_mapping.csv is valid: 1 rule, 1 company."
+    counts = "1 rule, 1 company, 2 of 3 keys, 0.5 % of the last 30 days' spend, 33.3 % of their BYOK"
+    assert told[0] == f"company_mapping.csv is valid: {counts}."
     assert "If it takes effect, spend moves:" in told
     assert "  Unattributed → A    0.0544    0.0976      1" in told
     assert any(line.startswith("Unattributed: ") and "→" in line for line in told)
@@ -137,6 +138,29 @@ def test_check_tells_programs_exact_amounts(check: Callable[..., Any]) -> None:
     assert sum(Decimal(move["credits_usd"]) for move in moves) == sum(
         Decimal(f"0.{days:03}7") for days in range(1, 29, 3)
     )
+
+
+def test_check_doubts_a_rule_that_matches_no_key(check: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("company,match,pattern\nA,key_name,ap*\nB,key_name,bacth\n", encoding="utf-8")
+    answer = check("new.csv")
+    assert answer.exit_code == 0
+    assert "  warning, line 3: key_name:bacth matched no key in the last 30 days." in answer.output.splitlines()
+    told = json.loads(check("new.csv", "--format", "json").output)
+    assert told["warnings"] == [{"line": 3, "message": "key_name:bacth matched no key in the last 30 days."}]
+
+
+def test_check_tells_programs_what_is_covered(check: Callable[..., Any]) -> None:
+    told = json.loads(check("--format", "json").output)["coverage"]
+    whole, unattributed = Decimal(told.pop("credits_usd")), Decimal(told.pop("unattributed_credits_usd"))
+    assert told == {
+        "days": 30,
+        "keys": 3,
+        "attributed_keys": 2,
+        "byok_usd": "9.30",
+        "unattributed_byok_usd": "6.20",
+    }
+    # `app` is attributed; `web` only since it is called `app two`, which is after it spent.
+    assert whole - unattributed == sum(Decimal(f"0.{days:03}7") for days in range(1, 29, 3))
 
 
 def test_without_a_warehouse_check_only_validates_and_makes_none(

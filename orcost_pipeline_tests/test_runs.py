@@ -271,14 +271,28 @@ def test_every_contract_check_is_reported_as_passed(acme: Deployment) -> None:
 def test_a_business_check_warns_and_the_run_goes_well(acme: Deployment) -> None:
     result = acme.run()
     assert result.success
-    assert checks(result)["unattributed_is_below_5_percent"] is False
+    assert checks(result)["unattributed_share_is_small"] is False
     evaluations = {
         event.event_specific_data.check_name: event.event_specific_data
         for event in events(result, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     }
-    warning = evaluations["unattributed_is_below_5_percent"]
+    warning = evaluations["unattributed_share_is_small"]
     assert warning.severity == dg.AssetCheckSeverity.WARN
     assert warning.metadata["rows"].value
+
+
+def test_how_much_unattributed_is_too_much_is_a_setting(acme: Deployment) -> None:
+    acme.settings = acme.settings.model_copy(update={"unattributed_percent": Decimal(100)})
+    assert checks(acme.run())["unattributed_share_is_small"] is True
+
+
+def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
+    acme.settings.mapping.write_text(HEADER + "A,key_name,app\n", encoding="utf-8")
+    other = list(acme.ledger.accounts["acme"].keys)[1]
+    acme.ledger.spend("acme", NOON - timedelta(minutes=5), other, GPT, usage("0", "0.01"))
+    acme.settings = acme.settings.model_copy(update={"unattributed_percent": Decimal(99)})
+    result = acme.run()
+    assert checks(result)["unattributed_share_is_small"] is False
 
 
 def test_the_run_is_recorded_with_its_instant_requests_and_rows(acme: Deployment) -> None:
@@ -511,9 +525,38 @@ def test_a_rule_for_an_account_nobody_configured_is_a_warning(acme: Deployment) 
     assert checks(result) == {
         "mapping_is_valid": True,
         "every_rule_can_win": False,
+        "every_rule_was_used": True,
         "company_list_is_valid": True,
         "every_company_is_listed": True,
     }
+
+
+def test_a_rule_that_won_no_key_for_thirty_days_is_a_warning(acme: Deployment) -> None:
+    assert acme.run().success
+    mapping = A_AND_B + "C,key_name,nobody\n"
+    assert checks(acme.load_mapping(mapping))["every_rule_was_used"] is True, "it is new"
+    acme.clock.later(days=30)
+    assert acme.run().success
+    result = acme.load_mapping(mapping + "D,key_name,new\n")
+    assert checks(result)["every_rule_was_used"] is False
+    (told,) = (
+        event.event_specific_data.metadata["lines"].value
+        for event in events(result, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if event.event_specific_data.check_name == "every_rule_was_used"
+    )
+    assert told == "- line 4: key_name:nobody matched no key in the last 30 days."
+
+
+def test_the_mapping_says_which_part_of_keys_and_money_it_covers(acme: Deployment) -> None:
+    assert acme.run().success
+    (metadata,) = materialized(acme.load_mapping(A_AND_B)).values()
+    assert metadata["keys_with_a_company"] == "2 of 3"
+    assert metadata["spend_with_a_company"] == "99.8 % of 111.75 USD in 30 days"
+    assert metadata["byok_with_a_company"] == "100.0 % of 3.00 USD in 30 days"
+    assert metadata["picture"].startswith("![](data:image/svg+xml,")
+    assert len(metadata["picture"]) < 1000
+    (metadata,) = materialized(acme.load_mapping(HEADER)).values()
+    assert metadata["spend_with_a_company"] == "0.0 % of 111.75 USD in 30 days"
 
 
 def test_loading_a_mapping_twice_makes_one_version_and_moves_no_figure(acme: Deployment) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keys_of(settings: Settings) -> dict[str, str | None]:
     return {a.name: a.api_key.get_secret_value() if a.api_key else None for a in settings.accounts}
+
+
+def test_how_much_unattributed_is_too_much(folder: Path) -> None:
+    assert load_settings().unattributed_percent == 5
+    (folder / "orcost.toml").write_text("[alerts]\nunattributed_percent = 2.5\n", encoding="utf-8")
+    assert load_settings().unattributed_percent == Decimal("2.5")
+    (folder / "orcost.toml").write_text("[alerts]\nunattributed_percent = 101\n", encoding="utf-8")
+    with pytest.raises(PermanentError, match=r"orcost\.toml was refused: alerts\.unattributed_percent: "):
+        load_settings()
 
 
 # ── the contract's variables ─────────────────────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,8 @@ from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
 from orcost_pipeline.companies.mapping import MappingError
+from orcost_pipeline.companies.rows import Mistake
+from orcost_pipeline.defs.attribution import coverage, idle_rules
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter
@@ -92,7 +94,7 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
         yield from _of_answer(answer, standings.get(answer.account))
     yield from _of_clock(answers.values())
     yield from look.found
-    mapping = [*_of_mapping(settings, look), *_of_companies(settings)]
+    mapping = [*_of_mapping(settings, look, now), *_of_companies(settings)]
     yield from mapping
     if stored:
         is_refused = any(finding.severity is ERROR for finding in mapping)
@@ -428,7 +430,7 @@ def _other_schema(version: str) -> Finding:
 # This machine
 
 
-def _of_mapping(settings: Settings, look: Look) -> Iterator[Finding]:
+def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Finding]:
     """What the mapping file says now, against what is in force; nothing where this machine does not sync."""
     if not is_syncing(settings):
         return
@@ -450,7 +452,9 @@ def _of_mapping(settings: Settings, look: Look) -> Iterator[Finding]:
     except OrcostError:
         return  # the database cannot be asked: that is told where it is looked into
     else:
-        yield from _of_valid_mapping(mapping, settings)
+        idle = _idle_rules(settings, mapping, now) if look.stored else []
+        doubts = [*warnings_of(settings, mapping), *idle]
+        yield from _of_valid_mapping(mapping, settings, doubts)
         if look.stored and (version is None or version.content_sha256 != mapping.sha256):
             message = f"{mapping.source} is not in force as it is now: it counts from the next sync on."
             yield Finding(NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
@@ -469,10 +473,20 @@ def _no_mapping(settings: Settings) -> Finding:
     return Finding(NOTE, Code.NO_MAPPING, None, "No rule says yet which key is whose: all is Unattributed.", todo)
 
 
-def _of_valid_mapping(mapping: CompanyMapping, settings: Settings) -> Iterator[Finding]:
+def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> list[Mistake]:
+    """The rules that are of no use; none where the database does not answer in time."""
+    try:
+        with existing_snapshot(settings) as connection:
+            connection.execute(sa.text(f"set local statement_timeout = '{STATEMENT_WITHIN}s'"))
+            return idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
+    except OrcostError:
+        return []
+
+
+def _of_valid_mapping(mapping: CompanyMapping, settings: Settings, doubts: Sequence[Mistake]) -> Iterator[Finding]:
     if not mapping.rules:
         yield _no_mapping(settings)
-    if doubts := warnings_of(settings, mapping):
+    if doubts:
         told = "\n".join(str(doubt) for doubt in doubts)
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
         yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, _check(settings))

@@ -20,7 +20,6 @@ from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
 from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, WaitingRequest
 from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, utc_day
 
-MUCH_UNATTRIBUTED = Decimal("0.05")
 FEW_DAYS_LEFT = 3
 REQUESTS_WAIT = timedelta(minutes=2)
 CLOCK_WRONG = timedelta(minutes=5)
@@ -348,7 +347,7 @@ def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
         (spend.unattributed_30d_usd, spend.spend_30d_usd, "USD"),
         (spend.unattributed_byok_30d_usd, spend.byok_30d_usd, "USD of BYOK"),
     ):
-        if part > MUCH_UNATTRIBUTED * whole:
+        if 100 * part > settings.unattributed_percent * whole:
             parts.append(f"{rounded(part, 2)} {unit} ({share(part, whole)})")
     if not parts or not standing.has_rules:
         return

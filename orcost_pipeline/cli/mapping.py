@@ -17,12 +17,14 @@ from rich.text import Text
 
 from orcost_pipeline.cli import mapping_preview
 from orcost_pipeline.cli.database import existing_snapshot, snapshot
-from orcost_pipeline.cli.rendering import as_json, cells, clean, percentage, plural, show
+from orcost_pipeline.cli.mapping_preview import Effect
+from orcost_pipeline.cli.rendering import as_json, cells, clean, percentage, plural, share, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.company_list import unlisted
+from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, Rule, read_mapping
-from orcost_pipeline.defs.attribution import rules_of
+from orcost_pipeline.defs.attribution import key_version, rules_of
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
@@ -50,17 +52,17 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
         raise PermanentError(str(error)) from None
     effect = mapping_preview.effect(settings, mapping.rules)
     if output == "json":
-        typer.echo(as_json({**_validity(settings, mapping), **mapping_preview.as_data(effect)}))
+        typer.echo(as_json({**_validity(settings, mapping, effect), **mapping_preview.as_data(effect)}))
         return
-    show_validity(settings, mapping)
+    show_validity(settings, mapping, effect)
     mapping_preview.show_effect(effect)
 
 
-def show_validity(settings: Settings, mapping: Mapping) -> None:
+def show_validity(settings: Settings, mapping: Mapping, effect: Effect) -> None:
     """One line of counts, one for each warning."""
-    counts = f"{plural(len(mapping.rules), 'rule')}, {plural(len(_companies(mapping)), 'company', 'companies')}"
-    typer.echo(f"{mapping.source} is valid: {counts}.")
-    for warning in warnings_of(settings, mapping):
+    counts = [plural(len(mapping.rules), "rule"), plural(len(_companies(mapping)), "company", "companies")]
+    typer.echo(f"{mapping.source} is valid: {', '.join([*counts, *_coverage(effect.coverage)])}.")
+    for warning in _all_warnings(settings, mapping, effect):
         typer.echo(f"  warning, {clean(str(warning))}")
     _, problem = read_companies(settings)
     if problem:
@@ -89,13 +91,22 @@ def read_content(path: Path) -> bytes:
         raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def _validity(settings: Settings, mapping: Mapping) -> dict[str, object]:
+def _coverage(coverage: Coverage) -> Iterator[str]:
+    """Which part of keys and money has an owner; nothing where there is none."""
+    if coverage.keys:
+        yield f"{coverage.attributed_keys:,} of {plural(coverage.keys, 'key')}"
+    for part, of in ((coverage.spend(), f"the last {DAYS} days' spend"), (coverage.byok(), "their BYOK")):
+        if part.whole:
+            yield f"{share(part.whole - part.unattributed, part.whole)} of {of}"
+
+
+def _validity(settings: Settings, mapping: Mapping, effect: Effect) -> dict[str, object]:
     return {
         "source": mapping.source,
         "is_valid": True,
         "rules": len(mapping.rules),
         "companies": len(_companies(mapping)),
-        "warnings": _told(warnings_of(settings, mapping)),
+        "warnings": _told(_all_warnings(settings, mapping, effect)),
     }
 
 
@@ -105,6 +116,10 @@ def _told(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
 
 def _companies(mapping: Mapping) -> set[str]:
     return {share.company for rule in mapping.rules for share in rule.shares}
+
+
+def _all_warnings(settings: Settings, mapping: Mapping, effect: Effect) -> list[Mistake]:
+    return sorted([*warnings_of(settings, mapping), *effect.idle], key=lambda warning: warning.line or 0)
 
 
 def warnings_of(settings: Settings, mapping: Mapping) -> list[Mistake]:
@@ -131,8 +146,7 @@ class Key(NamedTuple):
         return self.versions[-1].name
 
     def history(self) -> KeyHistory:
-        # Behind account and hash, a row has the fields of a KeyVersion.
-        return KeyHistory(self.key_hash, tuple(KeyVersion(*row[2:]) for row in self.versions))
+        return KeyHistory(self.key_hash, tuple(key_version(row) for row in self.versions))
 
     def __str__(self) -> str:
         return f'{self.key_hash}  {clean(self.name)} (account "{self.account}")'

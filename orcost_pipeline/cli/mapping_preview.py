@@ -7,10 +7,9 @@ no preview, and a sentence says why.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from itertools import groupby
 
 import sqlalchemy as sa
 from rich.console import RenderableType
@@ -19,9 +18,12 @@ from rich.text import Text
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, existing_snapshot
 from orcost_pipeline.cli.rendering import cells, money, plural, share, show, table
-from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
+from orcost_pipeline.companies.assignment import Assignment, assign
+from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
 from orcost_pipeline.companies.preview import Change, KeyDay, Move, changes, exact_sum, moves
+from orcost_pipeline.companies.rows import Mistake
+from orcost_pipeline.defs.attribution import coverage, histories, synced
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import figures, reports
@@ -52,9 +54,11 @@ class AccountEffect:
 
 @dataclass(frozen=True)
 class Effect:
-    """What moves in each account, or why nobody can tell."""
+    """What moves in each account and what is then covered, or why nobody can tell."""
 
     accounts: Sequence[AccountEffect] = ()
+    coverage: Coverage = field(default_factory=Coverage)
+    idle: Sequence[Mistake] = ()
     left_out: str | None = None
 
 
@@ -62,17 +66,19 @@ def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
     """What these rules would move; a warehouse that is not there or cannot be asked is no error of the rules."""
     try:
         with existing_snapshot(settings) as connection:
-            configured = {account.name for account in settings.accounts}
-            synced = [it for it in reports.accounts(connection) if it.as_of and it.account in configured]
-            told = [_of_account(connection, account.account, account.as_of, rules) for account in synced]
+            accounts = synced(connection, settings)
+            told = [_of_account(connection, account, as_of, rules) for account, as_of in accounts.items()]
+            covered = coverage(connection, settings, rules)
     except OrcostError as error:
         return Effect(left_out=str(error))
-    return Effect(told) if told else Effect(left_out=NOTHING_YET)
+    if not told:
+        return Effect(left_out=NOTHING_YET)
+    return Effect(told, covered, covered.idle(rules, utc_day(max(accounts.values()))))
 
 
 def _of_account(connection: sa.Connection, account: str, as_of: datetime, rules: Sequence[Rule]) -> AccountEffect:
     published = [Assignment(*row, line=None) for row in figures.published_owners(connection, account)]
-    changed = changes(published, assign(account, rules, histories(connection, account)))
+    changed = changes(published, assign(account, rules, histories(reports.key_versions(connection, account))))
     spent = figures.key_days(connection, account, {change.key_hash for change in changed})
     return AccountEffect(
         account,
@@ -81,13 +87,6 @@ def _of_account(connection: sa.Connection, account: str, as_of: datetime, rules:
         moves(changed, (KeyDay(*row) for row in spent)),
         frozenset(_hashes_from(changed, utc_day(as_of))),
     )
-
-
-def histories(connection: sa.Connection, account: str) -> list[KeyHistory]:
-    """The keys of an account as rules see them."""
-    rows = groupby(reports.key_versions(connection, account), key=lambda row: row.key_hash)
-    # Behind account and hash, a row has the fields of a KeyVersion.
-    return [KeyHistory(key_hash, tuple(KeyVersion(*row[2:]) for row in versions)) for key_hash, versions in rows]
 
 
 def _hashes_from(changed: Sequence[Change], today: date) -> Iterator[str]:
@@ -102,8 +101,22 @@ def _hashes_from(changed: Sequence[Change], today: date) -> Iterator[str]:
 def as_data(told: Effect) -> dict[str, object]:
     """Exact amounts for programs."""
     return {
+        "coverage": None if told.left_out else _coverage_data(told.coverage),
         "preview": None if told.left_out else [_account_data(account) for account in told.accounts],
         "preview_left_out": told.left_out,
+    }
+
+
+def _coverage_data(covered: Coverage) -> dict[str, object]:
+    spend, byok = covered.spend(), covered.byok()
+    return {
+        "days": DAYS,
+        "keys": covered.keys,
+        "attributed_keys": covered.attributed_keys,
+        "credits_usd": spend.whole,
+        "unattributed_credits_usd": spend.unattributed,
+        "byok_usd": byok.whole,
+        "unattributed_byok_usd": byok.unattributed,
     }
 
 

@@ -113,6 +113,27 @@ def explain(account: str, rules: Sequence[Rule], key: KeyHistory, on: date) -> E
     return Explanation(on, version, winner, shares or ((UNATTRIBUTED, Decimal(100)),), considered)
 
 
+class Used(NamedTuple):
+    """The positions of the rules that match a key on one of some days, and of those that win one there."""
+
+    matching: set[int]
+    winning: set[int]
+
+
+def used(account: str, rules: Sequence[Rule], keys: Iterable[KeyHistory], first: date, end: date) -> Used:
+    """Which rules match and win keys of an account from day `first` to before `end`."""
+    index = _Index(account, rules)
+    found = Used(set(), set())
+    for key in keys:
+        for held in _held(key):
+            days = held._replace(start=max(held.start, first.toordinal()), end=min(held.end, end.toordinal()))
+            if days.start < days.end:
+                matching = index.matching(key.key_hash, days.version)
+                found.matching.update(rule.position for rule in matching)
+                found.winning.update(span.rule.position for span in _spans(matching, days) if span.rule)
+    return found
+
+
 def glob_matches(pattern: str, value: str) -> bool:
     """Whether a case-sensitive glob fits the whole value; only `*` and `?` are special."""
     head, *rest = pattern.split("*")

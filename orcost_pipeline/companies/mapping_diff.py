@@ -33,11 +33,11 @@ class RuleChange(NamedTuple):
 def compare(before: Sequence[Rule], after: Sequence[Rule]) -> list[RuleChange]:
     """What changed, in the order of the lines."""
     old, new = _by_identity(before), _by_identity(after)
-    stayed = [identity for identity in old if identity in new]
-    changes = [RuleChange("removed", rule, None) for identity, rule in old.items() if identity not in new]
-    changes += [RuleChange("added", None, rule) for identity, rule in new.items() if identity not in old]
+    stayed = [it for it in old if it in new]
+    changes = [RuleChange("removed", rule, None) for it, rule in old.items() if it not in new]
+    changes += [RuleChange("added", None, rule) for it, rule in new.items() if it not in old]
     changes += [RuleChange("changed", old[it], new[it]) for it in stayed if _owners(old[it]) != _owners(new[it])]
-    kept = _longest_rising([new[identity].position for identity in stayed])
+    kept = _longest_rising([new[it].position for it in stayed])
     changes += [RuleChange("moved", old[it], new[it]) for it in stayed if new[it].position not in kept]
     return sorted(changes, key=lambda change: (change.line, KINDS.index(change.kind)))
 
@@ -48,14 +48,18 @@ def counted(changes: Iterable[RuleChange]) -> dict[str, int]:
     return {kind: found[kind] for kind in KINDS}
 
 
+def identity(rule: Rule) -> Hashable:
+    """What a rule matches."""
+    return rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to
+
+
 def _by_identity(rules: Iterable[Rule]) -> dict[Hashable, Rule]:
     """A rule that is written again further down is another one."""
     found: dict[Hashable, Rule] = {}
     seen: Counter[Hashable] = Counter()
     for rule in rules:
-        identity = rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to
-        seen[identity] += 1
-        found[(*identity, seen[identity])] = rule
+        seen[identity(rule)] += 1
+        found[identity(rule), seen[identity(rule)]] = rule
     return found
 
 

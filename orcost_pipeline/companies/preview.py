@@ -34,9 +34,9 @@ class Change(NamedTuple):
 
 
 class KeyDay(NamedTuple):
-    """What a key spent on a UTC day."""
+    """What a key, or usage without one, spent on a UTC day."""
 
-    key_hash: str
+    key_hash: str | None
     day: date
     credits_usd: Decimal
     byok_usd: Decimal
@@ -56,7 +56,8 @@ class Move:
     def add(self, spent: KeyDay, share: Decimal) -> None:
         self.credits_usd = EXACT.fma(spent.credits_usd, share, self.credits_usd)
         self.byok_usd = EXACT.fma(spent.byok_usd, share, self.byok_usd)
-        self.keys.add(spent.key_hash)
+        if spent.key_hash is not None:
+            self.keys.add(spent.key_hash)
 
 
 def changes(before: Iterable[Assignment], after: Iterable[Assignment]) -> list[Change]:
@@ -72,7 +73,7 @@ def changes(before: Iterable[Assignment], after: Iterable[Assignment]) -> list[C
 
 def moves(changed: Iterable[Change], spent: Iterable[KeyDay]) -> list[Move]:
     """A move for each pair of companies and month in which money goes from one to the other."""
-    by_key: dict[str, list[Change]] = defaultdict(list)
+    by_key: dict[str | None, list[Change]] = defaultdict(list)
     for change in changed:
         by_key[change.key_hash].append(change)
     starts = {key_hash: [change.start for change in of_key] for key_hash, of_key in by_key.items()}

@@ -1,20 +1,26 @@
-"""Where mapping and warehouse meet: source → version in force, version in force × key history → assignment.
+"""Where mapping and warehouse meet: source → version in force, version in force × key history → assignment, coverage.
 
 No Dagster here: the assets call these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
+from orcost_pipeline.companies.coverage import DAYS, Coverage, first_day
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share
-from orcost_pipeline.companies.mapping_diff import compare, counted
+from orcost_pipeline.companies.mapping_diff import compare, counted, identity
+from orcost_pipeline.companies.preview import KeyDay
+from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
+from orcost_pipeline.warehouse.reports import KeyVersionRow
+from orcost_pipeline.windows import DAY, utc_day
 
 
 def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
@@ -76,14 +82,18 @@ def _rule(lines: list[RuleRow]) -> Rule:
 
 def assignments(connection: sa.Connection, account: str, versions: Sequence[sa.Row]) -> list[Assignment]:
     """Who owns the account's keys, by the mapping in force and every version of every key."""
-    histories = [
-        KeyHistory(key_hash, tuple(_version(row) for row in rows))
+    return assign(account, rules_of(rules_in_force(connection)), histories(versions))
+
+
+def histories(versions: Iterable[sa.Row | KeyVersionRow]) -> list[KeyHistory]:
+    """Keys as rules see them; versions of a key stand together."""
+    return [
+        KeyHistory(key_hash, tuple(key_version(row) for row in rows))
         for key_hash, rows in groupby(versions, key=lambda row: row.key_hash)
     ]
-    return assign(account, rules_of(rules_in_force(connection)), histories)
 
 
-def _version(row: sa.Row) -> KeyVersion:
+def key_version(row: sa.Row | KeyVersionRow) -> KeyVersion:
     return KeyVersion(
         row.valid_from,
         row.name,
@@ -94,3 +104,31 @@ def _version(row: sa.Row) -> KeyVersion:
         row.creator_email,
         row.external_user,
     )
+
+
+def synced(connection: sa.Connection, settings: Settings) -> dict[str, datetime]:
+    """The configured accounts that have figures, each with its `as_of`."""
+    configured = {account.name for account in settings.accounts}
+    return {it.account: it.as_of for it in reports.accounts(connection) if it.as_of and it.account in configured}
+
+
+def coverage(connection: sa.Connection, settings: Settings, rules: Sequence[Rule]) -> Coverage:
+    """What rules cover of the accounts that have figures, in the days up to each one's last."""
+    found = Coverage()
+    for account, as_of in synced(connection, settings).items():
+        today = utc_day(as_of)
+        found.count(
+            account,
+            rules,
+            histories(reports.key_versions(connection, account)),
+            {key_hash: utc_day(at) for key_hash, at in reports.deleted_keys(connection, account).items()},
+            (KeyDay(*row) for row in figures.key_days_since(connection, account, first_day(today))),
+            today,
+        )
+    return found
+
+
+def idle_rules(connection: sa.Connection, found: Coverage, rules: Sequence[Rule], now: datetime) -> list[Mistake]:
+    """A warning for each rule that was of no use although it is in force for as long as coverage looks back."""
+    old = {identity(rule) for rule in rules_of(rules_in_force(connection, now - DAYS * DAY))}
+    return found.idle((rule for rule in rules if identity(rule) in old), utc_day(now))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import dagster as dg
 import sqlalchemy as sa
 
+from orcost_pipeline.settings import Settings
+
 # check → (asset, law); the SQL is warehouse/sql/check_<name>.sql
 CONTRACT_CHECK_ASSETS = {
     "every_usage_has_one_owner": (
@@ -37,14 +39,16 @@ class BusinessCheck(NamedTuple):
 
 
 BUSINESS_CHECKS = {
-    "unattributed_is_below_5_percent": BusinessCheck(
+    "unattributed_share_is_small": BusinessCheck(
         ["marts", "company_spend_rolling"],
-        "Unattributed is less than 5 % of the last 30 days' spend; otherwise the mapping lacks rules.",
-        "select round(100 * u.credits_usd / a.credits_usd, 2)::text as percent, u.credits_usd::text as credits_usd "
-        "from (select account, sum(credits_usd) as credits_usd from marts.company_spend_rolling "
-        "where account = :account and period = '30d' group by account having sum(credits_usd) > 0) a "
-        "join marts.company_spend_rolling u on u.account = a.account and u.period = '30d' "
-        "and u.company = 'Unattributed' where u.credits_usd >= 0.05 * a.credits_usd",
+        "Unattributed is at most 5 % of the last 30 days' spend, or what orcost.toml says "
+        "(unattributed_percent under [alerts]); otherwise the mapping lacks rules.",
+        "select round(100 * unattributed / whole, 2)::text as percent, unattributed::text, what from ("
+        "select what, sum(usd) as whole, sum(usd) filter (where company = 'Unattributed') as unattributed "
+        "from marts.company_spend_rolling, "
+        "lateral (values ('credits_usd', credits_usd), ('byok_usd', byok_usd)) amounts (what, usd) "
+        "where account = :account and period = '30d' group by what"
+        ") spend where 100 * unattributed > :unattributed_percent * whole",
     ),
     "witnesses_agree": BusinessCheck(
         ["marts", "reconciliation_daily"],
@@ -74,9 +78,12 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     return contract + business
 
 
-def business_check(connection: sa.Connection, key: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
+def business_check(
+    connection: sa.Connection, key: dg.AssetCheckKey, account: str, settings: Settings
+) -> dg.AssetCheckResult:
     check = BUSINESS_CHECKS[key.name]
-    rows = [dict(row) for row in connection.execute(sa.text(check.sql), {"account": account}).mappings()]
+    parameters = {"account": account, "unattributed_percent": settings.unattributed_percent}
+    rows = [dict(row) for row in connection.execute(sa.text(check.sql), parameters).mappings()]
     records = [dg.TableRecord({name: str(value) for name, value in row.items()}) for row in rows]
     return dg.AssetCheckResult(
         asset_key=key.asset_key,

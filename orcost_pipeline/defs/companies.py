@@ -8,11 +8,13 @@ import pandas as pd
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.company_list import ATTRIBUTES, unlisted
+from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.companies.rows import Mistake
-from orcost_pipeline.defs.attribution import load_mapping, read_mapping_now
+from orcost_pipeline.defs.attribution import coverage, idle_rules, load_mapping, read_mapping_now, rules_of
 from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.mapping_source import read_companies
+from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import runs
@@ -36,6 +38,11 @@ MAPPING_KEY = dg.AssetKey(["ref", "company_mapping"])
             "every_rule_can_win",
             asset=MAPPING_KEY,
             description="No rule is repeated further down, and no rule is for an account that nobody configured.",
+        ),
+        dg.AssetCheckSpec(
+            "every_rule_was_used",
+            asset=MAPPING_KEY,
+            description="Every rule that is in force for 30 days won a key in the last 30 days.",
         ),
         dg.AssetCheckSpec(
             "company_list_is_valid",
@@ -64,19 +71,25 @@ def company_mapping(
         if problems := "\n".join(filter(None, (problem, list_problem))):
             runs.note_problem(warehouse, context.run.run_id, problems)
             context.log.warning(problems)
+        now = utc_now()
         with warehouse.connect() as connection:
-            metadata = mapping_metadata(version_in_force(connection), rules_in_force(connection))
+            in_force = rules_in_force(connection)
+            rules = rules_of(in_force)
+            covered = coverage(connection, settings, rules)
+            idle = idle_rules(connection, covered, rules, now)
+            metadata = mapping_metadata(version_in_force(connection), in_force, covered)
             metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
     yield dg.MaterializeResult(asset_key=MAPPING_KEY, metadata=metadata)
     yield _validity("mapping_is_valid", problem)
     yield _validity("company_list_is_valid", list_problem)
     yield _doubts("every_rule_can_win", _rules_that_cannot_win(mapping, settings) if mapping else [])
+    yield _doubts("every_rule_was_used", idle)
     listed = [company.company for company in companies or ()]
     yield _doubts("every_company_is_listed", unlisted(mapping, listed) if mapping and companies is not None else [])
 
 
-def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) -> dict[str, Any]:
-    """Version in force, rules, companies, and the first rules as a table."""
+def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow], covered: Coverage) -> dict[str, Any]:
+    """Version in force, rules, companies, what they cover, and the first rules as a table."""
     if version is None:
         return {"note": dg.MetadataValue.text("No mapping was ever loaded: all spend is Unattributed.")}
     frame = pd.DataFrame(rows, columns=list(RuleRow._fields), dtype=object)
@@ -87,9 +100,28 @@ def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow]) ->
         "loaded_at": dg.TimestampMetadataValue(version.loaded_at.timestamp()),
         "rules": dg.MetadataValue.int(version.rule_count),
         "companies": dg.MetadataValue.int(len(by_company)),
+        **_coverage_metadata(covered),
         "lines_by_company": dg.MetadataValue.md(markdown_table(by_company.head(20))),
         "preview": dg.MetadataValue.md(markdown_table(frame.head(20).reindex(columns=columns))),
     }
+
+
+def _coverage_metadata(covered: Coverage) -> dict[str, Any]:
+    """Which part of the keys and of the money has a company; a bar for each day of credits."""
+    if not covered.keys:
+        return {}
+    told: dict[str, Any] = {
+        "keys_with_a_company": dg.MetadataValue.text(f"{covered.attributed_keys} of {covered.keys}")
+    }
+    for name, part in (("spend_with_a_company", covered.spend()), ("byok_with_a_company", covered.byok())):
+        if part.whole:
+            percent = 100 * (part.whole - part.unattributed) / part.whole
+            told[name] = dg.MetadataValue.text(f"{percent:.1f} % of {part.whole:,.2f} USD in {DAYS} days")
+    days = sorted(covered.credits_usd)
+    if days:
+        title = f"USD, {days[0]} – {days[-1]}; orange: no company"
+        told["picture"] = dg.MetadataValue.md(bars([covered.credits_usd[day] for day in days], title))
+    return told
 
 
 def _rules_that_cannot_win(mapping: Mapping, settings: Settings) -> list[Mistake]:

@@ -91,7 +91,10 @@ def publish(
                     for relation in PUBLISHED
                     if asset_key(relation) in context.selected_asset_keys
                 ),
-                *(check_result(connection, check, step.account.name) for check in context.selected_asset_check_keys),
+                *(
+                    check_result(connection, check, step.account.name, settings)
+                    for check in context.selected_asset_check_keys
+                ),
             ]
     yield from results
 
@@ -103,9 +106,11 @@ def published(connection: sa.Connection, relation: str, account: str, rows: Mapp
     return dg.MaterializeResult(asset_key=asset_key(relation), metadata=metadata)
 
 
-def check_result(connection: sa.Connection, check: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
+def check_result(
+    connection: sa.Connection, check: dg.AssetCheckKey, account: str, settings: Settings
+) -> dg.AssetCheckResult:
     """Contract checks passed, or nothing would have been published; business checks are asked now."""
     if check.name in BUSINESS_CHECKS:
-        return business_check(connection, check, account)
+        return business_check(connection, check, account, settings)
     description = f"{CONTRACT_CHECK_ASSETS[check.name][1]} Asked before the commit."
     return dg.AssetCheckResult(asset_key=check.asset_key, check_name=check.name, passed=True, description=description)

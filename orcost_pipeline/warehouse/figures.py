@@ -109,9 +109,9 @@ order by k.key_hash, s.valid_from, c.company
 _KEY_DAYS = """
 select k.key_hash, u.day, sum(u.credits_usd), sum(u.byok_usd)
 from core.usage_daily u
-join core.api_key k using (key_id)
 join ref.account a on a.account_id = u.account_id
-where a.account = :account and k.key_hash = any(:key_hashes)
+left join core.api_key k on k.key_id = u.key_id
+where a.account = :account and {}
 group by k.key_hash, u.day
 """
 _TOTALS = """
@@ -204,12 +204,16 @@ def published_owners(connection: sa.Connection, account: str) -> list[PublishedO
     return [PublishedOwner(*row) for row in connection.execute(sa.text(_PUBLISHED_OWNERS), {"account": account})]
 
 
-def key_days(
-    connection: sa.Connection, account: str, key_hashes: Collection[str]
-) -> list[tuple[str, date, Decimal, Decimal]]:
+def key_days(connection: sa.Connection, account: str, key_hashes: Collection[str]) -> Sequence[sa.Row]:
     """(key, day, credits, BYOK) of these keys."""
-    parameters = {"account": account, "key_hashes": list(key_hashes)}
-    return [tuple(row) for row in connection.execute(sa.text(_KEY_DAYS), parameters)]
+    statement = sa.text(_KEY_DAYS.format("k.key_hash = any(:key_hashes)"))
+    return connection.execute(statement, {"account": account, "key_hashes": list(key_hashes)}).all()
+
+
+def key_days_since(connection: sa.Connection, account: str, first: date) -> Sequence[sa.Row]:
+    """The same of all usage, a key's or none's (null), from a day on."""
+    statement = sa.text(_KEY_DAYS.format("u.day >= :first"))
+    return connection.execute(statement, {"account": account, "first": first}).all()
 
 
 def totals(connection: sa.Connection, account: str) -> Totals:

@@ -60,16 +60,21 @@ def versions(connection: sa.Connection) -> list[MappingVersion]:
     return [MappingVersion(*row) for row in rows]
 
 
-def version_in_force(connection: sa.Connection) -> MappingVersion | None:
+def version_in_force(connection: sa.Connection, at: datetime | None = None) -> MappingVersion | None:
+    """The version in force at an instant; now unless told."""
     row = connection.execute(
-        sa.text(f"select {', '.join(MappingVersion._fields)} from ref.mapping_version order by version desc limit 1")
+        sa.text(
+            f"select {', '.join(MappingVersion._fields)} from ref.mapping_version "
+            "where loaded_at <= coalesce(cast(:at as timestamptz), 'infinity') order by version desc limit 1"
+        ),
+        {"at": at},
     ).one_or_none()
     return MappingVersion(*row) if row else None
 
 
-def rules_in_force(connection: sa.Connection) -> Sequence[RuleRow]:
+def rules_in_force(connection: sa.Connection, at: datetime | None = None) -> Sequence[RuleRow]:
     """The lines of the mapping in force, in the order of the file; none where none was ever loaded."""
-    version = version_in_force(connection)
+    version = version_in_force(connection, at)
     return rules_of_version(connection, version.version) if version else []
 
 

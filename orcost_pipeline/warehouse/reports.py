@@ -114,6 +114,12 @@ def known_keys(connection: sa.Connection) -> Mapping[str, KnownKeys]:
     return {row.account: KnownKeys(frozenset(row.hashes), row.living, row.last_used_at) for row in rows}
 
 
+def deleted_keys(connection: sa.Connection, account: str) -> Mapping[str, datetime]:
+    """The keys of an account that are gone, and since when."""
+    statement = sa.text("select key_hash, deleted_at from ref.api_key where account = :a and deleted_at is not null")
+    return {row.key_hash: row.deleted_at for row in connection.execute(statement, {"a": account})}
+
+
 class RunningSync(NamedTuple):
     """A run that was noted as running; it is alive as long as its session holds the account's lock."""
 
