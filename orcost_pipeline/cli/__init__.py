@@ -44,6 +44,11 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class CsvOrJson(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+
+
 class TableOrJson(StrEnum):
     TABLE = "table"
     JSON = "json"
@@ -170,6 +175,38 @@ def check_mapping(
     from orcost_pipeline.cli import mapping as work
 
     work.check(_settings(), file, output.value)
+
+
+@mapping_group.command("suggest")
+def suggest_mapping(
+    output: Annotated[CsvOrJson, typer.Option("--format", help="json is exact.")] = CsvOrJson.CSV,
+) -> None:
+    """Rules for keys without an owner, guessed from names, the largest spend first, ready to paste."""
+    from orcost_pipeline.cli import mapping_suggest as work
+
+    work.suggest_rules(_settings(), output.value)
+
+
+@mapping_group.command("add")
+def add_mapping(
+    company: Annotated[str, typer.Argument(help="Who owns what the rule matches.")],
+    match: Annotated[str, typer.Argument(help="key_hash, key_name, workspace, creator, external_user or label.")],
+    pattern: Annotated[str, typer.Argument(help="A glob, or a whole hash.")],
+    share: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COMPANY=PERCENT", help="Another owner's part; COMPANY keeps the rest. May be repeated."),
+    ] = None,
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="First UTC day; open unless you say.")] = "",
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="First UTC day after it; open unless you say.")] = "",
+    account: Annotated[str, typer.Option(metavar="NAME", help="Only for keys of this account.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why it is so.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+) -> None:
+    """Add a rule to the mapping file, after saying what it would move."""
+    from orcost_pipeline.cli import mapping_add as work
+
+    rule = {"match": match, "pattern": pattern, "account": account, "valid_from": start, "valid_to": end, "note": note}
+    work.add(_settings(), company, share or (), rule, is_agreed=yes)
 
 
 @mapping_group.command("explain")

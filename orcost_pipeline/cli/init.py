@@ -17,15 +17,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from getpass import getpass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import typer
 from dotenv import dotenv_values, set_key
 from pydantic import SecretStr, ValidationError
 
+from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.rendering import clean, plural, rounded
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.records import ApiKey, Credits
@@ -237,17 +238,12 @@ def _write_key(path: Path, variable: str, key: str) -> str:
 
 def write_variable(path: Path, name: str, value: str) -> None:
     """Replaces a `.env` in one step by one that, from its first byte, nobody but its owner can read."""
-    with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as private:
-        made = Path(private) / ".env"
+    with replacing(path) as made:
         if path.exists():
             shutil.copyfile(path, made)
         # Only where they are needed: docker's --env-file takes quotes for a part of the value.
         set_key(made, name, value, quote_mode="never" if value == shlex.quote(value) else "always")
         made.chmod(0o600)
-        # Run by root, it stays its owner's.
-        with suppress(FileNotFoundError, PermissionError):
-            os.chown(made, path.stat().st_uid, path.stat().st_gid)
-        made.replace(path)
 
 
 def _missing_entries(settings: Settings, account: Account, key: str) -> list[Account]:
@@ -320,10 +316,5 @@ def _suggestion(key: ApiKey, *, is_unique: bool) -> str:
     name = clean(" ".join(key.name.split()))
     company = name if name and name.casefold() != UNATTRIBUTED.casefold() else f"Key {key.hash[:8]}"
     if is_unique and name and name == key.name and not set("*?") & set(name):
-        return f"{_cell(company)},key_name,{_cell(name)},,,,"
-    return f"{_cell(company)},key_hash,{key.hash},,,,{_cell(name)}"
-
-
-def _cell(text: str) -> str:
-    """A value of a CSV file; a # is quoted too, for a line that begins with one is passed over."""
-    return '"' + text.replace('"', '""') + '"' if set('",;#') & set(text) else text
+        return csv_line([company, "key_name", name, "", "", "", ""], ",")
+    return csv_line([company, "key_hash", key.hash, "", "", "", name], ",")

@@ -47,12 +47,12 @@ class Coverage:
         today: date,
     ) -> None:
         """Adds an account: its keys, the day on which some of them were gone, and what was spent since `first_day`."""
-        nobodys = _nobodys(assign(account, rules, keys))
+        without_owner = nobodys(assign(account, rules, keys))
         living = [key.key_hash for key in keys if key.key_hash not in deleted]
         self.keys += len(living)
-        self.attributed_keys += sum(not _covers(nobodys.get(key_hash, ()), today) for key_hash in living)
+        self.attributed_keys += sum(not covers(without_owner.get(key_hash, ()), today) for key_hash in living)
         for cell in spent:
-            is_nobodys = _covers(nobodys.get(cell.key_hash, ()), cell.day)
+            is_nobodys = covers(without_owner.get(cell.key_hash, ()), cell.day)
             for amounts, usd in ((self.credits_usd, cell.credits_usd), (self.byok_usd, cell.byok_usd)):
                 before = amounts.get(cell.day, Part(Decimal(0), Decimal(0)))
                 amounts[cell.day] = Part(
@@ -92,7 +92,8 @@ def first_day(today: date) -> date:
     return today - (DAYS - 1) * DAY
 
 
-def _nobodys(assignments: Iterable[Assignment]) -> dict[str | None, list[Assignment]]:
+def nobodys(assignments: Iterable[Assignment]) -> dict[str | None, list[Assignment]]:
+    """The spans of days on which a key, or spend without one, belongs to no company."""
     found: dict[str | None, list[Assignment]] = {}
     for row in assignments:
         if row.company == UNATTRIBUTED:
@@ -100,7 +101,7 @@ def _nobodys(assignments: Iterable[Assignment]) -> dict[str | None, list[Assignm
     return found
 
 
-def _covers(rows: Iterable[Assignment], day: date) -> bool:
+def covers(rows: Iterable[Assignment], day: date) -> bool:
     return any((row.valid_from or date.min) <= day < (row.valid_to or date.max) for row in rows)
 
 

@@ -46,8 +46,27 @@ class Record(NamedTuple):
     cells: list[str]
 
 
+class Encoding(NamedTuple):
+    """How text becomes bytes, and the mark that stands before them."""
+
+    name: str
+    mark: bytes
+
+
+def encoding_of(content: bytes) -> Encoding:
+    """By the byte order mark; UTF-8 without one."""
+    for name, mark in (
+        ("utf-16-le", codecs.BOM_UTF16_LE),
+        ("utf-16-be", codecs.BOM_UTF16_BE),
+        ("utf-8", codecs.BOM_UTF8),
+    ):
+        if content.startswith(mark):
+            return Encoding(name, mark)
+    return Encoding("utf-8", b"")
+
+
 def _text(content: bytes) -> str:
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    encoding = "utf-16" if encoding_of(content).name.startswith("utf-16") else "utf-8-sig"
     try:
         return _with_plain_newlines(content.decode(encoding))
     except UnicodeDecodeError as error:
@@ -112,6 +131,28 @@ def _quoted_cells(text: str, at: int, end_of_line: int, cell: re.Pattern[str]) -
             return cells, found.end()
         at = found.end() + 1
     raise AssertionError("a bare cell may be empty: the pattern matches anywhere")
+
+
+class Header(NamedTuple):
+    """The names of the columns, the line on which they stand, and what is between them."""
+
+    line: int
+    names: list[str]
+    delimiter: str
+
+
+def header_of(content: bytes) -> Header:
+    """The header of a file that can be read."""
+    text = _text(content)
+    line, names = next(_records(text, []))
+    return Header(line, names, _delimiter(text))
+
+
+def csv_line(values: Iterable[str], delimiter: str) -> str:
+    """A record as a file holds it; a # is quoted too, for a line that begins with one is passed over."""
+    return delimiter.join(
+        '"' + value.replace('"', '""') + '"' if set('",;#\r\n') & set(value) else value for value in values
+    )
 
 
 # Records to rows

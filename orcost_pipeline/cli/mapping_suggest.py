@@ -1,0 +1,169 @@
+"""`orcost map suggest`: rules for keys without an owner, ready to paste; above each, as a remark, what speaks for it.
+
+Keys are looked at as the mapping is written now, so that what was accepted is not suggested again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+
+import sqlalchemy as sa
+import typer
+
+from orcost_pipeline.cli.database import NOTHING_YET, snapshot
+from orcost_pipeline.cli.rendering import as_json, clean, money, plural, short
+from orcost_pipeline.companies.assignment import Assignment, assign
+from orcost_pipeline.companies.coverage import covers, nobodys
+from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
+from orcost_pipeline.companies.preview import KeyDay, exact_sum
+from orcost_pipeline.companies.rows import Unreadable, csv_line, header_of
+from orcost_pipeline.companies.suggestion import Key, Suggestion, suggest
+from orcost_pipeline.defs.attribution import histories, rules_of, synced
+from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import figures, reports
+from orcost_pipeline.warehouse.mappings import rules_in_force
+from orcost_pipeline.windows import utc_day
+
+NAMES_SHOWN = 3
+LINE_STEP = 10
+
+
+def suggest_rules(settings: Settings, output: str) -> None:
+    """Prints a rule for each key without an owner that there is a guess for, the largest spend first."""
+    with snapshot(settings) as connection:
+        rules = _rules(settings, connection)
+        keys = list(_keys(settings, connection, rules))
+    companies, _ = read_companies(settings)
+    listed = None
+    if companies is not None:
+        listed = {it.company: [name for name in (it.display_name, it.external_id) if name] for it in companies}
+    found = suggest(keys, rules, listed)
+    if output == "json":
+        typer.echo(as_json([_as_data(suggestion) for suggestion in found]))
+        return
+    for line in _lines(settings, rules, keys, found):
+        typer.echo(line)
+
+
+def _rules(settings: Settings, connection: sa.Connection) -> Sequence[Rule]:
+    """The rules as they are written; those in force where the file is gone, or never was."""
+    try:
+        return read_source(settings, lambda: snapshot(settings)).rules
+    except MappingError as error:
+        raise PermanentError(str(error)) from None
+    except MappingUnreadableError as error:
+        if not error.is_gone:
+            raise
+        return rules_of(rules_in_force(connection))
+
+
+def _keys(settings: Settings, connection: sa.Connection, rules: Sequence[Rule]) -> Iterator[Key]:
+    """Every key but those that are gone and leave nothing that is nobody's."""
+    accounts = synced(connection, settings)
+    if not accounts:
+        raise PermanentError(NOTHING_YET)
+    for account, as_of in accounts.items():
+        known = histories(reports.key_versions(connection, account))
+        assigned = assign(account, rules, known)
+        owners, spent = _owners(assigned, utc_day(as_of)), _nobodys_spend(connection, account, assigned)
+        gone = reports.deleted_keys(connection, account)
+        for history in known:
+            key = Key(account, history, owners[history.key_hash], *spent[history.key_hash])
+            if key.company != UNATTRIBUTED or key.history.key_hash not in gone or key.credits_usd or key.byok_usd:
+                yield key
+
+
+def _owners(assigned: Iterable[Assignment], day: date) -> dict[str | None, str | None]:
+    """The one owner of each key on a day; None where it is split."""
+    owners: dict[str | None, str | None] = {}
+    for row in assigned:
+        if covers([row], day):
+            owners[row.key_hash] = None if row.key_hash in owners else row.company
+    return owners
+
+
+def _nobodys_spend(
+    connection: sa.Connection, account: str, assigned: Iterable[Assignment]
+) -> Mapping[str | None, tuple[Decimal, Decimal]]:
+    """Credits and BYOK, in USD, that each key spent on days on which it is nobody's."""
+    spans = nobodys(assigned)
+    spent: dict[str | None, tuple[Decimal, Decimal]] = defaultdict(lambda: (Decimal(0), Decimal(0)))
+    for cell in (KeyDay(*row) for row in figures.key_days(connection, account, list(filter(None, spans)))):
+        if covers(spans[cell.key_hash], cell.day):
+            credits_usd, byok_usd = spent[cell.key_hash]
+            spent[cell.key_hash] = exact_sum((credits_usd, cell.credits_usd)), exact_sum((byok_usd, cell.byok_usd))
+    return spent
+
+
+# How they are told
+
+
+def _lines(
+    settings: Settings, rules: Sequence[Rule], keys: Sequence[Key], found: Sequence[Suggestion]
+) -> Iterator[str]:
+    """The rules with the mapping's own columns and delimiter; remarks are passed over where they are pasted."""
+    columns, delimiter, is_begun = _layout(settings)
+    if found and not is_begun:
+        yield csv_line(columns, delimiter)
+    line = max((share.line for rule in rules for share in rule.shares), default=0)
+    for number, suggestion in enumerate(found, 1):
+        yield f"# {_remark(suggestion)}"
+        values = {
+            "company": suggestion.company,
+            "match": suggestion.match,
+            "pattern": suggestion.pattern,
+            "note": clean(suggestion.keys[0].now.name) if suggestion.match == "key_hash" else "",
+            LINE: str(line + number * LINE_STEP),
+        }
+        yield csv_line([values.get(name, "") for name in columns], delimiter)
+    guessed = {key for suggestion in found for key in suggestion.keys}
+    left = [key for key in keys if key.is_open and key not in guessed]
+    if left:
+        yield f"# No guess for {plural(len(left), 'key')} ({_money(left)}): orcost map todo"
+    elif not found:
+        yield "# No key waits for a rule."
+    if found:
+        yield f"# Paste what is right into {settings.mapping_name}, or: orcost map add; then: orcost map check"
+
+
+def _layout(settings: Settings) -> tuple[Sequence[str], str, bool]:
+    """Columns and delimiter of the mapping, and whether its header is there already."""
+    if settings.mapping_table is not None:
+        return (LINE, *REQUIRED_COLUMNS), ",", False
+    try:
+        header = header_of(settings.mapping.read_bytes())
+    except (OSError, Unreadable, StopIteration):
+        return (*REQUIRED_COLUMNS, "note"), ",", settings.mapping.exists()
+    return header.names, header.delimiter, True
+
+
+def _remark(suggestion: Suggestion) -> str:
+    names = [clean(short(key.now.name)) for key in suggestion.keys[:NAMES_SHOWN]]
+    if more := len(suggestion.keys) - len(names):
+        names.append(f"{more} more")
+    return f"{_money(suggestion.keys)}: {', '.join(names)}; {clean(suggestion.reason)}"
+
+
+def _money(keys: Sequence[Key]) -> str:
+    """What keys spent that is nobody's."""
+    spend, byok = exact_sum(key.credits_usd for key in keys), exact_sum(key.byok_usd for key in keys)
+    told = f"{money([spend])(spend)} USD"
+    return f"{told} and {money([byok])(byok)} USD of BYOK" if byok else told
+
+
+def _as_data(suggestion: Suggestion) -> dict[str, object]:
+    return {
+        "company": suggestion.company,
+        "match": suggestion.match,
+        "pattern": suggestion.pattern,
+        "reason": suggestion.reason,
+        "credits_usd": suggestion.credits_usd,
+        "byok_usd": suggestion.byok_usd,
+        "keys": [
+            {"account": key.account, "key_hash": key.history.key_hash, "key_name": key.now.name}
+            for key in suggestion.keys
+        ],
+    }

@@ -1,0 +1,343 @@
+"""Which rules would give keys without an owner to companies: guesses, for a person to accept. Pure functions.
+
+What speaks for a company, the first that says anything decides:
+1. the key is the company's today, and was nobody's before;
+2. its name holds the company's name, or begins as only names of the company's keys and rules do;
+3. its workspace, or who made it, has mostly keys of one company and none of another; where the two disagree there is no
+   guess;
+4. its name, less words such as "production", would be a new company's; not where a list says which companies there are.
+
+A rule is as general as it can be without matching a key that is not meant in any of its versions: future keys are
+covered by `Acme *`, while the past of a key that was renamed is reached by its hash alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion, glob_matches
+from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
+from orcost_pipeline.companies.preview import exact_sum
+
+LONGEST_NEW_NAME = 4  # words
+
+Words = tuple[str, ...]
+# A rule's match and pattern.
+Form = tuple[str, str]
+
+_WORD = re.compile(r"[^\W_]+")
+# They say what a key is for, never whose it is.
+_COMMON = """
+an the of for and or my our new old key keys token api app apps tool tools service services server client backend
+frontend web website site mobile bot chatbot chat agent agents worker batch job jobs cron gateway proxy shared common
+general internal external prod production live staging stage preprod dev development develop test tests testing qa uat
+sandbox demo pilot playground experiment evaluation poc trial tmp temp temporary local main default primary secondary
+backup reserve customer customers team project user openrouter llm ai gpt claude
+"""
+_COMMON_WORDS = frozenset(_COMMON.split())
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """A key with its versions, whose it is today (None: split), and what it spent that is nobody's, in USD."""
+
+    account: str
+    history: KeyHistory
+    company: str | None
+    credits_usd: Decimal = Decimal(0)
+    byok_usd: Decimal = Decimal(0)
+
+    @property
+    def now(self) -> KeyVersion:
+        return self.history.versions[-1]
+
+    @property
+    def owner(self) -> str | None:
+        """The one company that owns it today."""
+        return None if self.company == UNATTRIBUTED else self.company
+
+    @property
+    def is_open(self) -> bool:
+        return self.company == UNATTRIBUTED or bool(self.credits_usd or self.byok_usd)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A rule for keys without an owner, and what speaks for it. Money is what those keys spent that is nobody's."""
+
+    company: str
+    match: str
+    pattern: str
+    reason: str
+    keys: tuple[Key, ...]
+
+    @property
+    def credits_usd(self) -> Decimal:
+        return exact_sum(key.credits_usd for key in self.keys)
+
+    @property
+    def byok_usd(self) -> Decimal:
+        return exact_sum(key.byok_usd for key in self.keys)
+
+
+class _Guess(NamedTuple):
+    """A company, what speaks for it, and how rules may be put, the most general first."""
+
+    company: str
+    reason: str
+    forms: tuple[Form, ...] = ()
+
+
+def suggest(
+    keys: Sequence[Key], rules: Iterable[Rule], listed: Mapping[str, Iterable[str]] | None = None
+) -> list[Suggestion]:
+    """Rules for the open keys that there is a guess for, the largest spend first.
+
+    `listed` are the companies of a list, each with what else it is called; None where there is no list.
+    """
+    dearest_first = sorted(keys, key=lambda key: (-key.credits_usd, -key.byok_usd, key.account, key.history.key_hash))
+    known = _KnownNames(keys, rules, listed or {})
+    places = _Places(keys)
+    new = _NewNames(dearest_first) if listed is None else None
+    guesses: dict[Key, _Guess] = {}
+    for key in dearest_first:
+        guess = _guess(key, known, places, new) if key.is_open else None
+        if guess:
+            guesses[key] = guess
+    chosen: dict[tuple[str, Form], list[Key]] = defaultdict(list)
+    reach = _Reach(keys)
+    for key, guess in guesses.items():
+        chosen[guess.company, _form(key, guess, guesses, reach)].append(key)
+    found = [
+        Suggestion(company, *form, guesses[of_form[0]].reason, tuple(of_form))
+        for (company, form), of_form in chosen.items()
+    ]
+    return sorted(found, key=lambda it: (-it.credits_usd, -it.byok_usd, it.company, it.match, it.pattern))
+
+
+# What speaks for a company
+
+
+def _guess(key: Key, known: _KnownNames, places: _Places, new: _NewNames | None) -> _Guess | None:
+    if key.company != UNATTRIBUTED:
+        # Of a split nobody can say to whom its past belongs.
+        return _Guess(key.company, f"{key.company}'s today, and nobody's before") if key.company else None
+    name = _Name(key.now.name)
+    if known.is_contested(name):
+        return None
+    return known.guess(name) or places.guess(key) or (new.guess(name) if new else None)
+
+
+class _Name:
+    """A key's name and the words in it, in lower case."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._spans = [match.span() for match in _WORD.finditer(text)]
+        self.words: Words = tuple(text[start:end].casefold() for start, end in self._spans)
+
+    def beginning(self, words: int) -> str:
+        """The text of the first words."""
+        return self.text[self._spans[0][0] : self._spans[words - 1][1]]
+
+    def forms(self, words: int) -> tuple[Form, ...]:
+        """All names that begin with these words written like this, then this name alone."""
+        told = [self.text[: self._spans[words][0]] + "*"] if 0 < words < len(self.words) else []
+        return tuple(("key_name", pattern) for pattern in [*told, self.text] if _can_be_put(pattern.removesuffix("*")))
+
+
+def _can_be_put(text: str) -> bool:
+    """Whether a rule can mean this text and no other: it is trimmed, and has no wildcard."""
+    return text.isprintable() and text == text.lstrip() and not set("*?") & set(text)
+
+
+def _says_whose(words: Words) -> bool:
+    return any(len(word) > 1 and not word.isdigit() and word not in _COMMON_WORDS for word in words)
+
+
+class _KnownNames:
+    """The names of companies, and how names of their keys and rules begin."""
+
+    def __init__(self, keys: Iterable[Key], rules: Iterable[Rule], listed: Mapping[str, Iterable[str]]) -> None:
+        self._companies: dict[Words, set[str]] = defaultdict(set)
+        self._beginnings: dict[Words, dict[str, str]] = defaultdict(dict)
+        for company, others in listed.items():
+            for called in (company, *others):
+                self._companies[_Name(called).words].add(company)
+        for rule in rules:
+            for share in rule.shares:
+                self._companies[_Name(share.company).words].add(share.company)
+                self._learn(share.company, _whole_words(rule.pattern) if rule.match == "key_name" else "")
+        for key in keys:
+            if key.owner:
+                self._learn(key.owner, key.now.name)
+        self._companies.pop((), None)
+
+    def _learn(self, company: str, example: str) -> None:
+        words, company_words = _Name(example).words, _Name(company).words
+        if words[: len(company_words)] == company_words:
+            return  # "Company" begins "Company A Website", and says nothing
+        for length in range(1, len(words) + 1):
+            self._beginnings[words[:length]].setdefault(company, example)
+
+    def is_contested(self, name: _Name) -> bool:
+        """Whether the name holds the names of two companies, neither within the other."""
+        return len(self._held(name)[0]) > 1
+
+    def guess(self, name: _Name) -> _Guess | None:
+        companies, words = self._held(name)
+        if companies:
+            (company,) = companies
+            return _Guess(company, "named like the company", name.forms(words))
+        for length in range(len(name.words), 0, -1):
+            if told := self._beginnings.get(name.words[:length]):
+                if len(told) > 1 or not _says_whose(name.words[:length]):
+                    return None
+                ((company, example),) = told.items()
+                return _Guess(company, f'named like "{example}"', name.forms(length))
+        return None
+
+    def _held(self, name: _Name) -> tuple[set[str], int]:
+        """The companies whose name is in it, the longest there is, and its words; 0 where no company's begins it."""
+        words = name.words
+        for length in range(len(words), 0, -1):
+            found: dict[int, set[str]] = {}
+            for at in range(len(words) - length + 1):
+                part = words[at : at + length]
+                # A letter or two inside may be any word.
+                if part in self._companies and (at == 0 or len("".join(part)) > 2):
+                    found[at] = self._companies[part]
+            if found:
+                return set().union(*found.values()), length if 0 in found else 0
+        return set(), 0
+
+
+def _whole_words(pattern: str) -> str:
+    """What every name that fits a glob begins with, up to a word that may go on."""
+    head = re.split(r"[*?]", pattern)[0]
+    return head if head == pattern else re.sub(r"[^\W_]+\Z", "", head)
+
+
+class _Place(NamedTuple):
+    """Where a key is, or who made it; `value` as a rule names it."""
+
+    account: str
+    kind: Literal["workspace", "creator"]
+    value: str
+
+
+class _Places:
+    """Whose the keys are of each workspace, and of each who makes keys."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._owners: dict[_Place, Counter[str | None]] = defaultdict(Counter)
+        for key in keys:
+            for place in _places(key):
+                self._owners[place][key.company] += 1
+        self._workspaces = Counter(place.account for place in self._owners if place.kind == "workspace")
+
+    def guess(self, key: Key) -> _Guess | None:
+        told = [(place, company) for place in _places(key) if (company := self._owner(place))]
+        if len({company for _, company in told}) != 1:
+            return None
+        place, company = told[0]
+        count, forms = self._owners[place], _Name(key.now.name).forms(0)
+        what = f"made by {place.value}"
+        if place.kind == "workspace":
+            what = f"in workspace {place.value}"
+            forms = (("workspace", place.value), *forms) if _can_be_put(place.value) else forms
+        return _Guess(company, f"{count[company]} of {count.total()} keys {what} are {company}'s", forms)
+
+    def _owner(self, place: _Place) -> str | None:
+        """The one company with keys there, as many as are open or more; an account's only workspace says nothing."""
+        owners = dict(self._owners[place])
+        still_open = owners.pop(UNATTRIBUTED, 0)
+        if len(owners) != 1 or (place.kind == "workspace" and self._workspaces[place.account] == 1):
+            return None
+        ((company, count),) = owners.items()
+        return company if count >= still_open else None
+
+
+def _places(key: Key) -> Iterator[_Place]:
+    now = key.now
+    if workspace := now.workspace_name or now.workspace_id:
+        yield _Place(key.account, "workspace", workspace)
+    if creator := now.creator_email or now.creator_user_id:
+        yield _Place(key.account, "creator", creator)
+
+
+class _NewNames:
+    """Companies that nobody named yet, by the names of open keys less the common words at their end."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._written: dict[Words, str] = {}
+        for key in keys:
+            name = _Name(key.now.name)
+            if key.company == UNATTRIBUTED and (length := _telling(name.words)):
+                self._written.setdefault(name.words[:length], name.beginning(length))
+
+    def guess(self, name: _Name) -> _Guess | None:
+        """The shortest beginning that is some key's too: "Globex" for "Globex Reports" beside "Globex Production"."""
+        for length in range(1, _telling(name.words) + 1):
+            if company := self._written.get(name.words[:length]):
+                return _Guess(company, "a new company, by its name", name.forms(length))
+        return None
+
+
+def _telling(words: Words) -> int:
+    """How many words are left without common words and numbers at the end; 0 where they are no company's name."""
+    length = len(words)
+    while length and (words[length - 1] in _COMMON_WORDS or words[length - 1].isdigit()):
+        length -= 1
+    is_name = 0 < length <= LONGEST_NEW_NAME and words[0] not in _COMMON_WORDS and _says_whose(words[:length])
+    return length if is_name and " ".join(words[:length]) != UNATTRIBUTED.casefold() else 0
+
+
+# How rules are put
+
+
+class _Reach:
+    """The keys that a rule matches in any of their versions."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._keys: dict[str, dict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
+        for key in keys:
+            for version in key.history.versions:
+                for match, value in version.values():
+                    if value is not None:
+                        self._keys[match][value].add(key)
+
+    def of(self, form: Form) -> set[Key]:
+        match, pattern = form
+        if not pattern.endswith("*"):
+            return self._keys[match].get(pattern, set())
+        head = pattern.removesuffix("*")
+        return set().union(*(found for value, found in self._keys[match].items() if value.startswith(head)))
+
+
+def _form(key: Key, guess: _Guess, guesses: Mapping[Key, _Guess], reach: _Reach) -> Form:
+    """The first that matches all versions of the key, and none of another company's; a glob is for two keys or more."""
+    for form in guess.forms:
+        reached = reach.of(form)
+        is_safe = all(_is_meant(other, guess.company, guesses) for other in reached)
+        is_glob = form[1].endswith("*")
+        if is_safe and _always_matches(form, key) and (not is_glob or sum(it in guesses for it in reached) > 1):
+            return form
+    return "key_hash", key.history.key_hash
+
+
+def _is_meant(key: Key, company: str, guesses: Mapping[Key, _Guess]) -> bool:
+    return key.owner == company or (key in guesses and guesses[key].company == company)
+
+
+def _always_matches(form: Form, key: Key) -> bool:
+    match, pattern = form
+    return all(
+        any(it == match and value is not None and glob_matches(pattern, value) for it, value in version.values())
+        for version in key.history.versions
+    )
