@@ -731,7 +731,7 @@ def test_much_unattributed_money_is_told_with_its_keys(healthy: Deployment) -> N
         "111.75 USD (100.0 %) and 3.00 USD of BYOK (100.0 %) of the last 30 days belong to no company: "
         "2 keys, and 0.25 USD without a key, which no rule can give to a company."
     )
-    assert "orcost report --by key" in finding.todo
+    assert "orcost map todo" in finding.todo
 
 
 @pytest.mark.parametrize(("amount", "is_told"), [("5.8", False), ("5.9", True)])

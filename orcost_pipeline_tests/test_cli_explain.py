@@ -103,7 +103,7 @@ def test_keys_without_an_owner_are_told_by_money(world: World, orcost: Orcost) -
         "select credits_usd from marts.unattributed_spend where key_name = 'orphan'"
     )
     told = orcost("map", "todo").output
-    assert "2 keys without an owner. Next: add a rule to company_mapping.csv, then: orcost map check" in told
+    assert "2 keys without an owner. Next: orcost map suggest, then: orcost map add" in told
     world.map("A,key_name,*,,,")
     world.later(minutes=1).sync()
     assert "No key waits for a rule." in orcost("map", "todo").output

@@ -278,7 +278,7 @@ def test_the_table_says_what_each_company_cost_and_how_far_to_trust_it(orcost: O
 
 
 def test_a_rule_is_asked_for_only_where_it_would_help(orcost: Orcost, truth: Truth) -> None:
-    hint = "→ add a rule to company_mapping.csv"
+    hint = "→ orcost map todo"
     assert line_of(orcost("report", "--period", "30d").out, "Unattributed").endswith(hint)
     keys = orcost("report", "--period", "30d", "--by", "key").out
     assert line_of(keys, "Unattributed   orphan").endswith(hint)

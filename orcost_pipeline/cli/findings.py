@@ -355,7 +355,7 @@ def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
     if spend.keyless_30d_usd:
         whose.append(f"{rounded(spend.keyless_30d_usd, 2)} USD without a key, which no rule can give to a company")
     message = f"{' and '.join(parts)} of the last 30 days belong to no company: {', and '.join(whose)}."
-    todo = f"orcost report --by key, then rules in {settings.mapping_name}"
+    todo = "orcost map todo; orcost map suggest proposes rules"
     if not spend.unattributed_keys:
         todo = "No rule can: it is of the chat room, or of keys deleted before the first sync. Give each app a key"
     yield Finding(WARNING, Code.UNATTRIBUTED, standing.account, message, todo)

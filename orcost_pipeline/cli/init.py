@@ -24,7 +24,7 @@ from dotenv import dotenv_values, set_key
 from pydantic import SecretStr, ValidationError
 
 from orcost_pipeline.cli.files import replacing
-from orcost_pipeline.cli.rendering import clean, plural, rounded
+from orcost_pipeline.cli.rendering import clean, is_terminal, plural, rounded
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.errors import PermanentError
@@ -89,9 +89,9 @@ def _require_new(settings: Settings, account: Account, key: str) -> None:
 
 def _asked_name(settings: Settings) -> str:
     """The name of the account; `default` unless told. A script that has the key in its environment is not asked."""
-    if not _is_terminal() and _variable_of_environment(settings, _account(settings, DEFAULT_ACCOUNT)):
+    if not is_terminal() and _variable_of_environment(settings, _account(settings, DEFAULT_ACCOUNT)):
         return DEFAULT_ACCOUNT
-    if _is_terminal():
+    if is_terminal():
         typer.echo(f"This connects an OpenRouter account to the project in {settings.folder}", err=True)
         typer.echo(f"Name of the account [{DEFAULT_ACCOUNT}]: ", nl=False, err=True)
     return _line() or DEFAULT_ACCOUNT
@@ -118,7 +118,7 @@ def _key(settings: Settings, account: Account) -> str:
     if variable := _variable_of_environment(settings, account):
         typer.echo(f"The key is taken from {variable} of the environment; unset it to be asked for one.")
         return os.environ[variable].strip()
-    key = _unseen() if _is_terminal() else _line()
+    key = _unseen() if is_terminal() else _line()
     if not key:
         raise PermanentError(
             "No key was given; nothing was written. Type it at a terminal, or give it as a line of stdin "
@@ -145,10 +145,6 @@ def _line() -> str:
     """The next line of stdin; blank where it has none."""
     # A process started with stdin closed has none.
     return sys.stdin.buffer.readline().decode(errors="replace").strip() if sys.stdin else ""
-
-
-def _is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
 
 
 # The proof

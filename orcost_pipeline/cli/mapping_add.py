@@ -4,7 +4,6 @@ The file is replaced in one step, and only if it still is what was looked at.
 """
 
 import shutil
-import sys
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -16,7 +15,7 @@ from orcost_pipeline.cli import mapping_preview
 from orcost_pipeline.cli.database import existing_snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.mapping import show_validity
-from orcost_pipeline.cli.rendering import clean, percentage
+from orcost_pipeline.cli.rendering import clean, is_terminal, percentage
 from orcost_pipeline.companies.mapping import EXACT, Mapping, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
 from orcost_pipeline.companies.mapping_edit import Values, line_above_the_rest, with_rows
@@ -121,7 +120,7 @@ def _meaning(rule: Rule) -> Hashable:
 
 
 def _require_agreement(settings: Settings) -> None:
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not is_terminal():
         raise PermanentError(f"{NOT_WRITTEN} To write without being asked: --yes")
     if not typer.confirm(f"Add it to {settings.mapping_name}?"):
         raise PermanentError(NOT_WRITTEN)

@@ -25,17 +25,17 @@ def todo(settings: Settings, account: str | None, output: str, now: datetime) ->
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         rows = figures.unattributed(connection, account)
     if output == "table":
-        show(*_told(rows, settings.mapping_name), Text(rendering.complete_to(as_of, now), style="dim"))
+        show(*_told(rows), Text(rendering.complete_to(as_of, now), style="dim"))
         return
     (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
 
 
-def _told(rows: Rows, mapping: str) -> Sequence[RenderableType]:
+def _told(rows: Rows) -> Sequence[RenderableType]:
     waiting = [row for row in rows.rows if row["key_hash"]]
     if not rows.rows:
         return [Text("Nothing is Unattributed.")]
     said = "No key waits for a rule." if not waiting else f"{plural(len(waiting), 'key')} without an owner."
-    todo = f" Next: add a rule to {mapping}, then: orcost map check" if waiting else ""
+    todo = " Next: orcost map suggest, then: orcost map add" if waiting else ""
     return [_table(rows.rows), "", Text(said + todo, style="yellow" if waiting else "")]
 
 

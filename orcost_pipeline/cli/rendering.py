@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -142,6 +143,12 @@ def console(*, is_error: bool = False) -> Console:
 
 def is_plain() -> bool:
     return bool(os.environ.get("NO_COLOR"))
+
+
+def is_terminal() -> bool:
+    """Whether somebody is there to answer a question."""
+    # A process started with stdin closed has none.
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def show(*parts: RenderableType, is_error: bool = False) -> None:

@@ -123,7 +123,6 @@ class Answer:
 
     asked: Asked
     now: datetime
-    mapping_name: str
     accounts: Sequence[sa.Row]
     rows: Rows
     companies: Rows
@@ -182,7 +181,7 @@ def _answer(connection: sa.Connection, settings: Settings, question: Asked, now:
     keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
     days = reports.settled_days(connection, span, question.account)
-    return Answer(question, now, settings.mapping_name, accounts, rows, companies, keys, *days)
+    return Answer(question, now, accounts, rows, companies, keys, *days)
 
 
 def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
@@ -239,7 +238,7 @@ def _table(answer: Answer) -> RenderableType:
     rows = _merged(answer)
     if not rows:
         return Text("No spend is known in this window.")
-    hint = f"→ add a rule to {answer.mapping_name}" if answer.needs_rule else ""
+    hint = "→ orcost map todo" if answer.needs_rule else ""
     drawn = _drawn(answer, rows, hint)
     if not hint or rendering.fits(drawn):
         return drawn

@@ -203,18 +203,20 @@ class _KnownNames:
         return None
 
     def _held(self, name: _Name) -> tuple[set[str], int]:
-        """The companies whose name is in it, the longest there is, and its words; 0 where no company's begins it."""
-        words = name.words
+        """The companies whose names are in it, none within another, and with how many words one of them begins it."""
+        words, begins = name.words, 0
+        companies: set[str] = set()
+        taken: set[int] = set()
         for length in range(len(words), 0, -1):
-            found: dict[int, set[str]] = {}
             for at in range(len(words) - length + 1):
-                part = words[at : at + length]
+                part, places = words[at : at + length], set(range(at, at + length))
                 # A letter or two inside may be any word.
-                if part in self._companies and (at == 0 or len("".join(part)) > 2):
-                    found[at] = self._companies[part]
-            if found:
-                return set().union(*found.values()), length if 0 in found else 0
-        return set(), 0
+                is_telling = at == 0 or len("".join(part)) > 2
+                if is_telling and part in self._companies and not places <= taken:
+                    companies |= self._companies[part]
+                    taken |= places
+                    begins = begins or (length if at == 0 else 0)
+        return companies, begins
 
 
 def _whole_words(pattern: str) -> str:
@@ -272,13 +274,13 @@ def _places(key: Key) -> Iterator[_Place]:
 
 
 class _NewNames:
-    """Companies that nobody named yet, by the names of open keys less the common words at their end."""
+    """Companies that nobody named yet, by the names of keys less the common words at their end."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._written: dict[Words, str] = {}
         for key in keys:
             name = _Name(key.now.name)
-            if key.company == UNATTRIBUTED and (length := _telling(name.words)):
+            if length := _telling(name.words):
                 self._written.setdefault(name.words[:length], name.beginning(length))
 
     def guess(self, name: _Name) -> _Guess | None:
