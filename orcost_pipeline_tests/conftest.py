@@ -42,10 +42,12 @@ def fresh_database(postgres_url: str) -> Iterator[str]:
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.exec_driver_sql(f"create database {name} template orcost")
-    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with contextlib.suppress(sa.exc.OperationalError), admin.connect() as connection:
-        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-    admin.dispose()
+    try:
+        yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with contextlib.suppress(sa.exc.OperationalError), admin.connect() as connection:
+            connection.exec_driver_sql(f"drop database if exists {name} with (force)")
+        admin.dispose()
 
 
 @contextlib.contextmanager
@@ -53,8 +55,10 @@ def fresh_engine(postgres_url: str) -> Iterator[sa.Engine]:
     """The same as an engine: for each example of a property test."""
     with fresh_database(postgres_url) as url:
         engine = connect(url)
-        yield engine
-        engine.dispose()
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 @pytest.fixture
