@@ -2,24 +2,26 @@
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion
 from orcost_pipeline.companies.coverage import Coverage, Part, first_day
 from orcost_pipeline.companies.mapping import Rule, read_mapping
 from orcost_pipeline.companies.preview import KeyDay
-from orcost_pipeline_tests.test_assignment import KEYS, rule_lists, rules, slow_match, slow_winner, version_on
+from orcost_pipeline_tests.test_assignment import KEYS, is_valid, rule_lists, rules, slow_match, slow_winner, version_on
 
 TODAY = date(2026, 11, 24)
-DAYS = [TODAY - timedelta(days=number) for number in range(30)]
+FIRST = date(2026, 10, 26)
+# Rules begin and end, and keys change, in early November: at the end of what is looked at, or at its beginning.
+TODAYS = [date(2026, 11, 1) + timedelta(days=number) for number in (*range(11), *range(28, 42))]
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 SPENT = st.lists(
-    st.builds(
-        KeyDay,
+    st.tuples(
         st.sampled_from(["7c1e" * 16, "0a0b" * 16, None]),
-        st.sampled_from(DAYS),
+        st.integers(0, 29),
         st.integers(-5, 10**12).map(lambda units: Decimal(units).scaleb(-11)),
         st.integers(0, 10**6).map(lambda units: Decimal(units).scaleb(-40)),
     ),
@@ -37,17 +39,20 @@ def counted(mapping: tuple[Rule, ...], *keys: KeyHistory, deleted: dict[str, dat
     return found
 
 
-@given(mapping=rule_lists(), keys=KEYS, spent=SPENT, gone=st.none() | st.sampled_from(DAYS))
+@settings(max_examples=300)
+@given(rule_lists(), KEYS, SPENT, st.none() | st.integers(0, 40), st.sampled_from(TODAYS))
 def test_coverage_equals_a_count_key_by_key_and_day_by_day(
-    mapping: tuple[Rule, ...], keys: tuple[KeyHistory, ...], spent: list[KeyDay], gone: date | None
+    mapping: tuple[Rule, ...], keys: tuple[KeyHistory, ...], drawn: list[Any], gone: int | None, today: date
 ) -> None:
-    deleted = {keys[0].key_hash: gone} if gone else {}
+    days = [today - timedelta(days=number) for number in range(30)]
+    spent = [KeyDay(key_hash, days[ago], *amounts) for key_hash, ago, *amounts in drawn]
+    deleted = {} if gone is None else {keys[0].key_hash: today - timedelta(days=gone)}
     found = Coverage()
-    found.count("acme", mapping, keys, deleted, spent, TODAY)
+    found.count("acme", mapping, keys, deleted, spent, today)
 
     living = [key for key in keys if key.key_hash not in deleted]
     assert found.keys == len(living)
-    assert found.attributed_keys == sum(slow_winner("acme", mapping, key, TODAY) is not None for key in living)
+    assert found.attributed_keys == sum(slow_winner("acme", mapping, key, today) is not None for key in living)
     histories: dict[str | None, KeyHistory] = {key.key_hash: key for key in keys}
     nobodys = [
         cell
@@ -57,10 +62,11 @@ def test_coverage_equals_a_count_key_by_key_and_day_by_day(
     assert found.spend() == _sum(spent, nobodys, "credits_usd")
     assert found.byok() == _sum(spent, nobodys, "byok_usd")
 
-    winning = {slow_winner("acme", mapping, key, day) for key in keys for day in DAYS}
-    matching = {rule for rule in mapping for key in keys for day in DAYS if _matches(rule, key, day)}
-    idle = {warning.line: warning.message for warning in found.idle(mapping, TODAY)}
-    always = [rule for rule in mapping if _held_always(rule)]
+    there = [key for key in keys if deleted.get(key.key_hash, today) >= days[-1]]
+    winning = {slow_winner("acme", mapping, key, day) for key in there for day in days}
+    matching = {rule for rule in mapping for key in there for day in days if _matches(rule, key, day)}
+    idle = {warning.line: warning.message for warning in found.idle(mapping, today)}
+    always = [rule for rule in mapping if rule.account in (None, "acme") and all(is_valid(rule, day) for day in days)]
     assert set(idle) == {rule.line for rule in always if rule not in winning}
     assert {line for line, told in idle.items() if "earlier lines took all" in told} == {
         rule.line for rule in always if rule in matching and rule not in winning
@@ -75,19 +81,14 @@ def _matches(rule: Rule, key: KeyHistory, day: date) -> bool:
     return rule.account in (None, "acme") and slow_match(rule, key.key_hash, version_on(key, day))
 
 
-def _held_always(rule: Rule) -> bool:
-    is_here = rule.account in (None, "acme")
-    return is_here and (rule.valid_from or date.min) <= DAYS[-1] and (rule.valid_to or date.max) > TODAY
-
-
 def test_the_days_are_thirty_with_today() -> None:
-    assert first_day(TODAY) == date(2026, 10, 26) == DAYS[-1]
+    assert first_day(TODAY) == FIRST == TODAY - timedelta(days=29)
 
 
 def test_a_rule_whose_only_key_is_gone_is_idle_once_that_is_long_ago() -> None:
     mapping, key = rules("A,key_name,app,,,,"), named("app", "1" * 64)
-    assert counted(mapping, key, deleted={key.key_hash: DAYS[-1]}).idle(mapping, TODAY) == []
-    (warning,) = counted(mapping, key, deleted={key.key_hash: DAYS[-1] - timedelta(days=1)}).idle(mapping, TODAY)
+    assert counted(mapping, key, deleted={key.key_hash: FIRST}).idle(mapping, TODAY) == []
+    (warning,) = counted(mapping, key, deleted={key.key_hash: FIRST - timedelta(days=1)}).idle(mapping, TODAY)
     assert str(warning) == "line 2: key_name:app matched no key in the last 30 days."
 
 
