@@ -414,7 +414,7 @@ def test_an_unforeseen_failure_leaves_its_traceback_in_the_log_without_secrets(
         raise KeyError("sk-or-v1-0123456789 at postgresql://me:hush@host/db")
 
     monkeypatch.setattr(rendering, "is_plain", explode)
-    monkeypatch.setattr("orcost_pipeline.cli.mapping.check", lambda *_: explode())
+    monkeypatch.setattr("orcost_pipeline.cli.map.check.check", lambda *_: explode())
     answer = orcost("map", "check")
     log = folder / ".orcost" / "logs" / "orcost.log"
     assert (answer.code, answer.out) == (1, "")
@@ -428,7 +428,7 @@ def test_an_interrupt_exits_with_130(orcost: Orcost, monkeypatch: pytest.MonkeyP
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orcost_pipeline.cli.mapping.check", interrupt)
+    monkeypatch.setattr("orcost_pipeline.cli.map.check.check", interrupt)
     assert orcost("map", "check").code == 130
 
 

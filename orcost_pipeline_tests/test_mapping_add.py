@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from orcost_pipeline.cli import app, mapping_add
+from orcost_pipeline.cli import app
+from orcost_pipeline.cli.map import add
 from orcost_pipeline.companies.mapping import COLUMNS, REQUIRED_COLUMNS, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
 from orcost_pipeline.companies.mapping_edit import line_above_the_rest, with_rows
@@ -233,7 +234,7 @@ def test_a_header_over_several_lines_takes_no_column(project: Path) -> None:
 def test_without_agreement_nothing_is_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(project)
     assert refused(orcost("add", "B", "key_name", "web")) == "Nothing was written. To write without being asked: --yes"
-    monkeypatch.setattr(mapping_add, "is_terminal", lambda: True)
+    monkeypatch.setattr(add, "is_terminal", lambda: True)
     assert refused(orcost("add", "B", "key_name", "web", input="n\n")) == "Nothing was written."
     assert content(project) == before
     assert orcost("add", "B", "key_name", "web", input="y\n").exit_code == 0
@@ -242,10 +243,8 @@ def test_without_agreement_nothing_is_written(project: Path, monkeypatch: pytest
 
 def test_a_file_that_changed_meanwhile_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = HEADER + b"A,key_name,app\nC,label,theirs\n"
-    monkeypatch.setattr(mapping_add, "is_terminal", lambda: True)
-    monkeypatch.setattr(
-        mapping_add.typer, "confirm", lambda _: bool((project / "company_mapping.csv").write_bytes(theirs))
-    )
+    monkeypatch.setattr(add, "is_terminal", lambda: True)
+    monkeypatch.setattr(add.typer, "confirm", lambda _: bool((project / "company_mapping.csv").write_bytes(theirs)))
     assert "was changed meanwhile. Nothing was written." in refused(orcost("add", "B", "key_name", "web"))
     assert content(project) == theirs
     assert sorted(path.name for path in project.iterdir()) == ["company_mapping.csv", "orcost.toml"]

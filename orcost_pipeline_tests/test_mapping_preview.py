@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from orcost_pipeline.cli import app, mapping_preview
+from orcost_pipeline.cli import app
+from orcost_pipeline.cli.map import preview
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.settings import DEFAULT_BASE_URL, Account, Settings
 from orcost_pipeline.simulator import Ledger
@@ -91,7 +92,7 @@ def test_what_is_foretold_is_what_moves(
         world.sync()
         was = monthly(world)
         mapping = read_mapping("\n".join([HEADER, *lines(after)]).encode(), "test.csv")
-        told = mapping_preview.effect(settings_of(world, tmp_path), mapping.rules)
+        told = preview.effect(settings_of(world, tmp_path), mapping.rules)
         assert monthly(world) == was, "a preview changes nothing"
         (account,) = told.accounts
         foretold: Moved = defaultdict(Decimal, was)

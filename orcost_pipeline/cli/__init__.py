@@ -172,7 +172,7 @@ def check_mapping(
     output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
 ) -> None:
     """Validate a mapping file and say how much money it would move; needs no warehouse and loads nothing."""
-    from orcost_pipeline.cli import mapping as work
+    from orcost_pipeline.cli.map import check as work
 
     work.check(_settings(), file, output.value)
 
@@ -182,7 +182,7 @@ def suggest_mapping(
     output: Annotated[CsvOrJson, typer.Option("--format", help="json is exact.")] = CsvOrJson.CSV,
 ) -> None:
     """Rules for keys without an owner, guessed from names, the largest spend first, ready to paste."""
-    from orcost_pipeline.cli import mapping_suggest as work
+    from orcost_pipeline.cli.map import suggest as work
 
     work.suggest_rules(_settings(), output.value)
 
@@ -203,7 +203,7 @@ def add_mapping(
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
     """Add a rule to the mapping file, after saying what it would move."""
-    from orcost_pipeline.cli import mapping_add as work
+    from orcost_pipeline.cli.map import add as work
 
     rule = {"match": match, "pattern": pattern, "account": account, "valid_from": start, "valid_to": end, "note": note}
     work.add(_settings(), company, share or (), rule, is_agreed=yes)
@@ -219,7 +219,7 @@ def explain_mapping(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """Why a key belongs to whom: the rule that wins, and those that match too."""
-    from orcost_pipeline.cli import mapping as work
+    from orcost_pipeline.cli.map import explain as work
 
     on = (at or _now()).date()
     work.explain_key(_settings(), key, on, account, output.value)
@@ -231,7 +231,7 @@ def todo_mapping(
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
     """Keys without an owner, the most expensive first."""
-    from orcost_pipeline.cli import mapping_queue as work
+    from orcost_pipeline.cli.map import todo as work
 
     work.todo(_settings(), account, output.value, _now())
 
@@ -241,7 +241,7 @@ def log_mapping(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """Every version of the mapping that was in force, and how many rules it changed."""
-    from orcost_pipeline.cli import mapping_log as work
+    from orcost_pipeline.cli.map import versions as work
 
     work.log(_settings(), output.value)
 
@@ -253,7 +253,7 @@ def diff_mapping(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """Which rules came, went, changed or moved from one version to another."""
-    from orcost_pipeline.cli import mapping_log as work
+    from orcost_pipeline.cli.map import versions as work
 
     work.diff(_settings(), before, after, output.value)
 

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import existing_snapshot
 from orcost_pipeline.cli.findings import CLOCK_WRONG, ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
-from orcost_pipeline.cli.mapping import warnings_of
+from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping

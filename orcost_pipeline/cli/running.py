@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
 from orcost_pipeline.cli.database import existing_snapshot
-from orcost_pipeline.cli.mapping import warnings_of
+from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.defs.mapping_source import read_source
 from orcost_pipeline.errors import OrcostError

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.cli import mapping_preview
 from orcost_pipeline.cli.database import existing_snapshot
 from orcost_pipeline.cli.files import replacing
-from orcost_pipeline.cli.mapping import show_validity
+from orcost_pipeline.cli.map import preview
+from orcost_pipeline.cli.map.check import show_validity
 from orcost_pipeline.cli.rendering import clean, is_terminal, percentage
 from orcost_pipeline.companies.mapping import EXACT, Mapping, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
@@ -48,9 +48,9 @@ def add(settings: Settings, company: str, shares: Sequence[str], rule: Values, *
     _require_nothing_else_changed(known, mapping, line, rows)
     for number, row in enumerate(rows, line):
         typer.echo(f"  line {number}: {clean(csv_line(row.values(), ','))}")
-    effect = mapping_preview.effect(settings, mapping.rules)
+    effect = preview.effect(settings, mapping.rules)
     show_validity(settings, mapping, effect)
-    mapping_preview.show_effect(effect)
+    preview.show_effect(effect)
     if not is_agreed:
         _require_agreement(settings)
     _replace(path, before, after)

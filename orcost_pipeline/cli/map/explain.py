@@ -1,31 +1,21 @@
-"""`orcost map check` and `map explain`: is the mapping file valid, what would it move, and why is a key whose it is.
-
-Loads nothing. What a change would move is in `mapping_preview.py`, what to do about keys without an owner in
-`mapping_queue.py`.
-"""
+"""`orcost map explain`: why a key is whose it is on a day, by the mapping in force."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from orcost_pipeline.cli import mapping_preview
-from orcost_pipeline.cli.database import existing_snapshot, snapshot
-from orcost_pipeline.cli.mapping_preview import Effect
-from orcost_pipeline.cli.rendering import as_json, cells, clean, percentage, plural, share, show
+from orcost_pipeline.cli.database import snapshot
+from orcost_pipeline.cli.rendering import as_json, cells, clean, percentage, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
-from orcost_pipeline.companies.company_list import unlisted
-from orcost_pipeline.companies.coverage import DAYS, Coverage
-from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, Rule, read_mapping
+from orcost_pipeline.companies.mapping import Rule
 from orcost_pipeline.defs.attribution import key_version, rules_of
-from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
@@ -33,105 +23,6 @@ from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.warehouse.reports import KeyVersionRow
 
 SHORTEST_PREFIX = 6
-
-
-# Check
-
-
-def check(settings: Settings, file: Path | None, output: str) -> None:
-    """Prints that a mapping file is valid, what its author may not have meant, and what it would move.
-
-    Raises with all its mistakes.
-    """
-    source = str(file) if file else settings.mapping_name
-    try:
-        mapping = read_mapping(read_content(file), source) if file else read_project_mapping(settings)
-    except MappingError as error:
-        if output == "json":
-            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _told(error.mistakes)}))
-        raise PermanentError(str(error)) from None
-    effect = mapping_preview.effect(settings, mapping.rules)
-    if output == "json":
-        typer.echo(as_json({**_validity(settings, mapping, effect), **mapping_preview.as_data(effect)}))
-        return
-    show_validity(settings, mapping, effect)
-    mapping_preview.show_effect(effect)
-
-
-def show_validity(settings: Settings, mapping: Mapping, effect: Effect) -> None:
-    """One line of counts, one for each warning."""
-    counts = [plural(len(mapping.rules), "rule"), plural(len(_companies(mapping)), "company", "companies")]
-    typer.echo(f"{mapping.source} is valid: {', '.join([*counts, *_coverage(effect.coverage)])}.")
-    for warning in _all_warnings(settings, mapping, effect):
-        typer.echo(f"  warning, {clean(str(warning))}")
-    _, problem = read_companies(settings)
-    if problem:
-        typer.echo(problem, err=True)
-
-
-def read_project_mapping(settings: Settings) -> Mapping:
-    """The mapping as it is now; raises MappingError where it is wrong, PermanentError where it cannot be read."""
-    try:
-        return read_source(settings, lambda: existing_snapshot(settings))
-    except MappingUnreadableError as error:
-        if not error.is_gone:
-            raise
-        raise PermanentError(
-            f"{settings.mapping} is not there. Give the mapping's path, or set ORCOST_MAPPING."
-        ) from None
-
-
-def read_content(path: Path) -> bytes:
-    """The bytes of a mapping file; raises PermanentError where there are none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise PermanentError(f"{path} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
-    except OSError as error:
-        raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None
-
-
-def _coverage(coverage: Coverage) -> Iterator[str]:
-    """Which part of keys and money has an owner; nothing where there is none."""
-    if coverage.keys:
-        yield f"{coverage.attributed_keys:,} of {plural(coverage.keys, 'key')}"
-    for part, of in ((coverage.spend(), f"the last {DAYS} days' spend"), (coverage.byok(), "their BYOK")):
-        if part.whole:
-            yield f"{share(part.whole - part.unattributed, part.whole)} of {of}"
-
-
-def _validity(settings: Settings, mapping: Mapping, effect: Effect) -> dict[str, object]:
-    return {
-        "source": mapping.source,
-        "is_valid": True,
-        "rules": len(mapping.rules),
-        "companies": len(_companies(mapping)),
-        "warnings": _told(_all_warnings(settings, mapping, effect)),
-    }
-
-
-def _told(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
-    return [{"line": mistake.line, "message": mistake.message} for mistake in mistakes]
-
-
-def _companies(mapping: Mapping) -> set[str]:
-    return {share.company for rule in mapping.rules for share in rule.shares}
-
-
-def _all_warnings(settings: Settings, mapping: Mapping, effect: Effect) -> list[Mistake]:
-    return sorted([*warnings_of(settings, mapping), *effect.idle], key=lambda warning: warning.line or 0)
-
-
-def warnings_of(settings: Settings, mapping: Mapping) -> list[Mistake]:
-    """What the author of a valid mapping may not have meant."""
-    warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
-    companies, _ = read_companies(settings)
-    if companies is not None:
-        warnings += unlisted(mapping, (company.company for company in companies))
-    return sorted(warnings, key=lambda warning: warning.line or 0)
-
-
-# Explain
 
 
 class Key(NamedTuple):
