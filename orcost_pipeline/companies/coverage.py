@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from orcost_pipeline.companies.assignment import Assignment, KeyHistory, assign, used
-from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
+from orcost_pipeline.companies.mapping import EXACT, UNATTRIBUTED, Rule
 from orcost_pipeline.companies.preview import KeyDay, exact_sum
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.windows import DAY
@@ -23,6 +23,9 @@ class Part(NamedTuple):
 
     whole: Decimal
     unattributed: Decimal
+
+
+_NOTHING = Part(Decimal(0), Decimal(0))
 
 
 @dataclass
@@ -54,9 +57,9 @@ class Coverage:
         for cell in spent:
             is_nobodys = covers(without_owner.get(cell.key_hash, ()), cell.day)
             for amounts, usd in ((self.credits_usd, cell.credits_usd), (self.byok_usd, cell.byok_usd)):
-                before = amounts.get(cell.day, Part(Decimal(0), Decimal(0)))
+                whole, unattributed = amounts.get(cell.day, _NOTHING)
                 amounts[cell.day] = Part(
-                    exact_sum((before.whole, usd)), exact_sum((before.unattributed, usd if is_nobodys else Decimal(0)))
+                    EXACT.add(whole, usd), EXACT.add(unattributed, usd) if is_nobodys else unattributed
                 )
         there = [key for key in keys if deleted.get(key.key_hash, today) >= first_day(today)]
         found = used(account, rules, there, first_day(today), today + DAY)

@@ -14,10 +14,12 @@ covered by `Acme *`, while the past of a key that was renamed is reached by its 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice, takewhile
 from typing import Literal, NamedTuple
 
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion, glob_matches
@@ -313,13 +315,17 @@ class _Reach:
                 for match, value in version.values():
                     if value is not None:
                         self._keys[match][value].add(key)
+        self._values = {match: sorted(found) for match, found in self._keys.items()}
 
     def of(self, form: Form) -> set[Key]:
         match, pattern = form
         if not pattern.endswith("*"):
             return self._keys[match].get(pattern, set())
         head = pattern.removesuffix("*")
-        return set().union(*(found for value, found in self._keys[match].items() if value.startswith(head)))
+        from_head = islice(self._values[match], bisect_left(self._values[match], head), None)
+        return set().union(
+            *(self._keys[match][it] for it in takewhile(lambda value: value.startswith(head), from_head))
+        )
 
 
 def _form(key: Key, guess: _Guess, guesses: Mapping[Key, _Guess], reach: _Reach) -> Form:
