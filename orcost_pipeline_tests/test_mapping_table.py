@@ -188,6 +188,16 @@ def test_check_and_doctor_read_the_table(told: Any, settings: Settings, monkeypa
     assert any(finding["message"].startswith("Table crm.key_owner is not there") for finding in findings)
 
 
+def test_a_table_can_be_checked_before_there_is_a_warehouse(told: Any, engine: sa.Engine) -> None:
+    told(TYPED, "insert into crm.key_owner values (1, 'A', 'key_name', '*')")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("drop schema raw, ref, core, marts, ops cascade")
+    answer = CliRunner().invoke(app, ["map", "check"])
+    assert answer.exit_code == 0
+    assert answer.output.startswith("table crm.key_owner is valid: 1 rule, 1 company.\n")
+    assert "No preview of what it would move: There is no warehouse of this version yet." in answer.output
+
+
 def test_a_file_may_be_named_in_the_configuration_and_the_environment_wins(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

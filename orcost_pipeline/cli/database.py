@@ -12,7 +12,7 @@ from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from orcost_pipeline.warehouse.opening import database_url, open_existing, open_warehouse
+from orcost_pipeline.warehouse.opening import database_url, open_database, open_existing, open_warehouse
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
@@ -49,6 +49,13 @@ def snapshot(settings: Settings) -> Iterator[sa.Connection]:
 def existing_snapshot(settings: Settings) -> Iterator[sa.Connection]:
     """The same of a warehouse as it is: nothing is made, migrated or written."""
     with warehouse(settings, open_existing) as engine, _frozen(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def database_snapshot(settings: Settings) -> Iterator[sa.Connection]:
+    """The same of the database, whatever is in it: a mapping's table may be there before the first sync."""
+    with warehouse(settings, open_database) as engine, _frozen(engine) as connection:
         yield connection
 
 

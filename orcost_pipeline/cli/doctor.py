@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.cli import findings
-from orcost_pipeline.cli.database import existing_snapshot
+from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
 from orcost_pipeline.cli.findings import CLOCK_WRONG, ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
@@ -439,7 +439,7 @@ def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findi
     if look.stored or look.is_new:
         stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays in force" if version else "all is Unattributed"
     try:
-        mapping = read_source(settings, lambda: existing_snapshot(settings))
+        mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
         message = f"{error.source} was refused; {stays}.\n{error.lines()}"
         yield Finding(ERROR, Code.MAPPING_WRONG, None, message, _check(settings))
@@ -456,7 +456,8 @@ def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findi
         doubts = [*warnings_of(settings, mapping), *idle]
         yield from _of_valid_mapping(mapping, settings, doubts)
         if look.stored and (version is None or version.content_sha256 != mapping.sha256):
-            message = f"{mapping.source} is not in force as it is now: it counts from the next sync on."
+            message = f"{mapping.source} is not in force as it is now: it counts from the next sync on. "
+            message += "Under orcost up, that is within a minute."
             yield Finding(NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
 
 

@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
-from orcost_pipeline.cli.database import existing_snapshot
+from orcost_pipeline.cli.database import database_snapshot
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.defs.mapping_source import read_source
@@ -105,7 +105,7 @@ def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
 def mapping_warnings(settings: Settings) -> list[str]:
     """What the mapping's author may not have meant; what is wrong with it, the runs tell."""
     try:
-        mapping = read_source(settings, lambda: existing_snapshot(settings))
+        mapping = read_source(settings, lambda: database_snapshot(settings))
     except (OrcostError, MappingError):
         return []
     return [f"{mapping.source}, {warning}" for warning in warnings_of(settings, mapping)]

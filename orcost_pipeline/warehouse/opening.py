@@ -36,15 +36,20 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
     return engine
 
 
-def open_existing(configured: str | None, home: Path) -> sa.Engine:
-    """An engine over a warehouse that is there and current; PermanentError where it had to be made or migrated."""
+def open_database(configured: str | None, home: Path) -> sa.Engine:
+    """An engine over the database, whatever is in it; PermanentError where an embedded one had to be made."""
     try:
         is_there = configured or EmbeddedPostgres(home).data() is not None
     except EmbeddedPostgresError as error:
         raise PermanentError(str(error)) from None
     if not is_there:
         raise PermanentError("There is no warehouse yet. Next: orcost sync")
-    engine = connect(database_url(configured, home))
+    return connect(database_url(configured, home))
+
+
+def open_existing(configured: str | None, home: Path) -> sa.Engine:
+    """An engine over a warehouse that is there and current; PermanentError where it had to be made or migrated."""
+    engine = open_database(configured, home)
     with database_errors():
         if not _is_current(engine):
             raise PermanentError("There is no warehouse of this version yet. Next: orcost sync")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.cli.database import existing_snapshot
+from orcost_pipeline.cli.database import database_snapshot
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.preview import Effect
 from orcost_pipeline.cli.rendering import as_json, clean, plural, share
@@ -51,7 +51,7 @@ def show_validity(settings: Settings, mapping: Mapping, effect: Effect) -> None:
 def read_project_mapping(settings: Settings) -> Mapping:
     """The mapping as it is now; raises MappingError where it is wrong, PermanentError where it cannot be read."""
     try:
-        return read_source(settings, lambda: existing_snapshot(settings))
+        return read_source(settings, lambda: database_snapshot(settings))
     except MappingUnreadableError as error:
         if not error.is_gone:
             raise
