@@ -626,6 +626,13 @@ def test_help_lists_the_commands(orcost: Orcost) -> None:
     assert "Did you mean 'report'?" in wrong.err
 
 
+@pytest.mark.parametrize("group", [[], ["map"], ["db"]])
+def test_help_says_in_one_line_what_each_command_does(orcost: Orcost, group: list[str]) -> None:
+    told = orcost(*group, "--help").out
+    assert "Commands:" in told
+    assert "..." not in told.split("Commands:")[1]
+
+
 def test_a_closed_pipe_is_no_failure(orcost: Orcost, truth: Truth) -> None:
     script = f"{sys.executable} -c 'from orcost_pipeline.cli import main; main()' report --by key --format csv | true"
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=dict(os.environ))

@@ -118,7 +118,7 @@ def keys_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """Which keys there are and were, whose they are, what became of them."""
+    """Which keys there are and were, and whose they are."""
     from orcost_pipeline.cli import keys as work
 
     work.keys(_settings(), account, output.value, _now(), is_history=history)
@@ -132,7 +132,10 @@ def reconcile_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What OpenRouter charged each day, what the keys explain, why they differ. Exits 1 where a day is open."""
+    """Whether each day adds up, and why not.
+
+    What OpenRouter charged, what the keys explain, why they differ. Exits 1 where a day is open.
+    """
     from orcost_pipeline.cli import reconcile as work
 
     raise typer.Exit(work.reconcile(_settings(), account, _day(day), output.value, _now()))
@@ -148,7 +151,10 @@ def explain_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What a company's figure of a day is made of: keys, models, rules, hours, and what OpenRouter answered."""
+    """What a company's figure of a day is made of.
+
+    Keys, models, rules, hours, and what OpenRouter answered.
+    """
     from orcost_pipeline.cli import explain as work
 
     now = _now()
@@ -171,7 +177,10 @@ def check_mapping(
     file: Annotated[Path | None, typer.Argument(help="The project's mapping unless you say.")] = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
 ) -> None:
-    """Validate a mapping file and say how much money it would move; needs no warehouse and loads nothing."""
+    """Whether a mapping is valid, and what it would move.
+
+    Needs no warehouse, and loads nothing. Exits 0 only for a mapping that would be accepted.
+    """
     from orcost_pipeline.cli.map import check as work
 
     work.check(_settings(), file, output.value)
@@ -181,7 +190,10 @@ def check_mapping(
 def suggest_mapping(
     output: Annotated[CsvOrJson, typer.Option("--format", help="json is exact.")] = CsvOrJson.CSV,
 ) -> None:
-    """Rules for keys without an owner, guessed from names, the largest spend first, ready to paste."""
+    """Rules for keys without an owner, ready to paste.
+
+    Guessed from names of companies, keys and rules, workspaces and creators; the largest spend first.
+    """
     from orcost_pipeline.cli.map import suggest as work
 
     work.suggest_rules(_settings(), output.value)
@@ -202,7 +214,7 @@ def add_mapping(
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why it is so.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
-    """Add a rule to the mapping file, after saying what it would move."""
+    """Add a rule to the file, after saying what it moves."""
     from orcost_pipeline.cli.map import add as work
 
     rule = {"match": match, "pattern": pattern, "account": account, "valid_from": start, "valid_to": end, "note": note}
@@ -218,7 +230,7 @@ def explain_mapping(
     account: Account = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """Why a key belongs to whom: the rule that wins, and those that match too."""
+    """Why a key is whose it is: which rule wins."""
     from orcost_pipeline.cli.map import explain as work
 
     on = (at or _now()).date()
@@ -240,7 +252,7 @@ def todo_mapping(
 def log_mapping(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """Every version of the mapping that was in force, and how many rules it changed."""
+    """Every version of the mapping that was in force."""
     from orcost_pipeline.cli.map import versions as work
 
     work.log(_settings(), output.value)
@@ -252,7 +264,7 @@ def diff_mapping(
     after: Annotated[int | None, typer.Argument(min=1, help="A later one; the newest unless you say.")] = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """Which rules came, went, changed or moved from one version to another."""
+    """Which rules changed from one version to another."""
     from orcost_pipeline.cli.map import versions as work
 
     work.diff(_settings(), before, after, output.value)
@@ -260,7 +272,10 @@ def diff_mapping(
 
 @database_group.command("url")
 def database_url() -> None:
-    """Print the warehouse's URL, password included: psql "$(orcost db url)"."""
+    """Print the warehouse's URL, password included.
+
+    As in: psql "$(orcost db url)"
+    """
     from orcost_pipeline.cli import database as work
 
     work.url(_settings())
@@ -291,7 +306,10 @@ def init_command(
     context: typer.Context,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The account's; asked for unless given.")] = None,
 ) -> None:
-    """Connect an account: ask for its key, prove it, write .env and starter files."""
+    """Connect an account, or replace its key.
+
+    Asks for the key, proves it, writes .env and starter files.
+    """
     from orcost_pipeline.cli import init as work
 
     work.init(_settings(), name, context.args)
