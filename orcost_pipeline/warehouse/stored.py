@@ -37,12 +37,22 @@ class StoredUsage:
         self._account_id = row.account_id if row else -1
         self._published_run_id = row.published_run_id if row else None
         self._hours_from = row.hours_from if row else None
+        self._as_of = row.as_of if row else None
+        self._counted_from = row.counted_from if row else None
         self.full_pass_at: datetime | None = row.full_pass_at if row else None
-        self.counted_from: datetime | None = row.counted_from if row else None
         self.is_managed: bool = row is not None and row.kind == "management"
 
     def hours_from(self) -> datetime | None:
         return self._hours_from
+
+    def as_of(self) -> datetime | None:
+        return self._as_of
+
+    def is_read(self) -> bool:
+        return self.full_pass_at is not None
+
+    def is_counted(self) -> bool:
+        return self._counted_from is not None
 
     def known_keys(self) -> Mapping[str, StoredKey]:
         rows = self._rows(
@@ -104,12 +114,13 @@ class StoredUsage:
             )
         }
 
-    def unsettled_days(self, end: date) -> Sequence[date]:
+    def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
         rows = self._rows(
-            "select d.day::date from generate_series((select min(day) from core.account_day "
-            "where account_id = :account_id)::timestamp, (:end)::date::timestamp - interval '1 day', interval '1 day') "
-            "as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
+            "select d.day::date from generate_series(least((:first)::date, (select min(day) from core.account_day "
+            "where account_id = :account_id))::timestamp, (:end)::date::timestamp - interval '1 day', "
+            "interval '1 day') as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
             "where a.is_settled is not true",
+            first=first,
             end=end,
         )
         return [row.day for row in rows]
