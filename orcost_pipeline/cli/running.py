@@ -18,13 +18,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
-from orcost_pipeline.cli.database import database_snapshot
+from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.defs.mapping_source import read_source
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings, load_settings
-from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.database import database_errors, failure_named
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 
@@ -116,7 +116,8 @@ def sync_account(
 ) -> list[str]:
     """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
     run_id = str(uuid.uuid4())
-    console.print(f'Syncing account "{account}"', markup=False)
+    first = "" if is_synced(settings, account) else " for the first time: a year by day, 31 days by hour"
+    console.print(f'Syncing account "{account}"{first}', markup=False)
     try:
         # Dagster's storage is in the same database: where that goes for long, Dagster itself fails.
         with database_errors():
@@ -124,6 +125,15 @@ def sync_account(
             return problems_of(settings, run_id, result)
     except OrcostError as error:
         return [str(error)]
+
+
+def is_synced(settings: Settings, account: str) -> bool:
+    """Whether the account has figures; True where the database does not say so now: the run will tell what is wrong."""
+    try:
+        with snapshot(settings) as connection:
+            return any(known.account == account and known.as_of for known in reports.accounts(connection))
+    except OrcostError:
+        return True
 
 
 def _run(
@@ -194,6 +204,9 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
 
         def show(entry: dg.EventLogEntry) -> None:
             event = entry.dagster_event
+            if event is None and entry.step_key is not None:
+                # What a step says of itself: how far it is.
+                progress.update(task, description=entry.user_message)
             if event is None or event.step_key is None:
                 return
             name = _STEPS.get(event.step_key, event.step_key)

@@ -97,6 +97,7 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
                 as_of,
                 utc_now,
                 tolerance_usd=settings.tolerance_usd,
+                tell=context.log.info,
             )
     except dg.RetryRequested:
         raise

@@ -19,6 +19,7 @@ from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.usage import read_usage
@@ -50,7 +51,10 @@ class Came:
 
 @dataclass(frozen=True)
 class SyncStep:
-    """One account's sync as its steps see it. `extraction_id` stamps what is read, `run_id` is the run that reads."""
+    """One account's sync as its steps see it. `extraction_id` stamps what is read, `run_id` is the run that reads.
+
+    `tell` takes a line for whoever watches: how far a long reading is.
+    """
 
     account: Account
     engine: sa.Engine
@@ -60,6 +64,7 @@ class SyncStep:
     clock: Callable[[], datetime]
     connect: Callable[[Account, SecretStr], OpenRouter] = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+    tell: Callable[[str], None] = lambda told: None
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
         """The answer to a question put to the account's API, and the HTTP requests that it took.
@@ -75,6 +80,7 @@ class SyncStep:
 
         async def answered() -> tuple[T, int]:
             async with self.connect(self.account, key) as client:
+                client.progress = Progress(self.tell)
                 try:
                     return await question(client), client.requests_made
                 finally:

@@ -68,6 +68,7 @@ class AnalyticsReader:
         if not wanted:
             return
         reading.windows = self._covering(wanted)
+        self._client.progress.begin(f"usage by {'hour' if self._grain == HOUR else 'day'}")
         stored = self._key_cells(reading.windows)
         await self._ask(self._all_keys() if is_full else self._keys_that_moved())
         reading.account = (
@@ -234,6 +235,7 @@ class AnalyticsReader:
         """Each key's usage in each window, as exact as if it had been asked alone."""
         self._asked |= keys
         questions = [(batch, window) for batch in self._batches(keys) for window in self.reading.windows]
+        self._client.progress.plan(sum((window.end - window.start) / HOUR for _, window in questions))
         answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch, window in questions))
         self.reading.keys += [answer for batch in answers for answer in batch]
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, OrcostError
 from orcost_pipeline.openrouter.failures import NotFoundError, RefusedError, TooSlowError
+from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.records import (
     METRICS,
     TOTAL_METRIC,
@@ -58,11 +59,15 @@ class UsageAnswer:
 
 
 class _UsageQuestion(NamedTuple):
-    """What is asked of analytics in a window: by what, of which keys (None: the whole account), by hour or by day."""
+    """What is asked of analytics in a window: by what, of which keys (None: the whole account), by hour or by day.
+
+    `part_of_keys` is which part of the keys that were asked for at first are left in it.
+    """
 
     dimensions: tuple[str, ...]
     keys: tuple[str, ...] | None
     grain: timedelta
+    part_of_keys: float = 1.0
 
 
 class _Page(NamedTuple):
@@ -88,6 +93,7 @@ class OpenRouter(Requests):
 
     def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Any) -> None:
         super().__init__(account, api_key, base_url, **options)
+        self.progress = Progress(lambda told: None)
         self._metrics = [*METRICS, TOTAL_METRIC]
         self._can_list_expired = True
 
@@ -170,6 +176,7 @@ class OpenRouter(Requests):
             asked = self._metrics
             try:
                 answers.append(await self._usage_once(part, question))
+                self.progress.done((part.end - part.start) / HOUR * question.part_of_keys)
                 start = part.end
             except _NotWholeError as not_whole:
                 # The smaller size is kept for the hours that follow: they are as dense as those before.
@@ -188,7 +195,11 @@ class OpenRouter(Requests):
         if keys is None or len(keys) < 2:
             raise error
         middle = len(keys) // 2
-        halves = (self._usage(window, question._replace(keys=part)) for part in (keys[:middle], keys[middle:]))
+        part_of_keys = question.part_of_keys / 2
+        halves = (
+            self._usage(window, question._replace(keys=part, part_of_keys=part_of_keys))
+            for part in (keys[:middle], keys[middle:])
+        )
         return _joined(await asyncio.gather(*halves))
 
     async def _usage_once(self, window: Window, question: _UsageQuestion) -> UsageAnswer:

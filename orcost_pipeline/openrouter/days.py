@@ -119,12 +119,19 @@ class DaysReader:
     async def _ask(self, keys: set[str]) -> None:
         """The activity of those keys that were not asked yet."""
         ordered = sorted(keys - {answer.key_hash for answer in self._reading.key_days})
-        answers = await asyncio.gather(*(self._client.activity(key) for key in ordered))
+        self._client.progress.begin("activity of each key")
+        self._client.progress.plan(len(ordered))
+        answers = await asyncio.gather(*(self._activity(key) for key in ordered))
         wanted = set(self._reading.days)
         for key, rows in zip(ordered, answers, strict=True):
             is_silent = rows is None or (not rows and key not in self._listed)
             kept = [row for row in rows or () if row.date in wanted]
             self._reading.key_days.append(KeyDays(key, is_silent, kept))
+
+    async def _activity(self, key: str) -> list[ActivityRow] | None:
+        rows = await self._client.activity(key)
+        self._client.progress.done(1)
+        return rows
 
     def _is_unexplained(self, hours: Mapping[KeyCell, Measures], account: Mapping[Cell, Measures]) -> bool:
         """Whether the account's activity exceeds its keys' by anything else than its hours do."""
