@@ -5,9 +5,10 @@ requests: the account first, without keys; only what differs from what is stored
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 
 from orcost_pipeline.errors import ForbiddenError
-from orcost_pipeline.measures import NOTHING, Measures, differing
+from orcost_pipeline.measures import NOTHING, Measures, differing, disagreeing
 from orcost_pipeline.openrouter.analytics import AnalyticsReader, hours_of_newcomers
 from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
 from orcost_pipeline.openrouter.days import DaysReader, first_told_day
@@ -21,6 +22,7 @@ async def read_usage(
     stored: Stored,
     keys: Sequence[ApiKey],
     as_of: datetime,
+    tolerance_usd: Decimal,
     *,
     since: date | None = None,
     is_full: bool = False,
@@ -29,7 +31,8 @@ async def read_usage(
 
     `is_full` asks every key for everything, `since` for everything from that day, as far back as the API answers; the
     first reading is always full. Where analytics are not for this account (403, 404), its hours are left to its keys'
-    counters, and days are read alone. Raises TransientError and ContractError as the client does.
+    counters, and days are read alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding.
+    Raises TransientError and ContractError as the client does.
     """
     reach = hours_window(as_of)
     first = stored.hours_from()
@@ -43,7 +46,7 @@ async def read_usage(
     hours_from = min(first or reach.start, reach.start)
     days_reader = None
     if activity is not None:
-        days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from)
+        days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from, tolerance_usd)
     if told is not None:
         changed_days = days_reader.changed() if days_reader else set()
         hours = (
@@ -52,7 +55,7 @@ async def read_usage(
         newcomers = hours_reader.newcomers() if first else []
         theirs = hours_of_newcomers(newcomers, stored.hours_without_key(window)) if newcomers else set()
         await hours_reader.read({hour for hour in hours if hour in window}, theirs, is_full=is_full)
-        await _read_past(client, stored, listed, reading, since, first_told_day(as_of))
+        await _read_past(client, stored, listed, reading, since, first_told_day(as_of), tolerance_usd)
     if days_reader:
         after = {cell: m for cell, m in before.items() if not any(cell[0] in w for w in reading.hours.windows)}
         await days_reader.read(before, after | reading.hours.account, is_full=is_full)
@@ -74,6 +77,7 @@ async def _read_past(
     reading: UsageReading,
     since: date | None,
     end: date,
+    tolerance_usd: Decimal,
 ) -> None:
     """Days before `end`, which activity does not tell: those that never settled, and those since a day, if asked for,
     whose spend is not as stored. What is stored and agrees stays: it may know the providers."""
@@ -87,7 +91,8 @@ async def _read_past(
     told = await _account_usage(reader, window)
     if told is None:
         return
-    differ = {utc_day(at) for at, _ in differing(_spend(told), _spend(stored.account_days(window)))}
+    known = _spend(stored.account_days(window))
+    differ = {utc_day(at) for at, _ in disagreeing(_spend(told), known, tolerance_usd)}
     reading.past = reader.reading
     reading.past_days = sorted(unsettled | {day for day in differ if since and day >= since})
     await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True)
