@@ -3,8 +3,8 @@
 `credits_usd` is what OpenRouter charged, `byok_usd` what the customer's own provider account was charged (an estimate);
 they are never added. Reasoning tokens are a part of completion tokens, cached tokens a part of prompt tokens.
 
-Two witnesses of the same usage agree if they differ by no more than the tolerance, a setting, and what rounding makes of
-their requests: `tolerated_usd`, in SQL `core.tolerated_usd` (D47).
+Two witnesses of the same usage agree if they differ by no more than the tolerance, a setting, and what rounding makes
+of their requests: `tolerated_usd`, in SQL `core.tolerated_usd` (D47).
 """
 
 from collections.abc import Hashable, Iterable, Mapping

@@ -26,7 +26,7 @@ from orcost_pipeline.windows import DAY, utc_day
 DAYS_SHOWN = 31
 NO_KEY = "(no key)"
 ROUNDING = "rounding"
-CUT = "Analytics cut the cost of each request to a millionth of a dollar; other witnesses need not."
+CUT = "some of OpenRouter's answers cut each request's cost to a millionth"
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -88,7 +88,7 @@ def _rounding(rows: Sequence[dict[str, Any]]) -> Iterator[Text]:
     amounts: list[Decimal] = [row["rounding_usd"] for row in rows if row["rounding_usd"]]
     if amounts:
         told = f"{rounded(sum(amounts, Decimal(0)), 6)} USD on {plural(len(amounts), 'day')}"
-        yield Text(f"\nRounding: {told}. {CUT}", style="dim")
+        yield Text(f"\nRounding: {told} ({CUT})", style="dim")
 
 
 def _details(connection: Any, account: str | None, day: date, days: Rows) -> Iterator[RenderableType]:
