@@ -301,6 +301,19 @@ def test_spend_without_a_key_is_named_although_rounding_could_hide_it(engine: sa
         assert world.value(left, day=day) == Decimal("0.000027")
 
 
+def test_two_keys_of_one_name_are_not_named_for_the_rounding_of_their_common_row(engine: sa.Engine) -> None:
+    ledger, keys = account("app", "app")
+    for key in keys:
+        ledger.spend("acme", NOON - HOUR / 2, key, GPT, usage("0.5000006"))
+    ledger.spend("acme", NOON - HOUR / 2, None, GPT, usage("0.25"))
+    world = World(engine, ledger, options=CUTS["analytics by row"])
+    world.sync()
+    assert world.rows("select key_name, cause, credits_usd from marts.unkeyed_spend_daily") == [
+        (None, "spend without a key", Decimal("0.25"))
+    ]
+    assert told(world, NOON.date()) == ("explained", "spend without a key", None)
+
+
 def test_spend_of_a_key_never_listed_keeps_its_cause(engine: sa.Engine) -> None:
     ledger, (key,) = account("app")
     ledger.spend("acme", NOON - 30 * HOUR, key, GPT, usage("1.000400123456", requests=500))
