@@ -344,7 +344,7 @@ def test_a_key_that_is_silent_in_activity_leaves_rounding_and_its_return_restate
     """Its day is the sum of its hours, the account's is activity; once it answers again, its own is activity too."""
     ledger, (app, web) = account("app", "web")
     for key in (app, web):
-        ledger.spend("acme", NOON - DAY, key, GPT, usage("1.000000987654", requests=500))
+        ledger.spend("acme", NOON - DAY, key, GPT, usage("1.000400987654", requests=500))
     ledger.delete("acme", web, NOON - HOUR)
     world = World(engine, ledger, NOON - DAY + HOUR, replace(LIVE, deleted_activity="empty"))
     world.sync()
