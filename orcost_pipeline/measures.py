@@ -2,6 +2,9 @@
 
 `credits_usd` is what OpenRouter charged, `byok_usd` what the customer's own provider account was charged (an estimate);
 they are never added. Reasoning tokens are a part of completion tokens, cached tokens a part of prompt tokens.
+
+Two witnesses of the same usage agree if they differ by no more than the tolerance, a setting, and what rounding makes
+of their requests: `tolerated_usd`, in SQL `core.tolerated_usd` (D47).
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -10,6 +13,8 @@ from typing import NamedTuple, TypeVar
 
 # Below this, two amounts that passed through floating point on the other side are the same amount.
 SAME_USD = Decimal("1e-9")
+# Analytics cut each request's cost to a millionth of a dollar, counters do not.
+ROUNDING_USD = Decimal("1e-6")
 
 K = TypeVar("K", bound=Hashable)
 
@@ -38,12 +43,18 @@ class Measures(NamedTuple):
     def differs_from(self, other: "Measures") -> bool:
         return self != other and not self.minus(other).is_nothing()
 
+    def agrees(self, other: "Measures", tolerated: Decimal) -> bool:
+        """The same counts, and amounts that differ by at most so many USD."""
+        apart = self.minus(other)
+        return not any(apart[:5]) and max(abs(apart.credits_usd), abs(apart.byok_usd)) <= tolerated
+
     def is_below(self, other: "Measures", tolerance_usd: Decimal) -> bool:
         """Less money than `other`, or the same money for fewer requests (free models have nothing else to show)."""
+        tolerated = tolerated_usd(max(self.requests, other.requests), tolerance_usd)
         amounts = self.credits_usd - other.credits_usd, self.byok_usd - other.byok_usd
-        if min(amounts) < -tolerance_usd:
+        if min(amounts) < -tolerated:
             return True
-        return max(amounts) <= tolerance_usd and self.requests < other.requests
+        return max(amounts) <= tolerated and self.requests < other.requests
 
 
 NOTHING = Measures(*(Decimal(0) for _ in Measures._fields))
@@ -67,6 +78,36 @@ def grouped(cells: Iterable[tuple[K, Measures]]) -> dict[K, Measures]:
     return sums
 
 
+def tolerated_usd(requests: Decimal, tolerance_usd: Decimal) -> Decimal:
+    """USD by which two witnesses of so many requests may differ and still agree."""
+    return tolerance_usd + ROUNDING_USD * max(requests, Decimal(0))
+
+
 def differing(told: Mapping[K, Measures], stored: Mapping[K, Measures]) -> set[K]:
     """The keys whose cells are not the same in both, an absent cell being nothing."""
     return {key for key in told.keys() | stored.keys() if told.get(key, NOTHING).differs_from(stored.get(key, NOTHING))}
+
+
+def disagreeing(
+    told: Mapping[K, Measures],
+    other: Mapping[K, Measures],
+    tolerance_usd: Decimal,
+    requests: Mapping[K, Decimal] | None = None,
+) -> set[K]:
+    """The keys whose cells differ by more than two witnesses may, an absent cell being nothing.
+
+    `requests` are those of which the cells are a part, where they are differences; otherwise the larger of the two.
+    """
+    return {key for key in differing(told, other) if not _agree(told, other, key, tolerance_usd, requests)}
+
+
+def _agree(
+    told: Mapping[K, Measures],
+    other: Mapping[K, Measures],
+    key: K,
+    tolerance_usd: Decimal,
+    requests: Mapping[K, Decimal] | None,
+) -> bool:
+    a, b = told.get(key, NOTHING), other.get(key, NOTHING)
+    of = max(a.requests, b.requests) if requests is None else requests.get(key, Decimal(0))
+    return a.agrees(b, tolerated_usd(of, tolerance_usd))

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, money, plural, short, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, money, plural, rounded, short, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
@@ -25,7 +25,8 @@ from orcost_pipeline.windows import DAY, utc_day
 
 DAYS_SHOWN = 31
 NO_KEY = "(no key)"
-NO_AMOUNT = Decimal("1e-6")
+ROUNDING = "rounding"
+CUT = "some of OpenRouter's answers cut each request's cost to a millionth"
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -41,7 +42,7 @@ def reconcile(settings: Settings, account: str | None, day: date | None, output:
         details = list(_details(connection, account, day, days)) if day and output == "table" else [_picture(days)]
     if output == "table":
         footer = Text(rendering.complete_to(as_of, now), style="dim")
-        show(_days(days), *details, "", Text(_verdict(days.rows)), footer)
+        show(_days(days), *details, *_rounding(days.rows), "", Text(_verdict(days.rows)), footer)
     else:
         (rendering.write_csv if output == "csv" else rendering.write_json)(days)
     return 1 if any(row["status"] == "open" for row in days.rows) else 0
@@ -61,11 +62,12 @@ def _days(days: Rows) -> Table:
     if any(row["account_byok_usd"] for row in days.rows):
         numbers["BYOK left"] = "residual_byok_usd"
     drawn = table(*(["Account"] if several else []), "Day", *numbers, "Status", "Cause", right=list(numbers))
-    shown = {title: _amounts(days, column) for title, column in numbers.items()}
+    shown = {title: _amounts([_left(row, column) for row in days.rows]) for title, column in numbers.items()}
     for number, row in enumerate(days.rows):
         told = [row["account"]] * several + [str(row["day"]), *(column[number] for column in shown.values())]
-        style = "bold yellow" if row["status"] == "open" else ""
-        drawn.add_row(*cells(*told, row["status"], row["cause"] or ""), style=style)
+        style = "bold yellow" if row["status"] == "open" else "dim" if row["cause"] == ROUNDING else ""
+        cause = (row["cause"] or "").removesuffix(f"; {ROUNDING}")
+        drawn.add_row(*cells(*told, row["status"], cause), style=style)
     return drawn
 
 
@@ -73,14 +75,20 @@ def _picture(days: Rows) -> Text:
     """What no key explains, day by day, as bars."""
     by_day: dict[date, Decimal] = defaultdict(Decimal)
     for row in days.rows:
-        by_day[row["day"]] += abs(row["residual_credits_usd"])
+        by_day[row["day"]] += abs(_left(row, "residual_credits_usd"))
     largest = max(by_day.values(), default=Decimal(0))
-    if largest <= NO_AMOUNT:
+    if not largest:
         return Text("")
-    bars = "".join(
-        BARS[int(amount / largest * (len(BARS) - 1))] if amount > NO_AMOUNT else "·" for amount in by_day.values()
-    )
+    bars = "".join(BARS[int(amount / largest * (len(BARS) - 1))] if amount else "·" for amount in by_day.values())
     return Text(f"\nLeft by day: {bars}", style="dim")
+
+
+def _rounding(rows: Sequence[dict[str, Any]]) -> Iterator[Text]:
+    """How much rounding makes of the days, in one line: with an account whose analytics cut, it is on all of them."""
+    amounts: list[Decimal] = [row["rounding_usd"] for row in rows if row["rounding_usd"]]
+    if amounts:
+        told = f"{rounded(sum(amounts, Decimal(0)), 6)} USD on {plural(len(amounts), 'day')}"
+        yield Text(f"\nRounding: {told} ({CUT})", style="dim")
 
 
 def _details(connection: Any, account: str | None, day: date, days: Rows) -> Iterator[RenderableType]:
@@ -128,7 +136,7 @@ def _witnesses(days: Rows) -> Table:
 
 def _detail(rows: Rows, names: Sequence[str], amounts: dict[str, str]) -> Table:
     drawn = table(*(_TITLES[name] for name in names), *amounts, right=list(amounts))
-    shown = [_amounts(rows, column) for column in amounts.values()]
+    shown = [_amounts([row[column] for row in rows.rows]) for column in amounts.values()]
     for number, row in enumerate(rows.rows):
         drawn.add_row(*cells(*(_named(name, row[name]) for name in names), *(column[number] for column in shown)))
     return drawn
@@ -140,8 +148,13 @@ def _named(column: str, value: Any) -> str:
     return NO_KEY if column == "key_name" and value is None else short(value or UNKNOWN)
 
 
-def _amounts(rows: Rows, column: str) -> list[str]:
-    """A column of amounts; a difference below a millionth of a dollar, which is none, is –."""
-    amounts: list[Decimal] = [row[column] for row in rows.rows]
+def _left(row: dict[str, Any], column: str) -> Decimal:
+    """An amount of a day; what is left of one that closes, but for rounding, is nothing."""
+    closes = column.startswith("residual") and (row["status"] == "closed" or row["cause"] == ROUNDING)
+    return Decimal(0) if closes else row[column]
+
+
+def _amounts(amounts: Sequence[Decimal]) -> list[str]:
+    """A column of amounts; nothing is –."""
     told = money(amounts)
-    return [told(amount) if abs(amount) > NO_AMOUNT else UNKNOWN for amount in amounts]
+    return [told(amount) if amount else UNKNOWN for amount in amounts]

@@ -223,7 +223,7 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
 
 def demo(once: bool, port: int) -> int:
     """The same against a simulated OpenRouter, with a database of its own under ORCOST_HOME/demo."""
-    from orcost_pipeline.simulator import Simulator, serve
+    from orcost_pipeline.simulator import Options, Simulator, serve
     from orcost_pipeline.simulator import demo as demo_ledger
 
     console = Console(stderr=True, highlight=False)
@@ -231,7 +231,7 @@ def demo(once: bool, port: int) -> int:
     ledger = demo_ledger(datetime.now(UTC))
     with ExitStack() as stack:
         reserved = None if once else stack.enter_context(services.reserved(home, port))
-        base_url = stack.enter_context(serve(Simulator(ledger)))
+        base_url = stack.enter_context(serve(Simulator(ledger, options=Options.live())))
         _become_demo(home, base_url, next(iter(ledger.accounts.values())).management_key)
         settings = load_settings()
         code = sync_accounts(settings, ["default"], None, console)

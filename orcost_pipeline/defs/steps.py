@@ -204,7 +204,17 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     keys = [ApiKey.model_construct(**row) for row in step.latest("api_key", columns, "not is_deleted")]
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
-        step.ask(lambda client: read_usage(client, stored, keys, step.as_of, since=since, is_full=is_full))
+        step.ask(
+            lambda client: read_usage(
+                client,
+                stored,
+                keys,
+                step.as_of,
+                step.tolerance_usd,
+                since=since,
+                is_full=is_full,
+            )
+        )
         if step.has_management_key
         else (UsageReading(has_analytics=False), 0)
     )
@@ -218,12 +228,12 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
 
 def publish_account(step: SyncStep) -> Mapping[str, int]:
     """One transaction; returns the rows written, by table. Raises PermanentError for an account never synced."""
-    with publication(step.engine, step.account.name, step.extraction_id, step.run_id) as publishing:
+    with publication(step.engine, step.account.name, step.extraction_id, step.run_id, step.tolerance_usd) as publishing:
         if publishing is None:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        _publish(publishing, step.tolerance_usd)
+        _publish(publishing)
         runs.succeed(
             publishing.connection,
             step.run_id,
@@ -235,7 +245,7 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
         return publishing.rows
 
 
-def _publish(publishing: Publication, tolerance_usd: Decimal) -> None:
+def _publish(publishing: Publication) -> None:
     if publishing.is_extraction:
         publishing.choose_witness()
         publishing.publish_keys()
@@ -247,4 +257,4 @@ def _publish(publishing: Publication, tolerance_usd: Decimal) -> None:
     )
     publishing.publish_marts()
     publishing.check()
-    publishing.finish(tolerance_usd)
+    publishing.finish()

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, grouped
+from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, disagreeing, grouped, tolerated_usd
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyAnswer, KeyCell, KnownKey
 from orcost_pipeline.openrouter.records import ApiKey, UsageCell
@@ -105,7 +106,7 @@ class AnalyticsReader:
         """Tells a hash that has nothing to say from one that answers nothing any more: where that matters, keys that
         are deleted and silent are asked over the whole reach. One that still answers there means its silence as zero.
         """
-        below = {cell for cell, measures in self._residual(stored).items() if _is_negative(measures)}
+        below = {cell for cell, measures in self._residual(stored).items() if self._is_negative(cell, measures)}
         doubted = {key for at, key, model in stored if (at, model) in below}
         names = {name for _, name, _ in named}
         silent = {key for key in self._silent() if key in doubted or self._name(key) in names}
@@ -142,15 +143,23 @@ class AnalyticsReader:
             ]
         )
         explained = grouped([*_without_key(told), *self._of_nobody_living(beyond)])
-        left = {at for at, _ in differing(residual, explained)}
+        left = {at for at, _ in disagreeing(residual, explained, SAME_USD, self._requests())}
         reading.unexplained = sorted(left & instants)
 
     def _residual(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
-        """Cells of the account that its keys do not explain: account minus keys."""
+        """Cells of the account that its keys do not explain, be it by rounding: account minus keys."""
         cells = self.reading.key_cells(stored).items()
         keys = grouped(((at, model), measures) for (at, _, model), measures in cells)
         account = self.reading.account
-        return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in differing(account, keys)}
+        return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in disagreeing(account, keys, SAME_USD)}
+
+    def _requests(self) -> dict[Cell, Decimal]:
+        return {cell: measures.requests for cell, measures in self.reading.account.items()}
+
+    def _is_negative(self, cell: Cell, left: Measures) -> bool:
+        """Whether what is left of a cell of the account is less than nothing, by more than rounding makes of it."""
+        tolerated = tolerated_usd(self.reading.account.get(cell, NOTHING).requests, SAME_USD)
+        return min(left.credits_usd, left.byok_usd) < -tolerated or left.requests < 0
 
     def _ours(self, windows: Sequence[Window], stored: Mapping[KeyCell, Measures]) -> dict[NameCell, Measures]:
         """What the keys have, by their names."""
@@ -168,7 +177,7 @@ class AnalyticsReader:
         cells = set(residual)
         return {
             (at, name, model): named[at, name, model].minus(ours.get((at, name, model), NOTHING))
-            for at, name, model in differing(named, ours)
+            for at, name, model in disagreeing(named, ours, SAME_USD)
             if (at, model) in cells and (at, name, model) in named
         }
 
@@ -216,7 +225,9 @@ class AnalyticsReader:
                 taken = {
                     cell: measures
                     for cell, measures in told.items()
-                    if not _is_negative(residual.get(cell, NOTHING).minus(measures.minus(known.get(cell, NOTHING))))
+                    if not self._is_negative(
+                        cell, residual.get(cell, NOTHING).minus(measures.minus(known.get(cell, NOTHING)))
+                    )
                 }
                 if taken:
                     self.reading.keys.append(KeyAnswer(key, window, False, known | taken))
@@ -312,10 +323,6 @@ def _has_moved(told: ApiKey, known: KnownKey | None) -> bool:
     )
 
 
-def _is_negative(measures: Measures) -> bool:
-    return min(measures.credits_usd, measures.byok_usd) <= -SAME_USD or measures.requests < 0
-
-
 def _without_key(cells: Iterable[UsageCell]) -> list[tuple[Cell, Measures]]:
     return [((cell.at, cell.model), cell.measures) for cell in cells if cell.key is None]
 
@@ -329,6 +336,8 @@ def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:
 
 
 def _is_doubtful(cell: UsageCell) -> bool:
+    """Whether a total is not credits plus BYOK, by more than cutting each of the three for itself makes of it."""
     if cell.total_usd is None:
         return False
-    return abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd) >= SAME_USD
+    apart = abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd)
+    return apart > tolerated_usd(cell.measures.requests, SAME_USD)

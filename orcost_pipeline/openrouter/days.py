@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from orcost_pipeline.measures import NOTHING, Measures, differing, grouped, total
+from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, disagreeing, grouped, total
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import Cell, KeyCell, KeyDays, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
@@ -29,7 +29,6 @@ from orcost_pipeline.windows import (
 SETTLE_AFTER = timedelta(hours=2)
 # … and in any case after this long.
 SETTLE_ANYWAY = timedelta(hours=48)
-TOLERANCE_USD = Decimal("1e-6")
 
 DayCell = tuple[date, str]  # day, model
 
@@ -46,6 +45,7 @@ class DaysReader:
         as_of: datetime,
         told: list[ActivityRow],
         hours_from: datetime,
+        tolerance_usd: Decimal,
     ) -> None:
         self._client = client
         self._stored = stored
@@ -53,6 +53,7 @@ class DaysReader:
         self._reading = reading
         self._as_of = as_of
         self._told = told
+        self._tolerance_usd = tolerance_usd
         self._days = days_between(max(first_activity_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
         self._settled = stored.settled_days(self._days[0]) if self._days else {}
 
@@ -92,7 +93,7 @@ class DaysReader:
             return True
         told = total(row.measures for row in self._told if row.date == day)
         known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)
-        return age >= SETTLE_AFTER and not told.is_below(known, TOLERANCE_USD)
+        return age >= SETTLE_AFTER and not told.is_below(known, self._tolerance_usd)
 
     def _key_hours(self, days: list[date]) -> tuple[dict[KeyCell, Measures], set[str]]:
         """The keys' hours on `days`, as they will be, and the keys whose hours are not as stored."""
@@ -134,12 +135,14 @@ class DaysReader:
         return rows
 
     def _is_unexplained(self, hours: Mapping[KeyCell, Measures], account: Mapping[Cell, Measures]) -> bool:
-        """Whether the account's activity exceeds its keys' by anything else than its hours do."""
+        """Whether the account's activity exceeds its keys' by anything else than its hours do, or rounding."""
         wanted = set(self._reading.days)
         told = grouped(((row.date, row.model_permaslug), row.measures) for row in self._reading.account_days)
         known = grouped(((utc_day(h), model), m) for (h, model), m in account.items() if utc_day(h) in wanted)
         by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in hours.items())
-        return bool(differing(_minus(told, self._keys_told(hours)), _minus(known, by_hours)))
+        requests = {cell: measures.requests for cell, measures in told.items()}
+        left, left_by_hours = _minus(told, self._keys_told(hours)), _minus(known, by_hours)
+        return bool(disagreeing(left, left_by_hours, SAME_USD, requests))
 
     def _keys_told(self, hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
         """What the keys say of the days: their activity, or their hours where activity is silent."""

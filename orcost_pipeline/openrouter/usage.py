@@ -5,9 +5,10 @@ requests: the account first, without keys; only what differs from what is stored
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 
 from orcost_pipeline.errors import ForbiddenError
-from orcost_pipeline.measures import NOTHING, Measures, differing
+from orcost_pipeline.measures import NOTHING, Measures, differing, disagreeing
 from orcost_pipeline.openrouter.analytics import AnalyticsReader, hours_of_newcomers
 from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
 from orcost_pipeline.openrouter.days import DaysReader
@@ -31,6 +32,7 @@ async def read_usage(
     stored: Stored,
     keys: Sequence[ApiKey],
     as_of: datetime,
+    tolerance_usd: Decimal,
     *,
     since: date | None = None,
     is_full: bool = False,
@@ -40,7 +42,8 @@ async def read_usage(
     The first reading goes as far back as the API tells, by hour and by day; `since` shortens it, and what it left out
     stays unknown. Later, `since` asks again for everything from that day, and may reach further back. `is_full` asks
     every key for everything. Where analytics are not for this account (403, 404), its hours are left to its keys'
-    counters, and days are read alone. Raises TransientError and ContractError as the client does.
+    counters, and days are read alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding.
+    Raises TransientError and ContractError as the client does.
     """
     first = stored.hours_from()
     window = _hours_to_compare(stored, as_of, since)
@@ -53,7 +56,7 @@ async def read_usage(
     hours_from = min(first or window.start, window.start)
     days_reader = None
     if activity is not None:
-        days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from)
+        days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from, tolerance_usd)
     if told is not None:
         changed_days = days_reader.changed() if days_reader else set()
         hours = (
@@ -62,7 +65,8 @@ async def read_usage(
         newcomers = hours_reader.newcomers() if first else []
         theirs = hours_of_newcomers(newcomers, stored.hours_without_key(window)) if newcomers else set()
         await hours_reader.read({hour for hour in hours if hour in window}, theirs, is_full=is_full)
-        await _read_past(client, stored, listed, reading, as_of, since or (None if stored.is_read() else date.min))
+        since_day = since or (None if stored.is_read() else date.min)
+        await _read_past(client, stored, listed, reading, as_of, since_day, tolerance_usd)
     if days_reader:
         after = {cell: m for cell, m in before.items() if not any(cell[0] in w for w in reading.hours.windows)}
         await days_reader.read(before, after | reading.hours.account, is_full=is_full)
@@ -95,6 +99,7 @@ async def _read_past(
     reading: UsageReading,
     as_of: datetime,
     since: date | None,
+    tolerance_usd: Decimal,
 ) -> None:
     """Days before those that activity tells: those that never settled, and, from `since` on, those that were never
     read or whose spend is not as stored. What is stored and agrees stays: it may know the providers."""
@@ -109,7 +114,8 @@ async def _read_past(
     told = await _account_usage(reader, window)
     if told is None:
         return
-    differ = {utc_day(at) for at, _ in differing(_spend(told), _spend(stored.account_days(window)))}
+    known = _spend(stored.account_days(window))
+    differ = {utc_day(at) for at, _ in disagreeing(_spend(told), known, tolerance_usd)}
     reading.past = reader.reading
     reading.past_days = sorted(unsettled | {day for day in differ if since and day >= since})
     await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True, account=told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from dataclasses import replace
 from datetime import datetime
 
 from orcost_pipeline.simulator.api import Simulator, wall_clock
@@ -33,7 +34,8 @@ def main() -> None:
     """Prints base URL and management key, one a line, and serves."""
     arguments = _arguments()
     ledger = _ledger(arguments.scenario, wall_clock(), arguments.seed)
-    options = Options(analytics_per_minute=64, latency_seconds=arguments.latency_ms / 1000)
+    latency_seconds = arguments.latency_ms / 1000
+    options = replace(Options.live(), analytics_per_minute=64, latency_seconds=latency_seconds)
     account = next(iter(ledger.accounts.values()))
     with serve(Simulator(ledger, options=options), arguments.port) as base_url:
         sys.stdout.write(f"OPENROUTER_BASE_URL={base_url}\nOPENROUTER_API_KEY={account.management_key}\n")

@@ -18,15 +18,16 @@ def list_activity(call: Call) -> dict[str, Any]:
     first, end = _window(call)
     wanted = _filters(call)
     split = _is_split(call)
+    is_cut, sums_are_cut = call.options.activity_cut_usd, call.options.cut_sums_usd
     found: dict[Row, Usage] = {}
-    for day, cells in call.account.facts.days(first, end, call.now):
+    for day, cells in call.account.facts.days(first, end, call.now, is_cut=is_cut and not sums_are_cut):
         for cell, usage in cells.items():
             if wanted(cell):
                 row = (day, cell.model, cell.provider, cell.endpoint_id, cell.workspace_id if split else None)
                 known = found.get(row)
                 found[row] = usage if known is None else known + usage
     rows = sorted(found.items(), key=lambda item: (-item[0][0].toordinal(), *map(str, item[0][1:])))
-    return {"data": [_row(call, row, usage) for row, usage in rows]}
+    return {"data": [_row(call, row, used.cut(1) if is_cut and sums_are_cut else used) for row, used in rows]}
 
 
 def _window(call: Call) -> tuple[date, date]:

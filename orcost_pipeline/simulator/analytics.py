@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from orcost_pipeline.simulator import question as vocabulary
-from orcost_pipeline.simulator.facts import LONG_AGO, Cell, Usage, by_model, floor_hour
+from orcost_pipeline.simulator.facts import LONG_AGO, Cell, Usage, by_model, floor_hour, sums
 from orcost_pipeline.simulator.ledger import ApiKey
 from orcost_pipeline.simulator.question import COUNTS, MONEY, Filter, Question, parse
 from orcost_pipeline.simulator.wire import Call, instant_text
@@ -68,13 +68,14 @@ def _grouped(call: Call, asked: Question) -> dict[Group, Usage]:
 
 def _cells(call: Call, asked: Question) -> Iterator[tuple[datetime, dict[Cell, Usage]]]:
     store = call.account.facts
+    is_cut = call.options.cut_usd and not call.options.cut_sums_usd
     if asked.granularity == "minute":
         for fact in store.facts(asked.start, asked.end, call.now):
-            yield fact.at, {store.by_cell(fact): fact.usage}
+            yield fact.at, sums([fact], store.by_cell, is_cut=is_cut)
         return
     fields = {*asked.dimensions, *(one.field for one in asked.filters)}
     group = by_model if fields <= {"model", "variant"} else None
-    yield from store.hours(asked.start, asked.end, call.now, group)
+    yield from store.hours(asked.start, asked.end, call.now, group, is_cut=is_cut)
 
 
 def _bucket(moment: datetime, granularity: str | None) -> datetime | None:
@@ -223,8 +224,10 @@ def _limited_per_group(asked: Question, rows: list[tuple[Group, Usage]]) -> list
 def _rows(call: Call, asked: Question, groups: list[tuple[Group, Usage]]) -> list[Json]:
     column = f"{call.options.time_column}__{asked.granularity}"
     measures = [(name, _measure(call, name)) for name in asked.metrics]
+    sums_are_cut = call.options.cut_usd and call.options.cut_sums_usd
     rows: list[Json] = []
-    for (bucket, label), usage in groups:
+    for (bucket, label), exact in groups:
+        usage = exact.cut(1) if sums_are_cut else exact
         row: Json = {} if bucket is None else {column: _time(call, asked, bucket)}
         for dimension, value in zip(asked.dimensions, label, strict=True):
             row |= dict(zip(("user", "user_email"), value, strict=True)) if dimension == "user" else {dimension: value}

@@ -20,7 +20,10 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Measures of some requests: counts, tokens and USD. Adds up; `ZERO` is its nothing."""
+    """Measures of some requests: counts, tokens and USD. Adds up; `ZERO` is its nothing.
+
+    uncut_usd: by how much the total exceeds credits plus BYOK, where each of the three was cut for itself.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -30,6 +33,7 @@ class Usage:
     credits_usd: Decimal = NOTHING
     byok_usd: Decimal = NOTHING
     byok_requests: int = field(default=0, compare=False)
+    uncut_usd: Decimal = field(default=NOTHING, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -41,6 +45,7 @@ class Usage:
             self.credits_usd + other.credits_usd,
             self.byok_usd + other.byok_usd,
             self.byok_requests + other.byok_requests,
+            self.uncut_usd + other.uncut_usd,
         )
 
     def scaled(self, factor: Decimal) -> Usage:
@@ -55,6 +60,22 @@ class Usage:
             self.byok_usd * factor,
             int(self.byok_requests * factor),
         )
+
+    @property
+    def total_usd(self) -> Decimal:
+        return self.credits_usd + self.byok_usd + self.uncut_usd
+
+    def cut(self, requests: int) -> Usage:
+        """With its amounts shared out over so many requests, each share cut to a millionth of a dollar."""
+        credits_usd, byok_usd, total_usd = (
+            _cut(usd, requests) for usd in (self.credits_usd, self.byok_usd, self.total_usd)
+        )
+        uncut_usd = total_usd - credits_usd - byok_usd
+        return replace(self, credits_usd=credits_usd, byok_usd=byok_usd, uncut_usd=uncut_usd)
+
+
+def _cut(usd: Decimal, requests: int) -> Decimal:
+    return (usd.scaleb(6) // max(requests, 1) * max(requests, 1)).scaleb(-6)
 
 
 ZERO = Usage()
@@ -96,13 +117,14 @@ def floor_hour(instant: datetime) -> datetime:
     return instant.replace(minute=0, second=0, microsecond=0)
 
 
-def sums(facts: Iterable[Fact], group: Group) -> Sums:
-    """The facts' usage by group."""
+def sums(facts: Iterable[Fact], group: Group, *, is_cut: bool = False) -> Sums:
+    """The facts' usage by group, each request's cost cut or not."""
     found: Sums = {}
     for fact in facts:
         cell = group(fact)
+        usage = fact.usage.cut(fact.usage.requests) if is_cut else fact.usage
         known = found.get(cell)
-        found[cell] = fact.usage if known is None else known + fact.usage
+        found[cell] = usage if known is None else known + usage
     return found
 
 
@@ -113,7 +135,7 @@ class Bucket:
         self.facts: list[Fact] = []
         self._shown = shown
         self._complete_at: datetime | None = None
-        self._sums: dict[Group, Sums] = {}
+        self._sums: dict[tuple[Group, bool], Sums] = {}
 
     def add(self, fact: Fact) -> None:
         self.facts.append(fact)
@@ -128,13 +150,13 @@ class Bucket:
         self._complete_at = None
         self._sums = {}
 
-    def sums(self, group: Group, now: datetime) -> Sums:
+    def sums(self, group: Group, now: datetime, *, is_cut: bool = False) -> Sums:
         """The sums of what shows at `now`."""
         if now < self._all_shown_at():
-            return sums((fact for fact in self.facts if self._shown(fact) <= now), group)
-        if group not in self._sums:
-            self._sums[group] = sums(self.facts, group)
-        return self._sums[group]
+            return sums((fact for fact in self.facts if self._shown(fact) <= now), group, is_cut=is_cut)
+        if (group, is_cut) not in self._sums:
+            self._sums[group, is_cut] = sums(self.facts, group, is_cut=is_cut)
+        return self._sums[group, is_cut]
 
     def _all_shown_at(self) -> datetime:
         if self._complete_at is None:
@@ -222,17 +244,20 @@ class FactStore:
                     yield fact
 
     def hours(
-        self, start: datetime, end: datetime, now: datetime, group: Group | None = None
+        self, start: datetime, end: datetime, now: datetime, group: Group | None = None, *, is_cut: bool = False
     ) -> Iterator[tuple[datetime, Sums]]:
         """What analytics shows at `now` of [start, end), hour by hour."""
         group = group or self.by_cell
         for hour in self._hours_between(start, end):
             if start <= hour and hour + HOUR <= end:
-                yield hour, self._hours[hour].sums(group, now)
+                yield hour, self._hours[hour].sums(group, now, is_cut=is_cut)
             else:
-                yield hour, sums(self.facts(max(start, hour), min(end, hour + HOUR), now), group)
+                facts = self.facts(max(start, hour), min(end, hour + HOUR), now)
+                yield hour, sums(facts, group, is_cut=is_cut)
 
-    def days(self, first: date, end: date, now: datetime, *, late: bool = False) -> Iterator[tuple[date, Sums]]:
+    def days(
+        self, first: date, end: date, now: datetime, *, late: bool = False, is_cut: bool = False
+    ) -> Iterator[tuple[date, Sums]]:
         """What activity shows at `now` of the UTC days [first, end); `late` adds what only happened."""
         for number in range((end - first).days):
             day = first + timedelta(days=number)
@@ -240,7 +265,7 @@ class FactStore:
             if bucket is not None and late:
                 yield day, sums((fact for fact in bucket.facts if fact.at <= now), self.by_cell)
             elif bucket is not None:
-                yield day, bucket.sums(self.by_cell, now)
+                yield day, bucket.sums(self.by_cell, now, is_cut=is_cut)
 
     def forget(self) -> None:
         """Drops kept sums: a key moved to another workspace."""

@@ -15,6 +15,9 @@ class Options:
     counts_as_numbers: count metrics are JSON numbers instead of strings.
     unused_as_null: `byok_usage` of 0 comes as null, as components always do.
     float_noise: money carries the last digit's error of IEEE sums instead of the exact text.
+    cut_usd: analytics cut each request's credits, BYOK and total, each for itself, to a millionth of a dollar.
+    activity_cut_usd: activity does the same. Counters and credits are never cut.
+    cut_sums_usd: what they cut is not each request but the amount of a row, which sums up many.
     deleted_by_hash: analytics filtered by a deleted key's hash: its rows, none, or none and a warning.
     deleted_name: what `api_key_id` calls a deleted key's rows.
     deleted_activity: `/activity` filtered by a deleted key's hash.
@@ -41,6 +44,9 @@ class Options:
     counts_as_numbers: bool = False
     unused_as_null: bool = False
     float_noise: bool = False
+    cut_usd: bool = False
+    activity_cut_usd: bool = False
+    cut_sums_usd: bool = False
     deleted_by_hash: Literal["rows", "empty", "warning"] = "rows"
     deleted_name: Literal["name", "label", "null", "hash"] = "name"
     deleted_activity: Literal["rows", "empty", "404"] = "rows"
@@ -62,3 +68,8 @@ class Options:
     is_personal: bool = False
     budgets_status: int = 403
     latency_seconds: float = 0.0
+
+    @classmethod
+    def live(cls) -> Options:
+        """As the live service is known to behave."""
+        return cls(cut_usd=True)

@@ -23,7 +23,7 @@ COUNTS: dict[str, Callable[[Usage], int]] = {
     "byok_request_count": attrgetter("byok_requests"),
 }
 MONEY: dict[str, Callable[[Usage], Decimal]] = {
-    "total_usage": lambda usage: usage.credits_usd + usage.byok_usd,
+    "total_usage": attrgetter("total_usd"),
     "credits_usage": attrgetter("credits_usd"),
     "byok_usage": attrgetter("byok_usd"),
     "usage_upstream": attrgetter("credits_usd"),

@@ -59,6 +59,7 @@ class Publication:
     hours_from: datetime
     is_extraction: bool
     is_counted: bool
+    tolerance_usd: Decimal
     was_counted: bool = False
     rows: dict[str, int] = field(default_factory=dict)
 
@@ -71,6 +72,7 @@ class Publication:
             "dagster_run_id": self.dagster_run_id,
             "is_extraction": self.is_extraction,
             "as_of": self.as_of,
+            "tolerance_usd": self.tolerance_usd,
             "this_hour": hour_floor(self.as_of),
             "hours_from": self.hours_from,
             "first_day": first_whole_day(self.hours_from),
@@ -275,13 +277,8 @@ class Publication:
                     f'Contract check {name} failed for account "{self.account}"; nothing was published. Rows: {told}'
                 )
 
-    def finish(self, tolerance_usd: Decimal) -> None:
+    def finish(self) -> None:
         """Makes the account complete up to `as_of`; a mapping alone moves no instant."""
-        self._execute(
-            "update ref.account set tolerance_usd = :tolerance "
-            "where account_id = :account_id and tolerance_usd <> :tolerance",
-            tolerance=tolerance_usd,
-        )
         if not self.is_extraction:
             return
         self._stage("account")
@@ -333,9 +330,13 @@ class Publication:
 
 
 @contextmanager
-def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: str) -> Iterator[Publication | None]:
+def publication(
+    engine: sa.Engine, account: str, run_id: str, dagster_run_id: str, tolerance_usd: Decimal
+) -> Iterator[Publication | None]:
     """A publication of the run's extraction, or, where it has none or something newer is published, of the mapping over
     what is published. Yields None for an account that was never synced. Commits when the block ends well.
+
+    `tolerance_usd` holds from here on for all that compares: the steps, the checks, and what is derived when read.
     """
     with engine.begin() as connection:
         connection.execute(
@@ -352,6 +353,12 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
         if stored is None or as_of is None:
             yield None
             return
+        connection.execute(
+            sa.text(
+                "update ref.account set tolerance_usd = :usd where account_id = :account_id and tolerance_usd <> :usd"
+            ),
+            {"account_id": stored.account_id, "usd": tolerance_usd},
+        )
         connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
         connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
         is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
@@ -365,6 +372,7 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
             _hours_from(connection, stored, as_of, run_id, account, is_read=is_extraction and not is_counted),
             is_extraction=is_extraction,
             is_counted=is_counted,
+            tolerance_usd=tolerance_usd,
         )
 
 

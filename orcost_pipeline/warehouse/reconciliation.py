@@ -9,7 +9,8 @@ from orcost_pipeline.warehouse.reports import Rows
 _DAYS = """
 select account, day, account_credits_usd, keys_credits_usd, residual_credits_usd, account_byok_usd, keys_byok_usd,
     residual_byok_usd, hours_credits_usd, keys_hours_credits_usd, keys_activity_credits_usd, counters_credits_usd,
-    credits_endpoint_usd, hours_byok_usd, keys_hours_byok_usd, keys_activity_byok_usd, counters_byok_usd, status, cause
+    credits_endpoint_usd, hours_byok_usd, keys_hours_byok_usd, keys_activity_byok_usd, counters_byok_usd, status, cause,
+    rounding_usd
 from marts.reconciliation_daily
 where (cast(:account as text) is null or account = :account) and day >= :first and day <= :last
 order by account, day
@@ -23,13 +24,14 @@ order by account, credits_usd desc, byok_usd desc, key_name
 # A key's hours, summed over the day, beside what activity says of it; only those of whom the two do not say the same.
 _DISAGREEING = """
 with hours as (
-    select u.account_id, u.key_id, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    select u.account_id, u.key_id, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd,
+        sum(u.byok_usd) as byok_usd
     from core.usage_hourly u
     where u.hour >= (cast(:day as date))::timestamp at time zone 'UTC'
       and u.hour < (cast(:day as date) + 1)::timestamp at time zone 'UTC'
     group by 1, 2
 ), days as (
-    select account_id, key_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
+    select account_id, key_id, sum(requests) as requests, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
     from core.usage_daily
     where day = :day
     group by 1, 2
@@ -40,11 +42,16 @@ select a.account, k.key_hash, v.name as key_name, coalesce(h.credits_usd, 0) as 
 from hours h
 full join days d using (account_id, key_id)
 join ref.account a using (account_id)
+left join core.account_day w on w.account_id = a.account_id and w.day = :day
+-- What no key explains is left of the account's day, and with it what rounding makes of all its requests.
+cross join lateral (
+    select case when key_id = 0 then w.requests else greatest(h.requests, d.requests) end as requests
+) rounded
 left join core.api_key k using (key_id)
 left join core.api_key_version v on v.key_id = k.key_id and v.valid_to is null
 where (cast(:account as text) is null or a.account = :account)
-  and (abs(coalesce(h.credits_usd, 0) - coalesce(d.credits_usd, 0)) > 1e-6
-    or abs(coalesce(h.byok_usd, 0) - coalesce(d.byok_usd, 0)) > 1e-6)
+  and not (core.agrees(h.credits_usd, d.credits_usd, rounded.requests, a.tolerance_usd)
+    and core.agrees(h.byok_usd, d.byok_usd, rounded.requests, a.tolerance_usd))
 order by a.account, abs(coalesce(h.credits_usd, 0) - coalesce(d.credits_usd, 0)) desc, k.key_hash
 """
 _RESTATED = """

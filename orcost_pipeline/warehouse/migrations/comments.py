@@ -123,7 +123,8 @@ COLUMNS = {
     "told_credits_usd": "USD charged, as analytics tell of the same hours.",
     "counted_byok_usd": "USD of BYOK inference, as the counters had booked them.",
     "told_byok_usd": "USD of BYOK inference, as analytics tell of the same hours.",
-    "tolerance_usd": "USD by which the witnesses of a day may differ and still agree.",
+    "tolerance_usd": "USD by which the witnesses of a day may differ and still agree, besides rounding.",
+    "rounding_usd": "USD by which witnesses differ because not all cut each request's cost; null where they do not.",
     "is_counted": "Whether hours of the day follow from counters, which know a sum of days rather than each.",
     "hours_byok_usd": "USD of BYOK inference by the account's hours; null where hours do not cover the day.",
     "keys_hours_credits_usd": "USD charged by the hours of the keys; null where hours do not cover the day.",
@@ -159,6 +160,7 @@ COLUMNS = {
 }
 
 OVERRIDES = {
+    "core.account_day.requests": "Requests of the day, by whichever of its witnesses counts more.",
     "ref.account.status": "How the last attempt went: ok, invalid_key, unreachable or failed; null before the first.",
     "core.usage_hourly.source": "Witness of the row: analytics, or counter.",
     "core.spend_hourly.source": "Witness of the row: analytics, or counter.",

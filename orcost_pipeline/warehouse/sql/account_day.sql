@@ -11,7 +11,7 @@ with days as (
     select day from core.account_day
         where account_id = :account_id and day = (:as_of at time zone 'UTC')::date
 ), facts as (
-    select u.day,
+    select u.day, sum(u.requests) as requests,
         sum(u.credits_usd) as account_credits_usd,
         coalesce(sum(u.credits_usd) filter (where u.key_id <> 0), 0) as keys_credits_usd,
         sum(u.byok_usd) as account_byok_usd,
@@ -23,7 +23,7 @@ with days as (
     where u.account_id = :account_id
     group by u.day
 ), hours as (
-    select d.day, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
+    select d.day, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
         coalesce(sum(u.credits_usd) filter (where u.key_id <> 0), 0) as keys_credits_usd,
         coalesce(sum(u.byok_usd) filter (where u.key_id <> 0), 0) as keys_byok_usd,
         bool_or(u.source = 'counter') as is_counted
@@ -60,7 +60,8 @@ select :account_id ::smallint as account_id, t.day, t.is_settled, coalesce(h.is_
     coalesce(c.credits_usd, o.counters_credits_usd) as counters_credits_usd,
     coalesce(c.byok_usd, o.counters_byok_usd) as counters_byok_usd,
     case when t.day = (:as_of at time zone 'UTC')::date then r.credits_used_usd else o.credits_used_usd end
-        as credits_used_usd
+        as credits_used_usd,
+    greatest(f.requests, h.requests, 0) as requests
 from told t
 left join facts f using (day)
 left join hours h using (day)

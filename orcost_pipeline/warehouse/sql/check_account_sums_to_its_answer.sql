@@ -1,4 +1,4 @@
--- Hours read in this run whose stored usage is not what the account answered, within what floating point makes up.
+-- Hours read in this run whose stored usage is not what the account answered, beyond tolerance and rounding.
 with told as (
     select r.hour, sum(r.requests) as requests, sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
     from raw.usage_hourly r
@@ -15,5 +15,5 @@ select hour, t.credits_usd as told_usd, s.credits_usd as stored_usd
 from told t
 full join stored s using (hour)
 where coalesce(t.requests, 0) <> coalesce(s.requests, 0)
-    or abs(coalesce(t.credits_usd, 0) - coalesce(s.credits_usd, 0)) > 1e-6
-    or abs(coalesce(t.byok_usd, 0) - coalesce(s.byok_usd, 0)) > 1e-6
+    or not core.agrees(t.credits_usd, s.credits_usd, t.requests, :tolerance_usd)
+    or not core.agrees(t.byok_usd, s.byok_usd, t.requests, :tolerance_usd)

@@ -1,4 +1,4 @@
--- Days settled in this run whose stored usage is not what the account answered, within what floating point makes up.
+-- Days settled in this run whose stored usage is not what the account answered, beyond tolerance and rounding.
 with told as (
     select r.day, sum(r.requests) as requests, sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
     from (
@@ -20,5 +20,5 @@ left join told t using (day)
 left join stored s using (day)
 where d.is_settled
     and (coalesce(t.requests, 0) <> coalesce(s.requests, 0)
-        or abs(coalesce(t.credits_usd, 0) - coalesce(s.credits_usd, 0)) > 1e-6
-        or abs(coalesce(t.byok_usd, 0) - coalesce(s.byok_usd, 0)) > 1e-6)
+        or not core.agrees(t.credits_usd, s.credits_usd, t.requests, :tolerance_usd)
+        or not core.agrees(t.byok_usd, s.byok_usd, t.requests, :tolerance_usd))

@@ -1,26 +1,41 @@
--- One row per settled day, API key and model whose money changed although the day was settled before.
+-- One row per settled day, API key and model whose money changed although the day was settled before. That another
+-- witness tells the same of a key now, but for tolerance and rounding, is no change of the key's nor of what no key has.
 insert into ops.restatement
 with before as (
-    select u.day, u.key_id, u.model_id, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    select u.day, u.key_id, u.model_id, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd,
+        sum(u.byok_usd) as byok_usd, min(u.source) as source
     from core.usage_daily u
     join built_day d on d.day = u.day and d.was_settled
     where u.account_id = :account_id
     group by 1, 2, 3
 ), after as (
-    select u.day, u.key_id, u.model_id, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd
+    select u.day, u.key_id, u.model_id, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd,
+        sum(u.byok_usd) as byok_usd, min(u.source) as source
     from staged_usage_daily u
     join built_day d on d.day = u.day and d.was_settled
     group by 1, 2, 3
 ), both_told as (
     select day, key_id, model_id, coalesce(b.credits_usd, 0) as credits_before, coalesce(a.credits_usd, 0) as credits_after,
-        coalesce(b.byok_usd, 0) as byok_before, coalesce(a.byok_usd, 0) as byok_after
+        coalesce(b.byok_usd, 0) as byok_before, coalesce(a.byok_usd, 0) as byok_after,
+        coalesce(b.requests, 0) as requests_before, coalesce(a.requests, 0) as requests_after,
+        coalesce(key_id <> 0 and b.source <> a.source, false) as is_told_by_another
     from before b
     full join after a using (day, key_id, model_id)
+), of_model as (
+    select *, bool_or(is_told_by_another) over model as has_another,
+        greatest(sum(requests_before) over model, sum(requests_after) over model) as requests
+    from both_told
+    window model as (partition by day, model_id)
 )
 select :account, t.day, k.key_hash, m.model, :as_of, t.credits_before, t.credits_after, t.byok_before, t.byok_after,
     :dagster_run_id
-from both_told t
+from of_model t
 join core.model m using (model_id)
 left join core.api_key k using (key_id)
-where abs(t.credits_after - t.credits_before) > 1e-9 or abs(t.byok_after - t.byok_before) > 1e-9
+where (abs(t.credits_after - t.credits_before) > 1e-9 or abs(t.byok_after - t.byok_before) > 1e-9)
+    and not (
+        t.has_another and t.requests_after = t.requests_before
+        and core.agrees(t.credits_after, t.credits_before, t.requests, :tolerance_usd)
+        and core.agrees(t.byok_after, t.byok_before, t.requests, :tolerance_usd)
+    )
 on conflict (account, day, key_hash, model, noticed_at) do nothing

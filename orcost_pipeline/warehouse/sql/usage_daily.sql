@@ -64,7 +64,7 @@ with hours as (
     select a.day
     from account_totals a
     join hour_totals h using (day)
-    where core.is_below(a.credits_usd, a.byok_usd, a.requests, h.credits_usd, h.byok_usd, h.requests)
+    where core.is_below(a.credits_usd, a.byok_usd, a.requests, h.credits_usd, h.byok_usd, h.requests, :tolerance_usd)
 ), by_key as (
     select day, key_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd, sum(requests) as requests
     from day_told
@@ -84,7 +84,7 @@ with hours as (
        -- What counters book on a day may belong to the days before: activity knows better.
        or (not h.is_counted and h.day not in (select day from account_below)
            and core.is_below(coalesce(a.credits_usd, 0), coalesce(a.byok_usd, 0), coalesce(a.requests, 0),
-                                h.credits_usd, h.byok_usd, h.requests))
+                                h.credits_usd, h.byok_usd, h.requests, :tolerance_usd))
 ), keys as (
     select a.*
     from day_told a
