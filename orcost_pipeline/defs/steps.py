@@ -111,7 +111,7 @@ class SyncStep:
 def read_account(step: SyncStep) -> Came:
     """The key that asks, and the account's credits; raises PermanentError for an ordinary key in a managed account."""
     (key, credits_told), requests_made = step.ask(_account)
-    known = StoredUsage(step.engine, step.account.name)
+    known = StoredUsage(step.engine, step.account.name, step.as_of)
     if not key.can_manage and known.is_managed:
         raise PermanentError(
             f'The key of account "{step.account.name}" is an ordinary key; a management key has synced it so far.\n'
@@ -152,8 +152,11 @@ def read_models(step: SyncStep) -> Came:
 def _models_are_fresh(step: SyncStep) -> bool:
     with step.engine.connect() as connection:
         newest = connection.execute(
-            sa.text("select max(as_of) from raw.extracted where account = :account and relation = 'model'"),
-            {"account": step.account.name},
+            sa.text(
+                "select max(as_of) from raw.extracted "
+                "where account = :account and relation = 'model' and as_of <= :as_of"
+            ),
+            {"account": step.account.name, "as_of": step.as_of},
         ).scalar()
     return newest is not None and newest > step.as_of - MODELS_EVERY
 
@@ -166,7 +169,7 @@ def read_api_keys(step: SyncStep) -> Came:
     asked_at = step.clock()
     if step.has_management_key:
         workspace_ids = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
-        known = StoredUsage(step.engine, step.account.name).known_keys()
+        known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
         living = {key_hash for key_hash, key in known.items() if key.deleted_at is None}
         (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
     else:
@@ -191,7 +194,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
 
     Returns the reading and the HTTP requests that it took.
     """
-    stored = StoredUsage(step.engine, step.account.name)
+    stored = StoredUsage(step.engine, step.account.name, step.as_of)
     columns = (
         "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
     )
@@ -214,7 +217,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
 
 def publish_account(step: SyncStep) -> Mapping[str, int]:
     """One transaction; returns the rows written, by table. Raises PermanentError for an account never synced."""
-    with publication(step.engine, step.account.name, step.extraction_id, step.run_id) as publishing:
+    with publication(step.engine, step.account.name, step.extraction_id, step.run_id, step.clock()) as publishing:
         if publishing is None:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'

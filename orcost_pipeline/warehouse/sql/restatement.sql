@@ -23,4 +23,5 @@ from both_told t
 join core.model m using (model_id)
 left join core.api_key k using (key_id)
 where abs(t.credits_after - t.credits_before) > 1e-9 or abs(t.byok_after - t.byok_before) > 1e-9
-on conflict (account, day, key_hash, model, noticed_at) do nothing
+on conflict (account, day, key_hash, model, noticed_at) do update
+    set credits_usd_after = excluded.credits_usd_after, byok_usd_after = excluded.byok_usd_after
