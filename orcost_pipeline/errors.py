@@ -22,6 +22,10 @@ class ContractError(OrcostError):
     """An answer or a table is not what it promised to be; nothing was published."""
 
 
+class ClockError(PermanentError):
+    """This machine's clock is wrong, or was when the run began."""
+
+
 class InvalidKeyError(PermanentError):
     """OpenRouter refused the key (401)."""
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from orcost_pipeline.defs import wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
-from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.errors import ClockError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
@@ -26,7 +26,7 @@ from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredUsage
-from orcost_pipeline.windows import surely_one_day
+from orcost_pipeline.windows import is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
@@ -215,13 +215,18 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     return reading, requests_made
 
 
-def publish_account(step: SyncStep) -> Mapping[str, int]:
-    """One transaction; returns the rows written, by table. Raises PermanentError for an account never synced."""
+def publish_account(step: SyncStep, note: Callable[[str], None] = lambda told: None) -> Mapping[str, int]:
+    """One transaction; returns the rows written, by table. Notes that a newer sync was published meanwhile.
+
+    Raises PermanentError for an account never synced, and for a sync whose reading cannot be published.
+    """
     with publication(step.engine, step.account.name, step.extraction_id, step.run_id, step.clock()) as publishing:
         if publishing is None:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
+        if runs.is_sync(publishing.connection, step.run_id, step.account.name):
+            _require_published(publishing, step.clock(), note)
         _publish(publishing, step.tolerance_usd)
         runs.succeed(
             publishing.connection,
@@ -232,6 +237,21 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
             step.clock(),
         )
         return publishing.rows
+
+
+def _require_published(publishing: Publication, now: datetime, note: Callable[[str], None]) -> None:
+    """Raises PermanentError for a sync whose reading cannot be published.
+
+    One that a newer sync overtook is no failure: what it read is in already, or known better.
+    """
+    asked = f'Nothing of this sync of account "{publishing.account}" was published'
+    again = "Sync again: orcost sync"
+    if publishing.extracted is None:
+        raise PermanentError(f"{asked}: what it read is not whole. {again}")
+    if is_future(publishing.extracted, now):
+        raise ClockError(f"{asked}: it began at {publishing.extracted:%Y-%m-%d %H:%M} UTC, which is yet to come. {again}")
+    if not publishing.is_extraction:
+        note(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
 
 
 def _publish(publishing: Publication, tolerance_usd: Decimal) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse import raw
-from orcost_pipeline.windows import HOURS_REACH, is_future, utc_day
+from orcost_pipeline.windows import HOURS_REACH, day_start, first_whole_day, is_future, utc_day
 
 # A day that ended longer ago was settled for good.
 SETTLED_AFTER = timedelta(hours=48)
@@ -48,18 +48,34 @@ def last_good_sync(connection: sa.Connection, account: str, now: datetime) -> Go
         ),
         {"account": account, "now": now, "reach": HOURS_REACH},
     ).one()
-    is_moved = good.as_of is None or stored.hours_from > good.as_of
+    hours_from = stored.hours_from
+    if good.as_of is None or hours_from > good.as_of:
+        hours_from = _hours_from(connection, account, good.told)
     doubted = connection.execute(
         sa.text(
             "select d.day from core.account_day d join ref.account a using (account_id) where a.account = :account "
-            "and (d.day + 1)::timestamp at time zone 'UTC' + :settled_after > coalesce(:as_of, '-infinity') "
+            "and (d.day + 1)::timestamp at time zone 'UTC' + :settled_after > coalesce(cast(:as_of as timestamptz), '-infinity') "
             "and (d.day > coalesce((cast(:as_of as timestamptz) at time zone 'UTC')::date, '-infinity') "
             "or exists (select from raw.usage_question q where q.account = a.account and q.as_of > :now "
             "and q.grain in ('day', 'past_day') and (q.start_at at time zone 'UTC')::date = d.day))"
         ),
         {"account": account, "now": now, "as_of": good.as_of, "settled_after": SETTLED_AFTER},
     )
-    return GoodSync(good.as_of, good.told if is_moved else stored.hours_from, list(doubted.scalars()))
+    return GoodSync(good.as_of, hours_from, list(doubted.scalars()))
+
+
+def _hours_from(connection: sa.Connection, account: str, told: datetime | None) -> datetime | None:
+    """From which hour on all were known: from `told` on, or, where analytics told less, from the first day since then
+    that has hours."""
+    first = connection.execute(
+        sa.text(
+            "select min(d.day) from core.account_day d join ref.account a using (account_id) "
+            "where a.account = :account and d.day >= (cast(:told as timestamptz) at time zone 'UTC')::date "
+            "and d.hours_credits_usd is not null"
+        ),
+        {"account": account, "told": told},
+    ).scalar()
+    return told if told is None or first is None or first <= first_whole_day(told) else day_start(first)
 
 
 _KEYS = "v.key_id in (select key_id from core.api_key where account_id = :account_id)"
@@ -79,7 +95,7 @@ STATEMENTS = (
     # Hours of the future, and what counters told since.
     "delete from core.usage_hourly where account_id = :account_id and hour > :as_of",
     "delete from core.unkeyed_hour where account_id = :account_id and hour > :as_of",
-    "delete from core.counter_point where account_id = :account_id and at > coalesce(:good_as_of, '-infinity')",
+    "delete from core.counter_point where account_id = :account_id and at > coalesce(cast(:good_as_of as timestamptz), '-infinity')",
     # Keys: what became of them in the future is learnt again; one that is known only since then keeps its last version.
     "update core.api_key set deleted_at = case when deleted_at <= :as_of then deleted_at end, "
     "first_seen_at = least(first_seen_at, :as_of) "
