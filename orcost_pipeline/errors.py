@@ -23,7 +23,9 @@ class ContractError(OrcostError):
 
 
 class ClockError(PermanentError):
-    """This machine's clock is wrong, or was when the run began."""
+    """This machine's clock is not the server's: what would be stored would bear a wrong time."""
+
+    BEGINNING = "This machine's clock is"
 
 
 class InvalidKeyError(PermanentError):

@@ -23,7 +23,7 @@ from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, Rows
-from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, day_ceil, floor, hour_ceil, hour_floor
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, day_ceil, floor, hour_ceil, hour_floor, is_future
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -147,7 +147,13 @@ class Answer:
 
     @property
     def complete_to(self) -> datetime:
-        return min(account.as_of for account in self.accounts)
+        """Of the account that is furthest behind; one that is dated into the future tells nothing of the others."""
+        return min(account.as_of for account in self.ahead or self.accounts)
+
+    @property
+    def ahead(self) -> Sequence[sa.Row]:
+        """Accounts that are complete to an instant that is yet to come."""
+        return [account for account in self.accounts if is_future(account.as_of, self.now)]
 
     @property
     def span(self) -> Window:
@@ -341,8 +347,12 @@ def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
 
 
 def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
-    late = [it for it in answer.accounts if rendering.is_stale(it.as_of, answer.now)]
-    if is_stale and len(answer.accounts) > 1:
+    for account in answer.ahead:
+        whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
+        ends = f"The data{whose} is marked complete to {clock(account.as_of, answer.now)}, in the future"
+        yield f"{ends}: a sync ran with a wrong clock. {_what_ends(answer)}The next sync puts it right: orcost sync"
+    late = [it for it in answer.accounts if it.as_of < answer.now and rendering.is_stale(it.as_of, answer.now)]
+    if late and len(answer.accounts) > 1:
         listed = ", ".join(f"{it.account} ({clock(it.as_of, answer.now)})" for it in late)
         yield f"Not synced for more than two hours: {listed}."
     if is_stale:
@@ -356,6 +366,11 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
             whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
             since = f"{account.hours_from:%Y-%m-%d %H:%M} UTC"
             yield f"Before {since} days{whose} are known, but not every hour: this report lacks some."
+
+
+def _what_ends(answer: Answer) -> str:
+    """A rolling period ends where the data does."""
+    return f"The {answer.asked.label} end there too, and lack what was spent before. " if answer.asked.period else ""
 
 
 def _lacks_hours(answer: Answer, account: sa.Row) -> bool:

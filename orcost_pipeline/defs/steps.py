@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from orcost_pipeline.defs import wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
-from orcost_pipeline.errors import ClockError, PermanentError
+from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
@@ -249,7 +249,7 @@ def _require_published(publishing: Publication, now: datetime, note: Callable[[s
     if publishing.extracted is None:
         raise PermanentError(f"{asked}: what it read is not whole. {again}")
     if is_future(publishing.extracted, now):
-        raise ClockError(f"{asked}: it began at {publishing.extracted:%Y-%m-%d %H:%M} UTC, which is yet to come. {again}")
+        raise PermanentError(f"{asked}: it began at {publishing.extracted:%Y-%m-%d %H:%M} UTC, which is yet to come. {again}")
     if not publishing.is_extraction:
         note(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
 
