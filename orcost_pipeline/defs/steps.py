@@ -249,7 +249,8 @@ def _require_published(publishing: Publication, now: datetime, note: Callable[[s
     if publishing.extracted is None:
         raise PermanentError(f"{asked}: what it read is not whole. {again}")
     if is_future(publishing.extracted, now):
-        raise PermanentError(f"{asked}: it began at {publishing.extracted:%Y-%m-%d %H:%M} UTC, which is yet to come. {again}")
+        began = f"{publishing.extracted:%Y-%m-%d %H:%M} UTC"
+        raise PermanentError(f"{asked}: it began at {began}, by a clock that was ahead. {again}")
     if not publishing.is_extraction:
         note(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
 

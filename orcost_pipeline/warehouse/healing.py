@@ -1,10 +1,10 @@
 """What a sync stored whose clock was ahead: what of it is not believed, and how the next good sync puts it right.
 
-An account whose `as_of` lies in the future is taken as it stood at its last good sync: `StoredUsage` reads it so, and the
-publication that follows removes what was made up since. Hours that OpenRouter told stay: the server knows no future.
+An account whose `as_of` lies in the future is taken as it stood at its last good sync: `StoredUsage` reads it so, and
+the publication that follows removes what was made up since. Hours that OpenRouter told stay: they are true.
 """
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from orcost_pipeline.warehouse import raw
 from orcost_pipeline.windows import HOURS_REACH, day_start, first_whole_day, is_future, utc_day
 
 # A day that ended longer ago was settled for good.
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 SETTLED_AFTER = timedelta(hours=48)
 
 
@@ -27,8 +28,8 @@ class GoodSync(NamedTuple):
     doubted_days: list[date]
 
     @property
-    def day(self) -> date:
-        return utc_day(self.as_of) if self.as_of else date.min
+    def since(self) -> datetime:
+        return self.as_of or BEGINNING
 
 
 def last_good_sync(connection: sa.Connection, account: str, now: datetime) -> GoodSync | None:
@@ -54,12 +55,16 @@ def last_good_sync(connection: sa.Connection, account: str, now: datetime) -> Go
     doubted = connection.execute(
         sa.text(
             "select d.day from core.account_day d join ref.account a using (account_id) where a.account = :account "
-            "and (d.day + 1)::timestamp at time zone 'UTC' + :settled_after > coalesce(cast(:as_of as timestamptz), '-infinity') "
-            "and (d.day > coalesce((cast(:as_of as timestamptz) at time zone 'UTC')::date, '-infinity') "
-            "or exists (select from raw.usage_question q where q.account = a.account and q.as_of > :now "
+            "and (d.day > :good_day or (d.day + 1)::timestamp at time zone 'UTC' > :settled_to "
+            "and exists (select from raw.usage_question q where q.account = a.account and q.as_of > :now "
             "and q.grain in ('day', 'past_day') and (q.start_at at time zone 'UTC')::date = d.day))"
         ),
-        {"account": account, "now": now, "as_of": good.as_of, "settled_after": SETTLED_AFTER},
+        {
+            "account": account,
+            "now": now,
+            "good_day": utc_day(good.as_of or BEGINNING),
+            "settled_to": good.as_of - SETTLED_AFTER if good.as_of else BEGINNING,
+        },
     )
     return GoodSync(good.as_of, hours_from, list(doubted.scalars()))
 
@@ -95,7 +100,7 @@ STATEMENTS = (
     # Hours of the future, and what counters told since.
     "delete from core.usage_hourly where account_id = :account_id and hour > :as_of",
     "delete from core.unkeyed_hour where account_id = :account_id and hour > :as_of",
-    "delete from core.counter_point where account_id = :account_id and at > coalesce(cast(:good_as_of as timestamptz), '-infinity')",
+    "delete from core.counter_point where account_id = :account_id and at > :since",
     # Keys: what became of them in the future is learnt again; one that is known only since then keeps its last version.
     "update core.api_key set deleted_at = case when deleted_at <= :as_of then deleted_at end, "
     "first_seen_at = least(first_seen_at, :as_of) "
@@ -108,8 +113,10 @@ STATEMENTS = (
     "delete from ops.restatement where account = :account and noticed_at > :as_of and day = any(:doubted_days)",
     "with noticed as (delete from ops.restatement where account = :account and noticed_at > :as_of returning *) "
     "insert into ops.restatement select account, day, key_hash, model, :as_of, "
-    "(array_agg(credits_usd_before order by noticed_at))[1], (array_agg(credits_usd_after order by noticed_at desc))[1], "
-    "(array_agg(byok_usd_before order by noticed_at))[1], (array_agg(byok_usd_after order by noticed_at desc))[1], "
+    "(array_agg(credits_usd_before order by noticed_at))[1], "
+    "(array_agg(credits_usd_after order by noticed_at desc))[1], "
+    "(array_agg(byok_usd_before order by noticed_at))[1], "
+    "(array_agg(byok_usd_after order by noticed_at desc))[1], "
     "min(run_id) from noticed group by account, day, key_hash, model",
     "with replaced as (delete from ops.counter_replacement where account = :account and replaced_at > :as_of "
     "returning *) insert into ops.counter_replacement select distinct on (day) account, day, :as_of, "
@@ -129,9 +136,16 @@ def heal(connection: sa.Connection, account: str, as_of: datetime, now: datetime
     account_id = connection.execute(
         sa.text("select account_id from ref.account where account = :account"), {"account": account}
     ).scalar_one()
-    told = {"account": account, "account_id": account_id, "as_of": as_of}
-    told |= {"good_as_of": good.as_of, "good_hours_from": good.hours_from}
-    told |= {"good_day": good.day, "doubted_days": good.doubted_days}
+    told = {
+        "account": account,
+        "account_id": account_id,
+        "as_of": as_of,
+        "good_as_of": good.as_of,
+        "good_hours_from": good.hours_from,
+        "good_day": utc_day(good.since),
+        "since": good.since,
+        "doubted_days": good.doubted_days,
+    }
     for statement in STATEMENTS:
         connection.execute(sa.text(statement), told)
     raw.forget_after(connection, account, as_of)

@@ -17,7 +17,15 @@ from orcost_pipeline.errors import ContractError
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
 from orcost_pipeline.warehouse.healing import heal
-from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, hours_window, is_future, month_start, utc_day
+from orcost_pipeline.windows import (
+    day_start,
+    first_whole_day,
+    hour_floor,
+    hours_window,
+    is_future,
+    month_start,
+    utc_day,
+)
 
 # (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule)
 AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None]

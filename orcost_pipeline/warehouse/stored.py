@@ -117,7 +117,8 @@ class StoredUsage:
     def unsettled_days(self, end: date) -> Sequence[date]:
         rows = self._rows(
             "select d.day::date from generate_series((select min(day) from core.account_day "
-            "where account_id = :account_id and day <> all(:doubted))::timestamp, (:end)::date::timestamp - interval '1 day', interval '1 day') "
+            "where account_id = :account_id and day <> all(:doubted))::timestamp, "
+            "(:end)::date::timestamp - interval '1 day', interval '1 day') "
             "as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
             "where (a.is_settled and a.day <> all(:doubted)) is not true",
             end=end,
