@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.windows import HOURS_REACH, day_start, first_whole_day, is_future, utc_day
 
-# A day that ended longer ago was settled for good.
 BEGINNING = datetime.min.replace(tzinfo=UTC)
+# A day that ended longer ago was settled for good.
 SETTLED_AFTER = timedelta(hours=48)
 
 
