@@ -20,6 +20,8 @@ HOURS_REACH = 743 * HOUR
 ACTIVITY_DAYS = 30
 # … and by day for 365; the oldest must lie whole inside them.
 DAYS_REACH = 364 * DAY
+# Near midnight the server may already have let go of the oldest day: its absence says nothing then.
+CLOCK_MARGIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, order=True)
@@ -39,6 +41,19 @@ class Window:
             return None
         middle = floor(self.start, grain) + (buckets // 2) * grain
         return Window(self.start, middle), Window(middle, self.end)
+
+    def whole_days(self) -> "Window | None":
+        """The UTC days that lie whole inside, None where none does."""
+        first, last = day_ceil(self.start), floor(self.end, DAY)
+        return Window(first, last) if first < last else None
+
+    def edges(self) -> "list[Window]":
+        """What is no whole UTC day: all of it, or up to two parts, one before and one after the whole days."""
+        whole = self.whole_days()
+        if whole is None:
+            return [self] if self.start < self.end else []
+        parts = Window(self.start, whole.start), Window(whole.end, self.end)
+        return [part for part in parts if part.start < part.end]
 
     def hours(self) -> list[datetime]:
         first, count = hour_floor(self.start), int((hour_ceil(self.end) - hour_floor(self.start)) / HOUR)
@@ -99,6 +114,16 @@ def first_whole_day(since: datetime) -> date:
 def days_between(first: date, end: date) -> list[date]:
     """Days from `first` to before `end`."""
     return [first + timedelta(days=i) for i in range((end - first).days)]
+
+
+def first_activity_day(as_of: datetime) -> date:
+    """The first UTC day that activity is sure to tell at `as_of`."""
+    return utc_day(as_of + CLOCK_MARGIN) - timedelta(days=ACTIVITY_DAYS)
+
+
+def first_analytics_day(as_of: datetime) -> date:
+    """The first UTC day that analytics, at the grain of a day, are sure to tell at `as_of`."""
+    return utc_day(as_of + CLOCK_MARGIN) - DAYS_REACH
 
 
 def hours_window(as_of: datetime) -> Window:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -217,12 +217,21 @@ def test_from_alone_means_until_now(orcost: Orcost, truth: Truth) -> None:
 def test_json_and_csv_hold_exact_strings_under_the_names_of_the_tables(orcost: Orcost, truth: Truth) -> None:
     answer = orcost("report", "--period", "7d", "--format", "json")
     previous = ["previous_credits_usd", "previous_byok_usd"]
-    assert list(answer.rows[0]) == ["account", "company", "as_of", *MEASURES, *previous]
+    assert list(answer.rows[0]) == ["account", "company", "as_of", *MEASURES, *previous, "known_from", "is_complete"]
     assert all(isinstance(row[name], str) and "E" not in (row[name] or "") for row in answer.rows for name in MEASURES)
     table = list(csv.DictReader(io.StringIO(orcost("report", "--period", "7d", "--format", "csv").out)))
-    assert table == answer.rows
+    assert table == [{**row, "is_complete": str(row["is_complete"])} for row in answer.rows]
     keys = orcost("report", "--by", "key", "--month", "2026-11", "--format", "json").rows
-    assert list(keys[0]) == ["account", "key_hash", "key_name", "company", "as_of", *MEASURES]
+    assert list(keys[0]) == [
+        "account",
+        "key_hash",
+        "key_name",
+        "company",
+        "as_of",
+        *MEASURES,
+        "known_from",
+        "is_complete",
+    ]
     ownerless = {(row["key_hash"], row["key_name"]) for row in keys[-2:]}
     assert ownerless == {(key_hash("orphan"), "orphan"), (None, None)}, "Unattributed comes last"
 
@@ -236,9 +245,8 @@ def test_programs_get_nothing_but_data_on_stdout(orcost: Orcost, truth: Truth) -
 
 def test_an_empty_window_has_a_header_and_an_empty_array(orcost: Orcost, truth: Truth) -> None:
     assert orcost("report", "--month", "2026-08", "--format", "json").rows == []
-    assert (
-        orcost("report", "--month", "2026-08", "--format", "csv").out == f"account,company,as_of,{','.join(MEASURES)}\n"
-    )
+    header = f"account,company,as_of,{','.join(MEASURES)},known_from,is_complete\n"
+    assert orcost("report", "--month", "2026-08", "--format", "csv").out == header
     assert "No spend is known in this window." in orcost("report", "--month", "2026-08").out
 
 
@@ -303,32 +311,78 @@ def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost:
     assert "Account" in columns_of(orcost("report", "--by", "key").out.splitlines()[2])
 
 
-def test_a_report_says_from_when_on_spend_is_known(orcost: Orcost, truth: Truth) -> None:
-    assert "Spend is known from 2026-10-23 14:00 UTC on" in orcost("report", "--month", "2026-10").out
-    assert "is known from" not in orcost("report", "--month", "2026-11").out
+def test_a_month_that_is_not_whole_says_from_when_on_it_is_known(orcost: Orcost, truth: Truth) -> None:
+    """History begins on 23 October at 14:00; the first whole day is the 24th."""
+    text = orcost("report", "--month", "2026-10").out
+    assert text.startswith(
+        "Company cost, October 2026 (known from 24 October) (2026-10-01 00:00 – 2026-11-01 00:00 UTC)\n"
+    )
+    assert text.endswith("October is not complete: history begins 24 October 2026.\n")
+    assert "September is not known: history begins" in orcost("report", "--month", "2026-09").out
+    rows = orcost("report", "--month", "2026-10", "--format", "json").rows
+    assert {(row["known_from"], row["is_complete"]) for row in rows} == {("2026-10-24T00:00:00Z", False)}
+    running = orcost("report", "--month", "2026-11")
+    assert running.out.startswith("Company cost, November 2026 to date (2026-11-01 00:00 – ")
+    assert "complete:" not in running.out
+    rows = orcost("report", "--month", "2026-11", "--format", "json").rows
+    assert {(row["known_from"], row["is_complete"]) for row in rows} == {("2026-11-01T00:00:00Z", True)}
 
 
 @pytest.mark.parametrize(
-    ("asked", "lacks"),
+    ("asked", "known_from"),
     [
-        (("--period", "7d"), True),
-        (("--period", "24h"), False),
-        (("--from", "2026-11-10", "--to", "2026-11-12"), False),
-        (("--from", "2026-11-10T01:00", "--to", "2026-11-12"), True),
-        (("--from", "2026-11-10", "--to", "2026-11-12T05:00"), True),
-        (("--from", "2026-11-10T01:00", "--to", "2026-11-10T05:00"), True),
-        (("--from", "2026-11-10", "--to", "2026-11-21T05:00"), False),
-        (("--month", "2026-11"), False),
+        (("--period", "7d"), "2026-11-20T13:00:00Z"),
+        (("--period", "24h"), None),
+        (("--from", "2026-11-10", "--to", "2026-11-12"), None),
+        (("--from", "2026-11-10T01:00", "--to", "2026-11-12"), "2026-11-11T00:00:00Z"),
+        (("--from", "2026-11-10", "--to", "2026-11-12T05:00"), "2026-11-10T00:00:00Z"),
+        (("--from", "2026-11-10T01:00", "--to", "2026-11-21"), "2026-11-11T00:00:00Z"),
+        (("--from", "2026-11-20T10:00", "--to", "2026-11-20T15:00"), "2026-11-20T13:00:00Z"),
+        (("--from", "2026-11-10", "--to", "2026-11-21T05:00"), None),
+        (("--month", "2026-11"), None),
     ],
 )
 def test_a_window_that_lacks_hours_says_so(
-    orcost: Orcost, truth: Truth, engine: sa.Engine, asked: tuple[str, ...], *, lacks: bool
+    orcost: Orcost, truth: Truth, engine: sa.Engine, asked: tuple[str, ...], known_from: str | None
 ) -> None:
     """After days off hours are known from the 20th on, and days before."""
     do(engine, "update ref.account set hours_from = '2026-11-20 13:00Z'")
-    note = "Before 2026-11-20 13:00 UTC days are known, but not every hour: this report lacks some."
-    assert (note in orcost("report", *asked).out) == lacks
-    assert orcost("report", "--month", "2026-11").out.startswith("Company cost, 2026-11 to date (2026-11-01 00:00 – ")
+    note = "This window is not complete: not every hour before 2026-11-20 13:00 UTC is known."
+    assert (note in orcost("report", *asked).out) == (known_from is not None)
+    rows = orcost("report", *asked, "--format", "json").rows
+    assert {row["is_complete"] for row in rows} == {known_from is None}
+    assert known_from is None or {row["known_from"] for row in rows} == {known_from}
+
+
+@pytest.mark.parametrize("month", ["2026-10", "2026-11"])
+def test_a_month_has_one_total_everywhere(orcost: Orcost, truth: Truth, engine: sa.Engine, month: str) -> None:
+    do(
+        engine,
+        "insert into core.company_day select u.day, u.account_id, s.company_id, "
+        + ", ".join(f"sum(u.{name} * s.share)" for name in MEASURES)
+        + " from core.usage_daily u join core.assignment s using (account_id, key_id) "
+        "where u.day >= s.valid_from and u.day < s.valid_to group by 1, 2, 3",
+    )
+    first = date.fromisoformat(f"{month}-01")
+    after = (first + timedelta(days=31)).replace(day=1)
+    amounts = "company, credits_usd, byok_usd, requests, known_from, is_complete"
+    with engine.connect() as connection:
+        monthly = connection.execute(
+            sa.text(f"select {amounts}, is_settled from marts.company_spend_monthly where month = :month"),
+            {"month": first},
+        ).all()
+        between = connection.execute(
+            sa.text(f"select {amounts} from marts.company_spend_between(:start, :end)"),
+            {"start": f"{first} 00:00Z", "end": f"{after} 00:00Z"},
+        ).all()
+    rows = orcost("report", "--month", month, "--format", "json").rows
+    reported = {
+        row["company"]: (Decimal(row["credits_usd"]), Decimal(row["byok_usd"]), Decimal(row["requests"]))
+        for row in rows
+    }
+    assert {row.company: tuple(row[1:4]) for row in monthly} == reported
+    assert {tuple(row) for row in between} == {tuple(row[:6]) for row in monthly}
+    assert {row.is_settled for row in monthly} == {False}, "one is known from the 24th on, one is not over"
 
 
 def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:

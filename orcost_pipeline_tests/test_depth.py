@@ -53,13 +53,87 @@ def app_key(world: World) -> str:
     return next(iter(world.ledger.accounts["acme"].keys))
 
 
+# ── as far back as there is ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_sync_reads_a_year_by_day(world: World) -> None:
+    world.map("Acme,key_name,*,,,")
+    world.sync()
+    world.assert_days_are_true(364)
+    world.assert_hours_are_true()
+    world.assert_books_close()
+    assert days_by_source(world) == {
+        "analytics": (TODAY - 364 * DAY, TODAY - 31 * DAY),
+        "activity": (TODAY - 30 * DAY, TODAY - DAY),
+    }
+    months = world.rows(
+        "select distinct month, is_complete, is_settled, known_from from marts.company_spend_monthly order by month"
+    )
+    begins = NOON.replace(year=2025, month=11, day=24, hour=0, minute=0)
+    assert months[0] == (date(2025, 11, 1), False, False, begins)
+    assert [row[1:3] for row in months[1:-1]] == [(True, True)] * 11
+    assert months[-1] == (date(2026, 11, 1), True, False, NOON.replace(day=1, hour=0, minute=0))
+    assert not FACTS & set(world.later(minutes=5).sync())
+
+
+def test_a_year_costs_one_question_for_the_account_and_one_for_each_batch_of_its_keys(world: World) -> None:
+    world.sync()
+    by_day = [asked.body for asked in world.simulator.asked("/analytics/query") if asked.body["granularity"] == "day"]
+    filtered = [body for body in by_day if "filters" in body]
+    assert len(filtered) == 2, "two keys share a name, so that there are two batches"
+    unfiltered = [body["dimensions"] for body in by_day if "filters" not in body]
+    assert unfiltered[0] == ["model"]
+    assert unfiltered[1:] == [["api_key_id", "model"]] * 4, "of whom the chat room's days are, in four spans at most"
+
+
+def test_since_shortens_the_first_sync_for_good(world: World) -> None:
+    """History begins where it was told to, by hour as by day, and later syncs do not look behind."""
+    since = TODAY - 10 * DAY
+    for _ in range(2):
+        world.sync(since=since) if world.reading is None else world.later(hours=1).sync()
+        assert world.value("select min(day) from core.spend_daily") == since
+        assert world.value("select hours_from from ref.account") == NOON.replace(hour=0, minute=0) - 10 * DAY
+        world.assert_days_are_true(10)
+        told = world.rows("select distinct period, is_complete from marts.company_spend_rolling order by 1")
+        assert told == [("24h", True), ("30d", False), ("7d", True)]
+    november = "select is_complete, is_settled, known_from from marts.company_spend_monthly where month = '2026-11-01'"
+    assert set(world.rows(november)) == {(False, False, NOON.replace(hour=0, minute=0) - 10 * DAY)}
+    world.later(days=20).sync()
+    assert set(world.rows(november)) == {(False, False, NOON.replace(hour=0, minute=0) - 10 * DAY)}
+    world.sync(since=TODAY - 20 * DAY)
+    assert world.value("select hours_from from ref.account") == world.now.replace(minute=0) - 743 * HOUR
+
+
+def test_since_yesterday_after_days_off_leaves_no_hole(world: World) -> None:
+    world.sync()
+    spend_while_away(world, 5)
+    world.later(days=5).sync(since=world.now.date() - DAY)
+    world.assert_hours_are_true()
+    assert world.rows("select distinct is_complete from marts.company_spend_rolling") == [(True,)]
+
+
+def test_months_without_any_usage_are_known_too(engine: sa.Engine) -> None:
+    ledger = Ledger()
+    ledger.add_account("acme")
+    key = ledger.add_key("acme", "app", LONG_AGO)
+    ledger.spend("acme", NOON - 200 * DAY, key, GPT, usage("1"))
+    ledger.spend("acme", NOON - HOUR, key, GPT, usage("1"))
+    world = World(engine, ledger)
+    world.sync(since=TODAY - 5 * DAY)
+    world.sync(since=TODAY - 300 * DAY)
+    months = world.rows("select month, is_complete, is_settled from marts.company_spend_monthly order by month")
+    assert months == [(date(2026, 5, 1), True, True), (date(2026, 11, 1), True, False)]
+    assert world.value("select count(*) from marts.reconciliation_daily") == 301
+
+
 # ── as far back as asked ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_since_reaches_back_by_day_where_hours_and_activity_end(world: World, *, is_first: bool) -> None:
     if not is_first:
-        world.sync()
+        world.sync(since=TODAY - 10 * DAY)
+        assert set(days_by_source(world)) == {"activity"}
     world.sync(since=TODAY - 100 * DAY)
     world.assert_days_are_true(100)
     world.assert_hours_are_true()
@@ -77,15 +151,18 @@ def test_since_reaches_back_by_day_where_hours_and_activity_end(world: World, *,
 
 def test_since_reaches_no_further_than_a_year(world: World) -> None:
     world.sync(since=TODAY - 399 * DAY)
-    world.assert_days_are_true(394)
-    assert world.value("select min(day) from core.spend_daily") == TODAY - 394 * DAY
+    world.assert_days_are_true(364)
+    assert world.value("select min(day) from core.spend_daily") == TODAY - 364 * DAY
 
 
 def test_a_past_day_that_is_as_stored_keeps_what_activity_knew(world: World) -> None:
     world.sync()
     world.later(days=60).sync(since=TODAY - 30 * DAY)
-    providers = "select distinct provider from core.spend_daily where day < :day and key_hash is not null order by 1"
-    assert world.rows(providers, day=TODAY) == [("Anthropic",), ("OpenAI",)]
+    providers = (
+        "select distinct provider from core.spend_daily "
+        "where day >= :first and day < :day and key_hash is not null order by 1"
+    )
+    assert world.rows(providers, first=TODAY - 30 * DAY, day=TODAY) == [("Anthropic",), ("OpenAI",)]
     assert world.value("select count(*) from ops.restatement") == 0
 
 
@@ -104,12 +181,15 @@ def test_a_past_day_that_was_restated_is_noted_and_taken(world: World) -> None:
 
 def test_past_days_of_a_deleted_key_are_its_own_where_it_alone_bore_the_name(engine: sa.Engine, ledger: Ledger) -> None:
     world = World(engine, ledger, options=Options(deleted_by_hash="empty", deleted_activity="empty"))
-    world.sync()
+    world.sync(since=TODAY - 30 * DAY)
     app, _, batch = world.ledger.accounts["acme"].keys
     world.ledger.delete("acme", batch, NOON + HOUR)
     world.ledger.delete("acme", app, NOON + HOUR)
     world.later(hours=2).sync(since=TODAY - 50 * DAY)
-    past = "select sum(credits_usd) from core.spend_daily where day < :end and key_hash is not distinct from :key"
+    past = (
+        "select sum(credits_usd) from core.spend_daily "
+        f"where day >= '{TODAY - 50 * DAY}' and day < :end and key_hash is not distinct from :key"
+    )
     truth = world.ledger.daily("acme", TODAY - 50 * DAY, TODAY - 30 * DAY, now=world.now)
     of = {key: sum(u.credits_usd for (_, k, *_), u in truth.items() if k == key) for key in (app, batch, None)}
     assert world.value(past, end=TODAY - 30 * DAY, key=batch) == of[batch]
@@ -148,7 +228,7 @@ def test_twelve_days_off_every_day_is_right_after_one_sync(world: World) -> None
 
 
 def test_days_that_hours_do_not_reach_any_more_are_had_by_day_and_marked(world: World) -> None:
-    world.sync()
+    world.sync(since=TODAY - 30 * DAY)
     spend_while_away(world, 45)
     world.later(days=45).sync()
     world.assert_days_are_true(75)
@@ -175,9 +255,10 @@ def test_rolling_windows_that_lack_hours_say_so(world: World) -> None:
     world.options = Options(analytics_status=403)
     world.simulator.options = world.options
     world.sync()
-    told = world.rows("select distinct period, is_complete, hours_known_from from marts.company_spend_rolling")
-    month = NOON.replace(day=1, hour=0, minute=0)
-    assert sorted(told) == [("24h", True, month), ("30d", False, month), ("7d", True, month)]
+    told = world.rows("select distinct period, is_complete, known_from from marts.company_spend_rolling")
+    hour = NOON.replace(minute=0)
+    month = hour.replace(day=1, hour=0)
+    assert sorted(told) == [("24h", True, hour - 23 * HOUR), ("30d", False, month), ("7d", True, hour - 167 * HOUR)]
 
 
 def test_the_last_window_before_a_hole_is_not_compared_with(world: World) -> None:

@@ -45,7 +45,7 @@ def assert_all_is_true(world: World) -> None:
     world.assert_books_close()
 
 
-def test_the_first_sync_knows_a_month_by_hour_and_by_day(engine: sa.Engine) -> None:
+def test_the_first_sync_knows_a_month_by_hour_and_all_of_the_demo_by_day(engine: sa.Engine) -> None:
     world = World(engine, demo(NOON), account="demo")
     world.sync()
     hours = world.value("select count(distinct hour) from core.usage_hourly")
@@ -54,10 +54,10 @@ def test_the_first_sync_knows_a_month_by_hour_and_by_day(engine: sa.Engine) -> N
     days = world.rows(
         "select day, sum(credits_usd) from core.spend_daily where day < '2026-11-23' group by 1 order by 1"
     )
-    truth = world.ledger.daily("demo", NOON.date() - 30 * DAY, NOON.date(), now=NOON)
+    truth = world.ledger.daily("demo", NOON.date() - 364 * DAY, NOON.date(), now=NOON)
     for day, credits_usd in days:
         assert credits_usd == sum((u.credits_usd for cell, u in truth.items() if cell[0] == day), Decimal(0))
-    assert len(days) == 30
+    assert len(days) == 326, "its history begins on 1 January"
 
 
 def test_hours_days_and_windows_equal_the_ledger(two_keys: tuple[World, list[str]]) -> None:

@@ -88,17 +88,17 @@ class Truth:
 
     def between(self, window: Window, by: Grouping) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
         """Whole days from the days, the edges from the hours, times shares, one after the other."""
-        known = {(fact.account, fact.start) for fact in self.days}
-        whole = {it for it in known if it[1] >= window.start and it[1] + DAY <= window.end}
-        days = [fact for fact in self.days if (fact.account, fact.start) in whole]
-        edges = [
-            fact for fact in self.hours if fact.start in window and (fact.account, _midnight(fact.start)) not in whole
-        ]
+        first, last = -(-(window.start - EPOCH) // DAY) * DAY + EPOCH, (window.end - EPOCH) // DAY * DAY + EPOCH
+        days = [fact for fact in self.days if first <= fact.start < last]
+        edges = [fact for fact in self.hours if fact.start in window and not first <= fact.start < last]
         return _summed([*days, *edges], by)
 
     def rolling(self, hours: int, by: Grouping) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
         first = hour_floor(AS_OF) - (hours - 1) * HOUR
         return _summed([fact for fact in self.hours if fact.start >= first], by)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _midnight(instant: datetime) -> datetime:

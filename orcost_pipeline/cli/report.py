@@ -22,8 +22,8 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
-from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, Rows
-from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, day_ceil, floor, hour_ceil, hour_floor, is_future
+from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, floor, hour_ceil, hour_floor, is_future
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -34,12 +34,13 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """A grain, maybe an account, and either a rolling period or a window of whole hours."""
+    """A grain, maybe an account, and either a rolling period or a window of whole hours, which may be a `month`."""
 
     by: Grain
     account: str | None
     label: str
     period: str | None = None
+    month: str | None = None
     window: Window | None = None
 
     def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
@@ -54,14 +55,11 @@ class Asked:
         hours = ROLLING_HOURS[self.period or "30d"]
         return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
 
-    def by_hour(self, span: Window) -> list[Window]:
-        """The parts of a span that are summed from hours: all of a rolling period, otherwise what is no whole day."""
-        if not self.window:
-            return [span]
-        first, last = day_ceil(span.start), floor(span.end, DAY)
-        if last <= first:
-            return [] if first == span.start and last == span.end else [span]
-        return [part for part in (Window(span.start, first), Window(last, span.end)) if part.start < part.end]
+    def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
+        """What is known of it, by account."""
+        if self.window:
+            return reports.known_spans(connection, self.window)
+        return reports.rolling_spans(connection, self.period or "30d")
 
 
 def asked(
@@ -77,7 +75,8 @@ def asked(
     if sum((period is not None, month is not None, (start or end) is not None)) > 1:
         raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
     if month is not None:
-        return Asked(by, account, month, window=_month(month))
+        window = _month(month)
+        return Asked(by, account, f"{window.start:%B %Y}", month=f"{window.start:%B}", window=window)
     if start is not None or end is not None:
         return Asked(by, account, "", window=_between(start, end, now))
     return Asked(by, account, PERIODS[period or "30d"], period=period or "30d")
@@ -127,6 +126,7 @@ class Answer:
     rows: Rows
     companies: Rows
     keys: Rows
+    known: Mapping[str, KnownSpan]
     closed_days: int
     reconciling_days: int
 
@@ -144,6 +144,11 @@ class Answer:
     def needs_rule(self) -> bool:
         """Whether a rule would help: spend with no key is nobody's whatever the rules."""
         return self.asked.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
+
+    def lacks(self, account: sa.Row) -> bool:
+        """Whether some of the window is not known of the account; nothing is missing of what is still to come."""
+        span = self.known.get(account.account)
+        return span is not None and not span.is_complete
 
     @property
     def complete_to(self) -> datetime:
@@ -187,7 +192,7 @@ def _answer(connection: sa.Connection, settings: Settings, question: Asked, now:
     keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
     days = reports.settled_days(connection, span, question.account)
-    return Answer(question, now, accounts, rows, companies, keys, *days)
+    return Answer(question, now, accounts, rows, companies, keys, question.known(connection), *days)
 
 
 def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
@@ -236,7 +241,16 @@ def _title(answer: Answer) -> Text:
     label = f", {answer.asked.label}" if answer.asked.label else ""
     to_date = " to date" if answer.asked.window not in (None, answer.span) else ""
     window = f"({answer.span.start:%Y-%m-%d %H:%M} – {answer.span.end:%Y-%m-%d %H:%M} UTC)"
-    return Text(f"{subject}{account}{label}{to_date} {window}", style="bold")
+    return Text(f"{subject}{account}{label}{to_date}{_known_from(answer)} {window}", style="bold")
+
+
+def _known_from(answer: Answer) -> str:
+    """From which day on a month is known, where it is not whole."""
+    late = [answer.known[it.account].known_from for it in answer.accounts if answer.lacks(it)]
+    first = max((it for it in late if it), default=None)
+    if answer.asked.month is None or first is None or first <= answer.span.start:
+        return ""
+    return f" (known from {first.day} {first:%B})"
 
 
 def _table(answer: Answer) -> RenderableType:
@@ -357,15 +371,7 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
         yield f"Not synced for more than two hours: {listed}."
     if is_stale:
         yield "Next: orcost status"
-    short = [it for it in answer.accounts if it.known_from and it.known_from > answer.span.start]
-    for account in short:
-        whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
-        yield f"Spend{whose} is known from {account.known_from:%Y-%m-%d %H:%M} UTC on; none before is in this report."
-    for account in answer.accounts:
-        if _lacks_hours(answer, account):
-            whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
-            since = f"{account.hours_from:%Y-%m-%d %H:%M} UTC"
-            yield f"Before {since} days{whose} are known, but not every hour: this report lacks some."
+    yield from (_what_is_missing(answer, account) for account in answer.accounts if answer.lacks(account))
 
 
 def _what_ends(answer: Answer) -> str:
@@ -373,7 +379,17 @@ def _what_ends(answer: Answer) -> str:
     return f"The {answer.asked.label} end there too, and lack what was spent before. " if answer.asked.period else ""
 
 
-def _lacks_hours(answer: Answer, account: sa.Row) -> bool:
-    """Whether an hour that is not known for sure would count."""
-    known = Window(account.known_from or account.as_of, account.hours_from or account.as_of)
-    return any(max(part.start, known.start) < min(part.end, known.end) for part in answer.asked.by_hour(answer.span))
+def _what_is_missing(answer: Answer, account: sa.Row) -> str:
+    """From when on the window is known, or up to when it lacks hours."""
+    whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
+    what = f"{answer.asked.month or 'This window'}{whose}"
+    begins = account.known_from or account.as_of
+    if begins > answer.span.start:
+        known_from = answer.known[account.account].known_from
+        told = "is not complete" if known_from else "is not known"
+        return f"{what} {told}: history begins {_day_or_hour(known_from or begins)}."
+    return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from)} is known."
+
+
+def _day_or_hour(instant: datetime) -> str:
+    return f"{instant.day} {instant:%B %Y}" if instant == floor(instant, DAY) else f"{instant:%Y-%m-%d %H:%M} UTC"

@@ -199,18 +199,16 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
     )
     keys = [ApiKey.model_construct(**row) for row in step.latest("api_key", columns, "not is_deleted")]
-    is_full = (
-        stored.full_pass_at is None
-        or stored.counted_from is not None
-        or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
-    )
+    is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
         step.ask(lambda client: read_usage(client, stored, keys, step.as_of, since=since, is_full=is_full))
         if step.has_management_key
         else (UsageReading(has_analytics=False), 0)
     )
+    # What is asked again since a day is no pass over everything.
+    is_whole = is_full and (since is None or not stored.is_read())
     relations = ["usage_hourly", "activity_daily"]
-    relations += ["full_pass"] * (is_full and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
+    relations += ["full_pass"] * (is_whole and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
 

@@ -50,9 +50,16 @@ class AnalyticsReader:
         """The account's usage by model, over all keys and no key."""
         return self._sums(await self._cells(windows, ["model"]))
 
-    async def read(self, instants: set[datetime], newcomers_too: set[datetime], *, is_full: bool) -> None:
+    async def read(
+        self,
+        instants: set[datetime],
+        newcomers_too: set[datetime],
+        *,
+        is_full: bool,
+        account: Mapping[Cell, Measures] | None = None,
+    ) -> None:
         """Reads the hours (or days) that begin at `instants` by key, then the account again, so that lag between the
-        two shows as a positive residual.
+        two shows as a positive residual; unless `account` is its answer, of days too old for any lag.
 
         `newcomers_too` are asked as well: a key that is new, or came back, may explain what had no key.
         """
@@ -63,7 +70,11 @@ class AnalyticsReader:
         reading.windows = self._covering(wanted)
         stored = self._key_cells(reading.windows)
         await self._ask(self._all_keys() if is_full else self._keys_that_moved())
-        reading.account = await self.account(reading.windows)
+        reading.account = (
+            await self.account(reading.windows)
+            if account is None
+            else {cell: m for cell, m in account.items() if any(cell[0] in window for window in reading.windows)}
+        )
         if unexplained := {at for at, _ in self._residual(stored)} & instants:
             await self._explain(unexplained, stored)
         reading.changed = {at for at, _, _ in differing(reading.key_cells(stored), stored)}

@@ -16,11 +16,11 @@ from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import Cell, KeyCell, KeyDays, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
 from orcost_pipeline.windows import (
-    ACTIVITY_DAYS,
     Window,
     day_end,
     day_start,
     days_between,
+    first_activity_day,
     first_whole_day,
     utc_day,
 )
@@ -30,8 +30,6 @@ SETTLE_AFTER = timedelta(hours=2)
 # … and in any case after this long.
 SETTLE_ANYWAY = timedelta(hours=48)
 TOLERANCE_USD = Decimal("1e-6")
-# Near midnight the server may already have let go of the oldest day: its absence says nothing then.
-CLOCK_MARGIN = timedelta(minutes=10)
 
 DayCell = tuple[date, str]  # day, model
 
@@ -55,7 +53,7 @@ class DaysReader:
         self._reading = reading
         self._as_of = as_of
         self._told = told
-        self._days = days_between(max(first_told_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
+        self._days = days_between(max(first_activity_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
         self._settled = stored.settled_days(self._days[0]) if self._days else {}
 
     def changed(self) -> set[date]:
@@ -147,11 +145,6 @@ class DaysReader:
             if (key, utc_day(hour)) not in told
         ]
         return grouped(cells)
-
-
-def first_told_day(as_of: datetime) -> date:
-    """The first day that activity is sure to tell."""
-    return utc_day(as_of + CLOCK_MARGIN) - timedelta(days=ACTIVITY_DAYS)
 
 
 def _by_day(rows: Iterable[ActivityRow]) -> dict[date, dict[str, Measures]]:

@@ -55,8 +55,8 @@ class Stored(Protocol):
         """Days at their start, by hash; usage without a key left out."""
         ...
 
-    def unsettled_days(self, end: date) -> Sequence[date]:
-        """Days before `end`, from the first that is known on, that are not settled or not there."""
+    def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
+        """Days before `end`, from the first that is known or from `first` on, that are not settled or not there."""
         ...
 
     def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
@@ -77,6 +77,18 @@ class Stored(Protocol):
 
     def hours_from(self) -> datetime | None:
         """The first hour known; None before the first sync."""
+        ...
+
+    def as_of(self) -> datetime | None:
+        """The instant of the last sync that was published."""
+        ...
+
+    def is_read(self) -> bool:
+        """Whether analytics were ever read in full."""
+        ...
+
+    def is_counted(self) -> bool:
+        """Whether hours are booked from the keys' counters, for want of analytics."""
         ...
 
 
@@ -138,11 +150,13 @@ class AnalyticsReading:
 class UsageReading:
     """Everything that one sync was told about usage, whole. Days outside `days` and `past` are as stored.
 
+    `compared` are the hours in which the account's answer was held against what is stored: all of them are known.
     Without analytics there are no hours here: they follow from the counters of the keys.
     `days` are told by activity; `past_days`, which activity does not reach, by analytics at the grain of a day.
     """
 
     has_analytics: bool = True
+    compared: Window | None = None
     hours: AnalyticsReading = field(default_factory=AnalyticsReading)
     past: AnalyticsReading = field(default_factory=AnalyticsReading)
     past_days: list[date] = field(default_factory=list)

@@ -10,10 +10,20 @@ from orcost_pipeline.errors import ForbiddenError
 from orcost_pipeline.measures import NOTHING, Measures, differing
 from orcost_pipeline.openrouter.analytics import AnalyticsReader, hours_of_newcomers
 from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
-from orcost_pipeline.openrouter.days import DaysReader, first_told_day
+from orcost_pipeline.openrouter.days import DaysReader
 from orcost_pipeline.openrouter.reading import Cell, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
-from orcost_pipeline.windows import DAY, DAYS_REACH, HOUR, Window, day_start, hours_window, utc_day
+from orcost_pipeline.windows import (
+    DAY,
+    HOUR,
+    Window,
+    day_start,
+    first_activity_day,
+    first_analytics_day,
+    hour_floor,
+    hours_window,
+    utc_day,
+)
 
 
 async def read_usage(
@@ -27,20 +37,20 @@ async def read_usage(
 ) -> UsageReading:
     """One account's usage as of one instant, given its living keys.
 
-    `is_full` asks every key for everything, `since` for everything from that day, as far back as the API answers; the
-    first reading is always full. Where analytics are not for this account (403, 404), its hours are left to its keys'
+    The first reading goes as far back as the API tells, by hour and by day; `since` shortens it, and what it left out
+    stays unknown. Later, `since` asks again for everything from that day, and may reach further back. `is_full` asks
+    every key for everything. Where analytics are not for this account (403, 404), its hours are left to its keys'
     counters, and days are read alone. Raises TransientError and ContractError as the client does.
     """
-    reach = hours_window(as_of)
     first = stored.hours_from()
-    window = Window(max(reach.start, day_start(since)), as_of) if since and first else reach
+    window = _hours_to_compare(stored, as_of, since)
     is_full = is_full or since is not None or first is None
     listed = {key.hash: key for key in keys}
     hours_reader = AnalyticsReader(client, listed, stored.known_keys(), stored.key_hours, window)
     told, activity = await asyncio.gather(_account_usage(hours_reader, window), _activity(client))
     before = stored.account_hours(window)
-    reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading)
-    hours_from = min(first or reach.start, reach.start)
+    reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading, compared=window)
+    hours_from = min(first or window.start, window.start)
     days_reader = None
     if activity is not None:
         days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from)
@@ -52,11 +62,22 @@ async def read_usage(
         newcomers = hours_reader.newcomers() if first else []
         theirs = hours_of_newcomers(newcomers, stored.hours_without_key(window)) if newcomers else set()
         await hours_reader.read({hour for hour in hours if hour in window}, theirs, is_full=is_full)
-        await _read_past(client, stored, listed, reading, since, first_told_day(as_of))
+        await _read_past(client, stored, listed, reading, as_of, since or (None if stored.is_read() else date.min))
     if days_reader:
         after = {cell: m for cell, m in before.items() if not any(cell[0] in w for w in reading.hours.windows)}
         await days_reader.read(before, after | reading.hours.account, is_full=is_full)
     return reading
+
+
+def _hours_to_compare(stored: Stored, as_of: datetime, since: date | None) -> Window:
+    """The hours in which the account's answer is compared with what is stored: within the API's reach, not before the
+    history that was asked for at first, and, whatever is asked for again, everything since the last sync."""
+    reach = hours_window(as_of)
+    first, last = stored.hours_from(), stored.as_of()
+    start = reach.start if first is None or stored.is_counted() else max(reach.start, first)
+    if since is not None:
+        start = max(reach.start, min(day_start(since), hour_floor(last or as_of)))
+    return Window(start, as_of)
 
 
 async def _account_usage(reader: AnalyticsReader, window: Window) -> dict[Cell, Measures] | None:
@@ -72,14 +93,15 @@ async def _read_past(
     stored: Stored,
     listed: Mapping[str, ApiKey],
     reading: UsageReading,
+    as_of: datetime,
     since: date | None,
-    end: date,
 ) -> None:
-    """Days before `end`, which activity does not tell: those that never settled, and those since a day, if asked for,
-    whose spend is not as stored. What is stored and agrees stays: it may know the providers."""
-    reach = end - DAYS_REACH
-    unsettled = {day for day in stored.unsettled_days(end) if day >= reach}
-    first = min([*unsettled, max(since, reach) if since else end])
+    """Days before those that activity tells: those that never settled, and, from `since` on, those that were never
+    read or whose spend is not as stored. What is stored and agrees stays: it may know the providers."""
+    end, reach = first_activity_day(as_of), first_analytics_day(as_of)
+    first = max(since, reach) if since else None
+    unsettled = {day for day in stored.unsettled_days(first, end) if day >= reach}
+    first = min([*unsettled, first or end])
     if first >= end:
         return
     window = Window(day_start(first), day_start(end))
@@ -90,7 +112,7 @@ async def _read_past(
     differ = {utc_day(at) for at, _ in differing(_spend(told), _spend(stored.account_days(window)))}
     reading.past = reader.reading
     reading.past_days = sorted(unsettled | {day for day in differ if since and day >= since})
-    await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True)
+    await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True, account=told)
 
 
 def _spend(cells: Mapping[Cell, Measures]) -> dict[Cell, Measures]:

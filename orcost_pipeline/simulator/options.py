@@ -23,6 +23,7 @@ class Options:
     max_filter_values, max_filter_status: longer filter lists earn this status.
     max_rows: the server's own cap on analytics rows, below the 10,000 that may be asked for.
     silent_truncation: rows are cut at the limit without `metadata.truncated`.
+    day_reach_days: grains of a day and longer are refused for a start before this reach.
     hour_reach_days, old_hours: hour grain before this reach is refused or silently clipped.
     analytics_per_minute: analytics requests of an account in any 60 seconds of real time, then 429; None is no limit.
     analytics_status: analytics answers this error (403 or 404) to everyone.
@@ -49,6 +50,7 @@ class Options:
     max_filter_status: int = 400
     max_rows: int = 10_000
     silent_truncation: bool = False
+    day_reach_days: int = 365
     hour_reach_days: int = 31
     old_hours: Literal["400", "clip"] = "400"
     analytics_per_minute: int | None = None

@@ -150,7 +150,10 @@ def _check_window(granularity: str | None, dimensions: tuple[str, ...], length: 
 
 
 def _reach(granularity: str | None, start: datetime, now: datetime, options: Options) -> datetime:
-    """The start that is served: how far back hours go."""
+    """The start that is served: how far back hours go, and days."""
+    _require(
+        start >= now - timedelta(days=options.day_reach_days), f"history is limited to {options.day_reach_days} days"
+    )
     oldest = floor_hour(now) - timedelta(days=options.hour_reach_days)
     if granularity not in ("minute", "hour") or start >= oldest:
         return start

@@ -20,12 +20,13 @@ SETTLED_AFTER = timedelta(hours=48)
 class GoodSync(NamedTuple):
     """An account's last good sync, and the stored days that came or may have been settled too early since then.
 
-    Of an account that has none, nothing is believed.
+    Of an account that has none, nothing is believed. `was_counted`: its hours were those of counters, replaced since.
     """
 
     as_of: datetime | None
     hours_from: datetime | None
     doubted_days: list[date]
+    was_counted: bool
 
     @property
     def since(self) -> datetime:
@@ -66,7 +67,15 @@ def last_good_sync(connection: sa.Connection, account: str, now: datetime) -> Go
             "settled_to": good.as_of - SETTLED_AFTER if good.as_of else BEGINNING,
         },
     )
-    return GoodSync(good.as_of, hours_from, list(doubted.scalars()))
+    was_counted = connection.execute(
+        sa.text(
+            "select exists (select from ops.counter_replacement where account = :account and replaced_at > :now) "
+            "or exists (select from core.account_day d join ref.account a using (account_id) "
+            "where a.account = :account and d.day = :good_day and d.is_counted)"
+        ),
+        {"account": account, "now": now, "good_day": utc_day(good.as_of or BEGINNING)},
+    )
+    return GoodSync(good.as_of, hours_from, list(doubted.scalars()), bool(was_counted.scalar()))
 
 
 def _hours_from(connection: sa.Connection, account: str, told: datetime | None) -> datetime | None:

@@ -17,15 +17,7 @@ from orcost_pipeline.errors import ContractError
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
 from orcost_pipeline.warehouse.healing import heal
-from orcost_pipeline.windows import (
-    day_start,
-    first_whole_day,
-    hour_floor,
-    hours_window,
-    is_future,
-    month_start,
-    utc_day,
-)
+from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, is_future, month_start, utc_day
 
 # (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule)
 AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None]
@@ -379,20 +371,22 @@ def publication(
             run_id,
             dagster_run_id,
             as_of,
-            _hours_from(stored, as_of, is_extraction=is_extraction, is_counted=is_counted),
+            _hours_from(connection, stored, as_of, run_id, account, is_read=is_extraction and not is_counted),
             is_extraction=is_extraction,
             is_counted=is_counted,
             extracted=extracted,
         )
 
 
-def _hours_from(stored: sa.Row, as_of: datetime, *, is_extraction: bool, is_counted: bool) -> datetime:
-    """From which hour on all are known: counters begin with a month, analytics tell all that they reach.
+def _hours_from(
+    connection: sa.Connection, stored: sa.Row, as_of: datetime, run_id: str, account: str, *, is_read: bool
+) -> datetime:
+    """From which hour on all are known: counters begin with a month, analytics with the hours that were compared.
 
-    What was known before a time without syncs that analytics do not reach back over stays, and is not whole.
+    What was known before a time without syncs that those do not reach back over stays, and is not whole.
     """
-    if is_counted or not is_extraction:
+    compared = raw.compared_from(connection, run_id, account) if is_read else None
+    if compared is None:
         return stored.hours_from or month_start(as_of)
-    told = hours_window(as_of).start
-    has_hole = stored.as_of is None or stored.as_of < told
-    return told if has_hole else min(stored.hours_from, told)
+    has_hole = stored.as_of is None or stored.as_of < compared
+    return compared if has_hole else min(stored.hours_from, compared)

@@ -112,6 +112,17 @@ def is_extracted(connection: sa.Connection, relation: str, run_id: str, account:
     )
 
 
+def compared_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
+    """The first of the hours in which the run held the account's answer against what was stored."""
+    return connection.execute(
+        sa.text(
+            "select min(start_at) from raw.usage_question "
+            "where run_id = :run_id and account = :account and grain = 'hour' and outcome = 'compared'"
+        ),
+        {"run_id": run_id, "account": account},
+    ).scalar()
+
+
 def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:
     """The run whose rows of `relation` serve this one: its own, else the newest that is whole."""
     return connection.execute(

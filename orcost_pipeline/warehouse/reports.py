@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.runs import locked_accounts
-from orcost_pipeline.windows import ROLLING_HOURS, Window
+from orcost_pipeline.windows import ROLLING_HOURS, Window, utc_day
 
 Grain = Literal["company", "key", "model", "creator", "workspace"]
 UNATTRIBUTED = "Unattributed"
@@ -140,43 +140,80 @@ def running_syncs(connection: sa.Connection) -> Mapping[str, RunningSync]:
     return {row.account: RunningSync(row.account, row.started_at, row.account in locked) for row in rows}
 
 
+class KnownSpan(NamedTuple):
+    """What is known of a span of time, up to the account's `as_of`: from when on, and whether it is all of it."""
+
+    known_from: datetime | None
+    is_complete: bool
+
+
+def known_spans(connection: sa.Connection, window: Window) -> Mapping[str, KnownSpan]:
+    """By account, whole days as days and the rest as hours; accounts of which nothing lies in the window left out."""
+    rows = connection.execute(
+        sa.text(
+            "select account, known_from, is_complete from core.known_span(:start, :end) "
+            "join ref.account using (account_id)"
+        ),
+        {"start": window.start, "end": window.end},
+    )
+    return {account: KnownSpan(*span) for account, *span in rows}
+
+
+def rolling_spans(connection: sa.Connection, period: str) -> Mapping[str, KnownSpan]:
+    """The same of a rolling period, which is known by its hours."""
+    rows = connection.execute(
+        sa.text(
+            "select account, greatest(hours_from, core.rolling_start(:period, as_of)), "
+            "hours_from <= core.rolling_start(:period, as_of) from ref.account where as_of is not null"
+        ),
+        {"period": period},
+    )
+    return {account: KnownSpan(*span) for account, *span in rows}
+
+
 def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: str | None) -> Rows:
     """The last 24, 168 or 720 hour buckets of each account, the current one included."""
+    spans = rolling_spans(connection, period)
     if by in ("company", "key"):
         source, previous = f"select * from marts.{by}_spend_rolling where period = :period", PREVIOUS
-        return _summed(connection, source, by, account, previous if by == "company" else (), {"period": period})
+        rows = _summed(connection, source, by, account, previous if by == "company" else (), {"period": period})
+        return _with_spans(rows, spans)
     source = (
         "select s.*, (s.hour at time zone 'UTC')::date as day, a.account_id, a.as_of "
         "from ref.account a join core.spend_hourly s on s.account = a.account "
         "and s.hour > a.as_of - :hours * interval '1 hour'"
     )
-    return _summed(connection, _held(source, by), by, account, (), {"hours": ROLLING_HOURS[period]})
+    return _with_spans(_summed(connection, _held(source, by), by, account, (), {"hours": ROLLING_HOURS[period]}), spans)
 
 
 def spend_between(connection: sa.Connection, by: Grain, window: Window, account: str | None) -> Rows:
-    """Any range of whole hours: days that are known as days come from the days, everything else from the hours."""
+    """Any range of whole hours: whole UTC days come from the days, the edges from the hours."""
     columns = ", ".join(f"s.{name}" for name in ("company", "key_hash", "key_name", "model", *MEASURES))
-    whole = (
-        "select a.account, d.day from core.account_day d join ref.account a using (account_id) "
-        "where d.day::timestamp at time zone 'UTC' >= :start and (d.day + 1)::timestamp at time zone 'UTC' <= :end"
-    )
-    loose = (
-        "select a.account, h.hour, (h.hour at time zone 'UTC')::date as day from ref.account a "
-        "cross join (select greatest(:start, min(hour)) as start_at, least(:end, max(hour)) as end_at "
-        "from core.usage_hourly) k "
-        "cross join generate_series(k.start_at, k.end_at, interval '1 hour') as h (hour) where h.hour < :end "
-        "and not exists (select from whole w where w.account = a.account and w.day = (h.hour at time zone 'UTC')::date)"
-    )
     source = (
         "select p.*, a.account_id, a.as_of from ("
-        f"select s.account, s.day, {columns} from whole join core.spend_daily s using (account, day) "
-        # offset 0 keeps the planner on the index, hour by hour: it knows neither how few there are nor which.
-        f"union all select s.account, loose.day, {columns} from loose cross join lateral (select * "
-        "from core.spend_hourly h where h.account = loose.account and h.hour = loose.hour offset 0) s"
+        f"select s.account, s.day, {columns} from core.spend_daily s where s.day >= :first and s.day < :last "
+        # offset 0 keeps the planner on the index, hour by hour: it does not know how few there are.
+        f"union all select s.account, (s.hour at time zone 'UTC')::date as day, {columns} "
+        "from unnest(cast(:hours as timestamptz[])) as edge (hour) cross join ref.account e cross join lateral "
+        "(select * from core.spend_hourly h where h.account = e.account and h.hour = edge.hour offset 0) s"
         ") p join ref.account a using (account)"
     )
-    source = f"with whole as ({whole}), loose as ({loose}) {_held(source, by)}"
-    return _summed(connection, source, by, account, (), {"start": window.start, "end": window.end})
+    whole = window.whole_days() or Window(window.start, window.start)
+    parameters = {
+        "first": utc_day(whole.start),
+        "last": utc_day(whole.end),
+        "hours": [hour for edge in window.edges() for hour in edge.hours()],
+    }
+    return _with_spans(
+        _summed(connection, _held(source, by), by, account, (), parameters), known_spans(connection, window)
+    )
+
+
+def _with_spans(rows: Rows, spans: Mapping[str, KnownSpan]) -> Rows:
+    """Each row says what is known of its account in the period."""
+    unknown = KnownSpan(None, is_complete=False)
+    told = [{**row, **spans.get(row["account"], unknown)._asdict()} for row in rows.rows]
+    return Rows((*rows.columns, *KnownSpan._fields), told)
 
 
 def _held(source: str, by: Grain) -> str:

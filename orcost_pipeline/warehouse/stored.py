@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.warehouse.healing import last_good_sync
+from orcost_pipeline.warehouse.healing import BEGINNING, last_good_sync
 from orcost_pipeline.windows import Window, day_start, utc_day
 
 _SUMS = ", ".join(f"sum(u.{measure})" for measure in MEASURES)
@@ -45,12 +45,26 @@ class StoredUsage:
         self._account_id = row.account_id if row else -1
         self._published_run_id = row.published_run_id if row else None
         self._hours_from = good.hours_from if good else row.hours_from if row else None
-        self.full_pass_at: datetime | None = row.full_pass_at if row and not good else None
-        self.counted_from: datetime | None = row.counted_from if row else None
+        self._as_of = good.as_of if good else row.as_of if row else None
+        self._is_counted = row is not None and row.counted_from is not None
+        self.full_pass_at: datetime | None = row.full_pass_at if row else None
+        if good:
+            # All is asked again; what was never asked stays so.
+            self._is_counted |= good.was_counted
+            self.full_pass_at = BEGINNING if good.as_of and not good.was_counted else None
         self.is_managed: bool = row is not None and row.kind == "management"
 
     def hours_from(self) -> datetime | None:
         return self._hours_from
+
+    def as_of(self) -> datetime | None:
+        return self._as_of
+
+    def is_read(self) -> bool:
+        return self.full_pass_at is not None
+
+    def is_counted(self) -> bool:
+        return self._is_counted
 
     def known_keys(self) -> Mapping[str, StoredKey]:
         rows = self._rows(
@@ -114,13 +128,14 @@ class StoredUsage:
             )
         }
 
-    def unsettled_days(self, end: date) -> Sequence[date]:
+    def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
         rows = self._rows(
-            "select d.day::date from generate_series((select min(day) from core.account_day "
-            "where account_id = :account_id and day <> all(:doubted))::timestamp, "
-            "(:end)::date::timestamp - interval '1 day', interval '1 day') "
-            "as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
+            "select d.day::date from generate_series(least((:first)::date, (select min(day) from core.account_day "
+            "where account_id = :account_id and day <> all(:doubted)))::timestamp, "
+            "(:end)::date::timestamp - interval '1 day', interval '1 day') as d (day) "
+            "left join core.account_day a on a.account_id = :account_id and a.day = d.day "
             "where (a.is_settled and a.day <> all(:doubted)) is not true",
+            first=first,
             end=end,
             doubted=self._doubted_days,
         )

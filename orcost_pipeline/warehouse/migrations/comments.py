@@ -134,7 +134,8 @@ COLUMNS = {
     "counters_byok_usd": "USD of BYOK inference by the daily counters of the keys. Decides nothing.",
     "credits_endpoint_usd": "USD by which GET /credits moved since the last sync of the day before. Decides nothing.",
     "hours_known_from": "UTC hour from which on every hour of the account is known.",
-    "is_complete": "Whether every hour of the window is known; otherwise it shows what is known of it.",
+    "known_from": "UTC instant from which on spend of the period is known: its start, unless history begins later.",
+    "is_complete": "Whether all of the period up to as_of is known; otherwise the row shows the part that is known.",
     "noticed_at": "as_of of the sync that noticed the change.",
     "credits_usd_before": "USD charged, as stored before.",
     "credits_usd_after": "USD charged, as now told.",
@@ -151,7 +152,7 @@ COLUMNS = {
     "start_at": "Start of the span asked about, inclusive.",
     "end_at": "End of the span asked about, exclusive.",
     "outcome": "answered; silent: what is stored stays; unexplained: the keys do not account for it yet; "
-    "named: asked by name what no key explains.",
+    "named: asked by name what no key explains; compared: the account's answer was held against what is stored.",
     "endpoint_id": "Endpoint that served the model.",
     "canonical_slug": "The model's permaslug.",
     "pricing": "List prices in USD per token, as decimal strings.",
@@ -164,6 +165,8 @@ OVERRIDES = {
     "core.usage_daily.source": "Witness of the row: activity, hours (the sum of its hours), analytics or counter.",
     "core.spend_daily.source": "Witness of the row: activity, hours (the sum of its hours), analytics or counter.",
     "core.api_key_day_span.first_day": "First UTC day, inclusive.",
+    "marts.company_spend_monthly.is_settled": "Whether every day of the whole month is taken from activity, or from "
+    "analytics where activity does not reach back.",
     "ref.mapping_version.source": "File or table that the mapping was read from.",
     "ref.mapping_rule.share": "Percent of what the rule matches, above 0 and at most 100.",
     "ref.mapping_rule.account": "Account that the rule is for; null: all.",
