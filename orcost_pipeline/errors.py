@@ -22,6 +22,12 @@ class ContractError(OrcostError):
     """An answer or a table is not what it promised to be; nothing was published."""
 
 
+class ClockError(PermanentError):
+    """This machine's clock is not the server's: what would be stored would bear a wrong time."""
+
+    BEGINNING = "This machine's clock is"
+
+
 class InvalidKeyError(PermanentError):
     """OpenRouter refused the key (401)."""
 

@@ -9,6 +9,8 @@ DAY = timedelta(days=1)
 
 # How far the clocks of two well-kept machines may differ.
 CLOCKS_AGREE_WITHIN = timedelta(minutes=1)
+# From here on one of them is wrong.
+CLOCK_WRONG = timedelta(minutes=5)
 
 # Hour buckets of the rolling periods, the current one included.
 ROLLING_HOURS = {"24h": 24, "7d": 168, "30d": 720}
@@ -82,6 +84,11 @@ def day_ceil(instant: datetime) -> datetime:
 
 def day_end(day: date) -> datetime:
     return day_start(day) + DAY
+
+
+def is_future(instant: datetime, now: datetime) -> bool:
+    """Whether it is so far ahead that a clock was wrong: the machines that write differ by less."""
+    return instant - now > CLOCK_WRONG
 
 
 def utc_day(instant: datetime) -> date:

@@ -28,6 +28,7 @@ from orcost_pipeline.cli.findings import Code, Finding, worst_first
 from orcost_pipeline.cli.rendering import STALE_AFTER
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.defs.attribution import load_mapping
+from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.warehouse import reports, runs
@@ -783,9 +784,24 @@ def test_data_that_is_older_than_two_hours_is_an_error(healthy: Deployment) -> N
         assert healthy.only("error", Code.STALE, "acme").todo == "orcost sync --account acme"
 
 
-def test_data_of_the_future_stops_all_syncs(healthy: Deployment) -> None:
+def test_data_of_the_future_is_put_right_by_the_next_sync(healthy: Deployment) -> None:
     healthy.do("update ref.account set as_of = now() + interval '1 day'")
-    assert "Nothing is published until then" in healthy.only("error", Code.CLOCK_OFF, "acme").message
+    finding = healthy.only("error", Code.CLOCK_OFF, "acme")
+    assert finding.message.startswith("Data is marked complete until ")
+    assert ", in the future: a sync ran with a wrong clock." in finding.message
+    assert finding.todo == "Set the clock by NTP, then: orcost sync --account acme, which puts it right"
+    fail(healthy, 20, "failed", "The check failed.")
+    assert [it.code for it in healthy.examine()] == [Code.CLOCK_OFF, Code.SYNC_FAILED]
+
+
+def test_a_sync_that_stopped_at_the_clock_says_so_until_the_clock_is_right(healthy: Deployment) -> None:
+    refused = f"{ClockError.BEGINNING} 26 hours ahead."
+    fail(healthy, 20, "failed", refused)
+    with healthy.engine.connect() as connection:
+        stored = findings.read(connection, load_settings(healthy.folder), healthy.clock())
+    (finding,) = findings.of_stored(stored, load_settings(healthy.folder), healthy.clock())
+    assert (finding.code, finding.message) == (Code.CLOCK_OFF, refused)
+    assert refused in healthy.only("error", Code.SYNC_FAILED, "acme").message, "the server tells the clock as it is now"
 
 
 @pytest.mark.parametrize("status", ["failed", "unreachable"])

@@ -392,6 +392,40 @@ def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth, monkeypatch: p
     assert "Next: orcost status" in text
 
 
+@pytest.mark.parametrize(("days", "said"), [(1, "24 hours"), (3_652, "3,652 days")])
+def test_data_dated_into_the_future_is_never_just_now(
+    orcost: Orcost, truth: Truth, engine: sa.Engine, days: int, said: str
+) -> None:
+    do(engine, f"update ref.account set as_of = as_of + interval '{days} days 30 minutes'")
+    do(engine, "insert into ops.sync_run select 'run', 'acme', null, as_of, as_of, 'succeeded' from ref.account")
+    text, when = orcost("report").out, f"(in {said}: a clock was wrong)"
+    assert f"STALE: complete to 20{'26-11-24' if days == 1 else '36-11-22'} 13:50 UTC {when}" in text
+    assert ", in the future: a sync ran with a wrong clock. The last 30 days end there too, and lack what" in text
+    assert "The next sync puts it right: orcost sync" in text
+    month = orcost("report", "--month", "2026-11").out
+    assert ", in the future: a sync ran with a wrong clock. The next sync puts it right: orcost sync" in month
+    for command in ("keys", "reconcile"):
+        assert when in orcost(command).out
+    status = orcost("status")
+    assert status.code == 1
+    assert f"in {said}: a clock was wrong" in columns_of(line_of(status.out, "acme"))
+    assert "Data is marked complete until" in status.out
+
+
+def test_one_account_that_is_dated_into_the_future_is_named(orcost: Orcost, engine: sa.Engine) -> None:
+    fill(engine, make_truth("acme", "globex"))
+    do(engine, "update ref.account set as_of = as_of + interval '26 hours 30 minutes' where account = 'globex'")
+    text = orcost("report").out
+    assert "STALE: complete to 2026-11-24 15:50 UTC (in 26 hours: a clock was wrong)" in text
+    assert 'The data of account "globex" is marked complete to 2026-11-24 15:50 UTC, in the future' in text
+    assert "Not synced for more than two hours" not in text
+
+
+def test_a_clock_a_little_ahead_is_just_now(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
+    do(engine, "update ref.account set as_of = as_of + interval '4 minutes'")
+    assert "Complete to 13:24 UTC (just now)" in orcost("report").out
+
+
 def test_a_name_cannot_write_to_the_terminal(orcost: Orcost, truth: Truth, engine: sa.Engine) -> None:
     do(engine, "update core.api_key_version set name = E'[red]evil\\x1b[2J\\nrow' where name = 'beta'")
     text = orcost("report", "--by", "key").out

@@ -57,6 +57,7 @@ STRANGERS = {
 MONEY_LAYERS = {"measures", "windows", "openrouter", "companies", "warehouse"}
 # Seconds: time-outs and waits, which are not money.
 SECONDS = {
+    "openrouter/progress.py": {"3.0", "2.0", "0.0"},
     "openrouter/requests.py": {"90.0", "60.0", "10.0", "0.5", "0.0"},
     "warehouse/database.py": {"0.2"},
     "warehouse/embedded.py": {"0.5", "0.02"},
@@ -73,6 +74,7 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
 # The CLI, and these, may: an HTTP date, a clock that can be replaced, waits for another process, the settings.
 READERS = {
+    ("openrouter/progress.py", "Progress.__init__"),
     ("openrouter/requests.py", "_retry_after"),
     ("settings.py", "load_settings"),
     ("simulator/api.py", "wall_clock"),

@@ -974,6 +974,7 @@ def test_a_sync_is_what_publishes() -> None:
     assert is_sync(dagster_run())
     assert is_sync(selecting("raw/account", "ref/api_key"))
     assert not is_sync(selecting("raw/account"))
+    assert not is_sync(selecting("ref/api_key", "core/usage_hourly"))
     assert not is_sync(selecting("marts/company_spend_daily"))
 
 

@@ -31,7 +31,7 @@ def usage(credits_usd: str | Decimal, byok_usd: str | Decimal = "0", requests: i
 
 @dataclass
 class World:
-    """One account `acme`; `now` is the clock of both sides."""
+    """One account `acme`; `now` is the clock of both sides, but for what this machine's is `ahead`."""
 
     engine: sa.Engine
     ledger: Ledger
@@ -39,6 +39,7 @@ class World:
     options: Options = field(default_factory=Options)
     account: str = "acme"
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+    ahead: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         self.simulator = Simulator(self.ledger, lambda: self.now, self.options)
@@ -51,19 +52,23 @@ class World:
         )
         self.reading: UsageReading | None = None
 
+    def clock(self) -> datetime:
+        """This machine's."""
+        return self.now + self.ahead
+
     def step(self) -> SyncStep:
         """A step of a new run, its lock's duties done."""
         run_id = str(uuid.uuid4())
-        runs.start_run(self.engine, run_id, self.account, None, self.now)
+        runs.start_run(self.engine, run_id, self.account, None, self.clock())
         with self.engine.begin() as connection:
-            as_of = raw.start_extraction(connection, run_id, self.account, self.now)
+            as_of = raw.start_extraction(connection, run_id, self.account, self.clock())
         return SyncStep(
             self.configured,
             self.engine,
             run_id,
             run_id,
             as_of,
-            lambda: self.now,
+            self.clock,
             self.connect,
             tolerance_usd=self.tolerance_usd,
         )

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
-from orcost_pipeline.cli.findings import CLOCK_WRONG, ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
+from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
@@ -45,6 +45,7 @@ from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.windows import CLOCK_WRONG
 
 # Seconds: for each of the two rounds of questions to OpenRouter, for a statement of the database.
 ANSWER_WITHIN = 6.0

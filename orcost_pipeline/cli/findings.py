@@ -14,15 +14,15 @@ import sqlalchemy as sa
 from rich.text import Text
 
 from orcost_pipeline.cli.rendering import STALE_AFTER, age, clean, clock, plural, rounded, share
+from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
 from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, WaitingRequest
-from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, utc_day
+from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, utc_day
 
 FEW_DAYS_LEFT = 3
 REQUESTS_WAIT = timedelta(minutes=2)
-CLOCK_WRONG = timedelta(minutes=5)
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -260,16 +260,16 @@ def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: b
 def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     """Whether costs come in."""
     name, sync = standing.account, _sync(standing)
+    if standing.as_of is not None and is_future(standing.as_of, now) and not _is_refused_for_clock(standing):
+        message = f"Data is marked complete until {clock(standing.as_of, now)}, in the future: a sync ran with a wrong "
+        message += "clock.\nUntil the next good sync, figures of the last hours and days lack what was spent in them."
+        yield Finding(ERROR, Code.CLOCK_OFF, name, message, f"Set the clock by NTP, then: {sync}, which puts it right")
     is_running = standing.running is not None and standing.running.is_alive
     if standing.status not in (None, "ok"):
         yield from _refusal(standing)
     elif standing.as_of is None:
         if not is_running and standing.is_accepted is not False:
             yield Finding(ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
-    elif standing.as_of - now > CLOCK_WRONG:
-        message = f"It is complete to {clock(standing.as_of, now)}, which is to come: a sync ran with a wrong clock.\n"
-        message += "Nothing is published until then."
-        yield Finding(ERROR, Code.CLOCK_OFF, name, message, "Set the clock, and keep it by NTP")
     elif now - standing.as_of > STALE_AFTER:
         told = {None: "Is orcost up running?", True: "orcost up is running.", False: "orcost up is not running here."}
         message = f"Nothing newer than {clock(standing.as_of, now)} came in. {told[is_up]}"
@@ -285,10 +285,18 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
     status = standing.status or ""
     message = standing.error or what.get(status, "OpenRouter or the database could not be reached.")
     code = Code.INVALID_KEY if status == "invalid_key" else Code.SYNC_FAILED
-    if standing.is_accepted and status in ("invalid_key", "unreachable"):
+    is_of_clock = _is_refused_for_clock(standing)
+    if is_of_clock:
+        code = Code.CLOCK_OFF
+    if standing.is_accepted and (is_of_clock or status in ("invalid_key", "unreachable")):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
     yield Finding(ERROR, code, standing.account, message, _sync(standing), standing.failing_since)
+
+
+def _is_refused_for_clock(standing: Standing) -> bool:
+    """Whether the last sync stopped at this machine's clock."""
+    return standing.status == "failed" and (standing.error or "").startswith(ClockError.BEGINNING)
 
 
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orcost_pipeline.warehouse.reports import Rows
-from orcost_pipeline.windows import DAY, HOUR, utc_day
+from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, is_future, utc_day
 
 UNKNOWN = "–"
 LONGEST_NAME = 40
@@ -85,11 +85,18 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def age(span: timedelta) -> str:
-    """How long ago, in the largest unit that says enough."""
-    for unit, name in ((DAY, "day"), (HOUR, "hour"), (_MINUTE, "minute")):
+    """How long ago, in the largest unit that says enough; of what is yet to come, that a clock was wrong."""
+    if span < -CLOCK_WRONG:
+        return f"in {length(-span)}: a clock was wrong"
+    return f"{length(span)} ago" if span >= _MINUTE else "just now"
+
+
+def length(span: timedelta) -> str:
+    """In whole days from two days on, else in hours or minutes."""
+    for unit, name in ((DAY, "day"), (HOUR, "hour")):
         if span >= (2 * unit if unit is DAY else unit):
-            return f"{plural(span // unit, name)} ago"
-    return "just now"
+            return plural(span // unit, name)
+    return plural(span // _MINUTE, "minute")
 
 
 def clock(instant: datetime, now: datetime) -> str:
@@ -104,7 +111,8 @@ def complete_to(as_of: datetime, now: datetime) -> str:
 
 
 def is_stale(as_of: datetime, now: datetime) -> bool:
-    return now - as_of > STALE_AFTER
+    """Whether data is too old to be trusted, or, dated into the future, of an age that nobody knows."""
+    return now - as_of > STALE_AFTER or is_future(as_of, now)
 
 
 # Tables

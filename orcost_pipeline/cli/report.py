@@ -23,7 +23,7 @@ from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
-from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, floor, hour_ceil, hour_floor
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, floor, hour_ceil, hour_floor, is_future
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -152,7 +152,13 @@ class Answer:
 
     @property
     def complete_to(self) -> datetime:
-        return min(account.as_of for account in self.accounts)
+        """Of the account that is furthest behind; one that is dated into the future tells nothing of the others."""
+        return min(account.as_of for account in self.ahead or self.accounts)
+
+    @property
+    def ahead(self) -> Sequence[sa.Row]:
+        """Accounts that are complete to an instant that is yet to come."""
+        return [account for account in self.accounts if is_future(account.as_of, self.now)]
 
     @property
     def span(self) -> Window:
@@ -355,13 +361,22 @@ def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
 
 
 def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
-    late = [it for it in answer.accounts if rendering.is_stale(it.as_of, answer.now)]
-    if is_stale and len(answer.accounts) > 1:
+    for account in answer.ahead:
+        whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
+        ends = f"The data{whose} is marked complete to {clock(account.as_of, answer.now)}, in the future"
+        yield f"{ends}: a sync ran with a wrong clock. {_what_ends(answer)}The next sync puts it right: orcost sync"
+    late = [it for it in answer.accounts if it.as_of < answer.now and rendering.is_stale(it.as_of, answer.now)]
+    if late and len(answer.accounts) > 1:
         listed = ", ".join(f"{it.account} ({clock(it.as_of, answer.now)})" for it in late)
         yield f"Not synced for more than two hours: {listed}."
     if is_stale:
         yield "Next: orcost status"
     yield from (_what_is_missing(answer, account) for account in answer.accounts if answer.lacks(account))
+
+
+def _what_ends(answer: Answer) -> str:
+    """A rolling period ends where the data does."""
+    return f"The {answer.asked.label} end there too, and lack what was spent before. " if answer.asked.period else ""
 
 
 def _what_is_missing(answer: Answer, account: sa.Row) -> str:

@@ -83,7 +83,7 @@ def publish(
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Publishes what this run read, or, where it read nothing, the mapping in force over what is published."""
     with sync_step(context, warehouse, settings) as step:
-        rows = publish_account(step)
+        rows = publish_account(step, context.log.info)
         with warehouse.connect() as connection:
             results = [
                 *(

@@ -25,6 +25,7 @@ PARTITION_TAG = "dagster/partition"
 ACCOUNT_TAG = "orcost/account"
 REQUEST_TAG = "orcost/sync_request"
 _RESUMED_TAGS = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
+READING_ROOT = dg.AssetKey(["raw", "account"])
 PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
 REATTRIBUTE = "reattribute"
 RETRIES = 2
@@ -64,13 +65,21 @@ def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
 
 
 def is_sync(run: dg.DagsterRun) -> bool:
-    """Whether the run publishes what it reads; one that reads or attributes alone is no sync."""
-    return run.job_name != REATTRIBUTE and (not run.asset_selection or PUBLICATION_ROOT in run.asset_selection)
+    """Whether the run publishes what it reads, or what the run read that it resumes; one that reads or attributes alone
+    is no sync."""
+    selected = run.asset_selection
+    if run.job_name == REATTRIBUTE or not selected:
+        return run.job_name != REATTRIBUTE
+    return PUBLICATION_ROOT in selected and (READING_ROOT in selected or _is_resumed(run))
+
+
+def _is_resumed(run: dg.DagsterRun) -> bool:
+    return any(run.tags.get(tag) == "true" for tag in _RESUMED_TAGS)
 
 
 def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None] = lambda run_id: None) -> str:
     """The run whose extraction this one adds to: a retry from what failed goes on with what its parent read."""
-    while run.parent_run_id and any(run.tags.get(tag) == "true" for tag in _RESUMED_TAGS):
+    while run.parent_run_id and _is_resumed(run):
         parent = find(run.parent_run_id)
         if parent is None:
             return run.parent_run_id

@@ -27,7 +27,7 @@ from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredUsage
-from orcost_pipeline.windows import surely_one_day
+from orcost_pipeline.windows import is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
@@ -117,7 +117,7 @@ class SyncStep:
 def read_account(step: SyncStep) -> Came:
     """The key that asks, and the account's credits; raises PermanentError for an ordinary key in a managed account."""
     (key, credits_told), requests_made = step.ask(_account)
-    known = StoredUsage(step.engine, step.account.name)
+    known = StoredUsage(step.engine, step.account.name, step.as_of)
     if not key.can_manage and known.is_managed:
         raise PermanentError(
             f'The key of account "{step.account.name}" is an ordinary key; a management key has synced it so far.\n'
@@ -158,8 +158,11 @@ def read_models(step: SyncStep) -> Came:
 def _models_are_fresh(step: SyncStep) -> bool:
     with step.engine.connect() as connection:
         newest = connection.execute(
-            sa.text("select max(as_of) from raw.extracted where account = :account and relation = 'model'"),
-            {"account": step.account.name},
+            sa.text(
+                "select max(as_of) from raw.extracted "
+                "where account = :account and relation = 'model' and as_of <= :as_of"
+            ),
+            {"account": step.account.name, "as_of": step.as_of},
         ).scalar()
     return newest is not None and newest > step.as_of - MODELS_EVERY
 
@@ -172,7 +175,7 @@ def read_api_keys(step: SyncStep) -> Came:
     asked_at = step.clock()
     if step.has_management_key:
         workspace_ids = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
-        known = StoredUsage(step.engine, step.account.name).known_keys()
+        known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
         living = {key_hash for key_hash, key in known.items() if key.deleted_at is None}
         (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
     else:
@@ -197,7 +200,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
 
     Returns the reading and the HTTP requests that it took.
     """
-    stored = StoredUsage(step.engine, step.account.name)
+    stored = StoredUsage(step.engine, step.account.name, step.as_of)
     columns = (
         "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
     )
@@ -226,13 +229,21 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     return reading, requests_made
 
 
-def publish_account(step: SyncStep) -> Mapping[str, int]:
-    """One transaction; returns the rows written, by table. Raises PermanentError for an account never synced."""
-    with publication(step.engine, step.account.name, step.extraction_id, step.run_id, step.tolerance_usd) as publishing:
+def publish_account(step: SyncStep, note: Callable[[str], None] = lambda told: None) -> Mapping[str, int]:
+    """One transaction; returns the rows written, by table. Notes that a newer sync was published meanwhile.
+
+    Raises PermanentError for an account never synced, and for a sync whose reading cannot be published.
+    """
+    now = step.clock()
+    with publication(
+        step.engine, step.account.name, step.extraction_id, step.run_id, now, step.tolerance_usd
+    ) as publishing:
         if publishing is None:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
+        if runs.is_sync(publishing.connection, step.run_id, step.account.name):
+            _require_published(publishing, now, note)
         _publish(publishing)
         runs.succeed(
             publishing.connection,
@@ -243,6 +254,22 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
             step.clock(),
         )
         return publishing.rows
+
+
+def _require_published(publishing: Publication, now: datetime, note: Callable[[str], None]) -> None:
+    """Raises PermanentError for a sync whose reading cannot be published.
+
+    One that a newer sync overtook is no failure: what it read is in already, or known better.
+    """
+    asked = f'Nothing of this sync of account "{publishing.account}" was published'
+    again = "Sync again: orcost sync"
+    if publishing.extracted is None:
+        raise PermanentError(f"{asked}: what it read is not whole. {again}")
+    if is_future(publishing.extracted, now):
+        began = f"{publishing.extracted:%Y-%m-%d %H:%M} UTC"
+        raise PermanentError(f"{asked}: it began at {began}, by a clock that was ahead. {again}")
+    if not publishing.is_extraction:
+        note(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
 
 
 def _publish(publishing: Publication) -> None:

@@ -61,13 +61,13 @@ class UsageAnswer:
 class _UsageQuestion(NamedTuple):
     """What is asked of analytics in a window: by what, of which keys (None: the whole account), by hour or by day.
 
-    `part_of_keys` is which part of the keys that were asked for at first are left in it.
+    `key_parts`: in how many parts the keys that were asked for at first are divided.
     """
 
     dimensions: tuple[str, ...]
     keys: tuple[str, ...] | None
     grain: timedelta
-    part_of_keys: float = 1.0
+    key_parts: int = 1
 
 
 class _Page(NamedTuple):
@@ -176,7 +176,7 @@ class OpenRouter(Requests):
             asked = self._metrics
             try:
                 answers.append(await self._usage_once(part, question))
-                self.progress.done((part.end - part.start) / HOUR * question.part_of_keys)
+                self.progress.done((part.end - part.start) / HOUR / question.key_parts)
                 start = part.end
             except _NotWholeError as not_whole:
                 # The smaller size is kept for the hours that follow: they are as dense as those before.
@@ -195,9 +195,9 @@ class OpenRouter(Requests):
         if keys is None or len(keys) < 2:
             raise error
         middle = len(keys) // 2
-        part_of_keys = question.part_of_keys / 2
+        key_parts = question.key_parts * 2
         halves = (
-            self._usage(window, question._replace(keys=part, part_of_keys=part_of_keys))
+            self._usage(window, question._replace(keys=part, key_parts=key_parts))
             for part in (keys[:middle], keys[middle:])
         )
         return _joined(await asyncio.gather(*halves))

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import ContractError
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
-from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, month_start, utc_day
+from orcost_pipeline.warehouse.healing import heal
+from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, is_future, month_start, utc_day
 
 # (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule)
 AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None]
@@ -60,6 +61,7 @@ class Publication:
     is_extraction: bool
     is_counted: bool
     tolerance_usd: Decimal
+    extracted: datetime | None = None
     was_counted: bool = False
     rows: dict[str, int] = field(default_factory=dict)
 
@@ -331,11 +333,12 @@ class Publication:
 
 @contextmanager
 def publication(
-    engine: sa.Engine, account: str, run_id: str, dagster_run_id: str, tolerance_usd: Decimal
+    engine: sa.Engine, account: str, run_id: str, dagster_run_id: str, now: datetime, tolerance_usd: Decimal
 ) -> Iterator[Publication | None]:
     """A publication of the run's extraction, or, where it has none or something newer is published, of the mapping over
     what is published. Yields None for an account that was never synced. Commits when the block ends well.
 
+    Nothing is extracted in the future of `now`; what an earlier sync published there is put right first.
     `tolerance_usd` holds from here on for all that compares: the steps, the checks, and what is derived when read.
     """
     with engine.begin() as connection:
@@ -343,12 +346,17 @@ def publication(
             sa.text("select pg_advisory_xact_lock(:kind, hashtext(:account))"),
             {"kind": PUBLICATION_LOCK, "account": account},
         )
+        connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
+        connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
         extracted = raw.complete_as_of(connection, run_id, account)
+        is_whole = extracted is not None and not is_future(extracted, now)
+        if extracted and is_whole:
+            heal(connection, account, extracted, now)
         stored = connection.execute(
             sa.text("select account_id, as_of, hours_from from ref.account where account = :account"),
             {"account": account},
         ).one_or_none()
-        is_extraction = extracted is not None and (stored is None or stored.as_of is None or extracted >= stored.as_of)
+        is_extraction = is_whole and (stored is None or stored.as_of is None or extracted >= stored.as_of)
         as_of: datetime | None = extracted if is_extraction else getattr(stored, "as_of", None)
         if stored is None or as_of is None:
             yield None
@@ -359,8 +367,6 @@ def publication(
             ),
             {"account_id": stored.account_id, "usd": tolerance_usd},
         )
-        connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
-        connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
         is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
         yield Publication(
             connection,
@@ -373,6 +379,7 @@ def publication(
             is_extraction=is_extraction,
             is_counted=is_counted,
             tolerance_usd=tolerance_usd,
+            extracted=extracted,
         )
 
 

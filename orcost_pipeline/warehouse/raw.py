@@ -15,6 +15,11 @@ from orcost_pipeline.warehouse.database import copy_rows
 RETENTION = timedelta(days=7)
 STAMP = ("account", "as_of", "run_id")
 
+TABLES = (
+    *("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question"),
+    *("usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model"),
+)
+
 # What must be whole before an extraction may be published.
 REQUIRED = frozenset({"account", "workspace", "organization_member", "api_key", "usage_hourly", "activity_daily"})
 
@@ -131,6 +136,14 @@ def latest_run(connection: sa.Connection, relation: str, run_id: str, account: s
 
 def purge(connection: sa.Connection, as_of: datetime) -> None:
     """Drops what is older than `RETENTION`."""
-    tables = ("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question")
-    for table in (*tables, "usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model"):
+    for table in TABLES:
         connection.execute(sa.text(f"delete from raw.{table} where as_of < :before"), {"before": as_of - RETENTION})
+
+
+def forget_after(connection: sa.Connection, account: str, as_of: datetime) -> None:
+    """Drops what an account's runs read in the future of `as_of`, by a wrong clock."""
+    for table in TABLES:
+        connection.execute(
+            sa.text(f"delete from raw.{table} where account = :account and as_of > :as_of"),
+            {"account": account, "as_of": as_of},
+        )

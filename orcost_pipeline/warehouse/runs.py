@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.errors import ForbiddenError, InvalidKeyError, TransientError
 from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
+from orcost_pipeline.windows import CLOCK_WRONG
 
 DIED = "The process died; nothing of it was published that is not whole."
 STOPPED = "The sync ended before its costs were published; nothing was lost. Sync again."
@@ -84,6 +85,12 @@ def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | No
         )
 
 
+def is_sync(connection: sa.Connection, run_id: str, account: str) -> bool:
+    """Whether the run was noted as one: it publishes what it reads."""
+    noted = sa.text("select exists (select from ops.sync_run where run_id = :run_id and account = :account)")
+    return bool(connection.execute(noted, {"run_id": run_id, "account": account}).scalar())
+
+
 def close_run(engine: sa.Engine, run_id: str, status: str, error: str, now: datetime) -> None:
     """Closes a run that did not close itself; one that did stays as it is."""
     with engine.begin() as connection:
@@ -127,6 +134,16 @@ def succeed(connection: sa.Connection, run_id: str, account: str, as_of: datetim
             "where run_id = :run_id and account = :account"
         ),
         {"run_id": run_id, "account": account, "as_of": as_of, "rows": rows, "now": now},
+    )
+    # A run that a wrong clock dated into the future would be the last one until then.
+    connection.execute(
+        sa.text(
+            "update ops.sync_run r set started_at = s.started_at - interval '1 second', "
+            "finished_at = s.started_at - interval '1 second', as_of = case when r.as_of <= :now then r.as_of end "
+            "from ops.sync_run s where s.run_id = :run_id and s.account = :account and r.account = s.account "
+            "and r.run_id <> s.run_id and r.status <> 'running' and r.started_at > :wrong_from"
+        ),
+        {"run_id": run_id, "account": account, "now": now, "wrong_from": now + CLOCK_WRONG},
     )
     connection.execute(
         sa.text(

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES, Measures
+from orcost_pipeline.warehouse.healing import BEGINNING, last_good_sync
 from orcost_pipeline.windows import Window, day_start, utc_day
 
 _SUMS = ", ".join(f"sum(u.{measure})" for measure in MEASURES)
@@ -26,20 +27,31 @@ class StoredKey(NamedTuple):
 
 
 class StoredUsage:
-    """Reads on demand, each question in a transaction of its own; an account never synced has nothing."""
+    """Reads on demand, each question in a transaction of its own; an account never synced has nothing.
 
-    def __init__(self, engine: sa.Engine, account: str) -> None:
+    One whose `as_of` lies in the future of `now` is told as it stood at its last good sync.
+    """
+
+    def __init__(self, engine: sa.Engine, account: str, now: datetime) -> None:
         self._engine = engine
         with engine.connect() as connection:
             row = connection.execute(
                 sa.text("select * from ref.account where account = :account"), {"account": account}
             ).one_or_none()
+            good = last_good_sync(connection, account, now)
+        # What became of a key in the future is learnt again.
+        self._known_to = now if good else datetime.max.replace(tzinfo=UTC)
+        self._doubted_days = good.doubted_days if good else []
         self._account_id = row.account_id if row else -1
         self._published_run_id = row.published_run_id if row else None
-        self._hours_from = row.hours_from if row else None
-        self._as_of = row.as_of if row else None
-        self._counted_from = row.counted_from if row else None
+        self._hours_from = good.hours_from if good else row.hours_from if row else None
+        self._as_of = good.as_of if good else row.as_of if row else None
+        self._is_counted = row is not None and row.counted_from is not None
         self.full_pass_at: datetime | None = row.full_pass_at if row else None
+        if good:
+            # All is asked again; what was never asked stays so.
+            self._is_counted |= good.was_counted
+            self.full_pass_at = BEGINNING if good.as_of and not good.was_counted else None
         self.is_managed: bool = row is not None and row.kind == "management"
 
     def hours_from(self) -> datetime | None:
@@ -52,14 +64,16 @@ class StoredUsage:
         return self.full_pass_at is not None
 
     def is_counted(self) -> bool:
-        return self._counted_from is not None
+        return self._is_counted
 
     def known_keys(self) -> Mapping[str, StoredKey]:
         rows = self._rows(
-            "select k.key_hash, k.usage_usd, k.byok_usage_usd, k.last_used_at, k.deleted_at, "
+            "select k.key_hash, k.usage_usd, k.byok_usage_usd, k.last_used_at, "
+            "case when k.deleted_at <= :known_to then k.deleted_at end as deleted_at, "
             "max(v.name) filter (where v.valid_to is null) as name, array_agg(distinct v.name) as names "
             "from core.api_key k join core.api_key_version v using (key_id) "
-            "where k.account_id = :account_id group by k.key_id"
+            "where k.account_id = :account_id group by k.key_id",
+            known_to=self._known_to,
         )
         return {
             row.key_hash: StoredKey(
@@ -117,26 +131,32 @@ class StoredUsage:
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
         rows = self._rows(
             "select d.day::date from generate_series(least((:first)::date, (select min(day) from core.account_day "
-            "where account_id = :account_id))::timestamp, (:end)::date::timestamp - interval '1 day', "
-            "interval '1 day') as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
-            "where a.is_settled is not true",
+            "where account_id = :account_id and day <> all(:doubted)))::timestamp, "
+            "(:end)::date::timestamp - interval '1 day', interval '1 day') as d (day) "
+            "left join core.account_day a on a.account_id = :account_id and a.day = d.day "
+            "where (a.is_settled and a.day <> all(:doubted)) is not true",
             first=first,
             end=end,
+            doubted=self._doubted_days,
         )
         return [row.day for row in rows]
 
     def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
         days: dict[date, dict[str, Measures]] = defaultdict(dict)
         for row in self._rows(
-            "select day from core.account_day where account_id = :account_id and day >= :first and is_settled",
+            "select day from core.account_day "
+            "where account_id = :account_id and day >= :first and day <> all(:doubted) and is_settled",
             first=first,
+            doubted=self._doubted_days,
         ):
             days[row.day] = {}
         for row in self._rows(
             f"select u.day, m.model, {_SUMS} from core.usage_daily u join core.model m using (model_id) "
             "join core.account_day d using (account_id, day) "
-            "where u.account_id = :account_id and u.day >= :first and d.is_settled group by u.day, m.model",
+            "where u.account_id = :account_id and u.day >= :first and u.day <> all(:doubted) and d.is_settled "
+            "group by u.day, m.model",
             first=first,
+            doubted=self._doubted_days,
         ):
             days[row[0]][row[1]] = Measures(*row[2:])
         return days

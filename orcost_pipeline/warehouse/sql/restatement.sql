@@ -38,4 +38,5 @@ where (abs(t.credits_after - t.credits_before) > 1e-9 or abs(t.byok_after - t.by
         and core.agrees(t.credits_after, t.credits_before, t.requests, :tolerance_usd)
         and core.agrees(t.byok_after, t.byok_before, t.requests, :tolerance_usd)
     )
-on conflict (account, day, key_hash, model, noticed_at) do nothing
+on conflict (account, day, key_hash, model, noticed_at) do update
+    set credits_usd_after = excluded.credits_usd_after, byok_usd_after = excluded.byok_usd_after

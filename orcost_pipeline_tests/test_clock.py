@@ -1,0 +1,285 @@
+"""A clock that is off: what a sync does about it, and what becomes of what an earlier one stored."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orcost_pipeline.defs import steps
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.simulator import Ledger
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+
+YEARS = timedelta(days=3_652)
+READERS = (
+    *("ref.api_key", "ref.api_key_history", "ref.assignment", "core.spend_hourly", "core.spend_daily"),
+    *("marts.key_spend_rolling", "marts.company_spend_rolling", "marts.company_spend_daily"),
+    *("marts.company_spend_monthly", "marts.creator_spend_daily", "marts.workspace_spend_daily"),
+    *("marts.unattributed_spend", "marts.unkeyed_spend_daily", "marts.reconciliation_daily", "ops.restatement"),
+    "ref.account",
+)
+OF_THE_MACHINE = {"run_id", "published_run_id", "full_pass_at", "account_id"}
+
+
+def figures(world: World) -> dict[str, Any]:
+    """All that readers see, but for which run it was."""
+    left_out = "".join(f" - '{name}'" for name in OF_THE_MACHINE)
+    return {name: world.rows(f"select (to_jsonb(t){left_out})::text from {name} t order by 1") for name in READERS}
+
+
+class Twins:
+    """One account in two warehouses; only the second's machine has a clock that may be off."""
+
+    def __init__(self, engine: sa.Engine, other: sa.Engine) -> None:
+        self.ledger = Ledger()
+        self.ledger.add_account("acme")
+        self.keys = [
+            self.ledger.add_key("acme", name, NOON - 40 * DAY) for name in ("A one", "A two", "B one", "B two")
+        ]
+        self.right, self.wrong = World(engine, self.ledger), World(other, self.ledger)
+        for world in (self.right, self.wrong):
+            world.map("A,key_name,A*,,,", "B,key_name,B*,,,")
+        self.number = 0
+
+    def set(self, **options: Any) -> None:
+        for world in (self.right, self.wrong):
+            world.simulator.options = replace(world.simulator.options, **options)
+
+    def later(self, **span: float) -> None:
+        for world in (self.right, self.wrong):
+            world.later(**span)
+
+    def spend(self) -> None:
+        """Something by every key and without one, now and in the days before."""
+        now = self.right.now
+        for ago in (timedelta(minutes=5), 3 * HOUR, 11 * HOUR):
+            for number, key in enumerate([*self.keys, None]):
+                self.number += 1
+                model = (GPT, CLAUDE)[self.number % 2]
+                self.ledger.spend("acme", now - ago, key, model, usage(f"0.{self.number:04}01", f"0.0{number}"))
+
+    def sync(self) -> None:
+        for world in (self.right, self.wrong):
+            world.sync()
+
+    def sync_wrong(self, ahead: timedelta) -> None:
+        self.wrong.ahead = ahead
+        self.wrong.sync()
+        self.wrong.ahead = timedelta(0)
+
+    def assert_alike(self) -> None:
+        right, wrong = figures(self.right), figures(self.wrong)
+        for name in READERS:
+            differ = {*map(tuple, wrong[name])} ^ {*map(tuple, right[name])}
+            assert wrong[name] == right[name], (name, sorted(differ, key=str)[:4])
+
+
+@pytest.fixture
+def twins(engine: sa.Engine, postgres_url: str) -> Iterator[Twins]:
+    with fresh_engine(postgres_url) as other:
+        yield Twins(engine, other)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "after"),
+    [
+        *((26 * HOUR, HOUR), (26 * HOUR, 25 * HOUR), (5 * DAY, 25 * HOUR), (5 * DAY, 4 * DAY)),
+        *((40 * DAY, HOUR), (40 * DAY, 35 * DAY), (YEARS, HOUR), (YEARS, 4 * DAY), (YEARS, 35 * DAY)),
+    ],
+    ids=str,
+)
+def test_the_next_good_sync_heals(twins: Twins, ahead: timedelta, after: timedelta) -> None:
+    twins.spend()
+    twins.sync()
+    twins.later(days=1)
+    twins.spend()
+    twins.sync()
+    twins.later(hours=2)
+    twins.spend()
+    now = twins.right.now
+    twins.ledger.rename("acme", twins.keys[0], "B renamed", now)
+    twins.keys.append(twins.ledger.add_key("acme", "A new", now))
+    twins.ledger.delete("acme", twins.keys.pop(1), now)
+    twins.sync_wrong(ahead)
+    twins.later(minutes=30)
+    twins.sync_wrong(ahead)
+    twins.ledger.rename("acme", twins.keys[0], "A one", twins.right.now)
+    twins.later(hours=after / HOUR)
+    twins.spend()
+    twins.sync()
+    twins.assert_alike()
+    for span in (HOUR, DAY, 3 * DAY):
+        twins.later(hours=span / HOUR)
+        twins.spend()
+        twins.sync()
+        twins.assert_alike()
+
+
+@pytest.mark.parametrize("ahead", [26 * HOUR, 5 * DAY, YEARS], ids=str)
+def test_an_account_whose_first_sync_was_of_the_future_is_as_one_that_never_synced(
+    twins: Twins, ahead: timedelta
+) -> None:
+    twins.spend()
+    twins.later(hours=3)
+    twins.spend()
+    twins.sync_wrong(ahead)
+    twins.later(hours=1)
+    twins.spend()
+    twins.sync()
+    twins.assert_alike()
+    twins.later(days=3)
+    twins.spend()
+    twins.sync()
+    twins.assert_alike()
+
+
+@pytest.mark.parametrize("ahead", [9 * HOUR, 26 * HOUR, 5 * DAY, YEARS], ids=str)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_counters_told_of_the_future_is_forgotten(twins: Twins, ahead: timedelta, is_first: bool) -> None:
+    twins.set(analytics_status=403)
+    twins.spend()
+    if not is_first:
+        twins.sync()
+    twins.later(hours=4)
+    twins.spend()
+    twins.sync_wrong(ahead)
+    twins.later(hours=2)
+    twins.spend()
+    twins.sync()
+    twins.assert_alike()
+    twins.later(hours=10)
+    twins.spend()
+    twins.sync()
+    twins.set(analytics_status=None)
+    twins.later(days=3)
+    twins.spend()
+    twins.sync()
+    twins.assert_alike()
+
+
+@pytest.mark.parametrize("ahead", [26 * HOUR, YEARS], ids=str)
+def test_counters_that_analytics_replaced_in_the_future_were_replaced_now(twins: Twins, ahead: timedelta) -> None:
+    twins.set(analytics_status=403)
+    for _ in range(2):
+        twins.spend()
+        twins.sync()
+        twins.later(hours=4)
+    twins.set(analytics_status=None)
+    twins.sync_wrong(ahead)
+    twins.later(hours=1)
+    twins.sync()
+    twins.assert_alike()
+    replaced = "select account, day, replaced_at, told_credits_usd from ops.counter_replacement order by day"
+    assert all(row.replaced_at <= twins.wrong.now for row in twins.wrong.rows(replaced))
+
+
+def test_a_restatement_that_was_noticed_in_the_future_was_noticed_now_and_once(twins: Twins) -> None:
+    twins.spend()
+    twins.later(days=5)
+    twins.sync()
+    day = (NOON - HOUR).date()
+    for ahead, factor in ((6 * DAY, "3"), (7 * DAY, "5"), (timedelta(0), "7")):
+        twins.ledger.restate("acme", day, twins.keys[0], GPT, factor=Decimal(factor))
+        twins.ledger.restate("acme", day, twins.keys[0], CLAUDE, factor=Decimal(factor))
+        if ahead:
+            twins.sync_wrong(ahead)
+            twins.later(hours=1)
+    twins.sync()
+    assert twins.right.value("select count(*) from ops.restatement") > 0
+    twins.assert_alike()
+
+
+def test_a_clock_that_both_sides_share_is_healed_too(twins: Twins) -> None:
+    """Nobody can tell then that it is off, and usage of the future is stored."""
+    twins.spend()
+    twins.sync()
+    twins.later(hours=1)
+    for hours, key in ((3, twins.keys[0]), (20, None), (26, twins.keys[2])):
+        twins.ledger.spend("acme", twins.right.now + hours * HOUR, key, GPT, usage("4"))
+    twins.wrong.later(hours=30).sync()
+    assert twins.wrong.value("select count(*) from core.usage_hourly where hour > :now", now=twins.right.now) == 3
+    twins.wrong.later(hours=-30)
+    twins.later(hours=2)
+    twins.spend()
+    twins.sync()
+    twins.assert_alike()
+    twins.later(days=3)
+    twins.sync()
+    twins.assert_alike()
+
+
+# ── a sync that publishes nothing ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def world(twins: Twins) -> World:
+    """Synced an hour ago, and something was spent since."""
+    twins.spend()
+    twins.right.sync()
+    twins.later(hours=1)
+    twins.spend()
+    return twins.right
+
+
+def test_a_sync_that_began_with_a_clock_ahead_is_not_published_once_the_clock_is_right(world: World) -> None:
+    before = figures(world)
+    world.ahead = 26 * HOUR
+    step = world.step()
+    world.read(step)
+    world.ahead = timedelta(0)
+    with pytest.raises(PermanentError, match=r"^Nothing of this sync .* it began at 2026-11-24 15:20 UTC, by a"):
+        steps.publish_account(step)
+    assert figures(world) == before
+    world.sync()
+    world.assert_hours_are_true()
+    world.assert_books_close()
+
+
+def test_a_sync_that_a_newer_one_overtook_says_so_and_is_no_failure(world: World) -> None:
+    old = world.step()
+    world.read(old)
+    world.later(minutes=30).sync()
+    noted: list[str] = []
+    before = figures(world)
+    steps.publish_account(old, noted.append)
+    assert noted == [
+        'Nothing of this sync of account "acme" was published: a newer one is, complete to 2026-11-23 13:50 UTC.'
+    ]
+    assert figures(world) == before
+    assert world.value("select status from ops.sync_run where run_id = :run", run=old.run_id) == "succeeded"
+
+
+def test_a_clock_that_is_a_little_ahead_is_none_of_the_future(twins: Twins) -> None:
+    """Two machines sync one account: what the slower one read is older than what the other published."""
+    twins.spend()
+    twins.sync_wrong(timedelta(minutes=4))
+    as_of = twins.wrong.value("select as_of from ref.account")
+    twins.later(minutes=1)
+    twins.wrong.sync()
+    assert twins.wrong.value("select as_of from ref.account") == as_of
+
+
+def test_a_retry_of_what_is_published_is_no_failure(world: World) -> None:
+    step = world.step()
+    world.read(step)
+    steps.publish_account(step)
+    before = figures(world)
+    assert sum(steps.publish_account(step).values()) == 0
+    assert figures(world) == before
+
+
+def test_a_run_that_a_wrong_clock_dated_into_the_future_is_not_the_last_one(twins: Twins) -> None:
+    twins.spend()
+    twins.sync()
+    twins.sync_wrong(YEARS)
+    twins.later(hours=1)
+    twins.sync()
+    started = twins.wrong.rows("select started_at, finished_at, as_of from ops.sync_run order by started_at")
+    assert all(max(row.started_at, row.finished_at) <= twins.wrong.now for row in started)
+    assert [row.as_of for row in started] == [NOON, None, NOON + HOUR]
