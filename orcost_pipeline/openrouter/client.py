@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
-from orcost_pipeline.errors import ContractError, OrcostError
+from orcost_pipeline.errors import ContractError, ForbiddenError, OrcostError
 from orcost_pipeline.openrouter.failures import NotFoundError, RefusedError, TooSlowError
 from orcost_pipeline.openrouter.records import (
     METRICS,
@@ -47,6 +47,22 @@ _GRANULARITY = {HOUR: "hour", DAY: "day"}
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 
 Counted = TypeVar("Counted", Workspace, Member)
+T = TypeVar("T")
+
+
+async def allowed(question: Awaitable[T]) -> T | None:
+    """The answer; None where OpenRouter does not give it to this key (403), or the account has no such thing (404)."""
+    try:
+        return await question
+    except (ForbiddenError, NotFoundError):
+        return None
+
+
+class KeyListing(NamedTuple):
+    """Living keys, each hash once, and the workspaces that do not tell theirs to the key that asks."""
+
+    keys: list[ApiKey]
+    refused: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -94,15 +110,21 @@ class OpenRouter(Requests):
     # ── what an account has ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def key(self) -> KeyInfo:
-        """The key that asks; raises InvalidKeyError where it is refused."""
-        return await self._one(KeyInfo, "key")
+        """The key that asks; raises InvalidKeyError where it is refused, here by a 403 too."""
+        return parse(KeyInfo, await self._told_of_itself(), self._of_account("GET /key"))
 
     async def itself(self) -> ApiKey:
         """The ordinary key that asks, as a listing would tell it: its hash is the SHA-256 of the key."""
-        told = self._data(await self._get("key"), "GET /key")
+        told = await self._told_of_itself()
         label = parse(KeyInfo, told, self._of_account("GET /key")).label
         identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": label}
         return parse(ApiKey, {**told, **identity}, self._of_account("GET /key"))
+
+    async def _told_of_itself(self) -> Any:
+        try:
+            return self._data(await self._get("key"), "GET /key")
+        except ForbiddenError:
+            raise self._invalid_key(f"may not even ask about itself (403, {self._masked()})") from None
 
     async def credits(self) -> Credits:
         return await self._one(Credits, "credits")
@@ -124,13 +146,21 @@ class OpenRouter(Requests):
         except NotFoundError:
             return []
 
-    async def api_keys(self, workspace_ids: Sequence[str]) -> list[ApiKey]:
-        """Every living key of every workspace, disabled and expired too, each hash once.
+    async def api_keys(self, workspace_ids: Sequence[str | None]) -> KeyListing:
+        """Every living key of the workspaces, disabled and expired too; None: those that are listed without a filter.
 
-        Without any workspace, the keys that the account lists by default.
+        A workspace may refuse (403, 404). Where all of them do, or none is given, the keys listed without a filter.
         """
-        listings = await asyncio.gather(*(self._workspace_keys(id_) for id_ in workspace_ids or [None]))
-        return list({key.hash: key for listing in listings for key in listing}.values())
+        ids = list(dict.fromkeys(workspace_ids))
+        listings = await asyncio.gather(*(self._keys_if_allowed(id_) for id_ in ids))
+        refused = frozenset(id_ for id_, listing in zip(ids, listings, strict=True) if id_ and listing is None)
+        if len(refused) == len(ids):
+            listings.append(await self._workspace_keys(None))
+        return KeyListing(list({key.hash: key for listing in listings for key in listing or ()}.values()), refused)
+
+    async def _keys_if_allowed(self, workspace_id: str | None) -> list[ApiKey] | None:
+        keys = self._workspace_keys(workspace_id)
+        return await keys if workspace_id is None else await allowed(keys)
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
         """One key, or None when it is gone: the proof of a deletion."""
@@ -142,11 +172,8 @@ class OpenRouter(Requests):
     # ── what it used ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def activity(self, key_hash: str | None = None) -> list[ActivityRow] | None:
-        """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 404."""
-        try:
-            return await self._all(ActivityRow, "activity", {} if key_hash is None else {"api_key_hash": key_hash})
-        except NotFoundError:
-            return None
+        """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 403 or 404."""
+        return await allowed(self._all(ActivityRow, "activity", {} if key_hash is None else {"api_key_hash": key_hash}))
 
     async def usage(
         self,

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
-from orcost_pipeline.errors import ForbiddenError
 from orcost_pipeline.measures import NOTHING, Measures, differing
 from orcost_pipeline.openrouter.analytics import AnalyticsReader, hours_of_newcomers
-from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
+from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.days import DaysReader, first_told_day
 from orcost_pipeline.openrouter.reading import Cell, Stored, UsageReading
-from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
+from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.windows import DAY, DAYS_REACH, HOUR, Window, day_start, hours_window, utc_day
 
 
@@ -37,7 +36,7 @@ async def read_usage(
     is_full = is_full or since is not None or first is None
     listed = {key.hash: key for key in keys}
     hours_reader = AnalyticsReader(client, listed, stored.known_keys(), stored.key_hours, window)
-    told, activity = await asyncio.gather(_account_usage(hours_reader, window), _activity(client))
+    told, activity = await asyncio.gather(_account_usage(hours_reader, window), client.activity())
     before = stored.account_hours(window)
     reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading)
     hours_from = min(first or reach.start, reach.start)
@@ -61,10 +60,7 @@ async def read_usage(
 
 async def _account_usage(reader: AnalyticsReader, window: Window) -> dict[Cell, Measures] | None:
     """The account's usage, or None where analytics are not for this account."""
-    try:
-        return await reader.account([window])
-    except (ForbiddenError, NotFoundError):
-        return None
+    return await allowed(reader.account([window]))
 
 
 async def _read_past(
@@ -99,14 +95,6 @@ def _spend(cells: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
         cell: NOTHING._replace(requests=m.requests, credits_usd=m.credits_usd, byok_usd=m.byok_usd)
         for cell, m in cells.items()
     }
-
-
-async def _activity(client: OpenRouter) -> list[ActivityRow] | None:
-    """The account's activity, or None where it is not for this account."""
-    try:
-        return await client.activity()
-    except ForbiddenError:
-        return None
 
 
 def _hours_to_ask(
