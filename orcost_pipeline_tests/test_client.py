@@ -804,7 +804,7 @@ def test_an_hour_that_does_not_fit_is_asked_for_fewer_keys(busy: tuple[Ledger, l
 def test_one_hour_that_cannot_be_split_is_refused(rows: dict[str, Any]) -> None:
     api = scripted(answer({"data": {"data": [], "metadata": {"truncated": False, "row_count": 0} | rows}}))
     hour = NOON.replace(minute=0)
-    sentence = r'of account "acme" has more than 10000 rows for one hour \(2026-11-23 09:00 UTC\) and cannot be split'
+    sentence = r'of account "acme" has more than 10000 rows for one hour \(2026-11-23 11:00 UTC\) and cannot be split'
     with pytest.raises(ContractError, match=sentence):
         api.ask(lambda client: client.usage(Window(hour - 3 * HOUR, hour), ["model"]))
     with pytest.raises(ContractError, match="cannot be split"):

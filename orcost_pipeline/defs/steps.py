@@ -5,7 +5,7 @@ Each step is whole or leaves nothing; each can run again. Tests and tools that n
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -239,6 +239,10 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         if step.has_management_key
         else (UsageReading(has_analytics=False), 0)
     )
+    if reading.hours.told_until:
+        with step.engine.begin() as connection:
+            as_of = raw.lower_as_of(connection, step.extraction_id, step.account.name, reading.hours.told_until)
+        step = replace(step, as_of=as_of)
     relations = ["usage_hourly", "activity_daily"]
     relations += ["full_pass"] * (is_full and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
     step.store(relations, wire_rows.usage(reading), requests_made)

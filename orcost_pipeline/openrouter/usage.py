@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
-from orcost_pipeline.measures import NOTHING, Measures, differing
+from orcost_pipeline.measures import NOTHING, Measures, differing, grouped
 from orcost_pipeline.openrouter.analytics import AnalyticsReader, hours_of_newcomers
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.days import DaysReader, first_told_day
 from orcost_pipeline.openrouter.reading import Cell, Stored, UsageReading
-from orcost_pipeline.openrouter.records import ApiKey
+from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
 from orcost_pipeline.windows import DAY, DAYS_REACH, HOUR, Window, day_start, hours_window, utc_day
 
 
@@ -38,6 +38,8 @@ async def read_usage(
     hours_reader = AnalyticsReader(client, listed, stored.known_keys(), stored.key_hours, window)
     told, activity = await asyncio.gather(_account_usage(hours_reader, window), client.activity())
     before = stored.account_hours(window)
+    if told is not None:
+        hours_reader.doubt(told, _by_day(activity, before))
     reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading)
     hours_from = min(first or reach.start, reach.start)
     days_reader = None
@@ -85,8 +87,16 @@ async def _read_past(
         return
     differ = {utc_day(at) for at, _ in differing(_spend(told), _spend(stored.account_days(window)))}
     reading.past = reader.reading
-    reading.past_days = sorted(unsettled | {day for day in differ if since and day >= since})
+    told_days = unsettled | {day for day in differ if since and day >= since}
+    reading.past_days = sorted(day for day in told_days if reading.past.told and day_start(day) in reading.past.told)
     await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True)
+
+
+def _by_day(activity: list[ActivityRow] | None, hours: Mapping[Cell, Measures]) -> dict[date, Measures]:
+    """What the account used by day, by its activity, or by its stored hours where that is not for it."""
+    if activity is not None:
+        return grouped((row.date, row.measures) for row in activity)
+    return grouped((utc_day(at), measures) for (at, _), measures in hours.items())
 
 
 def _spend(cells: Mapping[Cell, Measures]) -> dict[Cell, Measures]:

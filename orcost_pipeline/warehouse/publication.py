@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import ContractError
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
-from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, hours_window, month_start, utc_day
+from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, month_start, utc_day
 
 # (key hash or None for no key, valid_from or None, valid_to or None, company, share 0–1, rule)
 AssignmentRow = tuple[str | None, date | None, date | None, str, Decimal, str | None]
@@ -355,6 +355,7 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
         connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
         connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
         is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
+        told_from = raw.hours_told_from(connection, run_id, account) if is_extraction else None
         yield Publication(
             connection,
             account,
@@ -362,19 +363,19 @@ def publication(engine: sa.Engine, account: str, run_id: str, dagster_run_id: st
             run_id,
             dagster_run_id,
             as_of,
-            _hours_from(stored, as_of, is_extraction=is_extraction, is_counted=is_counted),
+            _hours_from(stored, as_of, None if is_counted else told_from),
             is_extraction=is_extraction,
             is_counted=is_counted,
         )
 
 
-def _hours_from(stored: sa.Row, as_of: datetime, *, is_extraction: bool, is_counted: bool) -> datetime:
-    """From which hour on all are known: counters begin with a month, analytics tell all that they reach.
+def _hours_from(stored: sa.Row, as_of: datetime, told_from: datetime | None) -> datetime:
+    """From which hour on all are known: counters begin with a month, analytics tell all that they reach (from
+    `told_from` on; None where they told nothing).
 
     What was known before a time without syncs that analytics do not reach back over stays, and is not whole.
     """
-    if is_counted or not is_extraction:
+    if told_from is None:
         return stored.hours_from or month_start(as_of)
-    told = hours_window(as_of).start
-    has_hole = stored.as_of is None or stored.as_of < told
-    return told if has_hole else min(stored.hours_from, told)
+    has_hole = stored.as_of is None or stored.as_of < told_from
+    return told_from if has_hole else min(stored.hours_from, told_from)
