@@ -36,6 +36,10 @@ class Measures(NamedTuple):
     def minus(self, other: "Measures") -> "Measures":
         return Measures(*(a - b for a, b in zip(self, other, strict=True)))
 
+    def at_most(self, other: "Measures") -> "Measures":
+        """Of each measure the smaller one."""
+        return Measures(*(min(a, b) for a, b in zip(self, other, strict=True)))
+
     def is_nothing(self) -> bool:
         """No count, and no amount that floating point could not have made up."""
         return not any(self[:5]) and abs(self.credits_usd) < SAME_USD and abs(self.byok_usd) < SAME_USD

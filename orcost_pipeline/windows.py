@@ -69,6 +69,12 @@ def floor(instant: datetime, grain: timedelta) -> datetime:
     return hour_floor(instant) if grain == HOUR else day_start(utc_day(instant))
 
 
+def ceil(instant: datetime, grain: timedelta) -> datetime:
+    """The first start of a UTC hour or day that is not before the instant."""
+    start = floor(instant, grain)
+    return start if start == instant else start + grain
+
+
 def hour_ceil(instant: datetime) -> datetime:
     floor = hour_floor(instant)
     return floor if floor == instant else floor + HOUR

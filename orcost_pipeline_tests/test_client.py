@@ -222,7 +222,7 @@ def busy() -> tuple[Ledger, list[str]]:
 
 def all_keys(client: OpenRouter, *more: str) -> Awaitable[Any]:
     async def ask() -> Any:
-        return await client.api_keys([*(workspace.id for workspace in await client.workspaces()), *more])
+        return (await client.api_keys([*(workspace.id for workspace in await client.workspaces()), *more])).keys
 
     return ask()
 
@@ -653,7 +653,7 @@ def test_a_404_of_somebody_else_proves_nothing(question: Question[Any], said: st
 def test_a_firewall_does_not_forbid_what_only_the_api_may_forbid(said: str) -> None:
     api = scripted(httpx.Response(403, content=said), refusal(403, "Not allowed"))
     with pytest.raises(ForbiddenError, match="Not allowed"):
-        api.ask(lambda client: client.activity())
+        api.ask(lambda client: client.credits())
     assert len(api.sent) == 2
 
 
@@ -673,6 +673,10 @@ def test_a_servers_message_stays_on_its_line_and_moves_no_cursor(message: str) -
     with pytest.raises(PermanentError) as caught:
         scripted(refusal(400, message)).ask(lambda client: client.credits())
     assert str(caught.value).isprintable()
+
+
+def test_activity_that_is_refused_is_none() -> None:
+    assert scripted(refusal(403)).ask(lambda client: client.activity()) is None
 
 
 def test_activity_that_is_not_found_is_none_and_no_rows_are_a_list() -> None:
@@ -800,7 +804,7 @@ def test_an_hour_that_does_not_fit_is_asked_for_fewer_keys(busy: tuple[Ledger, l
 def test_one_hour_that_cannot_be_split_is_refused(rows: dict[str, Any]) -> None:
     api = scripted(answer({"data": {"data": [], "metadata": {"truncated": False, "row_count": 0} | rows}}))
     hour = NOON.replace(minute=0)
-    sentence = r'of account "acme" has more than 10000 rows for one hour \(2026-11-23 09:00 UTC\) and cannot be split'
+    sentence = r'of account "acme" has more than 10000 rows for one hour \(2026-11-23 11:00 UTC\) and cannot be split'
     with pytest.raises(ContractError, match=sentence):
         api.ask(lambda client: client.usage(Window(hour - 3 * HOUR, hour), ["model"]))
     with pytest.raises(ContractError, match="cannot be split"):
@@ -1163,7 +1167,7 @@ def test_no_float_is_anywhere_in_what_is_read(busy: tuple[Ledger, list[str]]) ->
             await client.models(),
             await client.workspaces(),
             await client.members(),
-            await client.api_keys([ledger.accounts["acme"].default_workspace.id]),
+            (await client.api_keys([ledger.accounts["acme"].default_workspace.id])).keys,
             await client.api_key(keys[0]),
             await client.activity(),
             await client.usage(hours_window(NOON), BY_KEY),

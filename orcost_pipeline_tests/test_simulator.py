@@ -166,7 +166,7 @@ def test_analytics_by_key_and_model_sums_to_the_truth(demo_ledger: Ledger) -> No
         for row in world.by_hash([key_hash], dimensions=["model"], granularity="hour", time_range=window):
             seen[key_hash, row["date__hour"] + row["model"]] = Decimal(row["credits_usage"])
     stamped = {
-        (key, f"{hour:%Y-%m-%dT%H:00:00.000Z}{model}"): spent.credits_usd
+        (key, f"{hour:%Y-%m-%d %H:00:00}{model}"): spent.credits_usd
         for (hour, key, model), spent in truth.items()
         if key is not None
     }
@@ -208,10 +208,10 @@ def test_days_weeks_and_months_begin_in_utc_and_weeks_on_monday(empty: World) ->
         return empty.rows(granularity=granularity, time_range=window)[0][f"date__{granularity}"][:16]
 
     assert [begins(name) for name in ("hour", "day", "week", "month")] == [
-        "2026-11-18T15:00",
-        "2026-11-18T00:00",
-        "2026-11-16T00:00",
-        "2026-11-01T00:00",
+        "2026-11-18 15:00",
+        "2026-11-18 00:00",
+        "2026-11-16 00:00",
+        "2026-11-01 00:00",
     ]
 
 
@@ -473,7 +473,11 @@ def test_dimensions_come_back_as_names(world: World) -> None:
 
 def test_the_wire_varies_as_the_options_say(world: World) -> None:
     plain = world.rows(granularity="day")[0]
-    assert (plain["date__day"], plain["request_count"]) == ("2026-11-08T00:00:00.000Z", "1")
+    assert (plain["date__day"], plain["request_count"]) == ("2026-11-08 00:00:00", "1")
+    world.sim.options = Options(iso_times=True)
+    assert world.rows(granularity="day")[0]["date__day"] == "2026-11-08T00:00:00.000Z"
+    world.sim.options = Options(mixed_counts=True)
+    assert {type(row["request_count"]) for row in world.rows(granularity="day", dimensions=["model"])} == {str, int}
     world.sim.options = Options(time_column="created_at", bare_dates=True, counts_as_numbers=True, unused_as_null=True)
     varied = world.rows(granularity="day", metrics=[*METRICS, "usage_cache"])[0]
     assert (varied["created_at__day"], varied["request_count"]) == ("2026-11-08", 1)
@@ -683,6 +687,55 @@ def test_a_key_made_between_pages_repeats_one_and_hides_another(empty: World) ->
     first, second, third = ([key["hash"] for key in empty.data("/keys", offset=offset)] for offset in (0, 100, 200))
     assert second[0] == first[-1]
     assert len({*first, *second, *third}) == 249
+
+
+@pytest.mark.parametrize("path", ["workspaces", "organization/members", "credits", "models"])
+def test_a_listing_is_refused_as_the_options_say(world: World, path: str) -> None:
+    refused: dict[str, Any] = {f"{path.rpartition('/')[2]}_status": 403}
+    world.sim.options = Options(**refused)
+    assert world.get(f"/{path}").status_code == 403
+    world.sim.options = Options()
+    assert world.get(f"/{path}").status_code == 200
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_one_workspaces_keys_are_refused_as_the_options_say(world: World, status: int) -> None:
+    other = next(it for it in world.data("/workspaces") if it["slug"] != "default")["id"]
+    (key, *_) = world.data("/keys", workspace_id=other)
+    world.sim.options = Options(refused_workspaces=frozenset({other}), refused_status=status)
+    assert world.get("/keys", workspace_id=other).status_code == status
+    assert world.get("/keys").status_code == world.get(f"/keys/{key['hash']}").status_code == 200
+    world.sim.options = Options(refused_workspaces=frozenset({other}), refused_key_status=status)
+    assert world.get(f"/keys/{key['hash']}").status_code == status
+
+
+def test_hour_grain_may_be_limited_to_windows_of_days(world: World) -> None:
+    world.sim.options = Options(hour_window_days=2)
+    two, three = ({"start": text(NOW - days * DAY), "end": text(NOW)} for days in (2, 3))
+    assert world.query(granularity="hour", time_range=two).status_code == 200
+    assert world.query(granularity="hour", time_range=three).status_code == 400
+    assert world.query(granularity="day", time_range=three).status_code == 200
+
+
+def test_the_same_question_soon_after_gets_the_same_answer(empty: World) -> None:
+    def told(**more: Any) -> tuple[Decimal, int]:
+        body = {"time_range": {"start": text(NOW - DAY), "end": text(NOW)}} | more
+        answer = json.loads(empty.query(**body).text, parse_float=Decimal)["data"]
+        return money(answer["data"]), answer["cachedAt"]
+
+    first_ms = int(NOW.timestamp() * 1000)
+    empty.ledger.spend("acme", NOW - HOUR, None, GPT, usage("1"))
+    empty.sim.options = Options(cache_seconds=60)
+    assert told() == (1, first_ms)
+    empty.ledger.spend("acme", NOW - HOUR, None, CLAUDE, usage("2"))
+    empty.now += timedelta(seconds=59)
+    assert told() == (1, first_ms)
+    assert told(limit=999) == (3, first_ms + 59_000)
+    empty.now += timedelta(seconds=1)
+    assert told() == (3, first_ms + 60_000)
+    empty.sim.options = Options(cache_seconds=60, cache_ignores_limit=True)
+    empty.ledger.spend("acme", NOW - HOUR, None, GPT_MINI, usage("4"))
+    assert told(limit=998) == told(limit=997)
 
 
 def test_the_truncated_flag_means_missing_rows(world: World) -> None:

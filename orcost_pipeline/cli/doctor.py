@@ -37,7 +37,7 @@ from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.attribution import coverage, idle_rules
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.warehouse import reports
@@ -188,7 +188,8 @@ class _Api(OpenRouter):
             self.ahead = self._clock() - email.utils.parsedate_to_datetime(response.headers["Date"])
 
     async def listed(self) -> list[ApiKey]:
-        return await self.api_keys([workspace.id for workspace in await self.workspaces()])
+        workspaces = await allowed(self.workspaces())
+        return (await self.api_keys([workspace.id for workspace in workspaces or ()])).keys
 
 
 def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
@@ -217,13 +218,15 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
             return Answer(account.name, is_accepted=False, ahead=api.ahead, found=(key,))
         if not key.can_manage:
             return Answer(account.name, is_accepted=True, ahead=api.ahead)
-        told = await asyncio.gather(_tried(account, api, api.credits()), _tried(account, api, api.listed()))
+        told = await asyncio.gather(_tried(account, api, allowed(api.credits())), _tried(account, api, api.listed()))
     credit, keys = told
     return Answer(
         account.name,
         is_accepted=True,
         can_manage=True,
-        balance_usd=None if isinstance(credit, Finding) else credit.total_credits - credit.total_usage,
+        balance_usd=None
+        if credit is None or isinstance(credit, Finding)
+        else credit.total_credits - credit.total_usage,
         keys=None if isinstance(keys, Finding) else keys,
         ahead=api.ahead,
         found=tuple(answer for answer in told if isinstance(answer, Finding)),

@@ -65,9 +65,11 @@ class Code(StrEnum):
     DAYS_OPEN = "days_open"
     REQUEST_WAITS = "request_waits"
     PORT_TAKEN = "port_taken"
+    WORKSPACES_UNKNOWN = "workspaces_unknown"
     KEYS_MISSING = "keys_missing"
     NO_API_KEYS = "no_api_keys"
     UNATTRIBUTED = "unattributed"
+    MEMBERS_UNKNOWN = "members_unknown"
     MAPPING_DOUBTFUL = "mapping_doubtful"
     ENV_READABLE = "env_readable"
     ENV_IN_GIT = "env_in_git"
@@ -150,6 +152,8 @@ class Standing:
     last_run_error: str | None = None
     last_run_at: datetime | None = None
     balance_usd: Decimal | None = None
+    workspaces_refused_since: datetime | None = None
+    members_refused_since: datetime | None = None
     open_days: Sequence[date] = ()
     spend: RecentSpend = field(default_factory=RecentSpend)
     keys: KnownKeys = field(default_factory=KnownKeys)
@@ -226,6 +230,8 @@ _STORED = (
     "last_run_error",
     "last_run_at",
     "balance_usd",
+    "workspaces_refused_since",
+    "members_refused_since",
 )
 
 
@@ -252,6 +258,7 @@ def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: b
     yield from _arrival(standing, now, is_up)
     yield from _last_run(standing, settings)
     yield from _open_days(standing)
+    yield from _refused_listings(standing)
     yield from of_credits(standing)
     yield from _attribution(standing, settings)
     yield from _usage(standing)
@@ -331,6 +338,21 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
         else f"Too old to be asked again; see its cause: orcost reconcile --day {days[0]}"
     )
     yield Finding(severity, Code.DAYS_OPEN, standing.account, message, todo, day_start(days[0]))
+
+
+def _refused_listings(standing: Standing) -> Iterator[Finding]:
+    """What OpenRouter does not tell to the account's key, although it is valid."""
+    another = "To have it told: a management key whose owner may see it, then orcost init. Costs come in as they are"
+    if standing.workspaces_refused_since:
+        message = (
+            "OpenRouter does not tell this key all workspaces or their keys: keys may be missing, and what they spend "
+            "has no key.\nWhat is known of workspaces and keys stays as last told."
+        )
+        since = standing.workspaces_refused_since
+        yield Finding(WARNING, Code.WORKSPACES_UNKNOWN, standing.account, message, another, since)
+    if standing.members_refused_since:
+        message = "OpenRouter does not tell this key the members: e-mails of keys' creators stay as last known."
+        yield Finding(WARNING, Code.MEMBERS_UNKNOWN, standing.account, message, another, standing.members_refused_since)
 
 
 def of_credits(standing: Standing) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from orcost_pipeline.cli.rendering import clean, is_terminal, plural, rounded
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits
 from orcost_pipeline.openrouter.requests import masked
 from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
@@ -151,22 +151,35 @@ def _line() -> str:
 
 
 class Told(NamedTuple):
-    """What OpenRouter says of a key. An ordinary one lists itself, and knows neither workspaces nor credits."""
+    """What OpenRouter says of a key. An ordinary one lists itself, and knows neither workspaces nor credits.
+
+    workspaces, credits: None where OpenRouter does not tell them to this key.
+    """
 
     keys: Sequence[ApiKey]
-    workspaces: int = 0
+    is_ordinary: bool = False
+    workspaces: int | None = None
     credits: Credits | None = None
 
     def __str__(self) -> str:
-        if self.credits is None:
+        if self.is_ordinary:
             return (
                 "an ordinary key, which tells the cost of itself only: one project, no models or tokens, no history "
                 f"before this month.\nFor all keys by model: make a management key at {MANAGEMENT_KEYS}, then run "
                 "orcost init again."
             )
-        balance = rounded(self.credits.total_credits - self.credits.total_usage, 2)
-        listed = f"{plural(len(self.keys), 'key')} in {plural(self.workspaces, 'workspace')}"
-        return f"a management key, which lists {listed}. Balance: {balance} USD."
+        listed = plural(len(self.keys), "key")
+        balance = "unknown to this key"
+        if self.credits is not None:
+            balance = f"{rounded(self.credits.total_credits - self.credits.total_usage, 2)} USD"
+        if self.workspaces is not None:
+            return (
+                f"a management key, which lists {listed} in {plural(self.workspaces, 'workspace')}. Balance: {balance}."
+            )
+        return (
+            f"a management key, which lists {listed}. Balance: {balance}.\n"
+            "OpenRouter does not tell it all workspaces: keys of others may be missing."
+        )
 
 
 async def _ask(account: Account, key: str) -> Told:
@@ -175,10 +188,15 @@ async def _ask(account: Account, key: str) -> Told:
     # Somebody waits: a server that is down is told within seconds.
     async with OpenRouter(account.name, secret, url, key_env=variable, timeout=20, attempts=3, backoff=0.1) as client:
         if not (await client.key()).can_manage:
-            return Told([await client.itself()])
-        workspaces = await client.workspaces()
-        keys = await client.api_keys([workspace.id for workspace in workspaces])
-        return Told(keys, len(workspaces), await client.credits())
+            return Told([await client.itself()], is_ordinary=True)
+        workspaces = await allowed(client.workspaces())
+        listing = await client.api_keys([workspace.id for workspace in workspaces or ()])
+        is_whole = workspaces is not None and not listing.refused
+        return Told(
+            listing.keys,
+            workspaces=len(workspaces) if workspaces is not None and is_whole else None,
+            credits=await allowed(client.credits()),
+        )
 
 
 # Files

@@ -5,7 +5,7 @@ Each step is whole or leaves nothing; each can run again. Tests and tools that n
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from orcost_pipeline.defs import wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
-from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.errors import ForbiddenError, PermanentError
+from orcost_pipeline.openrouter.client import KeyListing, OpenRouter, allowed
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
@@ -31,6 +31,8 @@ from orcost_pipeline.windows import is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
+# Marks of an extraction, beside the relations that it has whole: what OpenRouter does not tell to this key.
+WORKSPACES_REFUSED, MEMBERS_REFUSED = "workspaces_refused", "members_refused"
 
 T = TypeVar("T")
 
@@ -126,32 +128,44 @@ def read_account(step: SyncStep) -> Came:
             "or give this key an account of its own: orcost init"
         )
     rows = step.store(["account"], wire_rows.account(key, credits_told), requests_made)
-    if credits_told is None:
+    if not key.can_manage:
         return Came(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
+    if credits_told is None:
+        return Came(rows, requests_made, {"balance": "unknown: OpenRouter does not tell it to this key"})
     balance = credits_told.total_credits - credits_told.total_usage
     return Came(rows, requests_made, {"balance": f"{balance:,.2f} USD"})
 
 
 async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
     key = await client.key()
-    return key, await client.credits() if key.can_manage else None
+    return key, await allowed(client.credits()) if key.can_manage else None
 
 
 def read_workspaces(step: SyncStep) -> Came:
-    told, requests_made = step.ask(lambda client: client.workspaces()) if step.has_management_key else ([], 0)
-    return Came(step.store(["workspace"], wire_rows.workspaces(told), requests_made), requests_made)
+    """None is stored where OpenRouter does not tell them to this key; names stay as last known then."""
+    told, requests_made = step.ask(lambda client: allowed(client.workspaces())) if step.has_management_key else ([], 0)
+    relations = ["workspace", *([WORKSPACES_REFUSED] if told is None else [])]
+    return Came(step.store(relations, wire_rows.workspaces(told or []), requests_made), requests_made, _refusal(told))
 
 
 def read_members(step: SyncStep) -> Came:
-    told, requests_made = step.ask(lambda client: client.members()) if step.has_management_key else ([], 0)
-    return Came(step.store(["organization_member"], wire_rows.members(told), requests_made), requests_made)
+    """As workspaces: e-mails stay as last known where members are not told."""
+    told, requests_made = step.ask(lambda client: allowed(client.members())) if step.has_management_key else ([], 0)
+    relations = ["organization_member", *([MEMBERS_REFUSED] if told is None else [])]
+    return Came(step.store(relations, wire_rows.members(told or []), requests_made), requests_made, _refusal(told))
+
+
+def _refusal(told: Sequence[Any] | None) -> Mapping[str, str]:
+    return {"note": "OpenRouter does not tell them to this key."} if told is None else {}
 
 
 def read_models(step: SyncStep) -> Came:
     """List prices, once a day."""
     if _models_are_fresh(step):
         return Came(0, 0, {"note": "Read less than a day ago."})
-    told, requests_made = step.ask(lambda client: client.models())
+    told, requests_made = step.ask(lambda client: allowed(client.models()))
+    if told is None:
+        return Came(0, requests_made, _refusal(told))
     return Came(step.store(["model"], wire_rows.models(told), requests_made), requests_made)
 
 
@@ -168,31 +182,50 @@ def _models_are_fresh(step: SyncStep) -> bool:
 
 
 def read_api_keys(step: SyncStep) -> Came:
-    """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion.
+    """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion unless
+    its workspace does not list its keys (D43). Where no workspace is told, those of the stored keys are asked too.
 
     An ordinary key lists itself alone, and nothing that it does not list is gone.
     """
     asked_at = step.clock()
     if step.has_management_key:
-        workspace_ids = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
+        told = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
         known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
-        living = {key_hash for key_hash, key in known.items() if key.deleted_at is None}
+        living = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
+        workspace_ids = told or [None, *sorted({id_ for id_ in living.values() if id_})]
         (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
     else:
         itself, requests_made = step.ask(lambda client: client.itself())
-        listed, deleted = [itself], []
+        listed, deleted = KeyListing([itself], frozenset()), []
     counters_day = surely_one_day(asked_at, step.clock())
-    rows = step.store(["api_key"], wire_rows.api_keys(listed, deleted, counters_day), requests_made)
-    return Came(rows, requests_made, {"newly_deleted": len(deleted)})
+    relations = ["api_key", *([WORKSPACES_REFUSED] if listed.refused else [])]
+    rows = step.store(relations, wire_rows.api_keys(listed.keys, deleted, counters_day), requests_made)
+    more = {"workspaces_that_refuse": ", ".join(sorted(listed.refused))} if listed.refused else {}
+    return Came(rows, requests_made, {"newly_deleted": len(deleted), **more})
 
 
-async def _keys(client: OpenRouter, workspace_ids: list[str], living: set[str]) -> tuple[list[ApiKey], list[str]]:
-    """Keys that are listed, or answer although the listing skipped them; and hashes that are gone."""
-    listed = await client.api_keys(workspace_ids)
-    missing = sorted(living - {key.hash for key in listed})
-    answers = await asyncio.gather(*(client.api_key(key_hash) for key_hash in missing))
-    found = [key for key in answers if key is not None]
-    return listed + found, [key_hash for key_hash, key in zip(missing, answers, strict=True) if key is None]
+async def _keys(
+    client: OpenRouter, workspace_ids: Sequence[str | None], living: Mapping[str, str | None]
+) -> tuple[KeyListing, list[str]]:
+    """Keys that are listed, or answer although the listing skipped them; and hashes that are gone.
+
+    living: the stored keys that live, and their workspaces. One that neither answers nor is proven to be gone is in
+    neither: it stays as stored.
+    """
+    listing = await client.api_keys(workspace_ids)
+    missing = sorted(living.keys() - {key.hash for key in listing.keys})
+    answers = await asyncio.gather(*(_key_or_refusal(client, key_hash) for key_hash in missing))
+    asked = dict(zip(missing, answers, strict=True))
+    found = [key for key in answers if isinstance(key, ApiKey)]
+    gone = [key_hash for key_hash, key in asked.items() if key is None and living[key_hash] not in listing.refused]
+    return listing._replace(keys=listing.keys + found), gone
+
+
+async def _key_or_refusal(client: OpenRouter, key_hash: str) -> ApiKey | ForbiddenError | None:
+    try:
+        return await client.api_key(key_hash)
+    except ForbiddenError as error:
+        return error
 
 
 def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[UsageReading, int]:
@@ -223,6 +256,10 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     )
     # What is asked again since a day is no pass over everything.
     is_whole = is_full and (since is None or not stored.is_read())
+    if reading.hours.told_until:
+        with step.engine.begin() as connection:
+            as_of = raw.lower_as_of(connection, step.extraction_id, step.account.name, reading.hours.told_until)
+        step = replace(step, as_of=as_of)
     relations = ["usage_hourly", "activity_daily"]
     relations += ["full_pass"] * (is_whole and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
     step.store(relations, wire_rows.usage(reading), requests_made)

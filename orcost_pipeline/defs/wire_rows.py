@@ -96,8 +96,8 @@ def usage(reading: UsageReading) -> dict[str, Table]:
 
 
 def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    if reading.compared:
-        yield ("hour", None, reading.compared.start, reading.compared.end, "compared")
+    if covered := reading.hours.told:
+        yield ("hour", None, covered.start, covered.end, "covered")
     for window in reading.hours.windows:
         yield ("hour", None, window.start, window.end, "answered")
     for hour in reading.hours.unexplained:

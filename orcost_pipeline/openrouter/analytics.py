@@ -9,14 +9,23 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, disagreeing, grouped, tolerated_usd
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.measures import (
+    NOTHING,
+    SAME_USD,
+    Measures,
+    differing,
+    disagreeing,
+    grouped,
+    tolerated_usd,
+    total,
+)
+from orcost_pipeline.openrouter.client import CLOCKS_DIFFER, OpenRouter, UsageAnswer
 from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyAnswer, KeyCell, KnownKey
 from orcost_pipeline.openrouter.records import ApiKey, UsageCell
-from orcost_pipeline.windows import HOUR, Window, covering, hour_floor
+from orcost_pipeline.windows import HOUR, Window, covering, day_end, day_start, hour_floor, utc_day
 
 NameCell = tuple[datetime, str, str]  # hour or day, name of a key, model
 KeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
@@ -46,10 +55,34 @@ class AnalyticsReader:
         self._window = window
         self._grain = grain
         self._asked: set[str] = set()
+        self._lagging: set[datetime] = set()
 
-    async def account(self, windows: Iterable[Window]) -> dict[Cell, Measures]:
+    async def account(self, windows: Sequence[Window]) -> dict[Cell, Measures]:
         """The account's usage by model, over all keys and no key."""
-        return self._sums(await self._cells(windows, ["model"]))
+        answers = await self._answers(windows, ["model"])
+        self._tell_from(max((answer.told_from or self._window.start for answer in answers), default=self._window.start))
+        old = [it.old_since for it in answers if it.old_since and it.old_since < self._window.end - CLOCKS_DIFFER]
+        self.reading.told_until = min(old, default=None)
+        return self._sums([cell for answer in answers for cell in answer.cells])
+
+    def doubt(self, account: Mapping[Cell, Measures], days: Mapping[date, Measures]) -> None:
+        """Hours before the first that analytics tell are not told where `days` tell of usage in them: analytics may
+        reach back less than they are asked, and not say so."""
+        first = min((at for at, _ in account), default=self._window.end)
+        used = [day for day, measures in days.items() if any(measures) and day_start(day) >= self._window.start]
+        before = [day_end(day) for day in used if day_end(day) <= first]
+        if not before:
+            return
+        day = utc_day(first)
+        of_day = total(measures for (at, _), measures in account.items() if utc_day(at) == day)
+        told = days.get(day, NOTHING)
+        is_cut = of_day.is_below(told, SAME_USD)
+        self._tell_from(first if is_cut else max(before))
+
+    def _tell_from(self, start: datetime) -> None:
+        """What is told begins here: nothing before is asked for, nor taken for zero."""
+        self._window = Window(max(start, self._window.start), self._window.end)
+        self.reading.told = self._window
 
     async def read(
         self,
@@ -65,6 +98,7 @@ class AnalyticsReader:
         `newcomers_too` are asked as well: a key that is new, or came back, may explain what had no key.
         """
         reading = self.reading
+        instants, newcomers_too = ({at for at in part if at in self._window} for part in (instants, newcomers_too))
         wanted = instants | newcomers_too
         if not wanted:
             return
@@ -72,14 +106,28 @@ class AnalyticsReader:
         self._client.progress.begin(f"usage by {'hour' if self._grain == HOUR else 'day'}")
         stored = self._key_cells(reading.windows)
         await self._ask(self._all_keys() if is_full else self._keys_that_moved())
-        reading.account = (
-            await self.account(reading.windows)
-            if account is None
-            else {cell: m for cell, m in account.items() if any(cell[0] in window for window in reading.windows)}
-        )
+        if account is None:
+            await self._read_account(stored)
+        else:
+            inside = {cell: m for cell, m in account.items() if any(cell[0] in window for window in reading.windows)}
+            reading.account = inside
         if unexplained := {at for at, _ in self._residual(stored)} & instants:
             await self._explain(unexplained, stored)
+        reading.unexplained = sorted({*reading.unexplained, *self._lagging})
         reading.changed = {at for at, _, _ in differing(reading.key_cells(stored), stored)}
+
+    async def _read_account(self, stored: Mapping[KeyCell, Measures]) -> None:
+        """The account's usage after that of its keys. An answer that the server had made before theirs is at least what
+        they say now; those hours are to be asked again."""
+        reading = self.reading
+        answers = await self._answers(reading.windows, ["model"])
+        reading.account = self._sums([cell for answer in answers for cell in answer.cells])
+        self._lagging = set()
+        if any(answer.old_since for answer in answers):
+            for cell, missing in self._residual(stored).items():
+                if min(missing) < 0:
+                    reading.account[cell] = reading.account.get(cell, NOTHING).minus(missing.at_most(NOTHING))
+                    self._lagging.add(cell[0])
 
     def newcomers(self) -> list[ApiKey]:
         """Listed keys that were not known, or known as deleted."""
@@ -129,8 +177,7 @@ class AnalyticsReader:
         suspects = self._bearers({name for _, name, _ in differing(named, self._ours(windows, stored))}) - self._asked
         if suspects:
             await self._ask(suspects)
-        if suspects:
-            reading.account = await self.account(reading.windows)
+            await self._read_account(stored)
         await self._listen_to_the_silent(named, stored)
         self._take_names_of_silent_keys(named, windows, stored)
         residual = self._residual(stored)
@@ -237,10 +284,13 @@ class AnalyticsReader:
     def _covering(self, instants: Iterable[datetime]) -> list[Window]:
         return covering(instants, self._window.end, self._grain)
 
+    async def _answers(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageAnswer]:
+        """What the whole account used, by window."""
+        return await asyncio.gather(*(self._client.usage(it, dimensions, grain=self._grain) for it in windows))
+
     async def _cells(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageCell]:
         """Rows of the whole account."""
-        answers = await asyncio.gather(*(self._client.usage(it, dimensions, grain=self._grain) for it in windows))
-        return [cell for answer in answers for cell in answer.cells]
+        return [cell for answer in await self._answers(windows, dimensions) for cell in answer.cells]
 
     async def _ask(self, keys: set[str]) -> None:
         """Each key's usage in each window, as exact as if it had been asked alone."""

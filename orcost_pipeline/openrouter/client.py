@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
-from orcost_pipeline.errors import ContractError, OrcostError
+from orcost_pipeline.errors import ContractError, ForbiddenError, OrcostError
 from orcost_pipeline.openrouter.failures import NotFoundError, RefusedError, TooSlowError
+from orcost_pipeline.openrouter.limits import Limits, half
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.records import (
     METRICS,
@@ -35,7 +37,7 @@ from orcost_pipeline.openrouter.records import (
     usage_cells,
 )
 from orcost_pipeline.openrouter.requests import ANALYTICS, Requests
-from orcost_pipeline.windows import DAY, HOUR, Window, floor
+from orcost_pipeline.windows import DAY, HOUR, Window, ceil, floor
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +46,48 @@ PAGE = 100
 WALKS = 3
 # The API's own ceiling for one answer; the default of 1000 would truncate sooner.
 ROW_LIMIT = 10_000
+# A cap that no answer tells would be a round number: an answer of a multiple of this many rows is asked for in parts.
+ROUND_ROWS = 500
+# An answer made before the question, by this much of the server's clock (that of its machines differs), or of ours.
+SERVERS_DIFFER = timedelta(seconds=1)
+CLOCKS_DIFFER = timedelta(minutes=5)
+# In how many forms a question is asked whose answers are older than it.
+FORMS = 3
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GRANULARITY = {HOUR: "hour", DAY: "day"}
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 
 Counted = TypeVar("Counted", Workspace, Member)
+T = TypeVar("T")
+
+
+async def allowed(question: Awaitable[T]) -> T | None:
+    """The answer; None where OpenRouter does not give it to this key (403), or the account has no such thing (404)."""
+    try:
+        return await question
+    except (ForbiddenError, NotFoundError):
+        return None
+
+
+class KeyListing(NamedTuple):
+    """Living keys, each hash once, and the workspaces that do not tell theirs to the key that asks."""
+
+    keys: list[ApiKey]
+    refused: frozenset[str]
 
 
 @dataclass(frozen=True)
 class UsageAnswer:
-    """Cells of one question, and the key hashes that OpenRouter could not resolve."""
+    """Cells of one question, and the key hashes that OpenRouter could not resolve.
+
+    told_from: where analytics do not reach back to the start of the window, the first hour (or day) that they tell.
+    old_since: where the server gave an answer that it had made before it was asked, when it made it (its clock).
+    """
 
     cells: list[UsageCell]
     unresolved: frozenset[str]
+    told_from: datetime | None = None
+    old_since: datetime | None = None
 
 
 class _UsageQuestion(NamedTuple):
@@ -68,6 +100,19 @@ class _UsageQuestion(NamedTuple):
     keys: tuple[str, ...] | None
     grain: timedelta
     key_parts: int = 1
+
+    @property
+    def key_count(self) -> int:
+        """How many keys are named."""
+        return len(self.keys or ())
+
+
+class _Answer(NamedTuple):
+    """An analytics answer, the limit of rows that was asked for, and when it was made where that is too long ago."""
+
+    body: dict[str, Any]
+    limit: int
+    old_since: datetime | None
 
 
 class _Page(NamedTuple):
@@ -95,20 +140,33 @@ class OpenRouter(Requests):
         super().__init__(account, api_key, base_url, **options)
         self.progress = Progress(lambda told: None)
         self._metrics = [*METRICS, TOTAL_METRIC]
+        self._metrics_are_known = False
         self._can_list_expired = True
+        self._limits = Limits()
+        # The newest instant of the server's clock that an analytics answer told.
+        self._heard = datetime.min.replace(tzinfo=UTC)
+        # How often a question was asked: each time its limit is another, so that none is the same as one before.
+        self._forms: Counter[tuple[Window, _UsageQuestion]] = Counter()
+        self._forms_help = True
 
     # ── what an account has ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def key(self) -> KeyInfo:
-        """The key that asks; raises InvalidKeyError where it is refused."""
-        return await self._one(KeyInfo, "key")
+        """The key that asks; raises InvalidKeyError where it is refused, here by a 403 too."""
+        return parse(KeyInfo, await self._told_of_itself(), self._of_account("GET /key"))
 
     async def itself(self) -> ApiKey:
         """The ordinary key that asks, as a listing would tell it: its hash is the SHA-256 of the key."""
-        told = self._data(await self._get("key"), "GET /key")
+        told = await self._told_of_itself()
         label = parse(KeyInfo, told, self._of_account("GET /key")).label
         identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": label}
         return parse(ApiKey, {**told, **identity}, self._of_account("GET /key"))
+
+    async def _told_of_itself(self) -> Any:
+        try:
+            return self._data(await self._get("key"), "GET /key")
+        except ForbiddenError:
+            raise self._invalid_key(f"may not even ask about itself (403, {self._masked()})") from None
 
     async def credits(self) -> Credits:
         return await self._one(Credits, "credits")
@@ -130,13 +188,21 @@ class OpenRouter(Requests):
         except NotFoundError:
             return []
 
-    async def api_keys(self, workspace_ids: Sequence[str]) -> list[ApiKey]:
-        """Every living key of every workspace, disabled and expired too, each hash once.
+    async def api_keys(self, workspace_ids: Sequence[str | None]) -> KeyListing:
+        """Every living key of the workspaces, disabled and expired too; None: those that are listed without a filter.
 
-        Without any workspace, the keys that the account lists by default.
+        A workspace may refuse (403, 404). Where all of them do, or none is given, the keys listed without a filter.
         """
-        listings = await asyncio.gather(*(self._workspace_keys(id_) for id_ in workspace_ids or [None]))
-        return list({key.hash: key for listing in listings for key in listing}.values())
+        ids = list(dict.fromkeys(workspace_ids))
+        listings = await asyncio.gather(*(self._keys_if_allowed(id_) for id_ in ids))
+        refused = frozenset(id_ for id_, listing in zip(ids, listings, strict=True) if id_ and listing is None)
+        if len(refused) == len(ids):
+            listings.append(await self._workspace_keys(None))
+        return KeyListing(list({key.hash: key for listing in listings for key in listing or ()}.values()), refused)
+
+    async def _keys_if_allowed(self, workspace_id: str | None) -> list[ApiKey] | None:
+        keys = self._workspace_keys(workspace_id)
+        return await keys if workspace_id is None else await allowed(keys)
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
         """One key, or None when it is gone: the proof of a deletion."""
@@ -148,11 +214,8 @@ class OpenRouter(Requests):
     # ── what it used ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def activity(self, key_hash: str | None = None) -> list[ActivityRow] | None:
-        """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 404."""
-        try:
-            return await self._all(ActivityRow, "activity", {} if key_hash is None else {"api_key_hash": key_hash})
-        except NotFoundError:
-            return None
+        """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 403 or 404."""
+        return await allowed(self._all(ActivityRow, "activity", {} if key_hash is None else {"api_key_hash": key_hash}))
 
     async def usage(
         self,
@@ -163,37 +226,79 @@ class OpenRouter(Requests):
         grain: timedelta = HOUR,
     ) -> UsageAnswer:
         """Usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account, whole: a truncated
-        answer is asked again in smaller windows, then for fewer keys. Raises ContractError where one hour (or day)
-        does not fit."""
+        answer is asked again in smaller windows, then for fewer keys, and so is a question that is refused. Raises
+        ContractError where one hour (or day) does not fit, RefusedError where nothing of the window is told."""
         question = _UsageQuestion(tuple(dimensions), keys if keys is None else tuple(keys), grain)
         return await self._usage(window, question)
 
     async def _usage(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
+        """From the newest part to the oldest, so that what analytics do not reach any more comes last."""
+        if question.key_count > (self._limits.most_keys or question.key_count):
+            return await self._usage_of_fewer(window, question)
+        limits = self._limits.grains[question.grain]
+        rest = Window(max(window.start, limits.told_from or window.start), window.end)
+        size = min(limits.longest or window.end - window.start, window.end - window.start)
         answers: list[UsageAnswer] = []
-        start, size = window.start, (whole := window.end - window.start)
-        while start < window.end:
-            part = Window(start, min(floor(start + size, question.grain) if size < whole else window.end, window.end))
-            asked = self._metrics
+        while rest.start < rest.end:
+            part = _end_of(rest, size, question.grain)
+            metrics = self._metrics
             try:
                 answers.append(await self._usage_once(part, question))
+                self._note_answer(part, question)
                 self.progress.done((part.end - part.start) / HOUR / question.key_parts)
-                start = part.end
+                rest = Window(rest.start, part.start)
             except _NotWholeError as not_whole:
-                # The smaller size is kept for the hours that follow: they are as dense as those before.
-                halves = part.halves(question.grain)
-                if halves is None:
-                    return await self._usage_of_fewer(window, question, not_whole.error)
-                size = halves[0].end - halves[0].start
+                # The smaller size is kept for the hours before: they are as dense as those after.
+                size = half(part, question.grain) or size
+                if size < part.end - part.start:
+                    continue
+                if question.key_count > 1:
+                    answers.append(await self._usage_of_fewer(rest, question))
+                    break
+                answers.append(not_whole.answer_or_raise())
+                rest = Window(rest.start, part.start)
             except RefusedError as refused:
-                if not await self._metrics_were_dropped(asked):
-                    return await self._usage_of_fewer(window, question, refused)
-        return _joined(answers)
+                if await self._metrics_were_dropped(metrics):
+                    continue
+                smaller = self._size_after_refusal(part, question)
+                if smaller is None:
+                    answers.append(await self._usage_refused(rest, part, question, refused))
+                    break
+                size = smaller
+        return _joined(answers, limits.told_from if limits.told_from and limits.told_from > window.start else None)
 
-    async def _usage_of_fewer(self, window: Window, question: _UsageQuestion, error: OrcostError) -> UsageAnswer:
-        """The same question for each half of the keys; raises `error` where there is nothing to halve."""
-        keys = question.keys
-        if keys is None or len(keys) < 2:
-            raise error
+    def _note_answer(self, window: Window, question: _UsageQuestion) -> None:
+        self._limits.grains[question.grain].note_answer(window)
+        self._limits.keys_answered = max(self._limits.keys_answered, question.key_count)
+
+    def _size_after_refusal(self, part: Window, question: _UsageQuestion) -> timedelta | None:
+        limits = self._limits.grains[question.grain]
+        size = limits.size_after_refusal(part)
+        # Too many keys may be why: then nothing is learnt of windows.
+        if size and part.end - part.start > limits.answered and question.key_count <= self._limits.keys_answered:
+            limits.longest = size
+        return size
+
+    async def _usage_refused(
+        self, rest: Window, part: Window, question: _UsageQuestion, refused: RefusedError
+    ) -> UsageAnswer:
+        """What is left where no smaller window helps: fewer keys, or nothing where hours are too old. Else it raises.
+
+        rest: what is not answered; part: the end of it, which was refused.
+        """
+        limits = self._limits.grains[question.grain]
+        if question.key_count > 1 and (question.key_count > self._limits.keys_answered or limits.take(part)):
+            self._limits.most_keys = question.key_count // 2
+            return await self._usage_of_fewer(rest, question)
+        if limits.oldest is None or limits.take(part):
+            raise refused
+        limits.told_from = max(part.end, limits.oldest)
+        log.info("account %s: analytics by %s reach back to %s", self.account, _GRANULARITY[question.grain], part.end)
+        return UsageAnswer([], frozenset())
+
+    async def _usage_of_fewer(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
+        """The same question for each half of the keys."""
+        keys = question.keys or ()
         middle = len(keys) // 2
         key_parts = question.key_parts * 2
         halves = (
@@ -205,32 +310,62 @@ class OpenRouter(Requests):
     async def _usage_once(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
         """One analytics question; raises _NotWholeError where the answer misses rows or takes the server too long."""
         try:
-            body = await self._analytics(window, question)
+            body, limit, old_since = await self._answer(window, question)
         except TooSlowError as error:
             raise _NotWholeError(error) from None
         asked = self._of_account("POST /analytics/query")
-        if not isinstance(body, dict) or not isinstance(body.get("data"), list):
-            raise ContractError(f"{asked} answered no rows at data.data.")
-        if _is_truncated(body, asked):
-            raise _NotWholeError(
-                ContractError(
-                    f"{asked} has more than {ROW_LIMIT} rows for one {_GRANULARITY[question.grain]} "
-                    f"({window.start:%Y-%m-%d %H:%M} UTC) "
-                    "and cannot be split further; nothing was published."
-                )
-            )
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
         cells = [cell for cell in usage_cells(body["data"], asked) if first <= cell.at < window.end]
-        return UsageAnswer(cells, _unresolved(body.get("warnings"), question.keys or ()))
+        unresolved = _unresolved(body.get("warnings"), question.keys or ())
+        answer = UsageAnswer(cells, unresolved, old_since=old_since)
+        is_truncated = _is_truncated(body, limit, asked)
+        if is_truncated or (body["data"] and len(body["data"]) % ROUND_ROWS == 0):
+            error = ContractError(
+                f"{asked} has more than {len(body['data']) or limit} rows for one {_GRANULARITY[question.grain]} "
+                f"({window.start:%Y-%m-%d %H:%M} UTC) "
+                "and cannot be split further; nothing was published."
+            )
+            raise _NotWholeError(error, None if is_truncated else answer)
+        return answer
 
-    async def _analytics(self, window: Window, question: _UsageQuestion) -> Any:
+    async def _answer(self, window: Window, question: _UsageQuestion) -> _Answer:
+        """One analytics answer, as new as the question where that can be had.
+
+        The server may give an answer that it made before. Then the question is put in other forms, unless they were of
+        no use to another question.
+        """
+        answer = await self._answer_in_new_form(window, question)
+        forms = 1
+        while answer.old_since and self._forms_help and forms < FORMS:
+            answer = await self._answer_in_new_form(window, question)
+            forms += 1
+        if answer.old_since:
+            self._forms_help = False
+            log.info("account %s: analytics answer what they made at %s", self.account, answer.old_since)
+        return answer
+
+    async def _answer_in_new_form(self, window: Window, question: _UsageQuestion) -> _Answer:
+        """The answer to a question whose limit of rows it never had. It is old where it was made before what was heard
+        of the server's clock until then, or before the end of what is asked for."""
+        asked_at = max(self._heard, window.end - CLOCKS_DIFFER)
+        limit = ROW_LIMIT - self._forms[window, question]
+        self._forms[window, question] += 1
+        body = await self._analytics(window, question, limit)
+        if not isinstance(body, dict) or not isinstance(body.get("data"), list):
+            raise ContractError(f"{self._of_account('POST /analytics/query')} answered no rows at data.data.")
+        made_at = _made_at(body)
+        self._heard = max(self._heard, made_at or self._heard)
+        is_old = made_at is not None and made_at < asked_at - SERVERS_DIFFER
+        return _Answer(body, limit, made_at if is_old else None)
+
+    async def _analytics(self, window: Window, question: _UsageQuestion, limit: int) -> Any:
         asked: dict[str, Any] = {
             "metrics": self._metrics,
             "dimensions": list(question.dimensions),
             "granularity": _GRANULARITY[question.grain],
             "time_range": {"start": _timestamp(window.start), "end": _timestamp(window.end)},
-            "limit": ROW_LIMIT,
+            "limit": limit,
         }
         if question.keys is not None:
             asked["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(question.keys)}]
@@ -238,9 +373,12 @@ class OpenRouter(Requests):
 
     async def _metrics_were_dropped(self, asked: list[str]) -> bool:
         """Whether metrics that this account does not know were taken out of what the refused question asked."""
+        if self._metrics_are_known:
+            return asked != self._metrics
         meta = self._data(await self._get("analytics/meta"), "GET /analytics/meta")
         metrics = meta.get("metrics") if isinstance(meta, dict) else None
         known = {metric.get("name") for metric in metrics or () if isinstance(metric, dict)}
+        self._metrics_are_known = True
         kept = [metric for metric in asked if metric in known]
         if kept == asked or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
             return False
@@ -331,24 +469,54 @@ async def _walk(page_at: PageAt) -> _Walk:
 
 
 class _NotWholeError(Exception):
-    """An answer that must be asked for in smaller parts, and the error to raise where it has none."""
+    """An answer that must be asked for in smaller parts; where it has none, the answer if nothing says that rows are
+    missing, else the error to raise."""
 
-    def __init__(self, error: OrcostError) -> None:
+    def __init__(self, error: OrcostError, answer: UsageAnswer | None = None) -> None:
         super().__init__(str(error))
-        self.error = error
+        self._error = error
+        self._answer = answer
+
+    def answer_or_raise(self) -> UsageAnswer:
+        if self._answer is None:
+            raise self._error
+        return self._answer
 
 
-def _joined(answers: Sequence[UsageAnswer]) -> UsageAnswer:
+def _end_of(window: Window, size: timedelta, grain: timedelta) -> Window:
+    """The newest part of a window, about so long and beginning on a whole hour (or day)."""
+    is_whole = size >= window.end - window.start
+    return window if is_whole else Window(max(window.start, ceil(window.end - size, grain)), window.end)
+
+
+def _joined(answers: Sequence[UsageAnswer], told_from: datetime | None = None) -> UsageAnswer:
     cells = [cell for answer in answers for cell in answer.cells]
-    return UsageAnswer(cells, frozenset().union(*(answer.unresolved for answer in answers)))
+    starts = [start for start in (told_from, *(answer.told_from for answer in answers)) if start]
+    made = [answer.old_since for answer in answers if answer.old_since]
+    return UsageAnswer(
+        cells,
+        frozenset().union(*(answer.unresolved for answer in answers)),
+        max(starts, default=None),
+        min(made, default=None),
+    )
 
 
-def _is_truncated(body: dict[str, Any], asked: str) -> bool:
-    """Whether an analytics answer misses rows, by its own word or because it is as long as answers get."""
+def _made_at(body: dict[str, Any]) -> datetime | None:
+    """When the server made the answer, by its own clock; None where it does not say so."""
+    try:
+        return EPOCH + timedelta(milliseconds=int(body["cachedAt"]))
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+
+
+def _is_truncated(body: dict[str, Any], limit: int, asked: str) -> bool:
+    """Whether an analytics answer misses rows: by its own word, or because it has as many as the limit that was asked
+    for or that it tells, or fewer than it counts."""
     metadata = body.get("metadata") or {}
     try:
-        row_count = max(len(body["data"]), int(metadata.get("row_count") or 0))
-        return bool(metadata.get("truncated")) or row_count >= ROW_LIMIT
+        rows, row_count = len(body["data"]), int(metadata.get("row_count") or 0)
+        limit = min(limit, int(metadata.get("limit") or limit))
+        return bool(metadata.get("truncated")) or max(rows, row_count) >= limit or row_count > rows
     except (AttributeError, TypeError, ValueError):
         raise ContractError(f"{asked} answered metadata that cannot be read.") from None
 

@@ -119,8 +119,12 @@ class AnalyticsReading:
     `changed` are the starts of cells in which a key's usage is not as stored, `unexplained` those in which the
     account's is not yet that of its keys. `doubtful_totals` counts rows whose total is not credits plus BYOK:
     something is counted twice there.
+    `told` is the span that analytics tell of the account, whether it was asked again or not: they may reach back less
+    than they are asked. `told_until`: when the account's answer was made, where the server gave an older one.
     """
 
+    told: Window | None = None
+    told_until: datetime | None = None
     windows: list[Window] = field(default_factory=list)
     account: dict[Cell, Measures] = field(default_factory=dict)
     keys: list[KeyAnswer] = field(default_factory=list)
@@ -150,13 +154,11 @@ class AnalyticsReading:
 class UsageReading:
     """Everything that one sync was told about usage, whole. Days outside `days` and `past` are as stored.
 
-    `compared` are the hours in which the account's answer was held against what is stored: all of them are known.
     Without analytics there are no hours here: they follow from the counters of the keys.
     `days` are told by activity; `past_days`, which activity does not reach, by analytics at the grain of a day.
     """
 
     has_analytics: bool = True
-    compared: Window | None = None
     hours: AnalyticsReading = field(default_factory=AnalyticsReading)
     past: AnalyticsReading = field(default_factory=AnalyticsReading)
     past_days: list[date] = field(default_factory=list)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
-from orcost_pipeline.errors import ForbiddenError
-from orcost_pipeline.measures import NOTHING, Measures, differing, disagreeing
+from orcost_pipeline.measures import NOTHING, Measures, differing, disagreeing, grouped
 from orcost_pipeline.openrouter.analytics import AnalyticsReader, hours_of_newcomers
-from orcost_pipeline.openrouter.client import NotFoundError, OpenRouter
+from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.days import DaysReader
 from orcost_pipeline.openrouter.reading import Cell, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
@@ -50,9 +49,11 @@ async def read_usage(
     is_full = is_full or since is not None or first is None
     listed = {key.hash: key for key in keys}
     hours_reader = AnalyticsReader(client, listed, stored.known_keys(), stored.key_hours, window)
-    told, activity = await asyncio.gather(_account_usage(hours_reader, window), _activity(client))
+    told, activity = await asyncio.gather(_account_usage(hours_reader, window), client.activity())
     before = stored.account_hours(window)
-    reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading, compared=window)
+    if told is not None:
+        hours_reader.doubt(told, _by_day(activity, before))
+    reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading)
     hours_from = min(first or window.start, window.start)
     days_reader = None
     if activity is not None:
@@ -86,10 +87,7 @@ def _hours_to_compare(stored: Stored, as_of: datetime, since: date | None) -> Wi
 
 async def _account_usage(reader: AnalyticsReader, window: Window) -> dict[Cell, Measures] | None:
     """The account's usage, or None where analytics are not for this account."""
-    try:
-        return await reader.account([window])
-    except (ForbiddenError, NotFoundError):
-        return None
+    return await allowed(reader.account([window]))
 
 
 async def _read_past(
@@ -117,8 +115,16 @@ async def _read_past(
     known = _spend(stored.account_days(window))
     differ = {utc_day(at) for at, _ in disagreeing(_spend(told), known, tolerance_usd)}
     reading.past = reader.reading
-    reading.past_days = sorted(unsettled | {day for day in differ if since and day >= since})
+    told_days = unsettled | {day for day in differ if since and day >= since}
+    reading.past_days = sorted(day for day in told_days if reading.past.told and day_start(day) in reading.past.told)
     await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True, account=told)
+
+
+def _by_day(activity: list[ActivityRow] | None, hours: Mapping[Cell, Measures]) -> dict[date, Measures]:
+    """What the account used by day, by its activity, or by its stored hours where that is not for it."""
+    if activity is not None:
+        return grouped((row.date, row.measures) for row in activity)
+    return grouped((utc_day(at), measures) for (at, _), measures in hours.items())
 
 
 def _spend(cells: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
@@ -127,14 +133,6 @@ def _spend(cells: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
         cell: NOTHING._replace(requests=m.requests, credits_usd=m.credits_usd, byok_usd=m.byok_usd)
         for cell, m in cells.items()
     }
-
-
-async def _activity(client: OpenRouter) -> list[ActivityRow] | None:
-    """The account's activity, or None where it is not for this account."""
-    try:
-        return await client.activity()
-    except ForbiddenError:
-        return None
 
 
 def _hours_to_ask(

@@ -27,6 +27,8 @@ def query(call: Call) -> Json:
     is_cut = len(rows) > limit and not call.options.silent_truncation
     data = _rows(call, asked, rows[:limit])
     answer: Json = {"data": data, "metadata": {"query_time_ms": 42, "row_count": len(data), "truncated": is_cut}}
+    if call.options.has_cached_at:
+        answer["cachedAt"] = int(call.now.timestamp() * 1000)
     warnings = _warnings(call, asked)
     return {"data": answer | ({"warnings": warnings} if warnings else {})}
 
@@ -226,20 +228,23 @@ def _rows(call: Call, asked: Question, groups: list[tuple[Group, Usage]]) -> lis
     measures = [(name, _measure(call, name)) for name in asked.metrics]
     sums_are_cut = call.options.cut_usd and call.options.cut_sums_usd
     rows: list[Json] = []
-    for (bucket, label), exact in groups:
+    for number, ((bucket, label), exact) in enumerate(groups):
         usage = exact.cut(1) if sums_are_cut else exact
         row: Json = {} if bucket is None else {column: _time(call, asked, bucket)}
         for dimension, value in zip(asked.dimensions, label, strict=True):
             row |= dict(zip(("user", "user_email"), value, strict=True)) if dimension == "user" else {dimension: value}
         for name, measure in measures:
             row[name] = measure(usage)
+            if name in COUNTS and call.options.mixed_counts and number % 2:
+                row[name] = int(row[name])
         rows.append(row)
     return rows
 
 
 def _time(call: Call, asked: Question, bucket: datetime) -> str | None:
-    is_bare = call.options.bare_dates and asked.granularity not in ("minute", "hour")
-    return bucket.date().isoformat() if is_bare else instant_text(bucket)
+    if call.options.bare_dates and asked.granularity not in ("minute", "hour"):
+        return bucket.date().isoformat()
+    return instant_text(bucket) if call.options.iso_times else f"{bucket:%Y-%m-%d %H:%M:%S}"
 
 
 def _measure(call: Call, name: str) -> Callable[[Usage], Any]:

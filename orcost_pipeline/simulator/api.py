@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -30,7 +30,6 @@ ENDPOINTS: dict[tuple[str, str], Callable[[Call], dict[str, Any]]] = {
     ("GET", "/credits"): listing.account_credits,
     ("GET", "/activity"): activity.list_activity,
     ("GET", "/analytics/meta"): analytics.meta,
-    ("POST", "/analytics/query"): analytics.query,
 }
 WINDOW_SECONDS = 60.0
 
@@ -71,6 +70,7 @@ class Simulator:
         self._monotonic = monotonic
         self._faults: list[tuple[Fault, list[int]]] = []
         self._analytics_at: dict[str, deque[float]] = {}
+        self._analytics_answers: dict[str, tuple[datetime, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -120,7 +120,7 @@ class Simulator:
     def _routed(self, request: httpx.Request) -> dict[str, Any]:
         path = _path(request)
         if (request.method, path) == ("GET", "/models"):
-            return listing.list_models(self.ledger)
+            return listing.list_models(self.ledger, self.options)
         call = self._call(request)
         if (request.method, path) == ("GET", "/key"):
             return listing.current_key(call)
@@ -128,6 +128,8 @@ class Simulator:
             raise ApiError(403, "Only management keys can perform this operation")
         if path.startswith("/analytics/"):
             self._admit(call.account)
+        if (request.method, path) == ("POST", "/analytics/query"):
+            return self._cached(call)
         endpoint = ENDPOINTS.get((request.method, path))
         return endpoint(call) if endpoint else _by_id(call, request.method, path.strip("/").split("/"))
 
@@ -169,6 +171,20 @@ class Simulator:
                 wait = max(1, ceil(stamps[0] + WINDOW_SECONDS - moment)) if stamps else 60
                 raise ApiError(429, "Rate limit exceeded", {"Retry-After": str(wait)})
             stamps.append(moment)
+
+    def _cached(self, call: Call) -> dict[str, Any]:
+        """The analytics answer: one made a moment ago where the question is the same and the options keep answers."""
+        if not self.options.cache_seconds or not isinstance(call.body, dict):
+            return analytics.query(call)
+        same = {
+            name: value for name, value in call.body.items() if name != "limit" or not self.options.cache_ignores_limit
+        }
+        question = json.dumps([call.account.name, same], sort_keys=True)
+        made_at, answer = self._analytics_answers.get(question, (None, {}))
+        if made_at is None or call.now - made_at >= timedelta(seconds=self.options.cache_seconds):
+            answer = analytics.query(call)
+            self._analytics_answers[question] = call.now, answer
+        return answer
 
     def _entry(self, request: httpx.Request) -> Asked:
         secret = request.headers.get("Authorization", "").partition(" ")[2].strip()

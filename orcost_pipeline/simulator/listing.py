@@ -7,6 +7,7 @@ from typing import Any
 
 from orcost_pipeline.simulator.catalogue import Model
 from orcost_pipeline.simulator.ledger import ApiKey, Counters, Ledger, Workspace
+from orcost_pipeline.simulator.options import Options
 from orcost_pipeline.simulator.wire import ApiError, Call, instant_text
 
 Json = dict[str, Any]
@@ -28,6 +29,8 @@ def list_keys(call: Call) -> Json:
     workspace_id = call.params.get("workspace_id") or call.account.default_workspace.id
     if call.account.workspace(workspace_id) is None:
         raise ApiError(404, "Workspace not found")
+    if workspace_id in call.options.refused_workspaces:
+        _refuse(call.options.refused_status)
     keys = [
         key for key in call.account.living_keys(call.now) if key.workspace_id == workspace_id and _wanted(call, key)
     ]
@@ -39,11 +42,14 @@ def one_key(call: Call, key_hash: str) -> Json:
     key = call.account.key_at(key_hash, call.now)
     if key is None or key.deleted_at is not None:
         raise ApiError(404, "API key not found")
+    if key.workspace_id in call.options.refused_workspaces:
+        _refuse(call.options.refused_key_status)
     return {"data": _key_row(call, key)}
 
 
 def list_workspaces(call: Call) -> Json:
     """GET /workspaces."""
+    _refuse(call.options.workspaces_status)
     return _paged(call, [_workspace_row(workspace) for workspace in call.account.workspaces])
 
 
@@ -51,6 +57,7 @@ def list_members(call: Call) -> Json:
     """GET /organization/members: 404 for a personal account."""
     if call.options.is_personal:
         raise ApiError(404, "Organization not found")
+    _refuse(call.options.members_status)
     fields = ("id", "email", "first_name", "last_name", "role")
     return _paged(call, [{name: getattr(member, name) for name in fields} for member in call.account.members])
 
@@ -64,14 +71,22 @@ def list_budgets(call: Call, workspace: str) -> Json:
 
 def account_credits(call: Call) -> Json:
     """GET /credits: USD bought and used, ever."""
+    _refuse(call.options.credits_status)
     used = call.ledger.credits_used(call.account.name, call.now)
     return {"data": {"total_credits": call.account.credits_bought, "total_usage": used}}
 
 
-def list_models(ledger: Ledger) -> Json:
+def list_models(ledger: Ledger, options: Options) -> Json:
     """GET /models: needs no key."""
+    _refuse(options.models_status)
     rows = [_model_row(model) for model in ledger.models.values()]
     return {"data": rows, "links": {"next": None}, "total_count": len(rows)}
+
+
+def _refuse(status: int | None) -> None:
+    """`ApiError` of this status; None refuses nothing."""
+    if status is not None:
+        raise ApiError(status, "You do not have access to this resource")
 
 
 def _paged(call: Call, rows: list[Json]) -> Json:

@@ -11,8 +11,10 @@ class Options:
     """How the simulated API behaves.
 
     time_column: the analytics time column is `date__hour` or `created_at__hour`.
+    iso_times: analytics times are `2026-05-19T18:00:00.000Z` instead of `2026-05-19 18:00:00`.
     bare_dates: day, week and month buckets are `2026-05-19` instead of instants.
     counts_as_numbers: count metrics are JSON numbers instead of strings.
+    mixed_counts: count metrics are strings in one row and JSON numbers in the next.
     unused_as_null: `byok_usage` of 0 comes as null, as components always do.
     float_noise: money carries the last digit's error of IEEE sums instead of the exact text.
     cut_usd: analytics cut each request's credits, BYOK and total, each for itself, to a millionth of a dollar.
@@ -27,7 +29,11 @@ class Options:
     max_rows: the server's own cap on analytics rows, below the 10,000 that may be asked for.
     silent_truncation: rows are cut at the limit without `metadata.truncated`.
     day_reach_days: grains of a day and longer are refused for a start before this reach.
+    hour_window_days: a longer window of analytics at hour grain earns a 400.
     hour_reach_days, old_hours: hour grain before this reach is refused or silently clipped.
+    has_cached_at: analytics answers say in `cachedAt` when they were made.
+    cache_seconds: an analytics question of the same body gets the same answer again for so long.
+    cache_ignores_limit: of two bodies that differ in their `limit`, the second gets the answer of the first.
     analytics_per_minute: analytics requests of an account in any 60 seconds of real time, then 429; None is no limit.
     analytics_status: analytics answers this error (403 or 404) to everyone.
     has_cached_tokens: the metric and the activity column exist; else 400 and absent.
@@ -35,13 +41,18 @@ class Options:
     has_last_used_at: keys carry `last_used_at` and `external_user`.
     extra_fields: rows carry a field nobody knows.
     is_personal: no organization, so the member list is 404.
+    workspaces_status, members_status, credits_status, models_status: the endpoint answers this error to everyone.
+    refused_workspaces, refused_status: workspaces whose keys are not listed, and the error that says so.
+    refused_key_status: what one key of such a workspace answers, asked for by its hash; None tells it.
     budgets_status: what workspace budgets answer outside Enterprise plans.
     latency_seconds: each answer takes this long (it sleeps: for threads and the real port).
     """
 
     time_column: Literal["date", "created_at"] = "date"
+    iso_times: bool = False
     bare_dates: bool = False
     counts_as_numbers: bool = False
+    mixed_counts: bool = False
     unused_as_null: bool = False
     float_noise: bool = False
     cut_usd: bool = False
@@ -57,8 +68,12 @@ class Options:
     max_rows: int = 10_000
     silent_truncation: bool = False
     day_reach_days: int = 365
+    hour_window_days: int | None = None
     hour_reach_days: int = 31
     old_hours: Literal["400", "clip"] = "400"
+    has_cached_at: bool = True
+    cache_seconds: float = 0.0
+    cache_ignores_limit: bool = False
     analytics_per_minute: int | None = None
     analytics_status: int | None = None
     has_cached_tokens: bool = True
@@ -66,6 +81,13 @@ class Options:
     has_last_used_at: bool = True
     extra_fields: bool = False
     is_personal: bool = False
+    workspaces_status: int | None = None
+    members_status: int | None = None
+    credits_status: int | None = None
+    models_status: int | None = None
+    refused_workspaces: frozenset[str] = frozenset()
+    refused_status: int = 403
+    refused_key_status: int | None = None
     budgets_status: int = 403
     latency_seconds: float = 0.0
 

@@ -75,7 +75,7 @@ def parse(body: object, now: datetime, options: Options) -> Question:
     granularity = query.get("granularity")
     _require(granularity is None or granularity in GRANULARITIES, f"Unknown granularity: {granularity}")
     start, end = _window(query.get("time_range"), now)
-    _check_window(granularity, dimensions, end - start)
+    _check_window(granularity, dimensions, end - start, options)
     return Question(
         metrics,
         dimensions,
@@ -142,11 +142,14 @@ def _inclusive(end: datetime) -> datetime:
     return end + (HOUR if end == floor_hour(end) else timedelta(microseconds=1))
 
 
-def _check_window(granularity: str | None, dimensions: tuple[str, ...], length: timedelta) -> None:
+def _check_window(granularity: str | None, dimensions: tuple[str, ...], length: timedelta, options: Options) -> None:
     _require(length <= timedelta(days=365), "time range must not exceed 365 days")
     is_long_lived = not set(dimensions) & set(SHORT_DIMENSIONS)
     _require(is_long_lived or length <= timedelta(days=31), "this dimension is limited to 31 days")
     _require(granularity != "minute" or length <= 3 * HOUR, "minute granularity is limited to 3 hours")
+    days = options.hour_window_days
+    if granularity == "hour" and days is not None:
+        _require(length <= timedelta(days=days), f"hour granularity is limited to windows of {days} days")
 
 
 def _reach(granularity: str | None, start: datetime, now: datetime, options: Options) -> datetime:

@@ -368,6 +368,7 @@ def publication(
             {"account_id": stored.account_id, "usd": tolerance_usd},
         )
         is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
+        told_from = raw.hours_told_from(connection, run_id, account) if is_extraction else None
         yield Publication(
             connection,
             account,
@@ -375,7 +376,7 @@ def publication(
             run_id,
             dagster_run_id,
             as_of,
-            _hours_from(connection, stored, as_of, run_id, account, is_read=is_extraction and not is_counted),
+            _hours_from(stored, as_of, None if is_counted else told_from),
             is_extraction=is_extraction,
             is_counted=is_counted,
             tolerance_usd=tolerance_usd,
@@ -383,15 +384,13 @@ def publication(
         )
 
 
-def _hours_from(
-    connection: sa.Connection, stored: sa.Row, as_of: datetime, run_id: str, account: str, *, is_read: bool
-) -> datetime:
-    """From which hour on all are known: counters begin with a month, analytics with the hours that were compared.
+def _hours_from(stored: sa.Row, as_of: datetime, told_from: datetime | None) -> datetime:
+    """From which hour on all are known: counters begin with a month, analytics tell all that they reach (from
+    `told_from` on; None where they told nothing).
 
     What was known before a time without syncs that those do not reach back over stays, and is not whole.
     """
-    compared = raw.compared_from(connection, run_id, account) if is_read else None
-    if compared is None:
+    if told_from is None:
         return stored.hours_from or month_start(as_of)
-    has_hole = stored.as_of is None or stored.as_of < compared
-    return compared if has_hole else min(stored.hours_from, compared)
+    has_hole = stored.as_of is None or stored.as_of < told_from
+    return told_from if has_hole else min(stored.hours_from, told_from)

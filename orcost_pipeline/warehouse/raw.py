@@ -112,15 +112,32 @@ def is_extracted(connection: sa.Connection, relation: str, run_id: str, account:
     )
 
 
-def compared_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
-    """The first of the hours in which the run held the account's answer against what was stored."""
+def hours_told_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
+    """The first hour that analytics told the run's extraction; None where they told none."""
     return connection.execute(
         sa.text(
-            "select min(start_at) from raw.usage_question "
-            "where run_id = :run_id and account = :account and grain = 'hour' and outcome = 'compared'"
+            "select min(start_at) from raw.usage_question where run_id = :run_id and account = :account "
+            "and grain = 'hour' and outcome = 'covered'"
         ),
         {"run_id": run_id, "account": account},
     ).scalar()
+
+
+def lower_as_of(connection: sa.Connection, run_id: str, account: str, told_until: datetime) -> datetime:
+    """Makes an extraction complete no further than its answers are, though never less than what is published."""
+    parameters = {"run_id": run_id, "account": account, "told_until": told_until.replace(microsecond=0)}
+    as_of = connection.execute(
+        sa.text(
+            "update raw.extraction e set as_of = least(e.as_of, greatest(:told_until, a.as_of)) from ref.account a "
+            "where e.run_id = :run_id and e.account = :account and a.account = e.account returning e.as_of"
+        ),
+        parameters,
+    ).scalar_one()
+    connection.execute(
+        sa.text("update raw.extracted set as_of = :as_of where run_id = :run_id and account = :account"),
+        {**parameters, "as_of": as_of},
+    )
+    return as_of
 
 
 def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:

@@ -48,6 +48,7 @@ def accounts(connection: sa.Connection) -> Sequence[sa.Row]:
         sa.text(
             "select a.account, a.kind, a.status, a.as_of, a.error, "
             "a.credits_total_usd - a.credits_used_usd as balance_usd, "
+            "a.workspaces_refused_since, a.members_refused_since, "
             "least(a.hours_from, (select min(d.day)::timestamp at time zone 'UTC' from core.account_day d "
             "where d.account_id = a.account_id)) as known_from, a.hours_from, "
             "(select max(r.finished_at) from ops.sync_run r "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from orcost_pipeline.errors import ForbiddenError, InvalidKeyError, TransientError
+from orcost_pipeline.errors import InvalidKeyError, TransientError
 from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
 from orcost_pipeline.windows import CLOCK_WRONG
 
@@ -189,7 +189,7 @@ def _what_stays(connection: sa.Connection, account: str) -> str:
 
 def account_status(error: Exception) -> str:
     """What an error means for the account: is its key wrong, is somebody out of reach, or neither."""
-    if isinstance(error, InvalidKeyError | ForbiddenError):
+    if isinstance(error, InvalidKeyError):
         return "invalid_key"
     return "unreachable" if isinstance(error, TransientError) else "failed"
 

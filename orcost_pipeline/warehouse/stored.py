@@ -20,6 +20,7 @@ class StoredKey(NamedTuple):
 
     name: str
     names: frozenset[str]
+    workspace_id: str | None
     usage_usd: Decimal
     byok_usage_usd: Decimal
     last_used_at: datetime | None
@@ -70,14 +71,21 @@ class StoredUsage:
         rows = self._rows(
             "select k.key_hash, k.usage_usd, k.byok_usage_usd, k.last_used_at, "
             "case when k.deleted_at <= :known_to then k.deleted_at end as deleted_at, "
-            "max(v.name) filter (where v.valid_to is null) as name, array_agg(distinct v.name) as names "
+            "max(v.name) filter (where v.valid_to is null) as name, array_agg(distinct v.name) as names, "
+            "max(v.workspace_id) filter (where v.valid_to is null) as workspace_id "
             "from core.api_key k join core.api_key_version v using (key_id) "
             "where k.account_id = :account_id group by k.key_id",
             known_to=self._known_to,
         )
         return {
             row.key_hash: StoredKey(
-                row.name, frozenset(row.names), row.usage_usd, row.byok_usage_usd, row.last_used_at, row.deleted_at
+                row.name,
+                frozenset(row.names),
+                row.workspace_id,
+                row.usage_usd,
+                row.byok_usage_usd,
+                row.last_used_at,
+                row.deleted_at,
             )
             for row in rows
         }

@@ -13,7 +13,15 @@ set kind = case when r.is_management_key then 'management' else 'ordinary' end,
         a.full_pass_at
     ),
     published_run_id = :run_id,
+    workspaces_refused_since = case when t.no_workspaces then coalesce(a.workspaces_refused_since, :as_of) end,
+    members_refused_since = case when t.no_members then coalesce(a.members_refused_since, :as_of) end,
     credits_total_usd = r.credits_total_usd,
     credits_used_usd = r.credits_used_usd
 from raw.account r
+cross join (
+    select coalesce(bool_or(relation = 'workspaces_refused'), false) as no_workspaces,
+        coalesce(bool_or(relation = 'members_refused'), false) as no_members
+    from raw.extracted
+    where run_id = :run_id and account = :account
+) t
 where a.account_id = :account_id and r.run_id = :run_id and r.account = :account

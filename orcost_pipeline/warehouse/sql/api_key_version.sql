@@ -1,12 +1,29 @@
 -- One row per API key whose attributes are not those of its current version: the version that starts now.
 create temporary table staged_api_key_version on commit drop as
-with told as (
+with known_workspace as (
+    select distinct on (v.workspace_id) v.workspace_id, v.workspace_name
+    from core.api_key_version v
+    join core.api_key k using (key_id)
+    where k.account_id = :account_id and v.workspace_name is not null
+    order by v.workspace_id, v.valid_from desc
+), known_creator as (
+    select distinct on (v.creator_user_id) v.creator_user_id, v.creator_email
+    from core.api_key_version v
+    join core.api_key k using (key_id)
+    where k.account_id = :account_id and v.creator_email is not null
+    order by v.creator_user_id, v.valid_from desc
+), told as (
     select
         k.key_id, r.name, r.label, r.workspace_id,
-        coalesce(w.workspace_name, case when v.workspace_id = r.workspace_id then v.workspace_name end) as workspace_name,
+        -- What is not told any more, or was never told of this key, stays as last known.
+        coalesce(
+            w.workspace_name, case when v.workspace_id = r.workspace_id then v.workspace_name end, kw.workspace_name
+        ) as workspace_name,
         r.creator_user_id,
         -- A creator who left the organization keeps the e-mail that is known.
-        coalesce(m.email, case when v.creator_user_id = r.creator_user_id then v.creator_email end) as creator_email,
+        coalesce(
+            m.email, case when v.creator_user_id = r.creator_user_id then v.creator_email end, kc.creator_email
+        ) as creator_email,
         r.external_user, r.is_disabled, false as is_deleted, r.expires_at, r.limit_usd, r.limit_reset
     from raw.api_key r
     join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
@@ -14,6 +31,8 @@ with told as (
     left join raw.workspace w on w.run_id = r.run_id and w.account = r.account and w.workspace_id = r.workspace_id
     left join raw.organization_member m
         on m.run_id = r.run_id and m.account = r.account and m.user_id = r.creator_user_id
+    left join known_workspace kw on kw.workspace_id = r.workspace_id
+    left join known_creator kc on kc.creator_user_id = r.creator_user_id
     where r.run_id = :run_id and r.account = :account and not r.is_deleted
     union all
     select

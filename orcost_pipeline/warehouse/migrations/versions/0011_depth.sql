@@ -1,9 +1,5 @@
 -- Every relation of a period says from when it is known and whether it is whole.
 
-alter table raw.usage_question drop constraint usage_question_outcome_check;
-alter table raw.usage_question add constraint usage_question_outcome_check
-    check (outcome in ('answered', 'silent', 'unexplained', 'named', 'compared'));
-
 alter view marts.key_spend_rolling rename column hours_known_from to known_from;
 alter view marts.company_spend_rolling rename column hours_known_from to known_from;
 
