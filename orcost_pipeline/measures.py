@@ -102,16 +102,10 @@ def disagreeing(
 
     `requests` are those of which the cells are a part, where they are differences; otherwise the larger of the two.
     """
-    return {key for key in differing(told, other) if not _agree(told, other, key, tolerance_usd, requests)}
 
+    def agree(key: K) -> bool:
+        one, another = told.get(key, NOTHING), other.get(key, NOTHING)
+        of = requests.get(key, Decimal(0)) if requests is not None else max(one.requests, another.requests)
+        return one.agrees(another, tolerated_usd(of, tolerance_usd))
 
-def _agree(
-    told: Mapping[K, Measures],
-    other: Mapping[K, Measures],
-    key: K,
-    tolerance_usd: Decimal,
-    requests: Mapping[K, Decimal] | None,
-) -> bool:
-    a, b = told.get(key, NOTHING), other.get(key, NOTHING)
-    of = max(a.requests, b.requests) if requests is None else requests.get(key, Decimal(0))
-    return a.agrees(b, tolerated_usd(of, tolerance_usd))
+    return {key for key in differing(told, other) if not agree(key)}

@@ -473,6 +473,18 @@ def test_python_and_the_database_tolerate_the_same(engine: sa.Engine) -> None:
         same()
 
 
+def test_a_millionth_of_a_dollar_is_a_number_in_three_places() -> None:
+    """What rounding makes of a request, the default of the setting, and the rounding of the database."""
+    package = Path(migrations.__file__).parents[2]
+    versions = Path(migrations.__file__).parent / "versions"
+    files = [*package.rglob("*.py"), *package.rglob("*.sql")]
+    said = {path for path in files if re.search(r"\b1e-0?6\b|\b0\.000001\b", path.read_text(encoding="utf-8"))}
+    released = {path for path in versions.glob("*.sql") if path.name < "0005"}
+    simulated = {path for path in said if path.is_relative_to(package / "simulator")}
+    named = {package / "measures.py", package / "settings.py", versions / "0008_rounding.sql"}
+    assert said - released - simulated == named
+
+
 def test_requests_that_are_less_than_nothing_tolerate_no_less(engine: sa.Engine) -> None:
     assert tolerated_usd(Decimal(-5), MILLIONTH) == MILLIONTH
     with engine.connect() as connection:

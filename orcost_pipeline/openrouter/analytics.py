@@ -194,7 +194,7 @@ class AnalyticsReader:
         reading.unexplained = sorted(left & instants)
 
     def _residual(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
-        """Cells of the account that its keys do not explain, be it by rounding: account minus keys."""
+        """Cells of the account that its keys do not explain, but for rounding: account minus keys."""
         cells = self.reading.key_cells(stored).items()
         keys = grouped(((at, model), measures) for (at, _, model), measures in cells)
         account = self.reading.account
