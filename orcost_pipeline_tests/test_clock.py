@@ -1,17 +1,21 @@
 """A clock that is off: what a sync does about it, and what becomes of what an earlier one stored."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from orcost_pipeline.defs import steps
-from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.simulator import Ledger
+from orcost_pipeline.errors import ClockError
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -69,9 +73,11 @@ class Twins:
             world.sync()
 
     def sync_wrong(self, ahead: timedelta) -> None:
-        self.wrong.ahead = ahead
+        """A sync that nobody tells that its clock is ahead."""
+        told, self.wrong.ahead = self.wrong.simulator.options, ahead
+        self.wrong.simulator.options = replace(told, has_date=False)
         self.wrong.sync()
-        self.wrong.ahead = timedelta(0)
+        self.wrong.simulator.options, self.wrong.ahead = told, timedelta(0)
 
     def assert_alike(self) -> None:
         right, wrong = figures(self.right), figures(self.wrong)
@@ -214,7 +220,7 @@ def test_a_clock_that_both_sides_share_is_healed_too(twins: Twins) -> None:
     twins.assert_alike()
 
 
-# ── a sync that publishes nothing ────────────────────────────────────────────────────────────────────────────────────
+# ── the server's clock ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -227,13 +233,100 @@ def world(twins: Twins) -> World:
     return twins.right
 
 
+@pytest.mark.parametrize("ahead", [26 * HOUR, -9 * HOUR, YEARS, timedelta(minutes=6), -timedelta(minutes=6)], ids=str)
+def test_a_sync_whose_clock_is_off_stores_nothing_and_names_both_times(world: World, ahead: timedelta) -> None:
+    before = figures(world)
+    world.ahead = ahead
+    step = world.step()
+    here, which = f"{world.clock():%Y-%m-%d %H:%M:%S} UTC here", "ahead of" if ahead > timedelta(0) else "behind"
+    told = f"^This machine's clock is {which} OpenRouter's: {here}, 2026-11-23 13:20:00 UTC there. Nothing was stored."
+    for read in (steps.read_account, steps.read_workspaces, steps.read_members, steps.read_api_keys):
+        with pytest.raises(ClockError, match=told):
+            read(step)
+    with pytest.raises(ClockError, match=told):
+        steps.read_usage_of_account(step)
+    assert world.value("select count(*) from raw.extracted where run_id = :run", run=step.run_id) == 0
+    assert figures(world) == before
+    world.ahead = timedelta(0)
+    world.sync()
+    world.assert_hours_are_true()
+
+
+@pytest.mark.parametrize("minutes", [4, -4])
+def test_a_clock_that_is_a_little_off_syncs(world: World, minutes: int) -> None:
+    world.ahead = timedelta(minutes=minutes)
+    assert world.sync()
+
+
+def test_without_a_date_nobody_knows_that_a_clock_is_off(world: World) -> None:
+    world.simulator.options, world.ahead = Options(has_date=False), 26 * HOUR
+    assert world.sync()
+
+
+def test_a_clock_that_is_put_right_in_the_middle_of_a_sync_had_dated_it(world: World) -> None:
+    before = figures(world)
+    world.ahead = 26 * HOUR
+    step = world.step()
+    world.ahead = timedelta(0)
+    with pytest.raises(ClockError, match=r"^This machine's clock is right now, but was ahead: this sync began at"):
+        world.read(step)
+    assert figures(world) == before
+
+
+def test_a_clock_that_goes_wrong_in_the_middle_of_a_sync_stops_it(world: World) -> None:
+    before, step = figures(world), world.step()
+    steps.read_account(step)
+    world.ahead = -26 * HOUR
+    with pytest.raises(ClockError, match=r"^This machine's clock is behind OpenRouter's"):
+        steps.read_workspaces(step)
+    assert figures(world) == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "ahead"),
+    [
+        ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT"}, timedelta(minutes=20)),
+        ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT", "Age": "1200"}, timedelta(0)),
+        ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT", "Age": "old"}, None),
+        ({"Date": "Mon, 23 Nov 2026 12:00:00"}, None),
+        ({"Date": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_date_of_an_answer_is_that_of_its_making(headers: dict[str, str], ahead: timedelta | None) -> None:
+    answer = httpx.Response(200, json={"data": []}, headers=headers)
+
+    async def asked() -> timedelta | None:
+        transport = httpx.MockTransport(lambda request: answer)
+        async with OpenRouter("acme", SecretStr("key"), "https://api.test", transport=transport, clock=clock) as client:
+            await client.models()
+            return client.clock_ahead
+
+    clock = lambda: NOON  # noqa: E731
+    assert asyncio.run(asked()) == ahead
+
+
+@pytest.mark.parametrize("has_date", [True, False])
+def test_the_simulator_tells_its_own_time_on_a_real_port(has_date: bool) -> None:
+    ledger = Ledger()
+    ledger.add_account("acme")
+    with serve(Simulator(ledger, lambda: NOON, Options(has_date=has_date))) as url:
+        told = httpx.get(f"{url}/models")
+        assert told.headers.get("Date") == ("Mon, 23 Nov 2026 12:20:00 GMT" if has_date else None)
+        assert httpx.get(f"{url}/keys").headers.get("Date") == told.headers.get("Date"), "of a refusal too"
+
+
+# ── a sync that publishes nothing ────────────────────────────────────────────────────────────────────────────────────
+
+
 def test_a_sync_that_began_with_a_clock_ahead_is_not_published_once_the_clock_is_right(world: World) -> None:
     before = figures(world)
+    world.simulator.options = Options(has_date=False)
     world.ahead = 26 * HOUR
     step = world.step()
     world.read(step)
     world.ahead = timedelta(0)
-    with pytest.raises(PermanentError, match=r"^Nothing of this sync .* it began at 2026-11-24 15:20 UTC, by a"):
+    with pytest.raises(ClockError, match=r"but was ahead: this sync began at 2026-11-24 15:20:00 UTC, and now"):
         steps.publish_account(step)
     assert figures(world) == before
     world.sync()

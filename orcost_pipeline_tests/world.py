@@ -1,6 +1,7 @@
 """A simulated account over a real Postgres: the truth on one side, the warehouse on the other, a clock between them."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -73,11 +74,17 @@ class World:
             tolerance_usd=self.tolerance_usd,
         )
 
-    def connect(self, account: Account, key: SecretStr) -> OpenRouter:
+    def connect(self, account: Account, key: SecretStr, clock: Callable[[], datetime]) -> OpenRouter:
         """The simulator, without the waits that a real account asks for."""
         transport = httpx.MockTransport(lambda request: self.simulator.handle(request))
         return OpenRouter(
-            account.name, key, account.base_url, transport=transport, analytics_per_minute=100_000, backoff=0.001
+            account.name,
+            key,
+            account.base_url,
+            transport=transport,
+            analytics_per_minute=100_000,
+            backoff=0.001,
+            clock=clock,
         )
 
     def read(self, step: SyncStep, since: date | None = None) -> None:

@@ -312,7 +312,7 @@ def init_command(
     """
     from orcost_pipeline.cli import init as work
 
-    work.init(_settings(), name, context.args)
+    work.init(_settings(), name, _now, context.args)
 
 
 @app.command()

@@ -5,7 +5,6 @@ asked at the same time, and nobody is waited for long. What stored rows mean is 
 """
 
 import asyncio
-import email.utils
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -165,27 +164,23 @@ class Answer:
     can_manage: bool = False
     balance_usd: Decimal | None = None
     keys: Sequence[ApiKey] | None = None
-    ahead: timedelta = timedelta(0)
+    ahead: timedelta | None = None
     found: tuple[Finding, ...] = ()
 
 
 class _Api(OpenRouter):
-    """An account's API that notes the last refusal's status, and by how much our clock is ahead of the server's."""
+    """An account's API that notes the last refusal's status."""
 
     def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
         # Asked again soon, and not often: a person is waiting.
-        quick = {"attempts": 3, "backoff": 0.1}
+        quick = {"attempts": 3, "backoff": 0.1, "clock": clock}
         super().__init__(account.name, key, account.base_url, key_env=account.api_key_env, **quick)
         self.refusal: int | None = None
-        self.ahead = timedelta(0)
-        self._clock = clock
         self._http.event_hooks = {"response": [self._note]}
 
     async def _note(self, response: httpx.Response) -> None:
         if not response.is_success:
             self.refusal = response.status_code
-        with suppress(KeyError, TypeError, ValueError):
-            self.ahead = self._clock() - email.utils.parsedate_to_datetime(response.headers["Date"])
 
     async def listed(self) -> list[ApiKey]:
         workspaces = await allowed(self.workspaces())
@@ -215,9 +210,9 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
     async with api:
         key = await _tried(account, api, api.key())
         if isinstance(key, Finding):
-            return Answer(account.name, is_accepted=False, ahead=api.ahead, found=(key,))
+            return Answer(account.name, is_accepted=False, ahead=api.clock_ahead, found=(key,))
         if not key.can_manage:
-            return Answer(account.name, is_accepted=True, ahead=api.ahead)
+            return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
         told = await asyncio.gather(_tried(account, api, allowed(api.credits())), _tried(account, api, api.listed()))
     credit, keys = told
     return Answer(
@@ -228,7 +223,7 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         if credit is None or isinstance(credit, Finding)
         else credit.total_credits - credit.total_usage,
         keys=None if isinstance(keys, Finding) else keys,
-        ahead=api.ahead,
+        ahead=api.clock_ahead,
         found=tuple(answer for answer in told if isinstance(answer, Finding)),
     )
 
@@ -319,7 +314,7 @@ def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None)
 
 def _of_clock(answers: Iterable[Answer]) -> Iterator[Finding]:
     """Whether this machine's clock is the server's; the hour in which a sync ends depends on it."""
-    ahead = max((answer.ahead for answer in answers), key=abs, default=timedelta(0))
+    ahead = max((answer.ahead for answer in answers if answer.ahead), key=abs, default=timedelta(0))
     if abs(ahead) > CLOCK_DOUBTFUL:
         severity = ERROR if abs(ahead) > CLOCK_WRONG else WARNING
         told = f"{plural(round(abs(ahead).total_seconds()), 'second')} {'ahead' if ahead > timedelta(0) else 'behind'}"

@@ -13,11 +13,12 @@ import shutil
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from getpass import getpass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 from dotenv import dotenv_values, set_key
@@ -43,7 +44,7 @@ company,match,pattern,valid_from,valid_to,share,note
 """
 
 
-def init(settings: Settings, name: str | None, surplus: Sequence[str] = ()) -> None:
+def init(settings: Settings, name: str | None, clock: Callable[[], datetime], surplus: Sequence[str] = ()) -> None:
     """Connects an account, or gives it another key; says what was found, what was written, and what comes next."""
     if surplus:
         raise PermanentError(
@@ -55,7 +56,7 @@ def init(settings: Settings, name: str | None, surplus: Sequence[str] = ()) -> N
     account = _account(settings, _checked_name(_asked_name(settings) if name is None else name.strip()))
     key = _key(settings, account)
     _require_new(settings, account, key)
-    told = asyncio.run(_ask(account, key))
+    told = asyncio.run(_ask(account, key, clock))
     typer.echo(f'Account "{account.name}": {told}')
     for path, what in _written(settings, account, key, told.keys):
         typer.echo(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
@@ -182,12 +183,17 @@ class Told(NamedTuple):
         )
 
 
-async def _ask(account: Account, key: str) -> Told:
-    """Raises InvalidKeyError where the key is refused, TransientError where OpenRouter does not answer."""
+async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
+    """Raises InvalidKeyError where the key is refused, TransientError where OpenRouter does not answer, ClockError
+    where a sync would refuse.
+    """
     secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
     # Somebody waits: a server that is down is told within seconds.
-    async with OpenRouter(account.name, secret, url, key_env=variable, timeout=20, attempts=3, backoff=0.1) as client:
-        if not (await client.key()).can_manage:
+    quick: dict[str, Any] = {"timeout": 20, "attempts": 3, "backoff": 0.1}
+    async with OpenRouter(account.name, secret, url, key_env=variable, clock=clock, **quick) as client:
+        told = await client.key()
+        client.require_right_clock()
+        if not told.can_manage:
             return Told([await client.itself()], is_ordinary=True)
         workspaces = await allowed(client.workspaces())
         listing = await client.api_keys([workspace.id for workspace in workspaces or ()])

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from orcost_pipeline.defs import wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
-from orcost_pipeline.errors import ForbiddenError, PermanentError
+from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.client import KeyListing, OpenRouter, allowed
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
@@ -35,11 +35,12 @@ MODELS_EVERY = timedelta(days=1)
 WORKSPACES_REFUSED, MEMBERS_REFUSED = "workspaces_refused", "members_refused"
 
 T = TypeVar("T")
+Clock = Callable[[], datetime]
 
 
-def open_api(account: Account, key: SecretStr) -> OpenRouter:
+def open_api(account: Account, key: SecretStr, clock: Clock) -> OpenRouter:
     """The account's API over the network."""
-    return OpenRouter(account.name, key, account.base_url, key_env=account.api_key_env)
+    return OpenRouter(account.name, key, account.base_url, key_env=account.api_key_env, clock=clock)
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,15 @@ class SyncStep:
     run_id: str
     extraction_id: str
     as_of: datetime
-    clock: Callable[[], datetime]
-    connect: Callable[[Account, SecretStr], OpenRouter] = open_api
+    clock: Clock
+    connect: Callable[[Account, SecretStr, Clock], OpenRouter] = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     tell: Callable[[str], None] = lambda told: None
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
         """The answer to a question put to the account's API, and the HTTP requests that it took.
 
-        The run counts them whether an answer came or not.
+        The run counts them whether an answer came or not. Raises ClockError where the answers tell another time.
         """
         key = self.account.api_key
         if key is None:
@@ -81,12 +82,17 @@ class SyncStep:
             )
 
         async def answered() -> tuple[T, int]:
-            async with self.connect(self.account, key) as client:
+            async with self.connect(self.account, key, self.clock) as client:
                 client.progress = Progress(self.tell)
                 try:
-                    return await question(client), client.requests_made
+                    answer = await question(client)
                 finally:
                     runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
+                there = client.require_right_clock()
+                # A clock that was put right in the middle of the sync told its instant before.
+                if there and is_future(self.as_of, there):
+                    raise ClockError.was_ahead(self.as_of, there)
+                return answer, client.requests_made
 
         return asyncio.run(answered())
 
@@ -303,8 +309,7 @@ def _require_published(publishing: Publication, now: datetime, note: Callable[[s
     if publishing.extracted is None:
         raise PermanentError(f"{asked}: what it read is not whole. {again}")
     if is_future(publishing.extracted, now):
-        began = f"{publishing.extracted:%Y-%m-%d %H:%M} UTC"
-        raise PermanentError(f"{asked}: it began at {began}, by a clock that was ahead. {again}")
+        raise ClockError.was_ahead(publishing.extracted, now)
     if not publishing.is_extraction:
         note(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
 

@@ -9,10 +9,10 @@ import asyncio
 import email.utils
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, Self, cast
 
@@ -22,6 +22,7 @@ from pyrate_limiter import Duration, InMemoryBucket, Limiter, Rate, SingleBucket
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from orcost_pipeline.errors import (
+    ClockError,
     ContractError,
     ForbiddenError,
     InvalidKeyError,
@@ -38,6 +39,7 @@ from orcost_pipeline.openrouter.failures import (
     UnreadableError,
     unreached,
 )
+from orcost_pipeline.windows import CLOCK_WRONG
 
 # OpenRouter allows 64 a minute; the margin covers clocks and a restarted process.
 ANALYTICS_PER_MINUTE = 60
@@ -100,10 +102,12 @@ class _Answer(NamedTuple):
 
 
 class Requests:
-    """An account's requests. `requests_made` counts every HTTP request, retries too, whatever came of it.
+    """An account's requests. `requests_made` counts every HTTP request, retries too, whatever came of it; `clock_ahead`
+    is by how much this machine's clock is ahead of the server's, as the last answer tells; None where none did.
 
     timeout: seconds for one request and the whole of its answer.
     attempts: how often a question is asked while failing is quick; `ATTEMPTS` unless told.
+    clock: this machine's; without one it is not compared.
     key_env: the variable that holds the key, for the sentence that says where to put a valid one.
     """
 
@@ -120,9 +124,12 @@ class Requests:
         timeout: float = TIMEOUT,
         attempts: int | None = None,
         backoff: float = 0.5,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self.account = account
         self.requests_made = 0
+        self.clock_ahead: timedelta | None = None
+        self._clock = clock
         self._key_env = key_env
         self._secret = api_key.get_secret_value().strip()
         self._timeout = timeout
@@ -255,10 +262,28 @@ class Requests:
                 asyncio.timeout(self._timeout),
                 self._http.stream(method, path, follow_redirects=False, **question.arguments) as response,
             ):
+                self._compare_clocks(response.headers)
                 return _Answer(response.status_code, response.headers, await self._body(response, question))
         except (httpx.HTTPError, TimeoutError) as error:
             asked, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
             raise unreached(asked, host, error, self._timeout) from None
+
+    def require_right_clock(self) -> datetime | None:
+        """The server's time; None where it tells none. Raises ClockError where this machine's is another."""
+        if self._clock is None or self.clock_ahead is None:
+            return None
+        here = self._clock()
+        if abs(self.clock_ahead) > CLOCK_WRONG:
+            raise ClockError.off(here, here - self.clock_ahead)
+        return here - self.clock_ahead
+
+    def _compare_clocks(self, headers: httpx.Headers) -> None:
+        """Notes `Date`; an answer out of a cache tells its `Age` as well."""
+        if self._clock is None:
+            return
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
+            made_at = email.utils.parsedate_to_datetime(headers["Date"])
+            self.clock_ahead = self._clock() - made_at - timedelta(seconds=int(headers.get("Age", 0)))
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
         body = bytearray()

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -110,6 +111,12 @@ class Simulator:
         """The answer without faults, unlogged."""
         if self.options.latency_seconds:
             time.sleep(self.options.latency_seconds)
+        response = self._answer(request)
+        if self.options.has_date:
+            response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
+        return response
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         try:
             with self.ledger.lock:
                 payload = self._routed(request)

@@ -45,6 +45,7 @@ class Options:
     refused_workspaces, refused_status: workspaces whose keys are not listed, and the error that says so.
     refused_key_status: what one key of such a workspace answers, asked for by its hash; None tells it.
     budgets_status: what workspace budgets answer outside Enterprise plans.
+    has_date: answers carry `Date`, by the simulator's clock.
     latency_seconds: each answer takes this long (it sleeps: for threads and the real port).
     """
 
@@ -89,6 +90,7 @@ class Options:
     refused_status: int = 403
     refused_key_status: int | None = None
     budgets_status: int = 403
+    has_date: bool = True
     latency_seconds: float = 0.0
 
     @classmethod

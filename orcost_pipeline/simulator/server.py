@@ -90,8 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.content)
 
     def _send_head(self, response: httpx.Response, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(response.status_code)
-        for name in ("Content-Type", "Retry-After"):
+        # Without the Date of this machine's clock.
+        self.send_response_only(response.status_code)
+        for name in ("Content-Type", "Date", "Retry-After"):
             if name in response.headers:
                 self.send_header(name, response.headers[name])
         for name, value in (headers or {}).items():
