@@ -164,9 +164,11 @@ class Told(NamedTuple):
                 f"before this month.\nFor all keys by model: make a management key at {MANAGEMENT_KEYS}, then run "
                 "orcost init again."
             )
-        balance = rounded(self.credits.total_credits - self.credits.total_usage, 2)
         listed = f"{plural(len(self.keys), 'key')} in {plural(self.workspaces, 'workspace')}"
-        return f"a management key, which lists {listed}. Balance: {balance} USD."
+        # Who is invoiced never bought any credits.
+        balance = self.credits.balance_usd if self.credits.total_credits else None
+        told = f" Balance: {rounded(balance, 2)} USD." if balance is not None else ""
+        return f"a management key, which lists {listed}.{told}"
 
 
 async def _ask(account: Account, key: str) -> Told:
@@ -300,7 +302,7 @@ def _write_starter(settings: Settings, keys: Sequence[ApiKey]) -> str:
 def starter_mapping(keys: Sequence[ApiKey]) -> str:
     """A valid mapping without a rule, and a suggestion for each key as a comment, those that cost most first."""
     bearers = Counter(key.name for key in keys)
-    by_usage = sorted(keys, key=lambda key: (-key.usage, key.name, key.hash))
+    by_usage = sorted(keys, key=lambda key: (-(key.usage or 0), key.name, key.hash))
     lines = [f"# {_suggestion(key, is_unique=bearers[key.name] == 1)}\n" for key in by_usage[:SUGGESTIONS]]
     if more := len(keys) - len(lines):
         lines.append(f"## {plural(more, 'key')} of less usage not listed here.\n")

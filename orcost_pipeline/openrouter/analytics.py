@@ -48,7 +48,10 @@ class AnalyticsReader:
 
     async def account(self, windows: Iterable[Window]) -> dict[Cell, Measures]:
         """The account's usage by model, over all keys and no key."""
-        return self._sums(await self._cells(windows, ["model"]))
+        windows = list(windows)
+        told = self._sums(await self._cells(windows, ["model"]))
+        self.reading.heard += windows
+        return told
 
     async def read(self, instants: set[datetime], newcomers_too: set[datetime], *, is_full: bool) -> None:
         """Reads the hours (or days) that begin at `instants` by key, then the account again, so that lag between the
@@ -267,14 +270,15 @@ class AnalyticsReader:
 
     def _answer(self, key: str, window: Window, is_unresolved: bool, cells: list[UsageCell]) -> KeyAnswer:
         is_silent = is_unresolved or (not cells and key not in self._listed)
-        return KeyAnswer(key, window, is_silent, self._sums(cells))
+        return KeyAnswer(key, window, is_silent, self._sums(cells, key))
 
     def _name(self, key: str) -> str:
         return self._listed[key].name if key in self._listed else self._known[key].name
 
-    def _sums(self, cells: list[UsageCell]) -> dict[Cell, Measures]:
+    def _sums(self, cells: list[UsageCell], key: str | None = None) -> dict[Cell, Measures]:
+        self._client.note_cells(cells, key, self._grain)
         self.reading.doubtful_totals += sum(1 for cell in cells if _is_doubtful(cell))
-        return grouped(((cell.at, cell.model), cell.measures) for cell in cells)
+        return grouped(((cell.at, cell.model), cell.measures) for cell in cells if any(cell.measures))
 
 
 def hours_of_newcomers(newcomers: Sequence[ApiKey], without_key: Sequence[datetime]) -> set[datetime]:
@@ -316,6 +320,6 @@ def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:
 
 
 def _is_doubtful(cell: UsageCell) -> bool:
-    if cell.total_usd is None:
+    if cell.total_usd is None or cell.lacks_figures:
         return False
     return abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd) >= SAME_USD

@@ -51,6 +51,25 @@ def replace_rows(
     return count
 
 
+def replace_unreadable(
+    connection: sa.Connection,
+    relation: str,
+    told: tuple[Sequence[str], Iterable[Sequence[Any]]],
+    *,
+    run_id: str,
+    account: str,
+    as_of: datetime,
+) -> None:
+    """Makes what could not be read for a raw relation of this run and account what is given."""
+    connection.execute(
+        sa.text("delete from raw.unreadable where run_id = :run_id and account = :account and relation = :relation"),
+        {"run_id": run_id, "account": account, "relation": relation},
+    )
+    columns, rows = told
+    stamped = ((account, as_of, run_id, relation, *row) for row in rows)
+    copy_rows(connection, "raw.unreadable", [*STAMP, "relation", *columns], stamped)
+
+
 def mark_extracted(
     connection: sa.Connection,
     relations: Iterable[str],
@@ -121,5 +140,5 @@ def latest_run(connection: sa.Connection, relation: str, run_id: str, account: s
 def purge(connection: sa.Connection, as_of: datetime) -> None:
     """Drops what is older than `RETENTION`."""
     tables = ("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question")
-    for table in (*tables, "usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model"):
+    for table in (*tables, "usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model", "unreadable"):
         connection.execute(sa.text(f"delete from raw.{table} where as_of < :before"), {"before": as_of - RETENTION})
