@@ -46,9 +46,11 @@ CONTRACT = {
     "ref.api_key": "account, key_hash, name, label, workspace_id, workspace_name, creator_user_id, creator_email, "
     "external_user, is_disabled, created_at, expires_at, deleted_at, first_seen_at, last_used_at, limit_usd, "
     "limit_remaining_usd, limit_reset, usage_usd, usage_daily_usd, usage_weekly_usd, usage_monthly_usd, "
-    "byok_usage_usd, byok_usage_daily_usd, byok_usage_weekly_usd, byok_usage_monthly_usd, company",
+    "byok_usage_usd, byok_usage_daily_usd, byok_usage_weekly_usd, byok_usage_monthly_usd, company, "
+    "include_byok_in_limit, limit_used_percent",
     "ref.api_key_history": "account, key_hash, valid_from, valid_to, name, label, workspace_id, workspace_name, "
-    "creator_user_id, creator_email, external_user, is_disabled, is_deleted, expires_at, limit_usd, limit_reset",
+    "creator_user_id, creator_email, external_user, is_disabled, is_deleted, expires_at, limit_usd, limit_reset, "
+    "include_byok_in_limit",
     "ref.assignment": "account, key_hash, valid_from, company, valid_to, share, rule",
     "ref.company": "company",
     "ref.mapping_version": "version, loaded_at, source, content_sha256, rule_count",

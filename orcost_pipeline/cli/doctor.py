@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import psycopg
@@ -44,7 +44,7 @@ from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
-from orcost_pipeline.windows import CLOCK_WRONG
+from orcost_pipeline.windows import CLOCK_WRONG, DAY
 
 # Seconds: for each of the two rounds of questions to OpenRouter, for a statement of the database.
 ANSWER_WITHIN = 6.0
@@ -157,12 +157,15 @@ def _of_keys(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[
 
 @dataclass(frozen=True)
 class Answer:
-    """What an account's API said just now. `keys` are None where they were not asked for or did not come."""
+    """What an account's API said just now. `keys` are None where they were not asked for or did not come; `is_spending`
+    is whether one of them was charged within a day."""
 
     account: str
     is_accepted: bool
     can_manage: bool = False
     balance_usd: Decimal | None = None
+    credits_total_usd: Decimal | None = None
+    is_spending: bool = False
     keys: Sequence[ApiKey] | None = None
     ahead: timedelta | None = None
     found: tuple[Finding, ...] = ()
@@ -219,13 +222,19 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         account.name,
         is_accepted=True,
         can_manage=True,
-        balance_usd=None
-        if credit is None or isinstance(credit, Finding)
-        else credit.total_credits - credit.total_usage,
+        balance_usd=None if credit is None or isinstance(credit, Finding) else credit.balance_usd,
+        credits_total_usd=None if credit is None or isinstance(credit, Finding) else credit.total_credits,
+        is_spending=not isinstance(keys, Finding) and any(_is_spending(key, clock()) for key in keys),
         keys=None if isinstance(keys, Finding) else keys,
         ahead=api.clock_ahead,
         found=tuple(answer for answer in told if isinstance(answer, Finding)),
     )
+
+
+def _is_spending(key: ApiKey, now: datetime) -> bool:
+    """Whether a key was charged today, or used within a day in a week in which it was charged."""
+    was_used = key.last_used_at is not None and now - key.last_used_at < DAY
+    return bool(key.usage_daily or (was_used and key.usage_weekly))
 
 
 async def _tried(account: Account, api: _Api, question: Awaitable[T]) -> T | Finding:
@@ -259,10 +268,15 @@ def with_answers(stored: Stored, settings: Settings, answers: Mapping[str, Answe
     for standing in stored.standings:
         answer = answers.get(standing.account)
         is_accepted = answer.is_accepted if answer else (False if standing.account in keyless else None)
-        balance = answer.balance_usd if answer else None
-        known = standing.balance_usd if balance is None else balance
-        standings.append(replace(standing, is_accepted=is_accepted, balance_usd=known))
+        standings.append(replace(standing, is_accepted=is_accepted, **_credits(answer)))
     return replace(stored, standings=standings)
+
+
+def _credits(answer: Answer | None) -> dict[str, Any]:
+    """What an answer says of credits, in the fields of a standing; nothing where it does not know the balance."""
+    if answer is None or answer.balance_usd is None:
+        return {}
+    return {name: getattr(answer, name) for name in ("balance_usd", "credits_total_usd", "is_spending")}
 
 
 def _of_answer(answer: Answer, standing: Standing | None) -> Iterator[Finding]:
@@ -272,7 +286,7 @@ def _of_answer(answer: Answer, standing: Standing | None) -> Iterator[Finding]:
     if answer.is_accepted and not answer.can_manage:
         yield _ordinary(answer.account, standing)
     if standing is None:
-        yield from findings.of_credits(Standing(answer.account, balance_usd=answer.balance_usd))
+        yield from findings.of_credits(Standing(answer.account, **_credits(answer)))
     if answer.keys is not None:
         yield from _of_listing(answer.account, answer.keys, standing)
 
@@ -303,7 +317,7 @@ def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None)
         return
     first_at = min((key.created_at for key in missing if key.created_at), default=None)
     is_overdue = first_at is not None and first_at < standing.as_of
-    named = ", ".join(f'"{key.name}"' for key in missing[:NAMED_KEYS])
+    named = ", ".join(f'"{key.name or key.label}"' for key in missing[:NAMED_KEYS])
     more = f" and {len(missing) - NAMED_KEYS} more" if len(missing) > NAMED_KEYS else ""
     message = f"{plural(len(missing), 'key')} at OpenRouter not in the tables yet: {named}{more}."
     message += " The last sync should have seen that." if is_overdue else " New keys come with the next sync."

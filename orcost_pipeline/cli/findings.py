@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,10 +19,11 @@ from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
-from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, WaitingRequest
+from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, UnreadableRows, WaitingRequest
 from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, utc_day
 
 FEW_DAYS_LEFT = 3
+NAMED_DAYS = 3
 REQUESTS_WAIT = timedelta(minutes=2)
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
@@ -63,6 +65,7 @@ class Code(StrEnum):
     MAPPING_GONE = "mapping_gone"
     SYNC_DIED = "sync_died"
     DAYS_OPEN = "days_open"
+    UNREADABLE_ROWS = "unreadable_rows"
     REQUEST_WAITS = "request_waits"
     PORT_TAKEN = "port_taken"
     WORKSPACES_UNKNOWN = "workspaces_unknown"
@@ -136,7 +139,8 @@ def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:
 class Standing:
     """What is known of an account; of one that was never tried, its name only.
 
-    `is_accepted` is whether OpenRouter accepted its key just now; None where nobody asked.
+    `is_accepted` is whether OpenRouter accepted its key just now; None where nobody asked. `is_spending` is whether any
+    of its keys was heard to spend within a day, besides what is stored.
     """
 
     account: str
@@ -154,11 +158,21 @@ class Standing:
     balance_usd: Decimal | None = None
     workspaces_refused_since: datetime | None = None
     members_refused_since: datetime | None = None
+    credits_total_usd: Decimal | None = None
     open_days: Sequence[date] = ()
+    unreadable: Sequence[UnreadableRows] = ()
     spend: RecentSpend = field(default_factory=RecentSpend)
     keys: KnownKeys = field(default_factory=KnownKeys)
     running: RunningSync | None = None
     has_rules: bool = False
+    is_spending: bool = False
+
+    @property
+    def is_prepaid(self) -> bool:
+        """Whether it lives on credits: they were bought, and nothing is spent without any. Others are invoiced."""
+        if self.balance_usd is None or not self.credits_total_usd or self.credits_total_usd < 0:
+            return False
+        return self.balance_usd > 0 or not (self.is_spending or self.spend.spend_24h_usd > 0)
 
     @property
     def unattributed_share(self) -> Decimal | None:
@@ -167,7 +181,7 @@ class Standing:
     @property
     def days_left(self) -> int | None:
         """How long the balance lasts at the pace of the last 7 days; None beyond ten years, which is no forecast."""
-        if self.balance_usd is None or self.spend.spend_7d_usd <= 0:
+        if self.balance_usd is None or not self.is_prepaid or self.spend.spend_7d_usd <= 0:
             return None
         days = max(0, int(self.balance_usd * 7 / self.spend.spend_7d_usd))
         return days if days <= 3_650 else None
@@ -199,13 +213,14 @@ def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules:
     """Every account that the warehouse knows, and those that are configured and were never tried."""
     rows = reports.accounts(connection)
     days, spend, keys = reports.open_days(connection), reports.recent_spend(connection), reports.known_keys(connection)
-    running = reports.running_syncs(connection)
+    running, unreadable = reports.running_syncs(connection), reports.unreadable_rows(connection)
     configured = {account.name for account in settings.accounts}
     known = [
         Standing(
             **{name: getattr(row, name) for name in _STORED},
             is_watched=not is_syncing(settings) or row.account in configured,
             open_days=days.get(row.account, ()),
+            unreadable=unreadable.get(row.account, ()),
             spend=spend.get(row.account, RecentSpend()),
             keys=keys.get(row.account, KnownKeys()),
             running=running.get(row.account),
@@ -232,6 +247,7 @@ _STORED = (
     "balance_usd",
     "workspaces_refused_since",
     "members_refused_since",
+    "credits_total_usd",
 )
 
 
@@ -259,6 +275,7 @@ def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: b
     yield from _last_run(standing, settings)
     yield from _open_days(standing)
     yield from _refused_listings(standing)
+    yield from _unreadable(standing)
     yield from of_credits(standing)
     yield from _attribution(standing, settings)
     yield from _usage(standing)
@@ -330,7 +347,11 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
     first_told = utc_day(standing.as_of) - ACTIVITY_DAYS * DAY
     recent = [day for day in days if day >= first_told]
     told = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
-    message = f"Hours, activity and keys disagree about {told}."
+    lacking = {day for rows in standing.unreadable for day in rows.days}
+    is_lacking = lacking.issuperset(days)
+    message = (
+        f"A row of {told} could not be read." if is_lacking else f"Hours, activity and keys disagree about {told}."
+    )
     severity = ERROR if recent else NOTE
     todo = (
         f"{_sync(standing)} --since {recent[0]}"
@@ -355,10 +376,31 @@ def _refused_listings(standing: Standing) -> Iterator[Finding]:
         yield Finding(WARNING, Code.MEMBERS_UNKNOWN, standing.account, message, another, standing.members_refused_since)
 
 
+def _unreadable(standing: Standing) -> Iterator[Finding]:
+    """What OpenRouter said that cannot be read, by endpoint and field."""
+    if not standing.unreadable:
+        return
+    by_endpoint = groupby(standing.unreadable, key=lambda it: it.endpoint)
+    told = [f"{endpoint}: {', '.join(_lacking(it) for it in fields)}" for endpoint, fields in by_endpoint]
+    count = plural(sum(it.rows for it in standing.unreadable), "field")
+    message = "\n".join([f"{count} of OpenRouter's answers could not be read and were left out:", *told])
+    todo = f"{_sync(standing)} asks again; if it stays, see whether there is a newer orcost_pipeline"
+    since = min(it.noticed_at for it in standing.unreadable)
+    yield Finding(WARNING, Code.UNREADABLE_ROWS, standing.account, message, todo, since)
+
+
+def _lacking(rows: UnreadableRows) -> str:
+    """A field, and the days whose figures lack it."""
+    days = [f"{day}" for day in rows.days[:NAMED_DAYS]]
+    if len(rows.days) > NAMED_DAYS:
+        days.append(f"{len(rows.days) - NAMED_DAYS} more")
+    return f"{rows.field} ({', '.join(days)})" if days else rows.field
+
+
 def of_credits(standing: Standing) -> Iterator[Finding]:
     """Whether what was bought is used up, or soon will be."""
     balance, name = standing.balance_usd, standing.account
-    if balance is None:
+    if balance is None or not standing.is_prepaid:
         return
     days = standing.days_left
     if balance <= 0:

@@ -170,17 +170,19 @@ class Told(NamedTuple):
                 "orcost init again."
             )
         listed = plural(len(self.keys), "key")
-        balance = "unknown to this key"
-        if self.credits is not None:
-            balance = f"{rounded(self.credits.total_credits - self.credits.total_usage, 2)} USD"
         if self.workspaces is not None:
-            return (
-                f"a management key, which lists {listed} in {plural(self.workspaces, 'workspace')}. Balance: {balance}."
-            )
-        return (
-            f"a management key, which lists {listed}. Balance: {balance}.\n"
-            "OpenRouter does not tell it all workspaces: keys of others may be missing."
-        )
+            listed += f" in {plural(self.workspaces, 'workspace')}"
+        told = f"a management key, which lists {listed}.{self._balance()}"
+        if self.workspaces is None:
+            told += "\nOpenRouter does not tell it all workspaces: keys of others may be missing."
+        return told
+
+    def _balance(self) -> str:
+        if self.credits is None:
+            return " Balance: unknown to this key."
+        # Who is invoiced never bought any credits.
+        balance = self.credits.balance_usd if self.credits.total_credits else None
+        return f" Balance: {rounded(balance, 2)} USD." if balance is not None else ""
 
 
 async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
@@ -324,7 +326,7 @@ def _write_starter(settings: Settings, keys: Sequence[ApiKey]) -> str:
 def starter_mapping(keys: Sequence[ApiKey]) -> str:
     """A valid mapping without a rule, and a suggestion for each key as a comment, those that cost most first."""
     bearers = Counter(key.name for key in keys)
-    by_usage = sorted(keys, key=lambda key: (-key.usage, key.name, key.hash))
+    by_usage = sorted(keys, key=lambda key: (-(key.usage or 0), key.name, key.hash))
     lines = [f"# {_suggestion(key, is_unique=bearers[key.name] == 1)}\n" for key in by_usage[:SUGGESTIONS]]
     if more := len(keys) - len(lines):
         lines.append(f"## {plural(more, 'key')} of less usage not listed here.\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, short, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, share, short, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import key_reports
@@ -26,6 +27,7 @@ _ATTRIBUTES = {
     "expires_at": "expiry",
     "limit_usd": "limit in USD",
     "limit_reset": "reset of the limit",
+    "include_byok_in_limit": "BYOK within the limit",
 }
 
 
@@ -45,19 +47,32 @@ def keys(settings: Settings, account: str | None, output: str, now: datetime, *,
 
 def _keys(rows: Rows, now: datetime) -> Table:
     several = _several_accounts(rows)
+    has_limits = any(row["limit_usd"] is not None for row in rows.rows)
+    limits = ["Limit USD", "Used"] * has_limits
     numbers = {"USD 30d": "credits_usd_30d"}
     if any(row["byok_usd_30d"] for row in rows.rows):
         numbers["BYOK 30d"] = "byok_usd_30d"
     named = ("Key", "Hash", "Company", "Workspace", "State", "Last used")
-    drawn = table(*(["Account"] if several else []), *named, *numbers, right=list(numbers))
+    drawn = table(*(["Account"] if several else []), *named, *numbers, *limits, right=[*numbers, *limits])
     told = [money([row[column] for row in rows.rows]) for column in numbers.values()]
     for row in rows.rows:
         amounts = [tell(row[column]) for tell, column in zip(told, numbers.values(), strict=True)]
         used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else UNKNOWN
         values = (short(row["name"]), row["key_hash"][:SHORT_HASH], row["companies"] or UNKNOWN)
         values += (row["workspace_name"] or UNKNOWN, state(row, now), used)
-        drawn.add_row(*cells(*[row["account"]] * several, *values, *amounts))
+        limit = _limit(row) if has_limits else ()
+        drawn.add_row(*cells(*[row["account"]] * several, *values, *amounts, *limit))
     return drawn
+
+
+def _limit(row: Row) -> tuple[str, str]:
+    """The limit, with how often it starts again, and how much of it is used by then."""
+    if row["limit_usd"] is None:
+        return UNKNOWN, UNKNOWN
+    every = f" {row['limit_reset']}" if row["limit_reset"] else ""
+    byok = " with BYOK" if row["include_byok_in_limit"] else ""
+    used = row["limit_used_percent"]
+    return f"{rendering.plain(row['limit_usd'])}{every}{byok}", UNKNOWN if used is None else share(used, Decimal(100))
 
 
 def state(row: Row, now: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import typer
@@ -45,7 +46,13 @@ def _cells(standing: Standing, now: datetime) -> Iterator[str]:
     spend = standing.spend
     yield share(spend.unattributed_30d_usd, spend.spend_30d_usd) if spend.spend_30d_usd else UNKNOWN
     left = f" ({plural(standing.days_left, 'day')})" if standing.days_left is not None else ""
-    yield f"{rounded(standing.balance_usd, 2)}{left}" if standing.balance_usd is not None else UNKNOWN
+    balance = _balance_usd(standing)
+    yield f"{rounded(balance, 2)}{left}" if balance is not None else UNKNOWN
+
+
+def _balance_usd(standing: Standing) -> Decimal | None:
+    """What is left of the credits; an account that is invoiced has none to speak of."""
+    return standing.balance_usd if standing.is_prepaid else None
 
 
 def _told_status(standing: Standing) -> str:
@@ -65,7 +72,7 @@ def _as_data(standings: Iterable[Standing], found: Sequence[Finding]) -> dict[st
                 "as_of": standing.as_of,
                 "open_days": standing.open_days,
                 "unattributed_share": standing.unattributed_share,
-                "balance_usd": standing.balance_usd,
+                "balance_usd": _balance_usd(standing),
                 "days_left": standing.days_left,
             }
             for standing in standings

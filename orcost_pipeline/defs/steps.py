@@ -4,7 +4,7 @@ Each step is whole or leaves nothing; each can run again. Tests and tools that n
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -21,12 +21,12 @@ from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.client import KeyListing, OpenRouter, allowed
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
-from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
+from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo, Unreadable
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
-from orcost_pipeline.warehouse.stored import StoredUsage
+from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
 from orcost_pipeline.windows import is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
@@ -68,11 +68,13 @@ class SyncStep:
     connect: Callable[[Account, SecretStr, Clock], OpenRouter] = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     tell: Callable[[str], None] = lambda told: None
+    unreadable: dict[Unreadable, int] = field(default_factory=dict)
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
         """The answer to a question put to the account's API, and the HTTP requests that it took.
 
-        The run counts them whether an answer came or not. Raises ClockError where the answers tell another time.
+        The run counts them whether an answer came or not. What could not be read waits in `unreadable` to be stored.
+        Raises ClockError where the answers tell another time.
         """
         key = self.account.api_key
         if key is None:
@@ -87,6 +89,7 @@ class SyncStep:
                 try:
                     answer = await question(client)
                 finally:
+                    self.unreadable.update(client.unreadable)
                     runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
                 there = client.require_right_clock()
                 # A clock that was put right in the middle of the sync told its instant before.
@@ -96,14 +99,16 @@ class SyncStep:
 
         return asyncio.run(answered())
 
-    def store(self, relations: Iterable[str], tables: Mapping[str, Table], requests_made: int) -> int:
+    def store(self, relations: Sequence[str], tables: Mapping[str, Table], requests_made: int) -> int:
         """Makes the raw relations whole in one transaction; returns the rows that came."""
         stamp: dict[str, Any] = {"run_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
         with self.engine.begin() as connection:
             rows = raw.replace_rows(connection, tables, **stamp)
+            raw.replace_unreadable(connection, relations[0], wire_rows.unreadable(self.unreadable), **stamp)
             raw.mark_extracted(
                 connection, relations, **stamp, now=self.clock(), row_count=rows, requests_made=requests_made
             )
+        self.unreadable.clear()
         return rows
 
     def latest(self, relation: str, columns: str, condition: str = "true") -> Sequence[sa.RowMapping]:
@@ -138,8 +143,8 @@ def read_account(step: SyncStep) -> Came:
         return Came(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
     if credits_told is None:
         return Came(rows, requests_made, {"balance": "unknown: OpenRouter does not tell it to this key"})
-    balance = credits_told.total_credits - credits_told.total_usage
-    return Came(rows, requests_made, {"balance": f"{balance:,.2f} USD"})
+    balance = credits_told.balance_usd
+    return Came(rows, requests_made, {"balance": "not known" if balance is None else f"{balance:,.2f} USD"})
 
 
 async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
@@ -241,9 +246,11 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     """
     stored = StoredUsage(step.engine, step.account.name, step.as_of)
     columns = (
-        "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
+        "key_hash as hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd as usage, "
+        "byok_usage_usd as byok_usage"
     )
-    keys = [ApiKey.model_construct(**row) for row in step.latest("api_key", columns, "not is_deleted")]
+    known = stored.known_keys()
+    keys = [_listed(row, known) for row in step.latest("api_key", columns, "not is_deleted")]
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
         step.ask(
@@ -270,6 +277,13 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     relations += ["full_pass"] * (is_whole and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
+
+
+def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ApiKey:
+    """A key as it was listed; one without a name bears the last that is known, or else its label."""
+    before = known.get(row["hash"])
+    name = row["name"] or (before.name if before else row["label"])
+    return ApiKey.model_construct(**{**row, "name": name})
 
 
 def publish_account(step: SyncStep, note: Callable[[str], None] = lambda told: None) -> Mapping[str, int]:
@@ -318,6 +332,7 @@ def _publish(publishing: Publication) -> None:
     if publishing.is_extraction:
         publishing.choose_witness()
         publishing.publish_keys()
+        publishing.publish_unreadable()
         publishing.publish_hours()
         publishing.publish_days()
     owners = assignments(publishing.connection, publishing.account, publishing.key_versions())

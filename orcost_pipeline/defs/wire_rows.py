@@ -1,19 +1,27 @@
 """Records of OpenRouter → rows of `raw.*`: which field goes to which column, and nothing else."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.openrouter.reading import AnalyticsReading, UsageReading
-from orcost_pipeline.openrouter.records import ActivityRow, ApiKey, Credits, KeyInfo, Member, Model, Workspace
+from orcost_pipeline.openrouter.records import (
+    COUNTER_FIELDS,
+    ActivityRow,
+    ApiKey,
+    Credits,
+    KeyInfo,
+    Member,
+    Model,
+    Unreadable,
+    Workspace,
+)
 from orcost_pipeline.warehouse.database import as_json
 from orcost_pipeline.windows import DAY, Window, day_start, utc_day
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 
-_COUNTERS = ("usage", "usage_daily", "usage_weekly", "usage_monthly")
-COUNTER_FIELDS = (*_COUNTERS, *(f"byok_{counter}" for counter in _COUNTERS))
 _COUNTER_COLUMNS = tuple(f"{field}_usd" for field in COUNTER_FIELDS)
 
 _KEY_COLUMNS = (
@@ -31,6 +39,7 @@ _KEY_COLUMNS = (
     "limit_usd",
     "limit_remaining_usd",
     "limit_reset",
+    "include_byok_in_limit",
     *_COUNTER_COLUMNS,
     "counters_day",
     "other_fields",
@@ -62,8 +71,8 @@ def _listed_key(key: ApiKey, counters_day: date | None) -> tuple[Any, ...]:
     return (
         key.hash,
         False,
-        key.name,
-        key.label,
+        key.name or None,
+        key.label or None,
         key.workspace_id,
         key.creator_user_id,
         key.external_user,
@@ -74,6 +83,7 @@ def _listed_key(key: ApiKey, counters_day: date | None) -> tuple[Any, ...]:
         key.limit,
         key.limit_remaining,
         key.limit_reset,
+        key.include_byok_in_limit,
         *(getattr(key, field) for field in COUNTER_FIELDS),
         counters_day,
         as_json(key.model_extra or {}),
@@ -95,9 +105,15 @@ def usage(reading: UsageReading) -> dict[str, Table]:
     }
 
 
+def unreadable(told: Mapping[Unreadable, int]) -> Table:
+    columns = ("endpoint", "field", "key_hash", "grain", "at", "rows")
+    return columns, [(*unread, rows) for unread, rows in told.items()]
+
+
 def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     if covered := reading.hours.told:
         yield ("hour", None, covered.start, covered.end, "covered")
+    yield from _heard(reading)
     for window in reading.hours.windows:
         yield ("hour", None, window.start, window.end, "answered")
     for hour in reading.hours.unexplained:
@@ -113,6 +129,14 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     span = Window(day_start(reading.days[0]), day_start(reading.days[-1]) + DAY) if reading.days else None
     for days in reading.key_days if span else ():
         yield ("day", days.key_hash, span.start, span.end, _outcome(days.is_silent))  # type: ignore[union-attr]
+
+
+def _heard(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    """What the account as a whole was asked about, whether anything differed from what is stored or not."""
+    days = [reading.days_heard] if reading.days_heard else []
+    for grain, windows in (("hour", reading.hours.heard), ("past_day", reading.past.heard), ("day", days)):
+        for window in windows:
+            yield (grain, None, window.start, window.end, "heard")
 
 
 def _outcome(is_silent: bool) -> str:

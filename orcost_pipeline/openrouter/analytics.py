@@ -63,6 +63,7 @@ class AnalyticsReader:
         self._tell_from(max((answer.told_from or self._window.start for answer in answers), default=self._window.start))
         old = [it.old_since for it in answers if it.old_since and it.old_since < self._window.end - CLOCKS_DIFFER]
         self.reading.told_until = min(old, default=None)
+        self.reading.heard += windows
         return self._sums([cell for answer in answers for cell in answer.cells])
 
     def doubt(self, account: Mapping[Cell, Measures], days: Mapping[date, Measures]) -> None:
@@ -341,14 +342,15 @@ class AnalyticsReader:
 
     def _answer(self, key: str, window: Window, is_unresolved: bool, cells: list[UsageCell]) -> KeyAnswer:
         is_silent = is_unresolved or (not cells and key not in self._listed)
-        return KeyAnswer(key, window, is_silent, self._sums(cells))
+        return KeyAnswer(key, window, is_silent, self._sums(cells, key))
 
     def _name(self, key: str) -> str:
         return self._listed[key].name if key in self._listed else self._known[key].name
 
-    def _sums(self, cells: list[UsageCell]) -> dict[Cell, Measures]:
+    def _sums(self, cells: list[UsageCell], key: str | None = None) -> dict[Cell, Measures]:
+        self._client.note_cells(cells, key, self._grain)
         self.reading.doubtful_totals += sum(1 for cell in cells if _is_doubtful(cell))
-        return grouped(((cell.at, cell.model), cell.measures) for cell in cells)
+        return grouped(((cell.at, cell.model), cell.measures) for cell in cells if any(cell.measures))
 
 
 def hours_of_newcomers(newcomers: Sequence[ApiKey], without_key: Sequence[datetime]) -> set[datetime]:
@@ -387,7 +389,7 @@ def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:
 
 def _is_doubtful(cell: UsageCell) -> bool:
     """Whether a total is not credits plus BYOK, by more than cutting each of the three for itself makes of it."""
-    if cell.total_usd is None:
+    if cell.total_usd is None or cell.lacks_figures:
         return False
     apart = abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd)
     return apart > tolerated_usd(cell.measures.requests, SAME_USD)

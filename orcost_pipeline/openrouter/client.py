@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, ForbiddenError, OrcostError
+from orcost_pipeline.openrouter import values
 from orcost_pipeline.openrouter.failures import NotFoundError, RefusedError, TooSlowError
 from orcost_pipeline.openrouter.limits import Limits, half
 from orcost_pipeline.openrouter.progress import Progress
@@ -30,10 +31,13 @@ from orcost_pipeline.openrouter.records import (
     Member,
     Model,
     R,
+    Read,
+    Unreadable,
     UsageCell,
     Workspace,
     parse,
     parse_all,
+    read,
     usage_cells,
 )
 from orcost_pipeline.openrouter.requests import ANALYTICS, Requests
@@ -116,7 +120,7 @@ class _Answer(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """Rows of a listing by their identity, and how many it has in all, where it tells."""
+    """Rows of a listing (`Read`) by their identity, and how many it has in all, where it tells."""
 
     rows: list[tuple[str, Any]]
     total: int | None
@@ -134,11 +138,15 @@ PageAt = Callable[[int], Awaitable[_Page]]
 
 
 class OpenRouter(Requests):
-    """An account's API, as an async context manager: one method an endpoint, each answering typed rows."""
+    """An account's API, as an async context manager: one method an endpoint, each answering typed rows.
+
+    `unreadable` counts the rows in which a field could not be read.
+    """
 
     def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Any) -> None:
         super().__init__(account, api_key, base_url, **options)
         self.progress = Progress(lambda told: None)
+        self.unreadable: dict[Unreadable, int] = {}
         self._metrics = [*METRICS, TOTAL_METRIC]
         self._metrics_are_known = False
         self._can_list_expired = True
@@ -153,14 +161,14 @@ class OpenRouter(Requests):
 
     async def key(self) -> KeyInfo:
         """The key that asks; raises InvalidKeyError where it is refused, here by a 403 too."""
-        return parse(KeyInfo, await self._told_of_itself(), self._of_account("GET /key"))
+        return self._needed(KeyInfo, await self._told_of_itself(), "GET /key")
 
     async def itself(self) -> ApiKey:
         """The ordinary key that asks, as a listing would tell it: its hash is the SHA-256 of the key."""
         told = await self._told_of_itself()
-        label = parse(KeyInfo, told, self._of_account("GET /key")).label
-        identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": label}
-        return parse(ApiKey, {**told, **identity}, self._of_account("GET /key"))
+        parse(KeyInfo, told, self._of_account("GET /key"))
+        identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": told.get("label")}
+        return self._needed(ApiKey, {**told, **identity}, "GET /key")
 
     async def _told_of_itself(self) -> Any:
         try:
@@ -172,7 +180,12 @@ class OpenRouter(Requests):
         return await self._one(Credits, "credits")
 
     async def models(self) -> list[Model]:
-        return await self._all(Model, "models")
+        """Every model, those that make images, sound or embeddings too, where the API tells them."""
+        try:
+            told = await self._all(Model, "models", {"output_modalities": "all"})
+        except RefusedError:
+            told = await self._all(Model, "models")
+        return self._taken("GET /models", told)
 
     async def workspaces(self) -> list[Workspace]:
         """Workspaces of the account; none where it has no such thing (404)."""
@@ -198,24 +211,31 @@ class OpenRouter(Requests):
         refused = frozenset(id_ for id_, listing in zip(ids, listings, strict=True) if id_ and listing is None)
         if len(refused) == len(ids):
             listings.append(await self._workspace_keys(None))
-        return KeyListing(list({key.hash: key for listing in listings for key in listing or ()}.values()), refused)
+        told = {_identity(it, str(i)): it for i, it in enumerate(it for listing in listings for it in listing or ())}
+        return KeyListing(self._taken("GET /keys", told.values()), refused)
 
-    async def _keys_if_allowed(self, workspace_id: str | None) -> list[ApiKey] | None:
+    async def _keys_if_allowed(self, workspace_id: str | None) -> list[Any] | None:
         keys = self._workspace_keys(workspace_id)
         return await keys if workspace_id is None else await allowed(keys)
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
         """One key, or None when it is gone: the proof of a deletion."""
+        endpoint = "GET /keys/{hash}"
         try:
-            return await self._one(ApiKey, f"keys/{key_hash}", "GET /keys/{hash}")
+            told = self._data(await self._get(f"keys/{key_hash}"), endpoint)
         except NotFoundError:
             return None
+        # It answers, so it is there, whatever of its row can be read.
+        row = read(ApiKey, (told if isinstance(told, dict) else {}) | {"hash": key_hash})
+        return self._taken(endpoint, [row])[0]
 
     # ── what it used ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def activity(self, key_hash: str | None = None) -> list[ActivityRow] | None:
         """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 403 or 404."""
-        return await allowed(self._all(ActivityRow, "activity", {} if key_hash is None else {"api_key_hash": key_hash}))
+        params = {} if key_hash is None else {"api_key_hash": key_hash}
+        told = await allowed(self._all(ActivityRow, "activity", params))
+        return None if told is None else self._taken("GET /activity", told, key_hash, "day")
 
     async def usage(
         self,
@@ -316,7 +336,9 @@ class OpenRouter(Requests):
         asked = self._of_account("POST /analytics/query")
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
-        cells = [cell for cell in usage_cells(body["data"], asked) if first <= cell.at < window.end]
+        told, lost = usage_cells(body["data"], asked)
+        self.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
+        cells = [cell for cell in told if first <= cell.at < window.end]
         unresolved = _unresolved(body.get("warnings"), question.keys or ())
         answer = UsageAnswer(cells, unresolved, old_since=old_since)
         is_truncated = _is_truncated(body, limit, asked)
@@ -377,7 +399,7 @@ class OpenRouter(Requests):
             return asked != self._metrics
         meta = self._data(await self._get("analytics/meta"), "GET /analytics/meta")
         metrics = meta.get("metrics") if isinstance(meta, dict) else None
-        known = {metric.get("name") for metric in metrics or () if isinstance(metric, dict)}
+        known = {str(metric.get("name")) for metric in metrics or () if isinstance(metric, dict)}
         self._metrics_are_known = True
         kept = [metric for metric in asked if metric in known]
         if kept == asked or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
@@ -393,26 +415,60 @@ class OpenRouter(Requests):
             raise ContractError(f"{self._of_account(endpoint)} answered no data.")
         return body["data"]
 
-    async def _one(self, kind: type[R], path: str, endpoint: str | None = None) -> R:
-        """The row at a path; `endpoint` is how a message names a path that holds an identity."""
-        asked = endpoint or f"GET /{path}"
-        return parse(kind, self._data(await self._get(path), asked), self._of_account(asked))
+    async def _one(self, kind: type[R], path: str) -> R:
+        """The row at a path."""
+        return self._needed(kind, self._data(await self._get(path), f"GET /{path}"), f"GET /{path}")
 
-    async def _all(self, kind: type[R], path: str, params: dict[str, str] | None = None) -> list[R]:
+    async def _all(self, kind: type[R], path: str, params: dict[str, str] | None = None) -> list[Read[R]]:
         """All rows of an answer that has no pages."""
         asked = f"GET /{path}"
         return parse_all(kind, self._data(await self._get(path, params), asked), self._of_account(asked))
 
+    def _needed(self, kind: type[R], value: Any, endpoint: str) -> R:
+        return self._taken(endpoint, [parse(kind, value, self._of_account(endpoint))])[0]
+
+    # ── what could not be read ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _taken(
+        self, endpoint: str, told: Iterable[Read[R]], key_hash: str | None = None, grain: str | None = None
+    ) -> list[R]:
+        """The rows that are of use, once what they lack is noted."""
+        told = list(told)
+        self.note(
+            Counter(
+                Unreadable(endpoint, field, key_hash or getattr(row, "hash", None), grain, at)
+                for row, unread, at in told
+                for field in unread
+            )
+        )
+        return [row for row, _, _ in told if row is not None]
+
+    def note_cells(self, cells: Iterable[UsageCell], key_hash: str | None, grain: timedelta) -> None:
+        """Notes what an answer about a key, or about the whole account, lacks."""
+        endpoint, name = f"POST /{ANALYTICS}", "past_day" if grain == DAY else "hour"
+        self.note(
+            Counter(
+                Unreadable(endpoint, column, key_hash, name, cell.at if column in METRICS else None)
+                for cell in cells
+                for column in cell.unread
+            )
+        )
+
+    def note(self, rows: Mapping[Unreadable, int]) -> None:
+        """Counts rows; the same question put again does not count twice."""
+        for unreadable, count in rows.items():
+            self.unreadable[unreadable] = max(count, self.unreadable.get(unreadable, 0))
+
     # ── paging ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _workspace_keys(self, workspace_id: str | None) -> list[ApiKey]:
+    async def _workspace_keys(self, workspace_id: str | None) -> list[Read[ApiKey]]:
         async def page_at(offset: int) -> _Page:
             page = await self._key_page(workspace_id, offset)
-            return _Page([(key.hash, key) for key in page], None)
+            return _Page([(_identity(it, str(offset + i)), it) for i, it in enumerate(page)], None)
 
         return await self._pages("GET /keys", page_at)
 
-    async def _key_page(self, workspace_id: str | None, offset: int) -> list[ApiKey]:
+    async def _key_page(self, workspace_id: str | None, offset: int) -> list[Read[ApiKey]]:
         params = {"offset": str(offset), "include_disabled": "true"}
         if workspace_id is not None:
             params["workspace_id"] = workspace_id
@@ -430,9 +486,10 @@ class OpenRouter(Requests):
             body = await self._get(path, {"offset": str(offset), "limit": str(PAGE)})
             rows = parse_all(kind, self._data(body, f"GET /{path}"), self._of_account(f"GET /{path}"))
             total = body.get("total_count")
-            return _Page([(row.id, row) for row in rows], total if isinstance(total, int) else None)
+            named = [(_identity(it, str(offset + i)), it) for i, it in enumerate(rows)]
+            return _Page(named, total if isinstance(total, int) else None)
 
-        return await self._pages(f"GET /{path}", page_at)
+        return self._taken(f"GET /{path}", await self._pages(f"GET /{path}", page_at))
 
     async def _pages(self, endpoint: str, page_at: PageAt) -> list[Any]:
         """All rows of a listing, each once, also where some are made or deleted while it is walked.
@@ -449,6 +506,11 @@ class OpenRouter(Requests):
             if not walk.has_moved:
                 return list(walk.rows.values())
         return list(met.values())
+
+
+def _identity(told: Read[Any], place: str) -> str:
+    """What tells a row of a listing from the others; where that cannot be read, its place, so that it counts."""
+    return place if told.row is None else getattr(told.row, "hash", None) or told.row.id
 
 
 async def _walk(page_at: PageAt) -> _Walk:
@@ -514,8 +576,8 @@ def _is_truncated(body: dict[str, Any], limit: int, asked: str) -> bool:
     for or that it tells, or fewer than it counts."""
     metadata = body.get("metadata") or {}
     try:
-        rows, row_count = len(body["data"]), int(metadata.get("row_count") or 0)
-        limit = min(limit, int(metadata.get("limit") or limit))
+        rows, row_count = len(body["data"]), values.count(metadata.get("row_count"))
+        limit = min(limit, int(values.count(metadata.get("limit"))) or limit)
         return bool(metadata.get("truncated")) or max(rows, row_count) >= limit or row_count > rows
     except (AttributeError, TypeError, ValueError):
         raise ContractError(f"{asked} answered metadata that cannot be read.") from None

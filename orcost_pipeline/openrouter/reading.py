@@ -113,7 +113,8 @@ class KeyDays:
 
 @dataclass
 class AnalyticsReading:
-    """What analytics told, by hour or by day. What lies outside `windows` is as stored.
+    """What analytics told, by hour or by day. What lies outside `windows` is as stored; `heard` is all that the account
+    was asked about.
 
     `unkeyed` is what no key explains of the `named_windows`, by the name that analytics show.
     `changed` are the starts of cells in which a key's usage is not as stored, `unexplained` those in which the
@@ -126,6 +127,7 @@ class AnalyticsReading:
     told: Window | None = None
     told_until: datetime | None = None
     windows: list[Window] = field(default_factory=list)
+    heard: list[Window] = field(default_factory=list)
     account: dict[Cell, Measures] = field(default_factory=dict)
     keys: list[KeyAnswer] = field(default_factory=list)
     unexplained: list[datetime] = field(default_factory=list)
@@ -155,7 +157,8 @@ class UsageReading:
     """Everything that one sync was told about usage, whole. Days outside `days` and `past` are as stored.
 
     Without analytics there are no hours here: they follow from the counters of the keys.
-    `days` are told by activity; `past_days`, which activity does not reach, by analytics at the grain of a day.
+    `days` are told by activity, which was asked about `days_heard`; `past_days`, which activity does not reach, by
+    analytics at the grain of a day.
     """
 
     has_analytics: bool = True
@@ -163,5 +166,6 @@ class UsageReading:
     past: AnalyticsReading = field(default_factory=AnalyticsReading)
     past_days: list[date] = field(default_factory=list)
     days: list[date] = field(default_factory=list)
+    days_heard: Window | None = None
     account_days: list[ActivityRow] = field(default_factory=list)
     key_days: list[KeyDays] = field(default_factory=list)

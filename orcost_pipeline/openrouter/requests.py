@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, NamedTuple, Self, cast
 
 import httpx
@@ -39,6 +38,7 @@ from orcost_pipeline.openrouter.failures import (
     UnreadableError,
     unreached,
 )
+from orcost_pipeline.openrouter.values import decimal_json, whole_json
 from orcost_pipeline.windows import CLOCK_WRONG
 
 # OpenRouter allows 64 a minute; the margin covers clocks and a restarted process.
@@ -369,17 +369,21 @@ def _target(answer: _Answer) -> str:
 
 
 def _json(answer: _Answer, question: str) -> Any:
-    """The body with every number exact; a gateway's HTML under a 200 is a transient fault."""
+    """The body with every number exact (one that is none is a Decimal that is none either); a gateway's HTML under a
+    200 is a transient fault."""
     if answer.is_page:
         what = "a page of HTML instead of JSON: a proxy or a log-in page stands in between"
         raise UnreadableError(f"{question} answered {answer.status} with {what}.")
     try:
-        body = json.loads(answer.body, parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ValueError, ArithmeticError, RecursionError):
+        text = answer.body.decode(json.detect_encoding(answer.body), "surrogatepass")
+        body = json.loads(text, parse_int=whole_json, parse_float=decimal_json, parse_constant=decimal_json)
+        if UNSTORABLE_ESCAPE.search(answer.body) or UNSTORABLE.search(text):
+            body = _storable(body)
+    except (ValueError, RecursionError):
         raise UnreadableError(f"{question} answered {answer.status} with a body that is no JSON.") from None
     if not isinstance(body, dict):
         raise UnreadableError(f"{question} answered {answer.status} with JSON that is no object.")
-    return _storable(body) if UNSTORABLE_ESCAPE.search(answer.body) else body
+    return body
 
 
 def _storable(value: Any) -> Any:
@@ -388,11 +392,7 @@ def _storable(value: Any) -> Any:
         return UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, list):
         return [_storable(part) for part in value]
-    return {name: _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return {_storable(name): _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:

@@ -57,6 +57,7 @@ async def read_usage(
     hours_from = min(first or window.start, window.start)
     days_reader = None
     if activity is not None:
+        reading.days_heard = Window(day_start(first_activity_day(as_of)), as_of)
         days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from, tolerance_usd)
     if told is not None:
         changed_days = days_reader.changed() if days_reader else set()

@@ -22,7 +22,8 @@ with spend as (
 )
 select k.account, k.key_hash, k.name, o.companies, k.workspace_name, k.creator_email, k.is_disabled, k.created_at,
     k.expires_at, k.deleted_at, k.last_used_at, trim_scale(coalesce(s.credits_usd_30d, 0)) as credits_usd_30d,
-    trim_scale(coalesce(s.byok_usd_30d, 0)) as byok_usd_30d
+    trim_scale(coalesce(s.byok_usd_30d, 0)) as byok_usd_30d, k.limit_usd, k.limit_reset, k.include_byok_in_limit,
+    k.limit_used_percent
 from ref.api_key k
 left join spend s using (account, key_hash)
 left join owners o using (account, key_hash)
@@ -31,7 +32,8 @@ order by k.account, credits_usd_30d desc, byok_usd_30d desc, k.name, k.key_hash
 """
 _HISTORY = """
 select h.account, h.key_hash, h.valid_from, h.valid_to, h.name, h.workspace_name, h.creator_email, h.external_user,
-    h.is_disabled, h.is_deleted, h.expires_at, h.limit_usd, h.limit_reset
+    h.is_disabled, h.is_deleted, h.expires_at, h.limit_usd, h.limit_reset,
+    h.include_byok_in_limit
 from ref.api_key_history h
 where cast(:account as text) is null or h.account = :account
 order by h.account, min(h.valid_from) over (partition by h.account, h.key_hash), h.key_hash, h.valid_from

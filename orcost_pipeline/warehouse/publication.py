@@ -36,6 +36,17 @@ _NAMED_OR_EXPLAINED = (
     "and u.source = 'analytics' and u.day = (t.hour at time zone 'UTC')::date)))"
 )
 
+# What could not be read of what this run asked about: a listing as a whole, usage by account or key and time.
+_ASKED_AGAIN = (
+    "(t.relation <> 'usage_hourly' and exists (select from raw.extracted e "
+    "where e.run_id = :run_id and e.account = :account and e.relation = t.relation) "
+    "or exists (select from raw.usage_question q "
+    "left join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash "
+    "where q.run_id = :run_id and q.account = :account and q.outcome in ('heard', 'answered') "
+    "and t.relation = 'usage_hourly' and t.grain in ('', q.grain) and t.key_id = coalesce(k.key_id, 0) "
+    "and (t.at = '-infinity' or (t.at >= q.start_at and t.at < q.end_at))))"
+)
+
 # Days that an answer's oldest counter, the month's, may reach back, and some.
 COUNTERS_REACH = timedelta(days=40)
 
@@ -129,13 +140,20 @@ class Publication:
             self._execute(
                 "insert into core.api_key_version (key_id, valid_from, name, label, workspace_id, workspace_name, "
                 "creator_user_id, creator_email, external_user, is_disabled, is_deleted, expires_at, limit_usd, "
-                "limit_reset) "
+                "limit_reset, include_byok_in_limit) "
                 "select s.key_id, :as_of, s.name, s.label, s.workspace_id, s.workspace_name, s.creator_user_id, "
                 "s.creator_email, s.external_user, s.is_disabled, s.is_deleted, s.expires_at, s.limit_usd, "
-                "s.limit_reset "
+                "s.limit_reset, s.include_byok_in_limit "
                 "from staged_api_key_version s"
             ),
         )
+
+    def publish_unreadable(self) -> None:
+        """What could not be read; what was not asked about again stays."""
+        self._stage("unreadable_row")
+        keys = ("account_id", "relation", "endpoint", "key_id", "field", "grain", "at")
+        scope = f"t.account_id = :account_id and {_ASKED_AGAIN}"
+        self._merge("core.unreadable_row", "staged_unreadable_row", keys, scope=scope)
 
     def publish_hours(self) -> None:
         """The hours that keys and account were asked for, or, without analytics, those that counters tell of."""

@@ -17,7 +17,7 @@ STAMP = ("account", "as_of", "run_id")
 
 TABLES = (
     *("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question"),
-    *("usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model"),
+    *("usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model", "unreadable"),
 )
 
 # What must be whole before an extraction may be published.
@@ -54,6 +54,25 @@ def replace_rows(
         stamped = ((account, as_of, run_id, *row) for row in rows)
         count += copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
     return count
+
+
+def replace_unreadable(
+    connection: sa.Connection,
+    relation: str,
+    told: tuple[Sequence[str], Iterable[Sequence[Any]]],
+    *,
+    run_id: str,
+    account: str,
+    as_of: datetime,
+) -> None:
+    """Makes what could not be read for a raw relation of this run and account what is given."""
+    connection.execute(
+        sa.text("delete from raw.unreadable where run_id = :run_id and account = :account and relation = :relation"),
+        {"run_id": run_id, "account": account, "relation": relation},
+    )
+    columns, rows = told
+    stamped = ((account, as_of, run_id, relation, *row) for row in rows)
+    copy_rows(connection, "raw.unreadable", [*STAMP, "relation", *columns], stamped)
 
 
 def mark_extracted(

@@ -4,6 +4,7 @@ Belongs here: the SQL behind the command line's reading side. Stays out: how row
 zeros, which shares bring in, are trimmed. An `account` of None means all accounts.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -47,7 +48,7 @@ def accounts(connection: sa.Connection) -> Sequence[sa.Row]:
     return connection.execute(
         sa.text(
             "select a.account, a.kind, a.status, a.as_of, a.error, "
-            "a.credits_total_usd - a.credits_used_usd as balance_usd, "
+            "a.credits_total_usd - a.credits_used_usd as balance_usd, a.credits_total_usd, "
             "a.workspaces_refused_since, a.members_refused_since, "
             "least(a.hours_from, (select min(d.day)::timestamp at time zone 'UTC' from core.account_day d "
             "where d.account_id = a.account_id)) as known_from, a.hours_from, "
@@ -74,6 +75,7 @@ class RecentSpend(NamedTuple):
     unattributed_30d_usd: Decimal = Decimal(0)
     unattributed_byok_30d_usd: Decimal = Decimal(0)
     keyless_30d_usd: Decimal = Decimal(0)
+    spend_24h_usd: Decimal = Decimal(0)
     unattributed_keys: int = 0
 
 
@@ -88,6 +90,7 @@ def recent_spend(connection: sa.Connection) -> Mapping[str, RecentSpend]:
         ("credits_usd", nobodys),
         ("byok_usd", nobodys),
         ("credits_usd", f"{nobodys} and s.key_hash is null"),
+        ("credits_usd", "s.period = '24h'"),
     )
     told = [f"coalesce(sum(s.{measure}) filter (where {rows}), 0)" for measure, rows in sums]
     has_spend = "(s.credits_usd <> 0 or s.byok_usd <> 0)"
@@ -267,6 +270,31 @@ def open_days(connection: sa.Connection) -> Mapping[str, Sequence[date]]:
         )
     )
     return {row.account: row.days for row in rows}
+
+
+class UnreadableRows(NamedTuple):
+    """How many rows had a field that could not be read, and the days whose figures lack it."""
+
+    endpoint: str
+    field: str
+    rows: int
+    days: Sequence[date]
+    noticed_at: datetime
+
+
+def unreadable_rows(connection: sa.Connection) -> Mapping[str, Sequence[UnreadableRows]]:
+    """What could not be read of each account's answers, endpoint by endpoint."""
+    rows = connection.execute(
+        sa.text(
+            "select account, endpoint, field, sum(rows)::int, "
+            "coalesce(array_agg(distinct day) filter (where day is not null), '{}'), min(noticed_at) "
+            "from ops.unreadable_row group by account, endpoint, field order by account, endpoint, field"
+        )
+    )
+    found: dict[str, list[UnreadableRows]] = defaultdict(list)
+    for account, *row in rows:
+        found[account].append(UnreadableRows(*row))
+    return found
 
 
 def request_sync(connection: sa.Connection, account: str | None, since: date | None) -> int:

@@ -71,6 +71,11 @@ COLUMNS = {
     "limit_usd": "Spending limit in USD.",
     "limit_remaining_usd": "What is left of the spending limit, in USD.",
     "limit_reset": "When the limit starts again: daily, weekly, monthly, or null for never.",
+    "include_byok_in_limit": "Whether BYOK inference counts towards the spending limit.",
+    "limit_used_percent": "Percent of the limit that is used, by the counter that limit_reset names; null: no limit.",
+    "endpoint": "Endpoint of OpenRouter that was asked.",
+    "field": "Field of its answer that could not be read; row: the whole row.",
+    "rows": "Rows in which it could not be read.",
     "usage_usd": "OpenRouter's counter: USD charged since the key was made.",
     "usage_daily_usd": "OpenRouter's counter: USD charged in the current UTC day.",
     "usage_weekly_usd": "OpenRouter's counter: USD charged in the current UTC week (Monday first).",
@@ -155,7 +160,8 @@ COLUMNS = {
     "start_at": "Start of the span asked about, inclusive.",
     "end_at": "End of the span asked about, exclusive.",
     "outcome": "answered; silent: what is stored stays; unexplained: the keys do not account for it yet; "
-    "named: asked by name what no key explains; covered: what analytics tell of the account, asked again or not.",
+    "named: asked by name what no key explains; covered: what analytics tell of the account, asked again or not; "
+    "heard: the account as a whole was asked.",
     "endpoint_id": "Endpoint that served the model.",
     "canonical_slug": "The model's permaslug.",
     "pricing": "List prices in USD per token, as decimal strings.",
@@ -187,6 +193,16 @@ OVERRIDES = {
     "ops.sync_request.account": "Account to sync; null: all.",
     "ops.sync_request.status": "queued, running, succeeded or failed.",
     "ops.sync_run.status": "running, succeeded, failed, or abandoned (it died; a later run noticed).",
+    "core.unreadable_row.at": "Start of the hour or day whose figures lack it; -infinity where none does, or it is not "
+    "known.",
+    "raw.unreadable.at": "Start of the hour or day whose figures lack it; null where none does, or it is not known.",
+    "ops.unreadable_row.day": "UTC day whose figures lack it; null where none does, or it is not known.",
+    "ops.unreadable_row.noticed_at": "as_of of the sync that first could not read it.",
+    "core.unreadable_row.noticed_at": "as_of of the sync that first could not read it.",
+    "raw.unreadable.relation": "Raw relation that was read.",
+    "core.unreadable_row.relation": "Raw relation that was read.",
+    "raw.unreadable.grain": "What the instant begins: hour, day or past_day, as in raw.usage_question.",
+    "core.unreadable_row.grain": "What the instant begins: hour, day or past_day; blank where there is none.",
     "raw.activity_daily.provider": "Provider that served the model; empty where it is not told.",
 }
 

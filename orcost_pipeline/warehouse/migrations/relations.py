@@ -23,6 +23,8 @@ RELATIONS = {
     "core.assignment": "ref.assignment with small ids.",
     "core.account_day": "One row per account and UTC day: what each witness says of it.",
     "core.unkeyed_hour": "One row per account, UTC hour and name (blank: no key): usage that no key explains.",
+    "core.unreadable_row": "One row per account, endpoint, API key (0: none), field and instant: how many rows could "
+    "not be read.",
     "core.unkeyed_day": "marts.unkeyed_spend_daily with small ids.",
     "core.company_day": "One row per UTC day, account and company: spend.",
     "core.key_rolling": "One row per account, API key (0: no key), company and rolling period: spend.",
@@ -50,6 +52,8 @@ RELATIONS = {
     "ops.counter_replacement": "One row per account, UTC day and sync that found analytics answering again: what the "
     "counters of the keys had booked, and what analytics tell instead.",
     "ops.restatement": "One row per account, settled day, API key, model and sync that found the day changed.",
+    "ops.unreadable_row": "One row per account, endpoint, field, API key (null: not known, or none) and UTC day (null: "
+    "not known, or no figure lacks it): how many rows could not be read.",
     "raw.extraction": "One row per run and account: the instant at which all its questions end.",
     "raw.extracted": "One row per run, account and raw relation that is whole.",
     "raw.account": "One row per run and account: GET /key and GET /credits.",
@@ -64,5 +68,7 @@ RELATIONS = {
     "activity does not reach.",
     "raw.activity_daily": "One row per run, API key (null: the whole account), UTC day, model and endpoint, of days "
     "to settle.",
+    "raw.unreadable": "One row per run, raw relation, endpoint, API key, field and instant: how many rows could not be "
+    "read.",
     "raw.model": "One row per run and model: list prices, read once a day.",
 }

@@ -32,7 +32,9 @@ with listed as (
 ), known as (
     select distinct on (key_id, at) key_id, at, usage_usd, byok_usage_usd
     from told
-    where at >= (select counted_from from ref.account where account_id = :account_id)
+    where at >= (select counted_from from ref.account where account_id = :account_id) and at <= :as_of
+        -- A counter that could not be read tells nothing; the next one that can tells all of it.
+        and usage_usd is not null and byok_usage_usd is not null
     order by key_id, at, rank
 ), changed as (
     select key_id, at, usage_usd, byok_usage_usd,

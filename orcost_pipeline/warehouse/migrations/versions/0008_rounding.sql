@@ -57,6 +57,11 @@ with named as (
         sum(byok_usd_after - byok_usd_before) as byok_usd
     from ops.restatement
     group by account, day
+), unread as (
+    -- Days whose figures lack what could not be read.
+    select distinct account_id, (at at time zone 'UTC')::date as day
+    from core.unreadable_row
+    where at > '-infinity'
 ), compared as (
     select a.account, a.as_of, a.tolerance_usd, core.tolerated_usd(d.requests, a.tolerance_usd) as tolerated_usd,
         d.account_id, d.day, d.account_credits_usd, d.keys_credits_usd,
@@ -83,6 +88,7 @@ with named as (
 ), disagreeing as (
     select c.*,
         case
+            when u.day is not null then 'a row that could not be read'
             when apart_usd > tolerated_usd and coalesce(apart_but_for_restatement_usd, apart_usd) > tolerated_usd
                 then 'hours and activity disagree'
             when least(residual_credits_usd, residual_byok_usd) < -tolerated_usd then 'the keys report more than the account'
@@ -94,6 +100,7 @@ with named as (
             then coalesce(n.cause, 'spend without a key, or of a key never listed') end as unexplained
     from compared c
     left join named n using (account_id, day)
+    left join unread u using (account_id, day)
 ), rounded as (
     select d.*, (
         select max(usd)
