@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import wire_rows
+from orcost_pipeline.defs import identity, wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import PermanentError
@@ -26,7 +26,7 @@ from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredUsage
-from orcost_pipeline.windows import surely_one_day
+from orcost_pipeline.windows import DAYS_REACH, surely_one_day, utc_day
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
@@ -172,9 +172,21 @@ def read_api_keys(step: SyncStep) -> Came:
     else:
         itself, requests_made = step.ask(lambda client: client.itself())
         listed, deleted = [itself], []
+    _require_same_account(step, listed)
     counters_day = surely_one_day(asked_at, step.clock())
     rows = step.store(["api_key"], wire_rows.api_keys(listed, deleted, counters_day), requests_made)
     return Came(rows, requests_made, {"newly_deleted": len(deleted)})
+
+
+def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
+    """Refuses the keys of another OpenRouter account before anything is asked about usage."""
+    row = step.latest("account", "organization_id, credits_total_usd, credits_used_usd")[0]
+    is_managed = step.has_management_key
+    bought = Credits(total_credits=row.credits_total_usd, total_usage=row.credits_used_usd) if is_managed else None
+    workspaces = [it.workspace_id for it in step.latest("workspace", "workspace_id")]
+    told = identity.told_evidence(listed, workspaces, row.organization_id, bought)
+    with step.engine.connect() as connection:
+        identity.require_same_account(connection, step.account, told, "Nothing was published", is_managed=is_managed)
 
 
 async def _keys(client: OpenRouter, workspace_ids: list[str], living: set[str]) -> tuple[list[ApiKey], list[str]]:
@@ -189,9 +201,11 @@ async def _keys(client: OpenRouter, workspace_ids: list[str], living: set[str]) 
 def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[UsageReading, int]:
     """Usage by hour and by day, read together: a day that changed has its hours read again with it.
 
-    Returns the reading and the HTTP requests that it took.
+    A rebuild asks for everything that the API still tells. Returns the reading and the HTTP requests that it took.
     """
     stored = StoredUsage(step.engine, step.account.name)
+    if stored.is_rebuilt:
+        since = utc_day(step.as_of) - DAYS_REACH
     columns = (
         "key_hash as hash, name, label, created_at, last_used_at, usage_usd as usage, byok_usage_usd as byok_usage"
     )
@@ -208,6 +222,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     )
     relations = ["usage_hourly", "activity_daily"]
     relations += ["full_pass"] * (is_full and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
+    relations += ["rebuild"] * stored.is_rebuilt
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
 
@@ -233,8 +248,13 @@ def publish_account(step: SyncStep) -> Mapping[str, int]:
 
 def _publish(publishing: Publication, tolerance_usd: Decimal) -> None:
     if publishing.is_extraction:
+        publishing.require_only_holder()
         publishing.choose_witness()
+        if publishing.is_rebuild:
+            publishing.revive_keys()
         publishing.publish_keys()
+        if publishing.is_rebuild:
+            publishing.forget_foreign_keys()
         publishing.publish_hours()
         publishing.publish_days()
     owners = assignments(publishing.connection, publishing.account, publishing.key_versions())

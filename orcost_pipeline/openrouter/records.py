@@ -48,6 +48,7 @@ class KeyInfo(Record):
     byok_usage_monthly: Amount = Decimal(0)
     is_management_key: bool = False
     is_provisioning_key: bool = False
+    organization_id: str | None = None
 
     @property
     def can_manage(self) -> bool:

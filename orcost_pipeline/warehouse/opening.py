@@ -9,7 +9,7 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0009"
 
 RESTART_SECONDS = 30  # what a restart takes, with the recovery of a database that is not large
 

@@ -39,6 +39,7 @@ class StoredUsage:
         self._hours_from = row.hours_from if row else None
         self.full_pass_at: datetime | None = row.full_pass_at if row else None
         self.counted_from: datetime | None = row.counted_from if row else None
+        self.is_rebuilt: bool = row is not None and row.rebuild_at is not None
         self.is_managed: bool = row is not None and row.kind == "management"
 
     def hours_from(self) -> datetime | None:
@@ -109,8 +110,9 @@ class StoredUsage:
             "select d.day::date from generate_series((select min(day) from core.account_day "
             "where account_id = :account_id)::timestamp, (:end)::date::timestamp - interval '1 day', interval '1 day') "
             "as d (day) left join core.account_day a on a.account_id = :account_id and a.day = d.day "
-            "where a.is_settled is not true",
+            "where a.is_settled is not true or :is_rebuilt",
             end=end,
+            is_rebuilt=self.is_rebuilt,
         )
         return [row.day for row in rows]
 
