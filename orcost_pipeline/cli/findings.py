@@ -23,6 +23,8 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, utc_day
 FEW_DAYS_LEFT = 3
 REQUESTS_WAIT = timedelta(minutes=2)
 CLOCK_WRONG = timedelta(minutes=5)
+_NOT_ITS_KEY = "Give it its own key (orcost init), this key a name of its own (orcost init --name NAME); then: "
+_ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -44,6 +46,8 @@ class Code(StrEnum):
     SETTINGS = "settings"
     NO_KEY = "no_key"
     INVALID_KEY = "invalid_key"
+    OTHER_ACCOUNT = "other_account"
+    ACCOUNT_TWICE = "account_twice"
     OPENROUTER_REFUSES = "openrouter_refuses"
     OPENROUTER_UNREACHABLE = "openrouter_unreachable"
     DATABASE_UNREACHABLE = "database_unreachable"
@@ -143,6 +147,7 @@ class Standing:
     kind: str | None = None
     status: str | None = None
     error: str | None = None
+    error_code: str | None = None
     as_of: datetime | None = None
     last_success_at: datetime | None = None
     failing_since: datetime | None = None
@@ -192,7 +197,7 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
-    """Every account that the warehouse knows, and those that are configured and were never tried."""
+    """Every account with costs in the warehouse, and those that are configured."""
     rows = reports.accounts(connection)
     days, spend, keys = reports.open_days(connection), reports.recent_spend(connection), reports.known_keys(connection)
     running = reports.running_syncs(connection)
@@ -208,6 +213,7 @@ def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules:
             has_rules=has_rules,
         )
         for row in rows
+        if row.as_of or row.account in configured or not is_syncing(settings)
     ]
     # Without any key, beside accounts that others sync, what is configured here (`default`, as a rule) is nobody's.
     untried = sorted(configured - {row.account for row in rows}) if is_syncing(settings) or not rows else []
@@ -219,6 +225,7 @@ _STORED = (
     "kind",
     "status",
     "error",
+    "error_code",
     "as_of",
     "last_success_at",
     "failing_since",
@@ -284,11 +291,12 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
     what = {"invalid_key": "OpenRouter refused its key.", "failed": "The last sync failed."}
     status = standing.status or ""
     message = standing.error or what.get(status, "OpenRouter or the database could not be reached.")
-    code = Code.INVALID_KEY if status == "invalid_key" else Code.SYNC_FAILED
+    code = Code.INVALID_KEY if status == "invalid_key" else Code(standing.error_code or Code.SYNC_FAILED)
     if standing.is_accepted and status in ("invalid_key", "unreachable"):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
-    yield Finding(ERROR, code, standing.account, message, _sync(standing), standing.failing_since)
+    todo = {Code.OTHER_ACCOUNT: _NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
+    yield Finding(ERROR, code, standing.account, message, todo, standing.failing_since)
 
 
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
