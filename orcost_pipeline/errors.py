@@ -51,3 +51,11 @@ class InvalidKeyError(PermanentError):
 
 class ForbiddenError(PermanentError):
     """The key is valid, but not for this question (403)."""
+
+
+class OtherAccountError(PermanentError):
+    """The key is of another OpenRouter account than the one that is stored under the account's name."""
+
+
+class AccountTwiceError(PermanentError):
+    """Another account has the same API keys already: every cost would count twice."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import sqlalchemy as sa
 from dotenv import dotenv_values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from orcost_pipeline.companies.mapping import UNATTRIBUTED, read_mapping
 from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
+from orcost_pipeline_tests.world import World
 
 ORCOST = str(Path(sys.executable).with_name("orcost"))
 VARIABLES = re.compile(r"OPENROUTER_|ORCOST_|NO_COLOR$|FORCE_COLOR$", re.IGNORECASE)
@@ -749,11 +751,71 @@ def test_the_starter_is_written_where_the_mapping_is_looked_for(
     assert not (folder / "company_mapping.csv").exists()
 
 
-def test_no_starter_takes_the_place_of_a_mapping_that_was_in_force(folder: Path, orcost: Orcost) -> None:
+def test_no_starter_takes_the_place_of_a_mapping_that_was_in_force(
+    folder: Path, orcost: Orcost, world: World, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
     """An empty mapping, loaded, would take every key from its company."""
-    write_env(folder, f"OPENROUTER_API_KEY={OLD}\n")
-    (folder / ".orcost" / "dagster").mkdir(parents=True)
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    world.map("A,key_name,Company A,,,")
     outcome = orcost(lines=["", MANAGEMENT])
     assert outcome.code == 0
-    assert "  company_mapping.csv: not there and not made: a sync ran here before" in outcome.out
+    assert "  company_mapping.csv: not there and not made: a mapping is in force" in outcome.out
     assert not (folder / "company_mapping.csv").exists()
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:9/none", "mysql://nobody@127.0.0.1/none"])
+def test_a_database_that_cannot_be_asked_stops_nobody(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", url)
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    assert (folder / ".env").exists()
+    assert not (folder / "company_mapping.csv").exists()
+
+
+# Whose account it is
+
+
+@pytest.fixture
+def world(engine: sa.Engine) -> World:
+    """The account `acme` of the ledger, as it may be synced."""
+    return World(engine, LEDGER, datetime.now(UTC))
+
+
+def test_a_key_of_another_account_is_refused_before_anything_is_written(
+    folder: Path, orcost: Orcost, world: World, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    world.sync()
+    orcost("--name", "acme", lines=[MANAGEMENT])
+    before = files(folder)
+    outcome = orcost("--name", "acme", lines=[GLOBEX])
+    assert outcome.code == 1
+    assert 'The key of account "acme" is of another OpenRouter account' in outcome.err
+    assert "Nothing was written" in outcome.err
+    assert "orcost init --name NAME" in outcome.err
+    assert files(folder) == before
+    assert orcost("--name", "globex", lines=[GLOBEX]).code == 0
+
+
+def test_an_account_that_is_stored_under_another_name_is_refused(
+    folder: Path, orcost: Orcost, world: World, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    world.sync()
+    outcome = orcost("--name", "again", lines=[MANAGEMENT])
+    assert outcome.code == 1
+    assert 'Account "again" has keys that account "acme" has already' in outcome.err
+    assert 'orcost accounts rename "acme" "again"' in outcome.err
+    assert not files(folder)
+
+
+def test_looking_for_the_account_neither_makes_nor_migrates_a_warehouse(
+    folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch, engine: sa.Engine, database_url: str
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update ops.schema_version set version_num = '0001'"))
+    assert orcost(lines=["", MANAGEMENT]).code == 0
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select version_num from ops.schema_version")).scalar() == "0001"

@@ -12,7 +12,13 @@ from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from orcost_pipeline.warehouse.opening import database_url, open_database, open_existing, open_warehouse
+from orcost_pipeline.warehouse.opening import (
+    NoWarehouseError,
+    database_url,
+    open_database,
+    open_existing,
+    open_warehouse,
+)
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
@@ -23,7 +29,7 @@ def warehouse(
 ) -> Iterator[sa.Engine]:
     """The warehouse, for as long as the block lasts; never makes a first, empty one where there is none."""
     if settings.database_url is None and not settings.home.is_dir():
-        raise PermanentError(NOTHING_YET)
+        raise NoWarehouseError(NOTHING_YET)
     try:
         with database_errors():
             engine = opened(_configured(settings), settings.home)

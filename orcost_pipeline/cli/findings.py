@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from rich.text import Text
 
 from orcost_pipeline.cli.rendering import STALE_AFTER, age, clean, clock, plural, rounded, share
-from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
@@ -25,6 +24,8 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, ut
 FEW_DAYS_LEFT = 3
 NAMED_DAYS = 3
 REQUESTS_WAIT = timedelta(minutes=2)
+_NOT_ITS_KEY = "Give it its own key (orcost init), this key a name of its own (orcost init --name NAME); then: "
+_ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -46,6 +47,8 @@ class Code(StrEnum):
     SETTINGS = "settings"
     NO_KEY = "no_key"
     INVALID_KEY = "invalid_key"
+    OTHER_ACCOUNT = "other_account"
+    ACCOUNT_TWICE = "account_twice"
     OPENROUTER_REFUSES = "openrouter_refuses"
     OPENROUTER_UNREACHABLE = "openrouter_unreachable"
     DATABASE_UNREACHABLE = "database_unreachable"
@@ -149,6 +152,7 @@ class Standing:
     kind: str | None = None
     status: str | None = None
     error: str | None = None
+    error_code: str | None = None
     as_of: datetime | None = None
     last_success_at: datetime | None = None
     failing_since: datetime | None = None
@@ -210,7 +214,7 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
-    """Every account that the warehouse knows, and those that are configured and were never tried."""
+    """Every account with costs in the warehouse, and those that are configured."""
     rows = reports.accounts(connection)
     days, spend, keys = reports.open_days(connection), reports.recent_spend(connection), reports.known_keys(connection)
     running, unreadable = reports.running_syncs(connection), reports.unreadable_rows(connection)
@@ -227,6 +231,7 @@ def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules:
             has_rules=has_rules,
         )
         for row in rows
+        if row.as_of or row.account in configured or not is_syncing(settings)
     ]
     # Without any key, beside accounts that others sync, what is configured here (`default`, as a rule) is nobody's.
     untried = sorted(configured - {row.account for row in rows}) if is_syncing(settings) or not rows else []
@@ -238,6 +243,7 @@ _STORED = (
     "kind",
     "status",
     "error",
+    "error_code",
     "as_of",
     "last_success_at",
     "failing_since",
@@ -308,19 +314,17 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
     what = {"invalid_key": "OpenRouter refused its key.", "failed": "The last sync failed."}
     status = standing.status or ""
     message = standing.error or what.get(status, "OpenRouter or the database could not be reached.")
-    code = Code.INVALID_KEY if status == "invalid_key" else Code.SYNC_FAILED
-    is_of_clock = _is_refused_for_clock(standing)
-    if is_of_clock:
-        code = Code.CLOCK_OFF
-    if standing.is_accepted and (is_of_clock or status in ("invalid_key", "unreachable")):
+    code = Code.INVALID_KEY if status == "invalid_key" else Code(standing.error_code or Code.SYNC_FAILED)
+    if standing.is_accepted and (code is Code.CLOCK_OFF or status in ("invalid_key", "unreachable")):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
-    yield Finding(ERROR, code, standing.account, message, _sync(standing), standing.failing_since)
+    todo = {Code.OTHER_ACCOUNT: _NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
+    yield Finding(ERROR, code, standing.account, message, todo, standing.failing_since)
 
 
 def _is_refused_for_clock(standing: Standing) -> bool:
     """Whether the last sync stopped at this machine's clock."""
-    return standing.status == "failed" and (standing.error or "").startswith(ClockError.BEGINNING)
+    return standing.error_code == Code.CLOCK_OFF
 
 
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:

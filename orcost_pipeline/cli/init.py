@@ -24,15 +24,20 @@ import typer
 from dotenv import dotenv_values, set_key
 from pydantic import SecretStr, ValidationError
 
+from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.rendering import clean, is_terminal, plural, rounded
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import csv_line
-from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.defs.identity import require_same_account, told_evidence
+from orcost_pipeline.errors import AccountTwiceError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
-from orcost_pipeline.openrouter.records import ApiKey, Credits
+from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.requests import masked
 from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
+from orcost_pipeline.warehouse.mappings import version_in_force
+from orcost_pipeline.warehouse.opening import NoWarehouseError
+from orcost_pipeline.warehouse.reports import schema_version
 
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
@@ -57,6 +62,7 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     key = _key(settings, account)
     _require_new(settings, account, key)
     told = asyncio.run(_ask(account, key, clock))
+    _require_same_account(settings, account, told)
     typer.echo(f'Account "{account.name}": {told}')
     for path, what in _written(settings, account, key, told.keys):
         typer.echo(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
@@ -83,6 +89,23 @@ def _require_new(settings: Settings, account: Account, key: str) -> None:
                 f'Account "{other.name}" has this key already; as "{account.name}", its costs would count twice. '
                 "Nothing was written."
             )
+
+
+def _require_same_account(settings: Settings, account: Account, told: "Told") -> None:
+    """A key of another OpenRouter account would mix two ledgers, one account under two names count twice.
+
+    A warehouse that cannot be read as it is stops nobody: the next sync looks again.
+    """
+    workspaces = [workspace.id for workspace in told.workspaces or ()]
+    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits)
+    is_managed = not told.is_ordinary
+    try:
+        with existing_snapshot(settings) as connection:
+            require_same_account(connection, account, evidence, "Nothing was written", is_managed=is_managed)
+    except (OtherAccountError, AccountTwiceError):
+        raise
+    except OrcostError:
+        return
 
 
 # Questions
@@ -158,8 +181,9 @@ class Told(NamedTuple):
     """
 
     keys: Sequence[ApiKey]
+    organization_id: str | None = None
     is_ordinary: bool = False
-    workspaces: int | None = None
+    workspaces: Sequence[Workspace] | None = None
     credits: Credits | None = None
 
     def __str__(self) -> str:
@@ -171,7 +195,7 @@ class Told(NamedTuple):
             )
         listed = plural(len(self.keys), "key")
         if self.workspaces is not None:
-            listed += f" in {plural(self.workspaces, 'workspace')}"
+            listed += f" in {plural(len(self.workspaces), 'workspace')}"
         told = f"a management key, which lists {listed}.{self._balance()}"
         if self.workspaces is None:
             told += "\nOpenRouter does not tell it all workspaces: keys of others may be missing."
@@ -193,16 +217,16 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
     # Somebody waits: a server that is down is told within seconds.
     quick: dict[str, Any] = {"timeout": 20, "attempts": 3, "backoff": 0.1}
     async with OpenRouter(account.name, secret, url, key_env=variable, clock=clock, **quick) as client:
-        told = await client.key()
+        itself = await client.key()
         client.require_right_clock()
-        if not told.can_manage:
-            return Told([await client.itself()], is_ordinary=True)
+        if not itself.can_manage:
+            return Told([await client.itself()], itself.organization_id, is_ordinary=True)
         workspaces = await allowed(client.workspaces())
         listing = await client.api_keys([workspace.id for workspace in workspaces or ()])
-        is_whole = workspaces is not None and not listing.refused
         return Told(
             listing.keys,
-            workspaces=len(workspaces) if workspaces is not None and is_whole else None,
+            itself.organization_id,
+            workspaces=None if listing.refused else workspaces,
             credits=await allowed(client.credits()),
         )
 
@@ -315,12 +339,23 @@ def _content(path: Path) -> str:
 def _write_starter(settings: Settings, keys: Sequence[ApiKey]) -> str:
     if settings.mapping.exists():
         return "kept"
-    if (settings.home / "dagster").is_dir():
-        return "not there and not made: a sync ran here before, whose mapping may be in force"
+    if _may_be_mapped(settings):
+        return "not there and not made: a mapping is in force, which it would replace"
     settings.mapping.parent.mkdir(parents=True, exist_ok=True)
     with settings.mapping.open("x", encoding="utf-8") as file:
         file.write(starter_mapping(keys))
     return f"a starter, whose {plural(len(keys[:SUGGESTIONS]), 'suggestion')} have no effect until you edit it"
+
+
+def _may_be_mapped(settings: Settings) -> bool:
+    """Whether a mapping is in force, or may be: where the warehouse cannot be asked."""
+    try:
+        with database_snapshot(settings) as connection:
+            return schema_version(connection) is not None and version_in_force(connection) is not None
+    except NoWarehouseError:
+        return False
+    except OrcostError:
+        return True
 
 
 def starter_mapping(keys: Sequence[ApiKey]) -> str:

@@ -4,6 +4,7 @@
 where the database was away for a moment, and turns an error into a sentence at the account, at the run and in Dagster.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ import sqlalchemy.exc
 
 from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
-from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.settings import Account, Settings
+from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.database import DatabaseUnavailableError, database_errors
 from orcost_pipeline.warehouse.opening import can_be_used, open_warehouse
 
@@ -56,12 +57,18 @@ def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
             return
         waiting = lambda: dg.get_dagster_logger().info("Another sync of %s is running; waiting for it.", account)  # noqa: E731
         with database_errors(), runs.sync_lock(engine, account, waiting):
-            if is_sync(context.run):
+            if is_sync(context.run) and _can_start(engine, settings, account):
                 request_id = context.run.tags.get(REQUEST_TAG)
                 runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, utc_now())
             yield engine
     finally:
         engine.dispose()
+
+
+def _can_start(engine: sa.Engine, settings: Settings, account: str) -> bool:
+    """Whether a run is noted: one of an account without a key that was never heard of leaves nothing behind."""
+    has_key = any(known.name == account and known.api_key for known in settings.accounts)
+    return has_key or accounts.is_stored(engine, account)
 
 
 def is_sync(run: dg.DagsterRun) -> bool:
@@ -96,10 +103,11 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     extraction = extraction_id(run, context.instance.get_run_by_id)
     try:
         with survived_restart(context, settings):
+            configured = settings.account(account)
             with engine.begin() as connection:
-                as_of = raw.start_extraction(connection, extraction, account, utc_now())
+                as_of = raw.start_extraction(connection, extraction, account, utc_now(), key_sha256(configured))
             yield SyncStep(
-                settings.account(account),
+                configured,
                 engine,
                 run.run_id,
                 extraction,
@@ -137,7 +145,8 @@ def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exc
     """Says at the run and at the account what is wrong, where the database can still be told; returns what it says."""
     told = str(error) if isinstance(error, OrcostError) else unforeseen(error)
     try:
-        return runs.fail(engine, run.run_id, account, told, runs.account_status(error), utc_now())
+        status, code = runs.account_status(error), runs.account_error_code(error)
+        return runs.fail(engine, run.run_id, account, told, status, utc_now(), code)
     except sqlalchemy.exc.SQLAlchemyError:
         return told
 
@@ -149,6 +158,11 @@ def unforeseen(error: Exception) -> str:
         f"Something went wrong that should not have: {type(error).__name__}: {first_line}\n"
         "Sync again; if it stays, report it with the traceback in Dagster's log."
     )
+
+
+def key_sha256(account: Account) -> str | None:
+    """What tells the account's key from another."""
+    return hashlib.sha256(account.api_key.get_secret_value().encode()).hexdigest() if account.api_key else None
 
 
 def utc_now() -> datetime:

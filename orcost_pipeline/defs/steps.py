@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import wire_rows
+from orcost_pipeline.defs import identity, wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
@@ -27,7 +27,7 @@ from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
-from orcost_pipeline.windows import is_future, surely_one_day
+from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
@@ -208,11 +208,27 @@ def read_api_keys(step: SyncStep) -> Came:
     else:
         itself, requests_made = step.ask(lambda client: client.itself())
         listed, deleted = KeyListing([itself], frozenset()), []
+    _require_same_account(step, listed.keys)
     counters_day = surely_one_day(asked_at, step.clock())
     relations = ["api_key", *([WORKSPACES_REFUSED] if listed.refused else [])]
     rows = step.store(relations, wire_rows.api_keys(listed.keys, deleted, counters_day), requests_made)
     more = {"workspaces_that_refuse": ", ".join(sorted(listed.refused))} if listed.refused else {}
     return Came(rows, requests_made, {"newly_deleted": len(deleted), **more})
+
+
+def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
+    """Refuses the keys of another OpenRouter account before anything is asked about usage."""
+    row = step.latest("account", "organization_id, credits_total_usd, credits_used_usd")[0]
+    is_managed = step.has_management_key
+    bought = (
+        Credits.model_construct(total_credits=row.credits_total_usd, total_usage=row.credits_used_usd)
+        if is_managed
+        else None
+    )
+    workspaces = [it.workspace_id for it in step.latest("workspace", "workspace_id")]
+    told = identity.told_evidence(listed, workspaces, row.organization_id, bought)
+    with step.engine.connect() as connection:
+        identity.require_same_account(connection, step.account, told, "Nothing was published", is_managed=is_managed)
 
 
 async def _keys(
@@ -242,9 +258,11 @@ async def _key_or_refusal(client: OpenRouter, key_hash: str) -> ApiKey | Forbidd
 def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[UsageReading, int]:
     """Usage by hour and by day, read together: a day that changed has its hours read again with it.
 
-    Returns the reading and the HTTP requests that it took.
+    A rebuild asks for everything that the API still tells. Returns the reading and the HTTP requests that it took.
     """
     stored = StoredUsage(step.engine, step.account.name, step.as_of)
+    if stored.is_rebuilt:
+        since = first_analytics_day(step.as_of)
     columns = (
         "key_hash as hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd as usage, "
         "byok_usage_usd as byok_usage"
@@ -275,6 +293,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         step = replace(step, as_of=as_of)
     relations = ["usage_hourly", "activity_daily"]
     relations += ["full_pass"] * (is_whole and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
+    relations += ["rebuild"] * stored.is_rebuilt
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
 
@@ -330,9 +349,14 @@ def _require_published(publishing: Publication, now: datetime, note: Callable[[s
 
 def _publish(publishing: Publication) -> None:
     if publishing.is_extraction:
+        publishing.require_only_holder()
         publishing.choose_witness()
+        if publishing.is_rebuild:
+            publishing.revive_keys()
         publishing.publish_keys()
         publishing.publish_unreadable()
+        if publishing.is_rebuild:
+            publishing.forget_foreign_keys()
         publishing.publish_hours()
         publishing.publish_days()
     owners = assignments(publishing.connection, publishing.account, publishing.key_versions())

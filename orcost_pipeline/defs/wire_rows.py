@@ -48,8 +48,15 @@ _KEY_COLUMNS = (
 
 def account(key: KeyInfo, credits_told: Credits | None) -> dict[str, Table]:
     credits_known = (credits_told.total_credits, credits_told.total_usage) if credits_told else (None, None)
-    row = (key.label, key.can_manage, *(getattr(key, field) for field in COUNTER_FIELDS), *credits_known)
-    columns = ("label", "is_management_key", *_COUNTER_COLUMNS, "credits_total_usd", "credits_used_usd")
+    row = (
+        key.label,
+        key.can_manage,
+        *(getattr(key, field) for field in COUNTER_FIELDS),
+        *credits_known,
+        key.organization_id,
+    )
+    credits_columns = ("credits_total_usd", "credits_used_usd")
+    columns = ("label", "is_management_key", *_COUNTER_COLUMNS, *credits_columns, "organization_id")
     return {"account": (columns, [row])}
 
 

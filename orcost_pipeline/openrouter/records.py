@@ -75,6 +75,7 @@ class KeyInfo(Record):
     byok_usage_monthly: Told = Decimal(0)
     is_management_key: Flag = False
     is_provisioning_key: Flag = False
+    organization_id: OptionalText = None
 
     @property
     def can_manage(self) -> bool:

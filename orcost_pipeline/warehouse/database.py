@@ -24,7 +24,7 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 
 MANY_ROWS = 1_000
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
-MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK = 7_301, 7_302, 7_303, 7_304
+MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 
 # Without these, a machine that vanished would hold its locks for two hours, the default of TCP.
 _KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"

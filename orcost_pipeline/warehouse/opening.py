@@ -14,6 +14,10 @@ SCHEMA_VERSION = "0011"
 RESTART_SECONDS = 30  # what a restart takes, with the recovery of a database that is not large
 
 
+class NoWarehouseError(PermanentError):
+    """Nothing was ever synced: there is no database."""
+
+
 def database_url(configured: str | None, home: Path) -> str:
     """The configured URL, else that of the embedded Postgres under `home`, which is started where it is not running."""
     if configured:
@@ -43,7 +47,7 @@ def open_database(configured: str | None, home: Path) -> sa.Engine:
     except EmbeddedPostgresError as error:
         raise PermanentError(str(error)) from None
     if not is_there:
-        raise PermanentError("There is no warehouse yet. Next: orcost sync")
+        raise NoWarehouseError("There is no warehouse yet. Next: orcost sync")
     return connect(database_url(configured, home))
 
 

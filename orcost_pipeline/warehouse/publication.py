@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import ContractError
-from orcost_pipeline.warehouse import raw
+from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.warehouse import accounts, raw
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
 from orcost_pipeline.warehouse.healing import heal
 from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, is_future, month_start, utc_day
@@ -73,6 +74,7 @@ class Publication:
     is_counted: bool
     tolerance_usd: Decimal
     extracted: datetime | None = None
+    is_rebuild: bool = False
     was_counted: bool = False
     rows: dict[str, int] = field(default_factory=dict)
 
@@ -84,6 +86,7 @@ class Publication:
             "run_id": self.run_id,
             "dagster_run_id": self.dagster_run_id,
             "is_extraction": self.is_extraction,
+            "is_rebuild": self.is_rebuild,
             "as_of": self.as_of,
             "tolerance_usd": self.tolerance_usd,
             "this_hour": hour_floor(self.as_of),
@@ -121,6 +124,19 @@ class Publication:
                 "k.byok_usage_usd from core.api_key k join ref.account a using (account_id) "
                 "where account_id = :account_id and k.deleted_at is null"
             )
+
+    def require_only_holder(self) -> None:
+        """Raises AccountTwiceError where another account has any of the keys that are listed."""
+        raw_keys = "from raw.api_key where run_id = :run_id and account = :account and not is_deleted"
+        keys = self.connection.execute(sa.text(f"select key_hash {raw_keys}"), self._parameters).scalars().all()
+        accounts.lock_new_keys(self.connection, self.account, keys)
+        is_managed = self.connection.execute(
+            sa.text("select is_management_key from raw.account where run_id = :run_id and account = :account"),
+            self._parameters,
+        ).scalar_one()
+        accounts.require_only_holder(
+            self.connection, self.account, keys, "Nothing was published", is_managed=is_managed
+        )
 
     def publish_keys(self) -> None:
         """Keys as listed, and a new version of each whose attributes changed."""
@@ -208,6 +224,84 @@ class Publication:
         self._merge("core.usage_daily", "staged_usage_daily", _DAY_KEYS, scope=scope, touched="touched_day")
         self._stage("account_day")
         self._merge("core.account_day", "staged_account_day", ("account_id", "day"), scope=None)
+
+    # ── a rebuild ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def revive_keys(self) -> None:
+        """Keys that are listed were never deleted, whatever a sync with another account's key made of them."""
+        listed = (
+            "k.account_id = :account_id and exists (select from raw.api_key r where r.run_id = :run_id "
+            "and r.account = :account and r.key_hash = k.key_hash and not r.is_deleted)"
+        )
+        self._execute(
+            "create temporary table revived_key on commit drop as "
+            f"select distinct k.key_id from core.api_key k join core.api_key_version v using (key_id) "
+            f"where v.is_deleted and {listed}"
+        )
+        self._execute(
+            "delete from core.api_key_version where is_deleted and key_id in (select key_id from revived_key)"
+        )
+        self._execute(
+            "update core.api_key_version v set valid_to = n.valid_to from (select key_id, valid_from, lead(valid_from) "
+            "over (partition by key_id order by valid_from) as valid_to from core.api_key_version "
+            "where key_id in (select key_id from revived_key)) n "
+            "where v.key_id = n.key_id and v.valid_from = n.valid_from and v.valid_to is distinct from n.valid_to"
+        )
+
+    def forget_foreign_keys(self) -> None:
+        """Keys that are not this account's, with what is stored of them on days and hours that this run was told."""
+        self._stage("foreign_key")
+        self._execute(
+            "create temporary table told_from on commit drop as select coalesce(min(start_at) filter "
+            "(where grain = 'hour'), :counters_horizon) as hour, (least(min(start_at), :this_hour) "
+            "at time zone 'UTC')::date as day from raw.usage_question "
+            "where run_id = :run_id and account = :account and key_hash is null and outcome = 'answered'"
+        )
+        self._stage("unkeyed_cell")
+        told = "u.account_id = :account_id and ({})::date >= t.day"
+        theirs = "u.key_id in (select key_id from foreign_key)"
+        beside = "u.key_id = 0 and (u.hour, u.model_id) in (select hour, model_id from unkeyed_cell)"
+        hours, days = told.format("u.hour at time zone 'UTC'"), told.format("u.day")
+        self._forget("hour", f"{hours} and ({theirs} or ({beside}))")
+        self._forget("day", f"{days} and {theirs}")
+        measures = ", ".join(MEASURES)
+        self._execute(
+            f"insert into core.usage_hourly (hour, account_id, key_id, model_id, {measures}, source) "
+            f"select hour, :account_id, 0, model_id, {measures}, source from unkeyed_cell "
+            "where is_right and (requests <> 0 or abs(credits_usd) >= 1e-9 or abs(byok_usd) >= 1e-9)"
+        )
+        # A day that this run does not settle follows from its hours, without them.
+        self._execute(
+            "update core.account_day d set is_settled = false from told_from t where d.account_id = :account_id "
+            "and d.day >= :first_day and d.day in (select day from touched_day) and not exists (select from "
+            "raw.usage_question q where q.run_id = :run_id and q.account = :account and q.grain in ('day', 'past_day') "
+            "and q.key_hash is null and q.outcome = 'answered' and (q.start_at at time zone 'UTC')::date = d.day)"
+        )
+        self._execute(
+            "delete from ops.restatement r using core.api_key k, told_from t where r.account = :account "
+            "and k.key_hash = r.key_hash and r.day >= t.day and k.account_id = :account_id "
+            "and k.key_id in (select key_id from foreign_key)"
+        )
+        self._forget_keys_without_usage()
+
+    def _forget(self, bucket: str, condition: str) -> None:
+        """Usage by hour or by day that a condition names; what follows from it is rebuilt."""
+        relation = {"hour": "core.usage_hourly", "day": "core.usage_daily"}[bucket]
+        deletion = f"delete from {relation} u using told_from t where {condition} returning u.{bucket}"
+        collected = f"with gone as ({deletion}) insert into touched_{bucket} select {bucket} from gone"
+        self._count(relation, self._execute(collected))
+
+    def _forget_keys_without_usage(self) -> None:
+        """Foreign keys of which nothing is stored any more; the others stay, deleted, with what they used before."""
+        self._execute(
+            "delete from foreign_key f where exists (select from core.usage_daily u where u.account_id = :account_id "
+            "and u.key_id = f.key_id) or exists (select from core.usage_hourly u where u.account_id = :account_id "
+            "and u.key_id = f.key_id)"
+        )
+        for relation in ("core.counter_point", "core.api_key_version", "core.api_key"):
+            self._count(
+                relation, self._execute(f"delete from {relation} where key_id in (select key_id from foreign_key)")
+            )
 
     # ── attribution ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -399,6 +493,7 @@ def publication(
             is_counted=is_counted,
             tolerance_usd=tolerance_usd,
             extracted=extracted,
+            is_rebuild=is_extraction and raw.is_extracted(connection, "rebuild", run_id, account),
         )
 
 

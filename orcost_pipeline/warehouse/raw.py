@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.database import copy_rows
 
 RETENTION = timedelta(days=7)
@@ -24,16 +25,24 @@ TABLES = (
 REQUIRED = frozenset({"account", "workspace", "organization_member", "api_key", "usage_hourly", "activity_daily"})
 
 
-def start_extraction(connection: sa.Connection, run_id: str, account: str, now: datetime) -> datetime:
-    """The instant of this run's extraction: `now`, to the second, for the first that asks."""
+def start_extraction(
+    connection: sa.Connection, run_id: str, account: str, now: datetime, key_sha256: str | None = None
+) -> datetime:
+    """The instant of this run's extraction: `now`, to the second, for the first that asks.
+
+    Raises PermanentError where it began with another key: answers of two keys may be those of two accounts.
+    """
     connection.execute(
-        sa.text("insert into raw.extraction values (:run_id, :account, :as_of) on conflict do nothing"),
-        {"run_id": run_id, "account": account, "as_of": now.replace(microsecond=0)},
+        sa.text("insert into raw.extraction values (:run_id, :account, :as_of, :key_sha256) on conflict do nothing"),
+        {"run_id": run_id, "account": account, "as_of": now.replace(microsecond=0), "key_sha256": key_sha256},
     )
-    return connection.execute(
-        sa.text("select as_of from raw.extraction where run_id = :run_id and account = :account"),
+    began = connection.execute(
+        sa.text("select as_of, key_sha256 from raw.extraction where run_id = :run_id and account = :account"),
         {"run_id": run_id, "account": account},
-    ).scalar_one()
+    ).one()
+    if None not in (began.key_sha256, key_sha256) and began.key_sha256 != key_sha256:
+        raise PermanentError(f'The key of account "{account}" was changed during the sync. Start a new sync.')
+    return began.as_of
 
 
 def replace_rows(

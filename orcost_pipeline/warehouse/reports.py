@@ -47,7 +47,7 @@ def accounts(connection: sa.Connection) -> Sequence[sa.Row]:
     """Every account, by name: its state, its last runs, and from when on its spend is known."""
     return connection.execute(
         sa.text(
-            "select a.account, a.kind, a.status, a.as_of, a.error, "
+            "select a.account, a.kind, a.status, a.as_of, a.error, a.error_code, "
             "a.credits_total_usd - a.credits_used_usd as balance_usd, a.credits_total_usd, "
             "a.workspaces_refused_since, a.members_refused_since, "
             "least(a.hours_from, (select min(d.day)::timestamp at time zone 'UTC' from core.account_day d "

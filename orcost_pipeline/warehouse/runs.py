@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from orcost_pipeline.errors import InvalidKeyError, TransientError
+from orcost_pipeline.errors import AccountTwiceError, ClockError, InvalidKeyError, OtherAccountError, TransientError
 from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
 from orcost_pipeline.windows import CLOCK_WRONG
 
@@ -154,14 +154,16 @@ def succeed(connection: sa.Connection, run_id: str, account: str, as_of: datetim
     )
 
 
-def fail(engine: sa.Engine, run_id: str, account: str, error: str, status: str, now: datetime) -> str:
+def fail(
+    engine: sa.Engine, run_id: str, account: str, error: str, status: str, now: datetime, code: str | None = None
+) -> str:
     """Closes the run, and says at the account what is wrong and how old the costs are that stay; returns what it says.
 
-    A run that is published is not failed by what comes after.
+    A run that is published is not failed by what comes after. `code` is the finding's, where the error has one.
     """
     with engine.begin() as connection:
         told = f"{error}{_what_stays(connection, account)}"
-        parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status}
+        parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status, "code": code}
         connection.execute(
             sa.text(
                 "update ops.sync_run set status = 'failed', finished_at = :now, error = :error "
@@ -171,7 +173,7 @@ def fail(engine: sa.Engine, run_id: str, account: str, error: str, status: str, 
         )
         connection.execute(
             sa.text(
-                "update ref.account set status = :status, checked_at = :now, error = :error "
+                "update ref.account set status = :status, checked_at = :now, error = :error, error_code = :code "
                 "where account = :account and not exists (select from ops.sync_run r "
                 "where r.run_id = :run_id and r.account = :account and r.status = 'succeeded')"
             ),
@@ -192,6 +194,12 @@ def account_status(error: Exception) -> str:
     if isinstance(error, InvalidKeyError):
         return "invalid_key"
     return "unreachable" if isinstance(error, TransientError) else "failed"
+
+
+def account_error_code(error: Exception) -> str | None:
+    """The code of the finding that an error is, where it has one of its own."""
+    codes = {OtherAccountError: "other_account", AccountTwiceError: "account_twice", ClockError: "clock_off"}
+    return codes.get(type(error))
 
 
 def run_problems(engine: sa.Engine, run_ids: Iterable[str]) -> Sequence[str]:

@@ -3,6 +3,10 @@ update ref.account a
 set kind = case when r.is_management_key then 'management' else 'ordinary' end,
     status = 'ok',
     error = null,
+    error_code = null,
+    organization_id = coalesce(r.organization_id, a.organization_id),
+    confirmed_at = null,
+    rebuild_at = case when not :is_rebuild then a.rebuild_at end,
     as_of = :as_of,
     hours_from = :hours_from,
     full_pass_at = coalesce(

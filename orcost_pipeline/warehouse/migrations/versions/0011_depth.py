@@ -3,7 +3,7 @@
 from orcost_pipeline.warehouse.migrations.scripts import run_sql_beside
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0009"
 
 
 def upgrade() -> None:
