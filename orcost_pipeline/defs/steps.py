@@ -19,6 +19,7 @@ from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.failures import RefusedError
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.usage import read_usage
@@ -78,6 +79,10 @@ class SyncStep:
             async with self.connect(self.account, key, self.clock) as client:
                 try:
                     answer = await question(client)
+                except RefusedError:
+                    # A wrong clock asks for hours that the API does not tell.
+                    client.require_right_clock()
+                    raise
                 finally:
                     runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
                 there = client.require_right_clock()
