@@ -1,10 +1,17 @@
 """A clock that is off: what a sync does about it, and what becomes of what an earlier one stored."""
 
 import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +25,7 @@ from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.test_shifted_clock import Clock
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 YEARS = timedelta(days=3_652)
@@ -233,7 +241,7 @@ def world(twins: Twins) -> World:
     return twins.right
 
 
-@pytest.mark.parametrize("ahead", [26 * HOUR, -9 * HOUR, YEARS, timedelta(minutes=6), -timedelta(minutes=6)], ids=str)
+@pytest.mark.parametrize("ahead", [26 * HOUR, -26 * HOUR, YEARS, timedelta(minutes=6), -timedelta(minutes=6)], ids=str)
 def test_a_sync_whose_clock_is_off_stores_nothing_and_names_both_times(world: World, ahead: timedelta) -> None:
     before = figures(world)
     world.ahead = ahead
@@ -376,3 +384,98 @@ def test_a_run_that_a_wrong_clock_dated_into_the_future_is_not_the_last_one(twin
     started = twins.wrong.rows("select started_at, finished_at, as_of from ops.sync_run order by started_at")
     assert all(max(row.started_at, row.finished_at) <= twins.wrong.now for row in started)
     assert [row.as_of for row in started] == [NOON, None, NOON + HOUR]
+
+
+# ── as an operator sees it ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Machine:
+    """A folder from which the installed command runs, and the server that it asks."""
+
+    folder: Path
+    simulator: Simulator
+    environment: dict[str, str]
+
+    def orcost(self, *arguments: str) -> tuple[int, str]:
+        """The exit code, and all that is printed."""
+        ran = subprocess.run(
+            [Path(sys.executable).with_name("orcost"), *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        return ran.returncode, ran.stdout
+
+
+@pytest.fixture
+def machine(tmp_path: Path, database_url: str) -> Iterator[Machine]:
+    """One whose account has spent something in the last hours."""
+    now, ledger = datetime.now(UTC), Ledger()
+    ledger.add_account("default", credits_bought=Decimal(100))
+    key = ledger.add_key("default", "A one", now - 50 * DAY)
+    for hours in range(30, 60):
+        ledger.spend("default", now - hours * HOUR, key, GPT, usage("0.25"))
+    simulator = Simulator(ledger)
+    (tmp_path / ".env").touch()
+    (tmp_path / "company_mapping.csv").write_text("company,match,pattern\nCompany A,key_name,A*\n", encoding="utf-8")
+    with serve(simulator) as base_url:
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(tmp_path),
+            "ORCOST_DATABASE_URL": database_url.replace("postgresql+psycopg://", "postgresql://"),
+            "OPENROUTER_BASE_URL": base_url,
+            "OPENROUTER_API_KEY": ledger.accounts["default"].management_key,
+        }
+        yield Machine(tmp_path, simulator, environment)
+
+
+def test_a_machine_whose_clock_is_off_is_told_so_by_every_command(machine: Machine) -> None:
+    machine.simulator.clock = lambda: datetime.now(UTC) - 26 * HOUR
+    code, told = machine.orcost("init")
+    assert (code, (machine.folder / ".env").read_text()) == (1, "")
+    assert "This machine's clock is ahead of OpenRouter's: " in told
+    code, told = machine.orcost("sync")
+    assert code == 1
+    assert "✗ account and credits" in told
+    assert "✓" not in told.replace("✓ company mapping", "")
+    assert "This machine's clock is ahead of OpenRouter's: " in told
+    assert "Traceback" not in told
+    code, told = machine.orcost("status", "--format", "json")
+    found = [(it["severity"], it["code"]) for it in json.loads(told)["findings"]]
+    assert (code, found) == (1, [("error", "clock_off")])
+    machine.simulator.clock = lambda: datetime.now(UTC)
+    assert machine.orcost("sync")[0] == 0
+    assert json.loads(machine.orcost("status", "--format", "json")[1])["ok"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs Linux and a C compiler")
+@pytest.mark.parametrize("ahead", [26 * HOUR, YEARS], ids=str)
+def test_a_machine_whose_clock_was_ahead_is_well_after_one_sync(machine: Machine, ahead: timedelta) -> None:
+    clock = Clock(machine.folder, datetime.now(UTC))
+    machine.environment |= clock.environment
+    assert machine.orcost("sync")[0] == 0
+    right = machine.orcost("report", "--by", "key", "--format", "csv")[1].split("Complete")[0]
+    clock.advance(ahead)
+    machine.simulator.options = Options(has_date=False)
+    assert machine.orcost("sync")[0] == 0
+    clock.advance(-ahead)
+    machine.simulator.options = Options()
+    report = machine.orcost("report")[1]
+    assert "a clock was wrong)" in report
+    assert "just now" not in report
+    assert "The next sync puts it right: orcost sync" in report
+    code, told = machine.orcost("status")
+    assert code == 1
+    assert "Data is marked complete until" in told
+    assert machine.orcost("sync")[0] == 0
+    assert machine.orcost("status")[0] == 0
+    assert "(just now)" in machine.orcost("report")[1]
+    without_as_of = re.compile(r"\d{4}-\d\d-\d\dT[^,]*")
+    after = machine.orcost("report", "--by", "key", "--format", "csv")[1].split("Complete")[0]
+    assert without_as_of.sub("", after) == without_as_of.sub("", right)

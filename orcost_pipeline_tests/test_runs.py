@@ -724,7 +724,7 @@ def test_a_connection_that_is_always_lost_is_tried_three_times_and_told_once(
 
 
 def test_a_commit_whose_answer_is_lost_is_a_publication(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    def committed(step: SyncStep) -> None:
+    def committed(step: SyncStep, *arguments: Any) -> None:
         publish_account(step)
         raise OperationalError("commit", {}, psycopg.OperationalError("server closed the connection"))
 

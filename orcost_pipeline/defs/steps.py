@@ -19,6 +19,7 @@ from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.client import KeyListing, OpenRouter, allowed
+from orcost_pipeline.openrouter.failures import RefusedError
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo, Unreadable
@@ -88,6 +89,10 @@ class SyncStep:
                 client.progress = Progress(self.tell)
                 try:
                     answer = await question(client)
+                except RefusedError:
+                    # A wrong clock asks for hours that the API does not tell.
+                    client.require_right_clock()
+                    raise
                 finally:
                     self.unreadable.update(client.unreadable)
                     runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
