@@ -33,7 +33,7 @@ def main() -> None:
     """Prints base URL and management key, one a line, and serves."""
     arguments = _arguments()
     ledger = _ledger(arguments.scenario, wall_clock(), arguments.seed)
-    options = Options(analytics_per_minute=64, latency_seconds=arguments.latency_ms / 1000)
+    options = Options(analytics_per_minute=64, cache_seconds=30, latency_seconds=arguments.latency_ms / 1000)
     account = next(iter(ledger.accounts.values()))
     with serve(Simulator(ledger, options=options), arguments.port) as base_url:
         sys.stdout.write(f"OPENROUTER_BASE_URL={base_url}\nOPENROUTER_API_KEY={account.management_key}\n")
