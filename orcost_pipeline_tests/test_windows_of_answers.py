@@ -205,7 +205,7 @@ def test_a_cap_below_the_limit_is_believed_and_a_round_one_is_found(
 def test_metadata_that_tells_of_more_rows_is_believed(engine: sa.Engine, metadata: dict[str, Any]) -> None:
     ledger, (key,) = account("A")
     for number in range(3):
-        ledger.spend("acme", NOON - number * HOUR, key, GPT, usage("1"))
+        ledger.spend("acme", THIS_HOUR - number * HOUR, key, GPT, usage("1"))
     world = World(engine, ledger)
     honest = world.simulator.handle
 
@@ -315,7 +315,9 @@ def test_nothing_is_complete_beyond_the_answer_that_tells_it(engine: sa.Engine, 
     assert world.value("select as_of from ref.account") == NOON - timedelta(minutes=10)
     world.simulator.handle = honest  # type: ignore[method-assign]
     answering_of(world, timedelta(hours=2))
+    new = busy.add_key("acme", "New", world.now)
     world.later(minutes=1).sync()
+    assert world.value("select count(*) from ref.api_key where key_hash = :key", key=new) == 1, "all else is published"
     assert world.value("select as_of from ref.account") == NOON - timedelta(minutes=10), "it never goes back"
     world.simulator.handle = honest  # type: ignore[method-assign]
     world.later(minutes=1).sync()

@@ -35,7 +35,7 @@ def main() -> None:
     arguments = _arguments()
     ledger = _ledger(arguments.scenario, wall_clock(), arguments.seed)
     latency_seconds = arguments.latency_ms / 1000
-    options = replace(Options.live(), analytics_per_minute=64, latency_seconds=latency_seconds)
+    options = replace(Options.live(), analytics_per_minute=64, cache_seconds=30, latency_seconds=latency_seconds)
     account = next(iter(ledger.accounts.values()))
     with serve(Simulator(ledger, options=options), arguments.port) as base_url:
         sys.stdout.write(f"OPENROUTER_BASE_URL={base_url}\nOPENROUTER_API_KEY={account.management_key}\n")
