@@ -12,7 +12,13 @@ from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from orcost_pipeline.warehouse.opening import NoWarehouseError, database_url, open_database, open_existing, open_warehouse
+from orcost_pipeline.warehouse.opening import (
+    NoWarehouseError,
+    database_url,
+    open_database,
+    open_existing,
+    open_warehouse,
+)
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
