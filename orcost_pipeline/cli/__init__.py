@@ -54,11 +54,12 @@ class TableOrJson(StrEnum):
     JSON = "json"
 
 
-def _group(description: str) -> typer.Typer:
+def _group(description: str, *, is_command: bool = False) -> typer.Typer:
     # Without Rich markup, help is three times as fast and errors are plain lines; Rich still draws the reports.
     return typer.Typer(
         help=description,
-        no_args_is_help=True,
+        no_args_is_help=not is_command,
+        invoke_without_command=is_command,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -70,8 +71,12 @@ mapping_group = _group("The mapping from API keys to companies.")
 database_group = _group("The warehouse's Postgres.")
 app.add_typer(mapping_group, name="map")
 app.add_typer(database_group, name="db")
+accounts_group = _group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
+app.add_typer(accounts_group, name="accounts")
 
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
+AccountName = Annotated[str, typer.Argument(metavar="NAME", help="The account's.")]
+Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
 Since = Annotated[
     datetime | None,
@@ -295,6 +300,65 @@ def stop_database() -> None:
     from orcost_pipeline.cli import database as work
 
     work.stop(_settings())
+
+
+@accounts_group.callback()
+def show_accounts(
+    context: typer.Context,
+    output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
+) -> None:
+    """Which accounts are stored and configured, and since when.
+
+    With a command: what is done to one as a whole.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    if context.invoked_subcommand is None:
+        work.show_accounts(_settings(), output.value, _now())
+
+
+@accounts_group.command("rename")
+def rename_account(
+    old: Annotated[str, typer.Argument(help="As it is stored.")],
+    new: Annotated[str, typer.Argument(help="As it shall be called.")],
+) -> None:
+    """Give an account another name, with all that is stored.
+
+    Says what to change in orcost.toml and in the mapping.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    work.rename(_settings(), old, new)
+
+
+@accounts_group.command("forget")
+def forget_account(name: AccountName, yes: Agreed = False) -> None:
+    """Remove an account and all that is stored of it."""
+    from orcost_pipeline.cli import accounts as work
+
+    work.forget(_settings(), name, is_agreed=yes)
+
+
+@accounts_group.command("confirm")
+def confirm_account(name: AccountName) -> None:
+    """Say that the key in use is of the account stored.
+
+    The next sync goes on, where it was refused as another account's.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    work.confirm(_settings(), name, _now())
+
+
+@accounts_group.command("rebuild")
+def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
+    """Read again all that OpenRouter still tells.
+
+    Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    raise typer.Exit(work.rebuild(_settings(), name, _now(), is_agreed=yes))
 
 
 # Running

@@ -1,0 +1,196 @@
+"""`orcost accounts`: which accounts are stored, and what is done to one as a whole: rename, forget, confirm, rebuild.
+
+The user's files are never changed: what has to be changed in them is said. Whatever changes an account in the warehouse
+holds its sync lock, so that no sync is under way.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli.database import warehouse
+from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clock, is_terminal, plural, rounded, show, table
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, AccountConfig, Settings
+from orcost_pipeline.warehouse import accounts, runs
+from orcost_pipeline.warehouse.accounts import AccountRow
+
+NOTHING_CHANGED = "Nothing was changed."
+COLUMNS = ("Account", "Kind", "Configured", "Keys", "Known from", "To", "Complete to", "Spent USD", "Bought USD")
+Row = dict[str, Any]
+
+
+def show_accounts(settings: Settings, output: str, now: datetime) -> None:
+    """Prints every account that is stored or configured."""
+    with warehouse(settings) as engine, engine.connect() as connection:
+        rows = list(_rows(settings, accounts.accounts(connection)))
+    if output == "json":
+        typer.echo(as_json([{name: rendering.plain(value) for name, value in row.items()} for row in rows]))
+    else:
+        show(_table(rows, now))
+
+
+def _rows(settings: Settings, stored: Sequence[AccountRow]) -> Iterator[Row]:
+    """The stored accounts, then those that are configured and not stored."""
+    configured = [account.name for account in settings.accounts]
+    for row in stored:
+        yield {**row._asdict(), "is_configured": row.account in configured}
+    for name in sorted(set(configured) - {row.account for row in stored}):
+        yield {**dict.fromkeys(AccountRow._fields), "account": name, "is_configured": True}
+
+
+def _table(rows: Sequence[Row], now: datetime) -> Table:
+    drawn = table(*COLUMNS, right=("Keys", "Spent USD", "Bought USD"))
+    for row in rows:
+        drawn.add_row(*cells(*_cells(row, now)))
+    return drawn
+
+
+def _cells(row: Row, now: datetime) -> Iterator[str]:
+    yield row["account"]
+    yield row["kind"] or UNKNOWN
+    yield "yes" if row["is_configured"] else "no"
+    yield f"{row['living_keys']} of {row['keys']}" if row["as_of"] else UNKNOWN
+    yield from (f"{row[day]}" if row[day] else UNKNOWN for day in ("first_day", "last_day"))
+    yield clock(row["as_of"], now) if row["as_of"] else "never synced"
+    amounts = (row["spent_usd"] if row["as_of"] else None, row["credits_total_usd"])
+    yield from (rounded(amount, 2) if amount is not None else UNKNOWN for amount in amounts)
+
+
+def rename(settings: Settings, old: str, new: str) -> None:
+    """Gives an account another name, with everything that is stored under the old one."""
+    _require_name(new)
+    with _held(settings, old, new) as engine, engine.begin() as connection:
+        stored = {row.account: row for row in accounts.accounts(connection)}
+        _require_stored(stored.values(), old)
+        if old == new or (new in stored and stored[new].as_of):
+            raise PermanentError(f'There is an account "{new}" already. {NOTHING_CHANGED}')
+        rules = accounts.rules_naming(connection, old)
+        accounts.rename(connection, old, new)
+    typer.echo(f'Account "{old}" is called "{new}" now, with everything that is stored of it.')
+    for line in _files_to_change(settings, old, new, rules):
+        typer.echo(f"  {line}")
+
+
+def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iterator[str]:
+    """What the user's own files say of the account, before its next sync."""
+    if old in {account.name for account in settings.listed}:
+        yield f'{settings.config_file.name}: change name = "{old}" to name = "{new}"'
+    elif old == DEFAULT_ACCOUNT and not settings.listed and new != DEFAULT_ACCOUNT:
+        variable = settings.accounts[0].api_key_env
+        yield f'{settings.config_file.name}: list it: [[accounts]], name = "{new}", api_key_env = "{variable}"'
+    if rules:
+        named = plural(rules, "line")
+        yield f'{settings.mapping_name}: {named} for account "{old}" must say "{new}", or no longer match'
+
+
+def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
+    """Removes an account from the warehouse, with everything that is stored of it."""
+    with warehouse(settings) as engine, engine.connect() as connection:
+        row = _require_stored(accounts.accounts(connection), name)
+    typer.echo(f'Account "{name}": {_stored(row)}')
+    typer.echo("What OpenRouter no longer tells of it cannot be had again.")
+    _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
+    with _held(settings, name) as engine, engine.begin() as connection:
+        accounts.forget(connection, name)
+    typer.echo(f'Account "{name}" is forgotten.')
+    if name in {account.name for account in settings.accounts if account.api_key}:
+        where = settings.config_file.name if settings.listed else ".env"
+        typer.echo(
+            f"  {where} still names it, so that the next sync begins it anew; remove it there if that is not meant"
+        )
+
+
+def _stored(row: AccountRow) -> str:
+    if not row.as_of:
+        return "never synced, no costs stored."
+    byok = f" and {rounded(row.byok_usd, 2)} USD of BYOK" if row.byok_usd else ""
+    days = f"days from {row.first_day} to {row.last_day}" if row.first_day else "no days"
+    return f"{plural(row.keys, 'key')}, {days}, {rounded(row.spent_usd, 2)} USD{byok}."
+
+
+def confirm(settings: Settings, name: str, now: datetime) -> None:
+    """Lets the next sync of the account go on although its key looks like another account's."""
+    with warehouse(settings) as engine, engine.begin() as connection:
+        _require_stored(accounts.accounts(connection), name)
+        accounts.confirm(connection, name, now)
+    typer.echo(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
+
+
+def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) -> int:
+    """Reads again all that OpenRouter tells, and replaces what is stored of it; the exit code is that of the sync."""
+    account = settings.account(name)
+    with warehouse(settings) as engine:
+        with engine.connect() as connection:
+            row = _require_stored(accounts.accounts(connection), name)
+        typer.echo(f'Account "{name}": {_stored(row)}')
+        typer.echo(
+            f"With the key in {account.api_key_env}, everything that OpenRouter still tells (a year by day, a month by "
+            "hour) is read again and replaces what is stored of it,\nand keys that are not this account's go. "
+            "Older days stay. Until all of it is in, reports show what is stored now."
+        )
+        _require_agreement(f'Rebuild "{name}"?', is_agreed=is_agreed)
+        with engine.begin() as connection:
+            accounts.ask_for_rebuild(connection, name, now)
+        try:
+            return _synced(settings, name)
+        finally:
+            # Whatever went wrong: no later sync makes a rebuild that nobody waits for.
+            with engine.begin() as connection:
+                accounts.ask_for_rebuild(connection, name, None)
+
+
+def _synced(settings: Settings, name: str) -> int:
+    from orcost_pipeline.cli.running import sync_accounts
+
+    code = sync_accounts(settings, [name], None, rendering.console(is_error=True))
+    if code:
+        typer.echo(NOTHING_CHANGED, err=True)
+    else:
+        typer.echo(f'Account "{name}" is rebuilt.')
+    return code
+
+
+@contextmanager
+def _held(settings: Settings, *names: str) -> Iterator[sa.Engine]:
+    """The warehouse, while no sync of the accounts runs; waits for one that does."""
+    with warehouse(settings) as engine, ExitStack() as locks:
+        for name in sorted(set(names)):
+            locks.enter_context(
+                runs.sync_lock(engine, name, lambda: typer.echo("Waiting for a sync to end …", err=True))
+            )
+        yield engine
+
+
+def _require_stored(stored: Iterable[AccountRow], name: str) -> AccountRow:
+    known = {row.account: row for row in stored}
+    if name in known:
+        return known[name]
+    names = ", ".join(known) or "none"
+    raise PermanentError(f'Nothing is stored of an account "{name}". Stored: {names}.')
+
+
+def _require_name(name: str) -> None:
+    try:
+        AccountConfig(name=name, api_key_env="KEY")
+    except ValidationError:
+        raise PermanentError(
+            "That is no name for an account: letters, digits, spaces, dots, - and _, at most 100 of them, "
+            f"a letter or digit first. {NOTHING_CHANGED}"
+        ) from None
+
+
+def _require_agreement(question: str, *, is_agreed: bool) -> None:
+    if is_agreed:
+        return
+    if not is_terminal():
+        raise PermanentError(f"{NOTHING_CHANGED} To go on without being asked: --yes")
+    if not typer.confirm(question):
+        raise PermanentError(NOTHING_CHANGED)
