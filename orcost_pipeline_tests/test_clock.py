@@ -83,7 +83,7 @@ class Twins:
     def sync_wrong(self, ahead: timedelta) -> None:
         """A sync that nobody tells that its clock is ahead."""
         told, self.wrong.ahead = self.wrong.simulator.options, ahead
-        self.wrong.simulator.options = replace(told, has_date=False)
+        self.wrong.simulator.options = replace(told, has_date=False, has_cached_at=False)
         self.wrong.sync()
         self.wrong.simulator.options, self.wrong.ahead = told, timedelta(0)
 
@@ -267,7 +267,7 @@ def test_a_clock_that_is_a_little_off_syncs(world: World, minutes: int) -> None:
 
 
 def test_without_a_date_nobody_knows_that_a_clock_is_off(world: World) -> None:
-    world.simulator.options, world.ahead = Options(has_date=False), 26 * HOUR
+    world.simulator.options, world.ahead = Options(has_date=False, has_cached_at=False), 26 * HOUR
     assert world.sync()
 
 
@@ -329,7 +329,7 @@ def test_the_simulator_tells_its_own_time_on_a_real_port(has_date: bool) -> None
 
 def test_a_sync_that_began_with_a_clock_ahead_is_not_published_once_the_clock_is_right(world: World) -> None:
     before = figures(world)
-    world.simulator.options = Options(has_date=False)
+    world.simulator.options = Options(has_date=False, has_cached_at=False)
     world.ahead = 26 * HOUR
     step = world.step()
     world.read(step)
@@ -462,7 +462,7 @@ def test_a_machine_whose_clock_was_ahead_is_well_after_one_sync(machine: Machine
     assert machine.orcost("sync")[0] == 0
     right = machine.orcost("report", "--by", "key", "--format", "csv")[1].split("Complete")[0]
     clock.advance(ahead)
-    machine.simulator.options = Options(has_date=False)
+    machine.simulator.options = Options(has_date=False, has_cached_at=False)
     assert machine.orcost("sync")[0] == 0
     clock.advance(-ahead)
     machine.simulator.options = Options()

@@ -304,7 +304,7 @@ def answering_of(world: World, age: timedelta) -> None:
 
 
 def test_nothing_is_complete_beyond_the_answer_that_tells_it(engine: sa.Engine, busy: Ledger) -> None:
-    world = World(engine, busy)
+    world = World(engine, busy, options=Options(has_date=False))
     honest = world.simulator.handle
     answering_of(world, timedelta(minutes=20))
     world.sync()

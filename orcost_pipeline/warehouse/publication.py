@@ -473,12 +473,7 @@ def publication(
         if stored is None or as_of is None:
             yield None
             return
-        connection.execute(
-            sa.text(
-                "update ref.account set tolerance_usd = :usd where account_id = :account_id and tolerance_usd <> :usd"
-            ),
-            {"account_id": stored.account_id, "usd": tolerance_usd},
-        )
+        _set_tolerance(connection, stored.account_id, tolerance_usd)
         is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
         told_from = raw.hours_told_from(connection, run_id, account) if is_extraction else None
         yield Publication(
@@ -495,6 +490,13 @@ def publication(
             extracted=extracted,
             is_rebuild=is_extraction and raw.is_extracted(connection, "rebuild", run_id, account),
         )
+
+
+def _set_tolerance(connection: sa.Connection, account_id: int, tolerance_usd: Decimal) -> None:
+    connection.execute(
+        sa.text("update ref.account set tolerance_usd = :usd where account_id = :account_id and tolerance_usd <> :usd"),
+        {"account_id": account_id, "usd": tolerance_usd},
+    )
 
 
 def _hours_from(stored: sa.Row, as_of: datetime, told_from: datetime | None) -> datetime:
