@@ -592,6 +592,17 @@ def test_strangers_and_deleted_keys_get_401_and_models_need_no_key(world: World)
     assert len(nobody.get("/models").json()["data"]) == 7
 
 
+@SDK_WARNINGS
+def test_models_that_make_no_text_are_listed_where_they_are_asked_for(world: World) -> None:
+    def listed(**params: str) -> int:
+        return len(components.ModelsListResponse.model_validate_json(world.get("/models", **params).text).data)
+
+    assert [listed(), listed(output_modalities="image"), listed(output_modalities="all")] == [7, 1, 8]
+    world.sim.options = Options(has_output_modalities=False)
+    assert world.get("/models", output_modalities="all").status_code == 400
+    assert listed() == 7
+
+
 def test_an_account_sees_only_itself(world: World) -> None:
     other = world.ledger.add_account("other")
     world.ledger.spend("other", NOW - HOUR, None, GPT, usage("9"))

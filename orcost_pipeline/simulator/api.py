@@ -127,7 +127,7 @@ class Simulator:
     def _routed(self, request: httpx.Request) -> dict[str, Any]:
         path = _path(request)
         if (request.method, path) == ("GET", "/models"):
-            return listing.list_models(self.ledger, self.options)
+            return listing.list_models(self.ledger, self.options, request.url.params)
         call = self._call(request)
         if (request.method, path) == ("GET", "/key"):
             return listing.current_key(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -76,10 +77,15 @@ def account_credits(call: Call) -> Json:
     return {"data": {"total_credits": call.account.credits_bought, "total_usage": used}}
 
 
-def list_models(ledger: Ledger, options: Options) -> Json:
-    """GET /models: needs no key."""
+def list_models(ledger: Ledger, options: Options, params: Mapping[str, str]) -> Json:
+    """GET /models: needs no key, and lists models that make text alone unless told otherwise."""
     _refuse(options.models_status)
-    rows = [_model_row(model) for model in ledger.models.values()]
+    told = params.get("output_modalities", "text")
+    if told != "text" and not options.has_output_modalities:
+        raise ApiError(400, "Invalid request parameters: Unrecognized key: output_modalities")
+    wanted = told.split(",")
+    is_wanted = [told == "all" or any(it in model.outputs for it in wanted) for model in ledger.models.values()]
+    rows = [_model_row(model) for model, is_told in zip(ledger.models.values(), is_wanted, strict=True) if is_told]
     return {"data": rows, "links": {"next": None}, "total_count": len(rows)}
 
 
@@ -200,13 +206,17 @@ def _model_row(model: Model) -> Json:
         "description": model.name,
         "context_length": model.context_length,
         "architecture": {
-            "modality": "text->text",
+            "modality": f"text->{'+'.join(model.outputs)}",
             "input_modalities": ["text"],
-            "output_modalities": ["text"],
+            "output_modalities": list(model.outputs),
             "tokenizer": "Other",
             "instruct_type": None,
         },
-        "pricing": {"prompt": format(model.prompt_usd, "f"), "completion": format(model.completion_usd, "f")},
+        "pricing": {
+            "prompt": format(model.prompt_usd, "f"),
+            "completion": format(model.completion_usd, "f"),
+            **model.more_prices,
+        },
         "top_provider": {
             "is_moderated": False,
             "context_length": model.context_length,

@@ -38,6 +38,7 @@ class Options:
     analytics_status: analytics answers this error (403 or 404) to everyone.
     has_cached_tokens: the metric and the activity column exist; else 400 and absent.
     has_include_expired: the parameter exists; else 400, and expired keys are listed with the others.
+    has_output_modalities: models that make something else than text are told where asked for; else 400.
     has_last_used_at: keys carry `last_used_at` and `external_user`.
     extra_fields: rows carry a field nobody knows.
     is_personal: no organization, so the member list is 404.
@@ -79,6 +80,7 @@ class Options:
     analytics_status: int | None = None
     has_cached_tokens: bool = True
     has_include_expired: bool = True
+    has_output_modalities: bool = True
     has_last_used_at: bool = True
     extra_fields: bool = False
     is_personal: bool = False

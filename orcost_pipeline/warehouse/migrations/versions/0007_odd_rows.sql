@@ -154,7 +154,11 @@ select
     case
         when k.deleted_at is not null then null
         when v.limit_usd <= 0 then 100
-        else trim_scale(100 * (u.credits_usd + case when v.include_byok_in_limit then u.byok_usd else 0 end) / v.limit_usd)
+        else trim_scale(100 * coalesce(
+            u.credits_usd + case when v.include_byok_in_limit then u.byok_usd else 0 end,
+            -- A reset that we do not know: what OpenRouter says is left.
+            v.limit_usd - k.limit_remaining_usd
+        ) / v.limit_usd)
     end as limit_used_percent
 from core.api_key k
 join ref.account a using (account_id)
