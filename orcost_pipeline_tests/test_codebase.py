@@ -71,9 +71,9 @@ CLOCKS = {
     ),
 }
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
-# The CLI, and these, may: an HTTP date, a clock that can be replaced, waits for another process, the settings.
+# The CLI, and these, may: a client's clock, a clock that can be replaced, waits for another process, the settings.
 READERS = {
-    ("openrouter/requests.py", "_retry_after"),
+    ("openrouter/requests.py", "utc_now"),
     ("settings.py", "load_settings"),
     ("simulator/api.py", "wall_clock"),
     ("simulator/api.py", "Simulator.__init__"),

@@ -86,6 +86,7 @@ class PortWorld(World):
             timeout=self.patience,
             analytics_per_minute=100_000,
             backoff=0.001,
+            now=lambda: self.now,
         )
 
     def attempt(self) -> str | None:

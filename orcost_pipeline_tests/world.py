@@ -72,7 +72,13 @@ class World:
         """The simulator, without the waits that a real account asks for."""
         transport = httpx.MockTransport(lambda request: self.simulator.handle(request))
         return OpenRouter(
-            account.name, key, account.base_url, transport=transport, analytics_per_minute=100_000, backoff=0.001
+            account.name,
+            key,
+            account.base_url,
+            transport=transport,
+            analytics_per_minute=100_000,
+            backoff=0.001,
+            now=lambda: self.now,
         )
 
     def read(self, step: SyncStep, since: date | None = None) -> None:

@@ -5,7 +5,6 @@ asked at the same time, and nobody is waited for long. What stored rows mean is 
 """
 
 import asyncio
-import email.utils
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -169,22 +168,22 @@ class Answer:
 
 
 class _Api(OpenRouter):
-    """An account's API that notes the last refusal's status, and by how much our clock is ahead of the server's."""
+    """An account's API that notes the last refusal's status."""
 
     def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
         # Asked again soon, and not often: a person is waiting.
         quick = {"attempts": 3, "backoff": 0.1}
-        super().__init__(account.name, key, account.base_url, key_env=account.api_key_env, **quick)
+        super().__init__(account.name, key, account.base_url, key_env=account.api_key_env, now=clock, **quick)
         self.refusal: int | None = None
-        self.ahead = timedelta(0)
-        self._clock = clock
         self._http.event_hooks = {"response": [self._note]}
 
     async def _note(self, response: httpx.Response) -> None:
         if not response.is_success:
             self.refusal = response.status_code
-        with suppress(KeyError, TypeError, ValueError):
-            self.ahead = self._clock() - email.utils.parsedate_to_datetime(response.headers["Date"])
+
+    @property
+    def ahead(self) -> timedelta:
+        return self.clock_ahead or timedelta(0)
 
     async def listed(self) -> list[ApiKey]:
         return await self.api_keys([workspace.id for workspace in await self.workspaces()])

@@ -9,10 +9,10 @@ import asyncio
 import email.utils
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, Self, cast
 
@@ -59,6 +59,10 @@ UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 CHECK_ADDRESS = "Check OPENROUTER_BASE_URL, or base_url in orcost.toml."
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 def masked(key: str) -> str:
     """Enough of a key to tell it from another one; too little to use it."""
     return f"sk-or-v1-…{key[-4:]}" if len(key) > 24 else "…"
@@ -102,9 +106,13 @@ class _Answer(NamedTuple):
 class Requests:
     """An account's requests. `requests_made` counts every HTTP request, retries too, whatever came of it.
 
+    `clock_ahead` is how far this machine's clock is ahead of the server's, to about a second; negative where it is
+    behind, None as long as no answer carried a `Date`.
+
     timeout: seconds for one request and the whole of its answer.
     attempts: how often a question is asked while failing is quick; `ATTEMPTS` unless told.
     key_env: the variable that holds the key, for the sentence that says where to put a valid one.
+    now: this machine's clock.
     """
 
     def __init__(
@@ -120,9 +128,12 @@ class Requests:
         timeout: float = TIMEOUT,
         attempts: int | None = None,
         backoff: float = 0.5,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.account = account
         self.requests_made = 0
+        self.clock_ahead: timedelta | None = None
+        self._now = now
         self._key_env = key_env
         self._secret = api_key.get_secret_value().strip()
         self._timeout = timeout
@@ -255,10 +266,17 @@ class Requests:
                 asyncio.timeout(self._timeout),
                 self._http.stream(method, path, follow_redirects=False, **question.arguments) as response,
             ):
+                self._note_clock(response.headers)
                 return _Answer(response.status_code, response.headers, await self._body(response, question))
         except (httpx.HTTPError, TimeoutError) as error:
             asked, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
             raise unreached(asked, host, error, self._timeout) from None
+
+    def _note_clock(self, headers: httpx.Headers) -> None:
+        """Of all answers the smallest difference counts: a slow or cached answer carries an older `Date`."""
+        if (served_at := _http_date(headers.get("Date"))) is not None:
+            ahead = self._now() - served_at
+            self.clock_ahead = ahead if self.clock_ahead is None else min(self.clock_ahead, ahead, key=abs)
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
         body = bytearray()
@@ -377,7 +395,14 @@ def _retry_after(headers: httpx.Headers) -> float | None:
         return max(0.0, float(value))
     except ValueError:
         pass
-    try:
-        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+    until = _http_date(value)
+    return None if until is None else max(0.0, (until - utc_now()).total_seconds())
+
+
+def _http_date(value: str | None) -> datetime | None:
+    """The instant that a header names; None where it names none."""
+    with suppress(TypeError, ValueError, OverflowError):
+        told = email.utils.parsedate_to_datetime(value or "")
+        # A date of zone -0000 comes without one: it is UTC too.
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told
+    return None

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -102,9 +103,7 @@ class Simulator:
         with self._lock:
             self.requests.append(self._entry(request))
             fault = self._due_fault(request)
-        if fault is not None:
-            return suffer(fault, request, self.answer)
-        return self.answer(request)
+        return self.answer(request) if fault is None else self._dated(suffer(fault, request, self.answer))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """The answer without faults, unlogged."""
@@ -114,8 +113,13 @@ class Simulator:
             with self.ledger.lock:
                 payload = self._routed(request)
         except ApiError as error:
-            return error.response()
-        return json_response(payload, float_noise=self.options.float_noise)
+            return self._dated(error.response())
+        return self._dated(json_response(payload, float_noise=self.options.float_noise))
+
+    def _dated(self, response: httpx.Response) -> httpx.Response:
+        if self.options.sends_date:
+            response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
+        return response
 
     def _routed(self, request: httpx.Request) -> dict[str, Any]:
         path = _path(request)

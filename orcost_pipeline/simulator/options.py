@@ -32,6 +32,7 @@ class Options:
     extra_fields: rows carry a field nobody knows.
     is_personal: no organization, so the member list is 404.
     budgets_status: what workspace budgets answer outside Enterprise plans.
+    sends_date: every answer has a `Date` header, by the simulator's clock.
     latency_seconds: each answer takes this long (it sleeps: for threads and the real port).
     """
 
@@ -59,4 +60,5 @@ class Options:
     extra_fields: bool = False
     is_personal: bool = False
     budgets_status: int = 403
+    sends_date: bool = True
     latency_seconds: float = 0.0

@@ -90,8 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.content)
 
     def _send_head(self, response: httpx.Response, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(response.status_code)
-        for name in ("Content-Type", "Retry-After"):
+        # Unlike send_response, it adds no `Date` of the real clock.
+        self.send_response_only(response.status_code)
+        for name in ("Date", "Content-Type", "Retry-After"):
             if name in response.headers:
                 self.send_header(name, response.headers[name])
         for name, value in (headers or {}).items():
