@@ -33,6 +33,8 @@ from orcost_pipeline.openrouter.records import ApiKey, Credits
 from orcost_pipeline.openrouter.requests import masked
 from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
 
+# Seconds for which a question that fails is asked again: somebody waits.
+PATIENCE = 3.0
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
 STARTER = """\
@@ -172,8 +174,7 @@ class Told(NamedTuple):
 async def _ask(account: Account, key: str) -> Told:
     """Raises InvalidKeyError where the key is refused, TransientError where OpenRouter does not answer."""
     secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
-    # Somebody waits: a server that is down is told within seconds.
-    async with OpenRouter(account.name, secret, url, key_env=variable, timeout=20, attempts=3, backoff=0.1) as client:
+    async with OpenRouter(account.name, secret, url, key_env=variable, timeout=20, patience=PATIENCE) as client:
         if not (await client.key()).can_manage:
             return Told([await client.itself()])
         workspaces = await client.workspaces()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from math import ceil
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ class Simulator:
     """An OpenRouter that answers from a `Ledger` as of `clock()`.
 
     `options` may be replaced between requests. `requests` is the log. The rate limit counts real seconds
-    (`monotonic`), not those of `clock`, so that a client waiting for `Retry-After` gets on although the clock stands.
+    (`monotonic`), not those of `clock`, so that a client told to wait gets on although the clock stands.
     """
 
     def __init__(
@@ -165,14 +165,29 @@ class Simulator:
             raise ApiError(self.options.analytics_status, "Analytics is not available for this account")
         if self.options.analytics_per_minute is None:
             return
+        left = self.options.analytics_per_minute - self.options.analytics_used_by_others
         with self._lock:
             moment, stamps = self._monotonic(), self._analytics_at.setdefault(account.name, deque())
             while stamps and stamps[0] <= moment - WINDOW_SECONDS:
                 stamps.popleft()
-            if len(stamps) >= self.options.analytics_per_minute:
-                wait = max(1, ceil(stamps[0] + WINDOW_SECONDS - moment)) if stamps else 60
-                raise ApiError(429, "Rate limit exceeded", {"Retry-After": str(wait)})
+            if len(stamps) >= left:
+                wait = stamps[0] + WINDOW_SECONDS - moment if stamps else WINDOW_SECONDS
+                raise ApiError(429, "Rate limit exceeded", self._limit_headers(wait))
             stamps.append(moment)
+
+    def _limit_headers(self, wait: float) -> dict[str, str]:
+        """What a 429 says that comes `wait` seconds before the next request is let in."""
+        match self.options.limit_told_by:
+            case "retry_after":
+                return {"Retry-After": str(max(1, ceil(wait)))}
+            case "nothing":
+                return {}
+        reset = (self.clock() + timedelta(seconds=wait)).timestamp()
+        return {
+            "X-RateLimit-Limit": str(self.options.analytics_per_minute),
+            "X-RateLimit-Remaining": "0",
+            "X-RateLimit-Reset": str(ceil(reset * 1_000)),
+        }
 
     def _entry(self, request: httpx.Request) -> Asked:
         secret = request.headers.get("Authorization", "").partition(" ")[2].strip()

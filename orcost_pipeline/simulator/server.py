@@ -92,12 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_head(self, response: httpx.Response, headers: Mapping[str, str] | None = None) -> None:
         # Unlike send_response, it adds no `Date` of the real clock.
         self.send_response_only(response.status_code)
-        for name in ("Date", "Content-Type", "Retry-After"):
-            if name in response.headers:
-                self.send_header(name, response.headers[name])
-        for name, value in (headers or {}).items():
+        length = str(len(response.content))
+        for name, value in {**response.headers, "content-length": length, **(headers or {})}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(response.content)))
         self.end_headers()
 
     def _drip(self, response: httpx.Response, seconds: float) -> None:
