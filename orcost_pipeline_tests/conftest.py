@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.migrations.run import migrate
+from orcost_pipeline_tests.virtual_time import VirtualLoop
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +75,14 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     made = connect(database_url)
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def limiter_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every thread: the limiter's own forgets what the loop's clock says is over."""
+
+    def monotonic_ns() -> int:
+        loop = VirtualLoop.current
+        return int(loop.time() * 1e9) if loop else time.monotonic_ns()
+
+    monkeypatch.setattr("pyrate_limiter.clocks.monotonic_ns", monotonic_ns)

@@ -58,11 +58,11 @@ MONEY_LAYERS = {"measures", "windows", "openrouter", "companies", "warehouse"}
 # Seconds: time-outs and waits, which are not money.
 SECONDS = {
     "openrouter/progress.py": {"3.0", "2.0", "0.0"},
-    "openrouter/requests.py": {"90.0", "60.0", "10.0", "0.5", "0.0"},
+    "openrouter/requests.py": {"300.0", "90.0", "60.0", "10.0", "0.5", "0.0"},
     "warehouse/database.py": {"0.2"},
     "warehouse/embedded.py": {"0.5", "0.02"},
 }
-FLOAT_CALLS = {("openrouter/requests.py", "_retry_after")}
+FLOAT_CALLS = {("openrouter/requests.py", "_number")}
 CLOCKS = {
     *(f"datetime.{name}" for name in ("now", "utcnow", "today")),
     *(f"date.{name}" for name in ("today",)),
@@ -72,10 +72,10 @@ CLOCKS = {
     ),
 }
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
-# The CLI, and these, may: an HTTP date, a clock that can be replaced, waits for another process, the settings.
+# The CLI, and these, may: a client's clock, a clock that can be replaced, waits for another process, the settings.
 READERS = {
     ("openrouter/progress.py", "Progress.__init__"),
-    ("openrouter/requests.py", "_retry_after"),
+    ("openrouter/requests.py", "utc_now"),
     ("settings.py", "load_settings"),
     ("simulator/api.py", "wall_clock"),
     ("simulator/api.py", "Simulator.__init__"),

@@ -46,8 +46,10 @@ from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.windows import CLOCK_WRONG, DAY
 
-# Seconds: for each of the two rounds of questions to OpenRouter, for a statement of the database.
+# Seconds: for each of the two rounds of questions to OpenRouter, and how long failing ones are asked again within it;
+# for a statement of the database.
 ANSWER_WITHIN = 6.0
+PATIENCE = 3.0
 STATEMENT_WITHIN = 10
 CLOCK_DOUBTFUL = timedelta(seconds=60)
 LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
@@ -175,9 +177,8 @@ class _Api(OpenRouter):
     """An account's API that notes the last refusal's status."""
 
     def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
-        # Asked again soon, and not often: a person is waiting.
-        quick = {"attempts": 3, "backoff": 0.1, "clock": clock}
-        super().__init__(account.name, key, account.base_url, key_env=account.api_key_env, **quick)
+        options: dict[str, Any] = {"key_env": account.api_key_env, "clock": clock, "patience": PATIENCE}
+        super().__init__(account.name, key, account.base_url, **options)
         self.refusal: int | None = None
         self._http.event_hooks = {"response": [self._note]}
 

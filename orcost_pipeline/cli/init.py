@@ -39,6 +39,8 @@ from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.reports import schema_version
 
+# Seconds for which a question that fails is asked again: somebody waits.
+PATIENCE = 3.0
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
 STARTER = """\
@@ -214,8 +216,7 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
     where a sync would refuse.
     """
     secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
-    # Somebody waits: a server that is down is told within seconds.
-    quick: dict[str, Any] = {"timeout": 20, "attempts": 3, "backoff": 0.1}
+    quick: dict[str, Any] = {"timeout": 20, "patience": PATIENCE}
     async with OpenRouter(account.name, secret, url, key_env=variable, clock=clock, **quick) as client:
         itself = await client.key()
         client.require_right_clock()

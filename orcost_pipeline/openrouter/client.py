@@ -46,6 +46,8 @@ from orcost_pipeline.windows import DAY, HOUR, Window, ceil, floor
 log = logging.getLogger(__name__)
 
 PAGE = 100
+# A listing that goes on for longer never ends: it would be 100,000 rows.
+PAGES = 1_000
 # A listing that moves under way is walked again, so often; its keys are then those that any walk met.
 WALKS = 3
 # The API's own ceiling for one answer; the default of 1000 would truncate sooner.
@@ -391,7 +393,9 @@ class OpenRouter(Requests):
         }
         if question.keys is not None:
             asked["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(question.keys)}]
-        return self._data(await self._request("POST", ANALYTICS, json=asked), f"POST /{ANALYTICS}")
+        has_parts = len(question.keys or ()) > 1 or window.halves(question.grain) is not None
+        body = await self._request("POST", ANALYTICS, has_parts=has_parts, json=asked)
+        return self._data(body, f"POST /{ANALYTICS}")
 
     async def _metrics_were_dropped(self, asked: list[str]) -> bool:
         """Whether metrics that this account does not know were taken out of what the refused question asked."""
@@ -497,11 +501,11 @@ class OpenRouter(Requests):
         Raises ContractError for a listing that does not end as it should.
         """
         met: dict[str, Any] = {}
+        where = self._of_account(endpoint)
         for number in range(WALKS):
-            walk = await _walk(page_at)
+            walk = await _walk(page_at, where)
             met |= walk.rows
             if walk.missing and (not walk.has_moved or number == WALKS - 1):
-                where = self._of_account(endpoint)
                 raise ContractError(f"{where} promised {walk.missing} and ended after {len(met)}.")
             if not walk.has_moved:
                 return list(walk.rows.values())
@@ -513,11 +517,11 @@ def _identity(told: Read[Any], place: str) -> str:
     return place if told.row is None else getattr(told.row, "hash", None) or told.row.id
 
 
-async def _walk(page_at: PageAt) -> _Walk:
+async def _walk(page_at: PageAt, where: str) -> _Walk:
     """Page after page, each from the last row of the one before: a page that does not begin with it has moved."""
     found: dict[str, Any] = {}
     has_moved = False
-    while True:
+    for _ in range(PAGES):
         rows, total = await page_at(max(0, len(found) - 1))
         known = list(found)
         again = [identity for identity, _ in rows if identity in found]
@@ -528,6 +532,7 @@ async def _walk(page_at: PageAt) -> _Walk:
             return _Walk(found, has_moved, None)
         if len(found) == len(known):
             return _Walk(found, has_moved, "more rows" if total is None else f"{total} rows")
+    raise ContractError(f"{where} goes on after {PAGES:,} pages ({len(found):,} rows); nothing was published.")
 
 
 class _NotWholeError(Exception):

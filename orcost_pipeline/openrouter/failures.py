@@ -23,18 +23,14 @@ class RefusedError(PermanentError):
     """400, 413 or 422: the question itself was refused."""
 
 
-class SlowError(TransientError):
-    """Nothing came in time: asking many times would hold the sync up."""
-
-
-class TooSlowError(SlowError):
+class TooSlowError(TransientError):
     """408: the question takes the server too long; a smaller one may not."""
 
 
 class RetryLaterError(TransientError):
-    """The server named the time to wait, in seconds."""
+    """The server asks to be left alone for `seconds`; None where it does not say how long."""
 
-    def __init__(self, message: str, seconds: float) -> None:
+    def __init__(self, message: str, seconds: float | None) -> None:
         super().__init__(message)
         self.seconds = seconds
 
@@ -53,8 +49,7 @@ def unreached(question: str, host: str, error: httpx.HTTPError | TimeoutError, s
         )
     if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d\b", str(error)):
         return PermanentError(f"{what}.\nCheck HTTPS_PROXY and NO_PROXY; the proxy must let {host} through.")
-    kind = SlowError if isinstance(error, TimeoutError | httpx.TimeoutException) else TransientError
-    return kind(f"{what}. OpenRouter or the network is down; the next sync catches up.")
+    return TransientError(f"{what}. OpenRouter or the network is down; the next sync catches up.")
 
 
 def _cause(error: httpx.HTTPError | TimeoutError, seconds: float) -> str:

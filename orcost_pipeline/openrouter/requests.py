@@ -8,6 +8,7 @@ message, log or repr; it follows no redirect.
 import asyncio
 import email.utils
 import json
+import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, Self, cast
 import httpx
 from pydantic import SecretStr
 from pyrate_limiter import Duration, InMemoryBucket, Limiter, Rate, SingleBucketFactory
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from orcost_pipeline.errors import (
     ClockError,
@@ -33,7 +34,6 @@ from orcost_pipeline.openrouter.failures import (
     NotFoundError,
     RefusedError,
     RetryLaterError,
-    SlowError,
     TooSlowError,
     UnreadableError,
     unreached,
@@ -46,11 +46,14 @@ ANALYTICS_PER_MINUTE = 60
 # Seconds for a request and the whole of its answer: an analytics question may take the server about a minute.
 TIMEOUT = 90.0
 CONNECT_TIMEOUT = 10.0
-# How often a question is asked while failing is quick; once it is slow, twice at most.
-ATTEMPTS = 6
-SLOW_ATTEMPTS = 2
-# Seconds; the rate limit's window is a minute. Who asks for more is asked once more after it.
-LONGEST_WAIT = 60.0
+# Seconds without an answer after which a client gives up.
+PATIENCE = 300.0
+# Seconds; the window of OpenRouter's limits is a minute. No pause is longer, nor longer than a fifth of the patience.
+LONGEST_PAUSE = 60.0
+# The first pause after a 429 that does not say how long, in units of other first pauses.
+UNTOLD = 16
+# An epoch above it is in milliseconds; in seconds it would be the year 5138.
+LAST_SECOND = 100_000_000_000
 # Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
 LARGEST_ANSWER = 200_000_000
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
@@ -61,6 +64,10 @@ UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 CHECK_ADDRESS = "Check OPENROUTER_BASE_URL, or base_url in orcost.toml."
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 def masked(key: str) -> str:
     """Enough of a key to tell it from another one; too little to use it."""
     return f"sk-or-v1-…{key[-4:]}" if len(key) > 24 else "…"
@@ -68,12 +75,17 @@ def masked(key: str) -> str:
 
 @dataclass
 class _Question:
-    """What is asked, and how many seconds its last attempt took."""
+    """What is asked, whether it can be asked in parts, and the instant (of the loop's clock) of its first request."""
 
     method: str
     path: str
     arguments: dict[str, Any]
-    seconds: float = 0
+    has_parts: bool = False
+    asked_at: float | None = None
+
+    @property
+    def is_analytics(self) -> bool:
+        return self.path == ANALYTICS
 
     def __str__(self) -> str:
         return f"{self.method} /{self.path}"
@@ -106,9 +118,11 @@ class Requests:
     is by how much this machine's clock is ahead of the server's, as the last answer tells; None where none did.
 
     timeout: seconds for one request and the whole of its answer.
-    attempts: how often a question is asked while failing is quick; `ATTEMPTS` unless told.
-    clock: this machine's; without one it is not compared.
+    patience: seconds; `PATIENCE` unless told. A passing failure is asked again until the client has had no answer, to
+        any of its questions, for so long.
+    backoff: seconds of a question's first pause; each further pause is twice as long as the one before.
     key_env: the variable that holds the key, for the sentence that says where to put a valid one.
+    clock: this machine's.
     """
 
     def __init__(
@@ -122,9 +136,9 @@ class Requests:
         concurrency: int = 8,
         analytics_per_minute: int = ANALYTICS_PER_MINUTE,
         timeout: float = TIMEOUT,
-        attempts: int | None = None,
+        patience: float | None = None,
         backoff: float = 0.5,
-        clock: Callable[[], datetime] | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.account = account
         self.requests_made = 0
@@ -133,8 +147,12 @@ class Requests:
         self._key_env = key_env
         self._secret = api_key.get_secret_value().strip()
         self._timeout = timeout
-        self._attempts = attempts or ATTEMPTS
+        self._patience = PATIENCE if patience is None else patience
+        self._longest_pause = min(LONGEST_PAUSE, self._patience / 5)
         self._backoff = backoff
+        # Instants of the loop's clock: of the last answer, or of the first request; until which analytics is not asked.
+        self._answered_at: float | None = None
+        self._analytics_from = 0.0
         self._slots = asyncio.Semaphore(concurrency)
         # Without a leaker, which would be a thread for each client: a sync's few hundred stamps need no sweeping.
         bucket = InMemoryBucket([Rate(analytics_per_minute, Duration.MINUTE)])
@@ -213,46 +231,68 @@ class Requests:
     async def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
         return await self._request("GET", path, params=params)
 
-    async def _request(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON body of a 2xx answer. Transient faults are tried again with jitter, `Retry-After` honoured."""
-        question = _Question(method, path, arguments)
+    async def _request(self, method: str, path: str, *, has_parts: bool = False, **arguments: Any) -> Any:
+        """The JSON body of a 2xx answer. What fails in passing is asked again as long as the client is patient.
+
+        has_parts: smaller questions can be asked instead; one that takes the server too long is given up sooner.
+        """
+        question = _Question(method, path, arguments, has_parts)
         retrying = AsyncRetrying(
-            stop=lambda state: self._is_enough(state, question.seconds),
-            wait=self._wait,
+            stop=lambda state: self._is_enough(state, question),
+            wait=lambda state: self._pause(state, question),
             retry=retry_if_exception_type(TransientError),
             reraise=True,
         )
         try:
-            return await retrying(self._send, question)
+            return await retrying(self._ask, question)
         except UnreadableError as error:
             attempts = retrying.statistics["attempt_number"]
             raise ContractError(f"{error} Attempts: {attempts}; nothing was published.") from None
 
-    async def _send(self, question: _Question) -> Any:
-        if question.path == ANALYTICS:
-            await self._analytics_rate.try_acquire_async(ANALYTICS)
-        async with self._slots:
-            if self._is_closed:
-                # Its siblings' failure ended the sync while this question waited for its turn.
-                raise asyncio.CancelledError
-            with self._counted(question):
-                answer = await self._exchange(question)
-        if 200 <= answer.status < 300:
-            return _json(answer, self._of_account(str(question)))
-        raise self._error(answer, question)
+    async def _ask(self, question: _Question) -> Any:
+        """One attempt. All but a passing failure is an answer, a refusal too."""
+        try:
+            body = self._read(await self._send(question), question)
+        except TransientError:
+            raise
+        except OrcostError:
+            self._answered_at = _moment()
+            raise
+        self._answered_at = _moment()
+        return body
+
+    async def _send(self, question: _Question) -> _Answer:
+        while True:
+            if question.is_analytics:
+                await self._until_analytics_admits()
+                await self._analytics_rate.try_acquire_async(ANALYTICS)
+            async with self._slots:
+                if self._is_closed:
+                    # Its siblings' failure ended the sync while this question waited for its turn.
+                    raise asyncio.CancelledError
+                # Meanwhile another question may have been told to wait.
+                if question.is_analytics and self._analytics_from > _moment():
+                    continue
+                with self._counted(question):
+                    return await self._exchange(question)
+
+    async def _until_analytics_admits(self) -> None:
+        """Waits as long as any question of analytics was told to: the limit is the account's."""
+        while (seconds := self._analytics_from - _moment()) > 0:
+            await asyncio.sleep(seconds + _jittered(self._backoff))
 
     @contextmanager
     def _counted(self, question: _Question) -> Iterator[None]:
-        """A request that is under way: counted, timed, and ended with the client."""
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        started = asyncio.get_running_loop().time()
+        """A request that is under way: counted, and ended with the client."""
+        task, now = cast("asyncio.Task[Any]", asyncio.current_task()), _moment()
+        question.asked_at = question.asked_at or now
+        self._answered_at = self._answered_at or now
         self.requests_made += 1
         self._under_way.add(task)
         try:
             yield
         finally:
             self._under_way.discard(task)
-            question.seconds = asyncio.get_running_loop().time() - started
 
     async def _exchange(self, question: _Question) -> _Answer:
         """The whole answer within the time limit: a byte now and then does not extend it."""
@@ -270,7 +310,7 @@ class Requests:
 
     def require_right_clock(self) -> datetime | None:
         """The server's time; None where it tells none. Raises ClockError where this machine's is another."""
-        if self._clock is None or self.clock_ahead is None:
+        if self.clock_ahead is None:
             return None
         here = self._clock()
         if abs(self.clock_ahead) > CLOCK_WRONG:
@@ -279,11 +319,9 @@ class Requests:
 
     def _compare_clocks(self, headers: httpx.Headers) -> None:
         """Notes `Date`; an answer out of a cache tells its `Age` as well."""
-        if self._clock is None:
-            return
-        with suppress(KeyError, TypeError, ValueError, OverflowError):
-            made_at = email.utils.parsedate_to_datetime(headers["Date"])
-            self.clock_ahead = self._clock() - made_at - timedelta(seconds=int(headers.get("Age", 0)))
+        served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age")) or 0
+        if served_at is not None:
+            self.clock_ahead = self._clock() - served_at - timedelta(seconds=age)
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
         body = bytearray()
@@ -294,6 +332,11 @@ class Requests:
                 raise ContractError(f"{where}, which no honest answer has; nothing was published.")
         return bytes(body)
 
+    def _read(self, answer: _Answer, question: _Question) -> Any:
+        if 200 <= answer.status < 300:
+            return _json(answer, self._of_account(str(question)))
+        raise self._error(answer, question)
+
     # ── an error ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _error(self, answer: _Answer, question: _Question) -> OrcostError:
@@ -301,7 +344,7 @@ class Requests:
         status = answer.status
         where = f"{self._of_account(str(question))} answered {status}{self._told(answer)}"
         if status in RETRIED_STATUSES:
-            return _passing(answer, where, is_analytics="analytics" in question.path)
+            return _passing(answer, where, self._clock(), is_analytics="analytics" in question.path)
         if status == 401:
             return self._invalid_key()
         if status == 402:
@@ -335,28 +378,49 @@ class Requests:
 
     # ── another attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _is_enough(self, state: RetryCallState, seconds: float) -> bool:
-        """Whether the question was asked often enough, given how long the last attempt took."""
-        error = state.outcome.exception() if state.outcome else None
-        is_put_off = isinstance(error, RetryLaterError) and error.seconds > LONGEST_WAIT
-        is_slow = is_put_off or isinstance(error, SlowError) or seconds > self._timeout / 3
-        return state.attempt_number >= (min(SLOW_ATTEMPTS, self._attempts) if is_slow else self._attempts)
+    def _is_enough(self, state: RetryCallState, question: _Question) -> bool:
+        """Whether a passing failure has lasted too long: the client's, or that of a question that can be split."""
+        now, is_too_slow = _moment(), isinstance(_failure(state), TooSlowError)
+        if is_too_slow and question.has_parts and now - (question.asked_at or now) >= self._longest_pause:
+            return True
+        return now - (self._answered_at or now) >= self._patience
 
-    def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RetryLaterError):
-            return min(error.seconds, LONGEST_WAIT)
-        return wait_random_exponential(multiplier=self._backoff, max=20)(state)
+    def _pause(self, state: RetryCallState, question: _Question) -> float:
+        """Seconds to the next attempt: what the server asks for, within reason, and a random part that grows."""
+        error = _failure(state)
+        told = error.seconds if isinstance(error, RetryLaterError) else 0.0
+        first, longest = self._backoff, self._longest_pause / 3
+        if told is None:
+            first, longest = UNTOLD * self._backoff, self._longest_pause
+        pause = _jittered(wait_exponential(multiplier=first, max=longest)(state))
+        least = min(told or 0.0, self._longest_pause)
+        if question.is_analytics and isinstance(error, RetryLaterError):
+            self._analytics_from = max(self._analytics_from, _moment() + (least or pause))
+        return least + pause
 
 
-def _passing(answer: _Answer, where: str, *, is_analytics: bool) -> TransientError:
+def _moment() -> float:
+    """Now, by the loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
+def _jittered(seconds: float) -> float:
+    """Between half of it and all: questions that were refused together do not come back together."""
+    return random.uniform(seconds / 2, seconds)  # noqa: S311
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _passing(answer: _Answer, where: str, now: datetime, *, is_analytics: bool) -> TransientError:
     """An error that may be gone when the question is asked again."""
     if answer.status == 408 and is_analytics:
         return TooSlowError(f"{where}. The question takes OpenRouter too long.")
-    seconds = _retry_after(answer.headers)
-    what = "asks to be asked less often" if answer.status == 429 else "is in trouble"
+    seconds, is_limit = _seconds_to_wait(answer.headers, now), answer.status == 429
+    what = "asks to be asked less often" if is_limit else "is in trouble"
     sentence = f"{where}. OpenRouter {what}; the next sync catches up."
-    return TransientError(sentence) if seconds is None else RetryLaterError(sentence, seconds)
+    return RetryLaterError(sentence, seconds) if is_limit or seconds is not None else TransientError(sentence)
 
 
 def _target(answer: _Answer) -> str:
@@ -395,14 +459,32 @@ def _storable(value: Any) -> Any:
     return {_storable(name): _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds of `Retry-After`, which may also be an HTTP date."""
-    value = headers.get("Retry-After", "").strip()
+def _seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
+    """The longer of `Retry-After` and `X-RateLimit-Reset`, by the server's own clock where it tells it; 0 where that
+    is over, None where it says nothing.
+    """
+    now = _http_date(headers.get("Date")) or now
+    told: list[float] = []
+    if (seconds := _number(headers.get("Retry-After"))) is not None:
+        told.append(seconds)
+    elif (until := _http_date(headers.get("Retry-After"))) is not None:
+        told.append((until - now).total_seconds())
+    if (reset := _number(headers.get("X-RateLimit-Reset"))) is not None:
+        told.append((reset / 1_000 if reset > LAST_SECOND else reset) - now.timestamp())
+    return max(0.0, *told) if told else None
+
+
+def _number(text: str | None) -> float | None:
     try:
-        return max(0.0, float(value))
+        return float(text or "")
     except ValueError:
-        pass
-    try:
-        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
         return None
+
+
+def _http_date(value: str | None) -> datetime | None:
+    """The instant that a header names; None where it names none."""
+    with suppress(TypeError, ValueError, OverflowError):
+        told = email.utils.parsedate_to_datetime(value or "")
+        # A date of zone -0000 comes without one: it is UTC too.
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told
+    return None

@@ -53,7 +53,7 @@ class Simulator:
     """An OpenRouter that answers from a `Ledger` as of `clock()`.
 
     `options` may be replaced between requests. `requests` is the log. The rate limit counts real seconds
-    (`monotonic`), not those of `clock`, so that a client waiting for `Retry-After` gets on although the clock stands.
+    (`monotonic`), not those of `clock`, so that a client told to wait gets on although the clock stands.
     """
 
     def __init__(
@@ -103,26 +103,23 @@ class Simulator:
         with self._lock:
             self.requests.append(self._entry(request))
             fault = self._due_fault(request)
-        if fault is not None:
-            return suffer(fault, request, self.answer)
-        return self.answer(request)
+        return self.answer(request) if fault is None else self._dated(suffer(fault, request, self.answer))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """The answer without faults, unlogged."""
         if self.options.latency_seconds:
             time.sleep(self.options.latency_seconds)
-        response = self._answer(request)
-        if self.options.has_date:
-            response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
-        return response
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
         try:
             with self.ledger.lock:
                 payload = self._routed(request)
         except ApiError as error:
-            return error.response()
-        return json_response(payload, float_noise=self.options.float_noise)
+            return self._dated(error.response())
+        return self._dated(json_response(payload, float_noise=self.options.float_noise))
+
+    def _dated(self, response: httpx.Response) -> httpx.Response:
+        if self.options.has_date:
+            response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
+        return response
 
     def _routed(self, request: httpx.Request) -> dict[str, Any]:
         path = _path(request)
@@ -170,13 +167,14 @@ class Simulator:
             raise ApiError(self.options.analytics_status, "Analytics is not available for this account")
         if self.options.analytics_per_minute is None:
             return
+        left = self.options.analytics_per_minute - self.options.analytics_used_by_others
         with self._lock:
             moment, stamps = self._monotonic(), self._analytics_at.setdefault(account.name, deque())
             while stamps and stamps[0] <= moment - WINDOW_SECONDS:
                 stamps.popleft()
-            if len(stamps) >= self.options.analytics_per_minute:
-                wait = max(1, ceil(stamps[0] + WINDOW_SECONDS - moment)) if stamps else 60
-                raise ApiError(429, "Rate limit exceeded", {"Retry-After": str(wait)})
+            if len(stamps) >= left:
+                wait = stamps[0] + WINDOW_SECONDS - moment if stamps else WINDOW_SECONDS
+                raise ApiError(429, "Rate limit exceeded", self._limit_headers(wait))
             stamps.append(moment)
 
     def _cached(self, call: Call) -> dict[str, Any]:
@@ -192,6 +190,20 @@ class Simulator:
             answer = analytics.query(call)
             self._analytics_answers[question] = call.now, answer
         return answer
+
+    def _limit_headers(self, wait: float) -> dict[str, str]:
+        """What a 429 says that comes `wait` seconds before the next request is let in."""
+        match self.options.limit_told_by:
+            case "retry_after":
+                return {"Retry-After": str(max(1, ceil(wait)))}
+            case "nothing":
+                return {}
+        reset = (self.clock() + timedelta(seconds=wait)).timestamp()
+        return {
+            "X-RateLimit-Limit": str(self.options.analytics_per_minute),
+            "X-RateLimit-Remaining": "0",
+            "X-RateLimit-Reset": str(ceil(reset * 1_000)),
+        }
 
     def _entry(self, request: httpx.Request) -> Asked:
         secret = request.headers.get("Authorization", "").partition(" ")[2].strip()

@@ -35,6 +35,8 @@ class Options:
     cache_seconds: an analytics question of the same body gets the same answer again for so long.
     cache_ignores_limit: of two bodies that differ in their `limit`, the second gets the answer of the first.
     analytics_per_minute: analytics requests of an account in any 60 seconds of real time, then 429; None is no limit.
+    analytics_used_by_others: of these, so many are taken by somebody else's tool in every minute.
+    limit_told_by: what its 429 says of when to come back: `X-RateLimit-Reset` (epoch, ms), `Retry-After`, or nothing.
     analytics_status: analytics answers this error (403 or 404) to everyone.
     has_cached_tokens: the metric and the activity column exist; else 400 and absent.
     has_include_expired: the parameter exists; else 400, and expired keys are listed with the others.
@@ -77,6 +79,8 @@ class Options:
     cache_seconds: float = 0.0
     cache_ignores_limit: bool = False
     analytics_per_minute: int | None = None
+    analytics_used_by_others: int = 0
+    limit_told_by: Literal["reset", "retry_after", "nothing"] = "reset"
     analytics_status: int | None = None
     has_cached_tokens: bool = True
     has_include_expired: bool = True

@@ -90,14 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.content)
 
     def _send_head(self, response: httpx.Response, headers: Mapping[str, str] | None = None) -> None:
-        # Without the Date of this machine's clock.
+        # Unlike send_response, it adds no `Date` of the real clock.
         self.send_response_only(response.status_code)
-        for name in ("Content-Type", "Date", "Retry-After"):
-            if name in response.headers:
-                self.send_header(name, response.headers[name])
-        for name, value in (headers or {}).items():
+        length = str(len(response.content))
+        for name, value in {**response.headers, "content-length": length, **(headers or {})}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(response.content)))
         self.end_headers()
 
     def _drip(self, response: httpx.Response, seconds: float) -> None:
