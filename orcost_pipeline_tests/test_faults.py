@@ -36,7 +36,9 @@ from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 ORCOST = Path(sys.executable).with_name("orcost")
 # Seconds: an honest answer of the simulator never takes the one, a hanging one is let go after the other.
-PATIENCE, IMPATIENCE = 30.0, 0.4
+AMPLE, SHORT = 30.0, 0.4
+# Seconds for which a client asks again: faults that pass do so sooner, those that stay are soon given up.
+PATIENT, IMPATIENT = 20.0, 0.15
 
 Asks = Callable[[httpx.Request], bool]
 
@@ -69,10 +71,11 @@ QUESTIONS: dict[str, Asks] = {
 
 @dataclass
 class PortWorld(World):
-    """A world whose account answers on a real port. `patience` is what one request may take."""
+    """A world whose account answers on a real port. `timeout` is what one request may take."""
 
     base_url: str = ""
-    patience: float = PATIENCE
+    timeout: float = AMPLE
+    patience: float = PATIENT
     transport: httpx.AsyncBaseTransport | None = None
     run_id: str = ""
 
@@ -83,7 +86,8 @@ class PortWorld(World):
             self.base_url,
             key_env="OPENROUTER_API_KEY_ACME",
             transport=self.transport,
-            timeout=self.patience,
+            timeout=self.timeout,
+            patience=self.patience,
             analytics_per_minute=100_000,
             backoff=0.001,
         )
@@ -106,7 +110,9 @@ class PortWorld(World):
         before = self.figures()
         self.forget_models()
         self.simulator.inject(*faults)
+        self.patience = IMPATIENT
         error = self.attempt()
+        self.patience = PATIENT
         self.simulator.clear_faults()
         assert error is not None
         self.assert_said(error)
@@ -254,11 +260,11 @@ def test_faults_that_meet_every_question_twice_are_survived(world: PortWorld, ki
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_an_answer_that_takes_for_ever_is_let_go_and_asked_for_again(world: PortWorld, kind: Any) -> None:
-    world.patience = IMPATIENCE
+    world.timeout = SHORT
     slow = [QUESTIONS[name] for name in ("key", "analytics", "activity of a key")]
     started = time.monotonic()
-    world.succeed(*(Fault(kind, match=asks, seconds=3 * IMPATIENCE) for asks in slow))
-    assert time.monotonic() - started >= len(slow) * IMPATIENCE
+    world.succeed(*(Fault(kind, match=asks, seconds=3 * SHORT) for asks in slow))
+    assert time.monotonic() - started >= len(slow) * SHORT
 
 
 class Detour(httpx.AsyncBaseTransport):
@@ -297,7 +303,7 @@ def test_retry_after_is_waited_for(world: PortWorld) -> None:
 def test_a_server_that_asks_for_an_hour_is_asked_once_more_before(
     world: PortWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("orcost_pipeline.openrouter.requests.LONGEST_PAUSE", 0.05)
     world.succeed(*(Fault("429", retry_after=3600, match=asks) for asks in QUESTIONS.values()))
 
 
@@ -375,7 +381,7 @@ FOR_EVER = {
     "reset": ("unreachable", f"closed the connection. {DOWN}"),
     "cut_body": ("unreachable", f"closed the connection in the middle of its answer. {DOWN}"),
     "garbled": ("unreachable", f"answered what cannot be decoded. {DOWN}"),
-    "cut_json_200": ("failed", "answered 200 with a body that is no JSON. Attempts: 6; nothing was published."),
+    "cut_json_200": ("failed", "answered 200 with a body that is no JSON. Attempts: {}; nothing was published."),
     "html_200": (
         "failed",
         "answered 200 with a page of HTML instead of JSON: a proxy or a log-in page stands in between.",
@@ -388,7 +394,9 @@ def assert_fails(world: PortWorld, kind: Any, name: str) -> None:
     status, sentence = FOR_EVER[kind]
     error = world.fail(Fault(kind, times=None, match=QUESTIONS[name]))
     assert 'of account "acme"' in error, (kind, name)
-    assert sentence in error, (kind, name)
+    first, _, rest = sentence.partition("{}")
+    assert first in error, (kind, name)
+    assert rest in error, (kind, name)
     assert world.status() == status, (kind, name)
 
 
@@ -432,15 +440,15 @@ def test_a_key_that_is_revoked_for_a_moment_is_not_asked_with_again(world: PortW
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_an_answer_that_takes_for_ever_for_ever_ends_the_sync_soon(world: PortWorld, kind: Any) -> None:
-    world.patience = IMPATIENCE
+    world.timeout = SHORT
     for name in ("key", "activity of a key"):
         started = time.monotonic()
-        error = world.fail(Fault(kind, times=None, match=QUESTIONS[name], seconds=3 * IMPATIENCE))
-        assert f"did not answer within {IMPATIENCE:g} s. {DOWN}" in error
+        error = world.fail(Fault(kind, times=None, match=QUESTIONS[name], seconds=3 * SHORT))
+        assert f"did not answer within {SHORT:g} s. {DOWN}" in error
         assert world.status() == "unreachable"
-        assert 2 * IMPATIENCE <= time.monotonic() - started < 2 * IMPATIENCE + 5
-        assert name != "key" or world.simulator.count == 2
-    world.patience = PATIENCE
+        assert SHORT <= time.monotonic() - started < SHORT + 5
+        assert name != "key" or world.simulator.count == 1
+    world.timeout = AMPLE
     world.succeed()
 
 
@@ -469,15 +477,12 @@ def test_a_server_that_dies_in_the_middle_changes_nothing(world: PortWorld) -> N
     world.succeed()
 
 
-def test_a_server_that_asks_for_an_hour_for_ever_ends_the_sync_soon(
-    world: PortWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.LONGEST_WAIT", 0.05)
+def test_a_server_that_asks_for_an_hour_for_ever_ends_the_sync_soon(world: PortWorld) -> None:
     for name in ("workspaces", "analytics"):
         error = world.fail(Fault("429", times=None, retry_after=3600, match=QUESTIONS[name]))
         assert "OpenRouter asks to be asked less often; the next sync catches up." in error
         assert world.status() == "unreachable"
-        assert len([one for one in world.simulator.requests if one.path in ("/workspaces", "/analytics/query")]) < 5
+        assert len([one for one in world.simulator.requests if one.path in ("/workspaces", "/analytics/query")]) < 9
     world.succeed()
 
 
@@ -509,7 +514,7 @@ def test_what_was_asked_is_counted_although_the_sync_failed(world: PortWorld) ->
     (made,) = world.run("requests_made")
     # Of what is under way when a question fails, some may not have reached the server.
     assert world.simulator.count <= made <= world.simulator.count + 2
-    assert len(world.simulator.asked("/analytics")) == 6
+    assert len(world.simulator.asked("/analytics")) > 1
 
 
 # ── any mix ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -144,8 +144,8 @@ def deploy(
     engine: sa.Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Deployment]]:
     """Makes a deployment of a ledger's accounts; without one, of the account `acme` of `small`."""
-    # Six attempts with waits between them say no more than two.
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.ATTEMPTS", 2)
+    # A server that stays down says as much within a second.
+    monkeypatch.setattr("orcost_pipeline.openrouter.requests.PATIENCE", 1)
     # Nothing comes back by being waited for.
     monkeypatch.setattr("orcost_pipeline.defs.resources.RETRY_SECONDS", 0)
     monkeypatch.setattr("orcost_pipeline.defs.dead_runs.SECOND_LOOK_SECONDS", 0)

@@ -622,10 +622,33 @@ def test_the_65th_analytics_request_of_a_minute_is_refused(world: World) -> None
     world.sim.options = Options(analytics_per_minute=64)
     statuses = [world.query().status_code for _ in range(65)]
     assert statuses == [200] * 64 + [429]
-    assert world.query().headers["Retry-After"] == "60"
     assert world.get("/keys").status_code == 200
     world.monotonic = 61.0
     assert world.query().status_code == 200
+
+
+def test_the_limit_says_when_to_come_back_as_the_platform_does_or_in_another_way_or_not_at_all(world: World) -> None:
+    world.sim.options = Options(analytics_per_minute=1)
+    world.query()
+    world.monotonic = 22.5
+    told = world.query().headers
+    assert told["X-RateLimit-Limit"] == "1"
+    assert told["X-RateLimit-Remaining"] == "0"
+    assert int(told["X-RateLimit-Reset"]) == int((world.now.timestamp() + 37.5) * 1_000)
+    assert "Retry-After" not in told
+    world.sim.options = Options(analytics_per_minute=1, limit_told_by="retry_after")
+    assert world.query().headers["Retry-After"] == "38"
+    world.sim.options = Options(analytics_per_minute=1, limit_told_by="nothing")
+    told = world.query().headers
+    assert not [name for name in told if name.startswith(("retry", "x-"))]
+
+
+def test_calls_of_somebody_else_leave_fewer_to_us(world: World) -> None:
+    world.sim.options = Options(analytics_per_minute=64, analytics_used_by_others=44)
+    assert [world.query().status_code for _ in range(21)] == [200] * 20 + [429]
+    with serve(world.sim) as base_url, httpx.Client(base_url=base_url, headers=world.client.headers) as client:
+        refused = client.get("/analytics/meta")
+    assert (refused.status_code, refused.headers["X-RateLimit-Remaining"]) == (429, "0")
 
 
 def test_the_log_has_what_was_asked_and_no_secret(world: World) -> None:
