@@ -31,6 +31,7 @@ from orcost_pipeline.defs.attribution import load_mapping
 from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, lock
 from orcost_pipeline.warehouse.reports import Server
@@ -325,6 +326,15 @@ def test_an_ordinary_key_is_told_what_works_and_what_does_not(healthy: Deploymen
     assert "seem to cost nothing" in healthy.only("error", Code.ORDINARY_KEY, "acme").message
 
 
+def spend_nothing(healthy: Deployment) -> None:
+    """Takes the last two hours' usage back, here and at OpenRouter."""
+    first, second, _ = healthy.ledger.accounts["acme"].keys
+    for key, model in ((first, GPT), (second, CLAUDE), (None, CLAUDE)):
+        for hours in range(4):
+            healthy.ledger.restate("acme", healthy.synced_at - timedelta(hours=hours), key, model, factor=Decimal(0))
+    healthy.do("update core.key_rolling set credits_usd = 0 where period = '24h'")
+
+
 def test_credits_that_are_used_up_or_soon_will_be_are_said(healthy: Deployment) -> None:
     account = healthy.ledger.accounts["acme"]
     used = healthy.ledger.credits_used("acme", healthy.clock())
@@ -336,6 +346,9 @@ def test_credits_that_are_used_up_or_soon_will_be_are_said(healthy: Deployment) 
     finding = healthy.only("warning", Code.CREDITS_LOW, "acme")
     assert "2 days, at the pace of the last 7 days" in finding.message
     account.credits_bought = used
+    assert healthy.examine() == [], "billed by invoice: it spends without credits"
+    spend_nothing(healthy)
+    account.credits_bought = healthy.ledger.credits_used("acme", healthy.clock())
     assert healthy.only("error", Code.NO_CREDITS, "acme").todo == "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -456,7 +469,9 @@ def test_without_a_database_openrouter_is_asked_all_the_same(healthy: Deployment
     assert [it.code for it in found] == [Code.INVALID_KEY, Code.DATABASE_UNREACHABLE]
     assert "hush" not in str(found)
     healthy.simulator.clear_faults()
-    healthy.ledger.accounts["acme"].credits_bought = Decimal(0)
+    healthy.ledger.accounts["acme"].credits_bought = Decimal(1)
+    assert [code for _, code, _ in healthy.said()] == [Code.DATABASE_UNREACHABLE]
+    spend_nothing(healthy)
     assert [code for _, code, _ in healthy.said()] == [Code.DATABASE_UNREACHABLE, Code.NO_CREDITS]
 
 
