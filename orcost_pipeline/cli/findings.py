@@ -253,7 +253,7 @@ def of_stored(stored: Stored, settings: Settings, now: datetime, is_up: bool | N
 def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     if not standing.is_watched:
         message = "Nobody configured it here: what is stored stays, and nothing new comes in."
-        todo = "Nothing, if that is meant; otherwise name it in orcost.toml as it was called, or: orcost accounts rename"
+        todo = "Nothing, if that is meant; else name it in orcost.toml as it was called, or: orcost accounts rename"
         yield Finding(NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
         return
     yield from _arrival(standing, now, is_up)
