@@ -404,3 +404,18 @@ def test_of_two_that_count_twice_already_the_younger_is_refused(world: World, mo
     world.later(hours=1).sync()
     with pytest.raises(AccountTwiceError):
         other.later(hours=1).sync()
+
+
+def test_a_rebuild_without_analytics_drops_what_another_account_was_counted(world: World) -> None:
+    world.options = Options(analytics_status=403)
+    world.__post_init__()
+    world.sync()
+    before = {name: seen(world)[name] for name in ("ref.api_key", "core.spend_daily", "marts.company_spend_daily")}
+    confirm(world)
+    with_key_of(world, "globex").later(minutes=10).sync()
+    with_key_of(world, "acme").later(minutes=10)
+    assert world.value("select sum(credits_usd) from core.spend_daily") > 600
+    rebuild(world)
+    after = seen(world)
+    assert {name: after[name] for name in before} == before
+    world.assert_books_close()
