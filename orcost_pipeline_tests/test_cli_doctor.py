@@ -878,10 +878,9 @@ def test_days_that_do_not_add_up_are_errors_while_they_can_be_asked_again(health
     )
     finding = healthy.only("error", Code.DAYS_OPEN, "acme")
     assert finding.todo == f"orcost sync --account acme --since {today - 5 * DAY}"
-    healthy.do(
-        "update core.account_day set day = :old where hours_credits_usd <> account_credits_usd", old=today - 60 * DAY
-    )
-    assert f"orcost reconcile --day {today - 60 * DAY}" in healthy.only("note", Code.DAYS_OPEN, "acme").todo
+    long_ago = today - 400 * DAY
+    healthy.do("update core.account_day set day = :old where hours_credits_usd <> account_credits_usd", old=long_ago)
+    assert f"orcost reconcile --day {long_ago}" in healthy.only("note", Code.DAYS_OPEN, "acme").todo
 
 
 def test_costs_of_zero_are_explained(healthy: Deployment) -> None:

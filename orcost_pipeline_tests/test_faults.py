@@ -79,7 +79,7 @@ class PortWorld(World):
     transport: httpx.AsyncBaseTransport | None = None
     run_id: str = ""
 
-    def connect(self, account: Account, key: SecretStr) -> OpenRouter:
+    def connect(self, account: Account, key: SecretStr, clock: Callable[[], datetime]) -> OpenRouter:
         return OpenRouter(
             account.name,
             key,
@@ -90,6 +90,7 @@ class PortWorld(World):
             patience=self.patience,
             analytics_per_minute=100_000,
             backoff=0.001,
+            clock=clock,
         )
 
     def attempt(self) -> str | None:
@@ -545,7 +546,9 @@ def assert_never_silently_wrong(world: PortWorld, seed: str, syncs: int) -> tupl
         spend(world.ledger, world.now, dice.sample(living, min(2, len(living))), number)
         before, faults = world.figures(), schedule(dice)
         world.simulator.inject(*faults)
+        world.patience = IMPATIENT
         error = world.attempt()
+        world.patience = PATIENT
         world.simulator.clear_faults()
         if error is None:
             world.assert_exact()
@@ -577,6 +580,7 @@ def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(
 ) -> None:
     for module in ("resources", "companies", "automation"):
         monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", lambda: world.now)
+    monkeypatch.setattr("orcost_pipeline.openrouter.requests.PATIENCE", 2)
     settings = Settings(
         folder=tmp_path,
         home=tmp_path,

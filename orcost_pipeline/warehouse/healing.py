@@ -106,6 +106,10 @@ STATEMENTS = (
     "with doubted as (update core.account_day set is_settled = false "
     "where account_id = :account_id and day = any(:doubted_days) and is_settled returning day) "
     "insert into touched_hour select day::timestamp at time zone 'UTC' from doubted",
+    # What was noticed in the future was noticed now.
+    "update ref.account set workspaces_refused_since = least(workspaces_refused_since, :as_of), "
+    "members_refused_since = least(members_refused_since, :as_of) where account_id = :account_id",
+    "update core.unreadable_row set noticed_at = :as_of where account_id = :account_id and noticed_at > :as_of",
     # Hours of the future, and what counters told since.
     "delete from core.usage_hourly where account_id = :account_id and hour > :as_of",
     "delete from core.unkeyed_hour where account_id = :account_id and hour > :as_of",
