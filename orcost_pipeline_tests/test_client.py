@@ -1148,7 +1148,7 @@ DAY_ROW = {"date": "2026-11-22", "model_permaslug": GPT, "usage": 1}
     ids=str,
 )
 def test_what_is_odd_and_can_be_read_as_meant_is_read(odd: dict[str, Any], read: dict[str, Any]) -> None:
-    (key,), noted = scripted(answer({"data": [KEY_ROW | odd]})).ask(lambda c: noting(c, c.api_keys([])))
+    ((key,), _), noted = scripted(answer({"data": [KEY_ROW | odd]})).ask(lambda c: noting(c, c.api_keys([])))
     assert {name: getattr(key, name) for name in read} == read
     assert noted == {}
 
@@ -1176,7 +1176,7 @@ def test_what_is_odd_and_can_be_read_as_meant_is_read(odd: dict[str, Any], read:
     ids=str,
 )
 def test_a_field_of_a_key_that_cannot_be_read_is_noted_and_the_key_stays(odd: dict[str, Any], field: str) -> None:
-    (key,), noted = scripted(answer({"data": [KEY_ROW | odd]})).ask(lambda c: noting(c, c.api_keys([])))
+    ((key,), _), noted = scripted(answer({"data": [KEY_ROW | odd]})).ask(lambda c: noting(c, c.api_keys([])))
     assert key.hash == KEY_HASH
     assert not getattr(key, field)
     assert noted == {("GET /keys", field, None): 1}
@@ -1198,7 +1198,7 @@ def test_a_row_that_cannot_be_read_ends_no_listing(odd: Any) -> None:
     rows: list[Any] = [KEY_ROW | {"hash": f"{i:064x}"} for i in range(250)]
     rows[7] = rows[99] = rows[150] = odd
     api = Api(lambda request: answer({"data": rows[(start := int(request.url.params["offset"])) : start + 100]}))
-    keys, noted = api.ask(lambda client: noting(client, client.api_keys([])))
+    (keys, _), noted = api.ask(lambda client: noting(client, client.api_keys([])))
     assert len(keys) == 247
     assert len(api.sent) == 3
     assert [(endpoint, rows) for (endpoint, *_), rows in noted.items()] == [("GET /keys", 3)]
@@ -1316,7 +1316,7 @@ def test_a_row_count_that_is_no_number_breaks_the_contract_at_once(count: str) -
 
 def test_half_a_character_is_replaced_however_it_comes() -> None:
     body = b'{"data": [{"hash": "%s", "name": "a\xed\xa0\xbd", "usage": 0, "x\\u0000": 1}]}' % KEY_HASH.encode()
-    (key,) = scripted(httpx.Response(200, content=body)).ask(lambda client: client.api_keys([]))
+    (key,), _ = scripted(httpx.Response(200, content=body)).ask(lambda client: client.api_keys([]))
     assert key.name == "a\ufffd"
     assert key.model_extra == {"x\ufffd": 1}
 

@@ -319,8 +319,8 @@ class Requests:
 
     def _compare_clocks(self, headers: httpx.Headers) -> None:
         """Notes `Date`; an answer out of a cache tells its `Age` as well."""
-        served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age")) or 0
-        if served_at is not None:
+        served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age", "0"))
+        if served_at is not None and age is not None:
             self.clock_ahead = self._clock() - served_at - timedelta(seconds=age)
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
