@@ -812,6 +812,7 @@ def test_data_of_the_future_is_put_right_by_the_next_sync(healthy: Deployment) -
 def test_a_sync_that_stopped_at_the_clock_says_so_until_the_clock_is_right(healthy: Deployment) -> None:
     refused = f"{ClockError.BEGINNING} 26 hours ahead."
     fail(healthy, 20, "failed", refused)
+    healthy.do("update ref.account set error_code = 'clock_off'")
     with healthy.engine.connect() as connection:
         stored = findings.read(connection, load_settings(healthy.folder), healthy.clock())
     (finding,) = findings.of_stored(stored, load_settings(healthy.folder), healthy.clock())

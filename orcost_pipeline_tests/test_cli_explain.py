@@ -86,7 +86,7 @@ def test_answers_that_are_gone_are_said_to_be_gone(world: World, orcost: Orcost)
         (("explain", "a"), 'No company is called "a". Near: "A".'),
         (
             ("explain", "A", "--day", "2020-01-01"),
-            "Nothing is known of 2020-01-01. Known: acme: 2026-10-24 – 2026-11-23.",
+            "Nothing is known of 2020-01-01. Known: acme: 2025-11-24 – 2026-11-23.",
         ),
     ],
 )

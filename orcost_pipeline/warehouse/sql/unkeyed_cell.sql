@@ -14,14 +14,15 @@ with hours as (
     where r.run_id = :run_id and r.account = :account and r.key_hash is null
     group by r.day, m.model_id
 ), sums as (
-    select day, model_id, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
+    select day, model_id, sum(requests) as requests, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
     from hours
     group by day, model_id
 ), right_day as (
     select day, model_id
     from sums s
     join told t using (day, model_id)
-    where greatest(abs(s.credits_usd - t.credits_usd), abs(s.byok_usd - t.byok_usd)) <= 1e-6
+    where core.agrees(s.credits_usd, t.credits_usd, s.requests, :tolerance_usd)
+        and core.agrees(s.byok_usd, t.byok_usd, s.requests, :tolerance_usd)
 )
 select h.hour, h.model_id, sum(h.requests) as requests, sum(h.prompt_tokens) as prompt_tokens,
     sum(h.completion_tokens) as completion_tokens, sum(h.reasoning_tokens) as reasoning_tokens,
