@@ -581,7 +581,6 @@ def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(
 ) -> None:
     for module in ("resources", "companies", "automation"):
         monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", lambda: world.now)
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.PATIENCE", 2)
     settings = Settings(
         folder=tmp_path,
         home=tmp_path,

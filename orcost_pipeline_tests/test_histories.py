@@ -156,6 +156,7 @@ class Books(RuleBasedStateMachine):
             return plain(request)
 
         self.world.simulator.handle = handle  # type: ignore[method-assign]
+        self.world.patience = 0.02
         try:
             self.world.now = self.clock = self.clock + timedelta(minutes=1)
             self.world.sync()
@@ -163,6 +164,7 @@ class Books(RuleBasedStateMachine):
             assert self._everything() == before, "a sync that failed changed what people read"
         finally:
             self.world.simulator.handle = plain  # type: ignore[method-assign]
+            self.world.patience = None
 
     # ── syncs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

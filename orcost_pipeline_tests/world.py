@@ -40,6 +40,7 @@ class World:
     options: Options = field(default_factory=Options)
     account: str = "acme"
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+    patience: float | None = None
     ahead: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
@@ -84,6 +85,7 @@ class World:
             transport=transport,
             analytics_per_minute=100_000,
             backoff=0.001,
+            patience=self.patience,
             clock=clock,
         )
 
