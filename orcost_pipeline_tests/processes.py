@@ -10,19 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import psycopg
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from orcost_pipeline.cli import app
+from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.simulator import Ledger, Simulator
 from orcost_pipeline_tests.world import World
 
 CHECKOUT = Path(__file__).parents[1]
+ORCOST = str(Path(sys.executable).with_name("orcost"))
 LAUNCHER = """
 import json, os, signal, sys
 import alembic.command, dagster_postgres, rich.progress
@@ -69,11 +74,10 @@ class Launcher:
     """A process that forks commands."""
 
     def __init__(self, folder: Path) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))}
         self._process = subprocess.Popen(
             [sys.executable, "-c", LAUNCHER],
             cwd=folder,
-            env={**clean, "PYTHONPATH": str(CHECKOUT)},
+            env={**clean_environment(), "PYTHONPATH": str(CHECKOUT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -232,3 +236,46 @@ def away_from_the_hour(seconds: int = 30) -> None:
     left = 3600 - int(datetime.now(UTC).timestamp()) % 3600
     if left < seconds:
         time.sleep(left + 1)
+
+
+class Outcome(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Project:
+    """A folder with a warehouse, and the accounts at the other end; commands are the installed ones."""
+
+    folder: Path
+    engine: sa.Engine
+    ledger: Ledger
+    environment: dict[str, str]
+    simulator: Simulator
+
+    def orcost(self, *arguments: str, told: str = "", **environment: str) -> Outcome:
+        """A process where Dagster runs, which is not for threads; the command in this process where it does not."""
+        variables = {**self.environment, **environment}
+        if {"sync", "rebuild"} & set(arguments):
+            command = [ORCOST, *arguments]
+            ended = subprocess.run(
+                command, cwd=self.folder, env=variables, input=told, capture_output=True, text=True, check=False
+            )
+            return Outcome(ended.returncode, ended.stdout, ended.stderr)
+        with chdir(self.folder), patch.dict(os.environ, variables, clear=True):
+            ended = CliRunner().invoke(app, arguments, input=told)
+        is_sentence = isinstance(ended.exception, OrcostError)
+        return Outcome(ended.exit_code, ended.stdout, str(ended.exception) if is_sentence else ended.stderr)
+
+    def key_of(self, account: str) -> str:
+        return self.ledger.accounts[account].management_key
+
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's variables without any that configures orcost."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))}

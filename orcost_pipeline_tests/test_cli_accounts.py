@@ -1,68 +1,21 @@
 """`orcost accounts` as it is typed, and what a sync without a key, or with another account's, leaves behind."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import chdir
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
 
-from orcost_pipeline.cli import app
-from orcost_pipeline.errors import OrcostError
-from orcost_pipeline.simulator import Ledger, Simulator, serve, small
+from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline_tests.processes import away_from_the_hour
+from orcost_pipeline_tests.processes import ORCOST, Project, away_from_the_hour, clean_environment
 from orcost_pipeline_tests.world import DAY, HOUR, World, usage
-
-ORCOST = str(Path(sys.executable).with_name("orcost"))
-
-
-class Outcome(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@dataclass
-class Project:
-    """A folder with a warehouse, and two accounts at the other end."""
-
-    folder: Path
-    engine: sa.Engine
-    ledger: Ledger
-    environment: dict[str, str]
-
-    def orcost(self, *arguments: str, told: str = "", **environment: str) -> Outcome:
-        """A process where Dagster runs, which is not for threads; the command in this process where it does not."""
-        variables = {**self.environment, **environment}
-        if {"sync", "rebuild"} & set(arguments):
-            command = [ORCOST, *arguments]
-            ended = subprocess.run(
-                command, cwd=self.folder, env=variables, input=told, capture_output=True, text=True, check=False
-            )
-            return Outcome(ended.returncode, ended.stdout, ended.stderr)
-        with chdir(self.folder), patch.dict(os.environ, variables, clear=True):
-            ended = CliRunner().invoke(app, arguments, input=told)
-        is_sentence = isinstance(ended.exception, OrcostError)
-        return Outcome(ended.exit_code, ended.stdout, str(ended.exception) if is_sentence else ended.stderr)
-
-    def key_of(self, account: str) -> str:
-        return self.ledger.accounts[account].management_key
-
-    def rows(self, statement: str, **parameters: Any) -> list[Any]:
-        with self.engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
 
 
 @pytest.fixture
@@ -72,13 +25,13 @@ def project(engine: sa.Engine, database_url: str, tmp_path: Path) -> Iterator[Pr
     ledger = small(now)
     ledger.add_account("globex", credits_bought=Decimal(9000))
     ledger.spend("globex", now - 3 * HOUR, ledger.add_key("globex", "web", now - 60 * DAY), GPT, usage("11"))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))}
-    with serve(Simulator(ledger)) as base_url:
+    with serve(simulator := Simulator(ledger)) as base_url:
         yield Project(
             tmp_path,
             engine,
             ledger,
-            {**clean, "OPENROUTER_BASE_URL": base_url, "ORCOST_DATABASE_URL": database_url},
+            {**clean_environment(), "OPENROUTER_BASE_URL": base_url, "ORCOST_DATABASE_URL": database_url},
+            simulator,
         )
 
 

@@ -3,7 +3,6 @@ the figures are the ledger's to the last digit; one that stays ends in a sentenc
 and is made good by the next sync. Never silently wrong.
 """
 
-import os
 import random
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, 
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
 from orcost_pipeline.simulator.faults import BASE_PATH
 from orcost_pipeline.warehouse import runs
+from orcost_pipeline_tests.processes import clean_environment
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 ORCOST = Path(sys.executable).with_name("orcost")
@@ -624,7 +624,7 @@ def test_the_command_line_says_in_three_lines_what_is_wrong(database_url: str, t
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')
 
     def sync(base_url: str) -> subprocess.CompletedProcess[str]:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))}
+        ours = clean_environment()
         ours |= {"OPENROUTER_API_KEY_ACME": key, "OPENROUTER_BASE_URL": base_url, "ORCOST_DATABASE_URL": database_url}
         return subprocess.run([ORCOST, "sync"], cwd=tmp_path, env=ours, capture_output=True, text=True, check=False)
 

@@ -2,7 +2,6 @@
 in a warning, and nothing counts as deleted because a listing was refused.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.simulator.faults import BASE_PATH
 from orcost_pipeline.simulator.wire import ApiError
 from orcost_pipeline.warehouse import runs
+from orcost_pipeline_tests.processes import clean_environment
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 ORCOST = Path(sys.executable).with_name("orcost")
@@ -287,7 +287,7 @@ class Site:
 def site(engine: sa.Engine, database_url: str, tmp_path: Path) -> Iterator[Site]:
     ledger = small(datetime.now(UTC))
     simulator = Simulator(ledger)
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))}
+    ours = clean_environment()
     key = ledger.accounts["acme"].management_key
     with serve(simulator) as url:
         ours |= {"ORCOST_DATABASE_URL": database_url, "OPENROUTER_API_KEY": key, "OPENROUTER_BASE_URL": url}

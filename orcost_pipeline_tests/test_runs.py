@@ -1,7 +1,6 @@
 """The production definitions, run by a real Dagster instance against a simulated OpenRouter on a real port."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -35,6 +34,7 @@ from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import SYNC_LOCK
 from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
 from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline_tests.processes import clean_environment
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, usage
 
 CHECKOUT = Path(__file__).parents[1]
@@ -870,7 +870,7 @@ def process(database_url: str, tmp_path: Path) -> Iterator[Callable[..., subproc
 
         def start() -> subprocess.Popen[bytes]:
             environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))},
+                **clean_environment(),
                 "PYTHONPATH": str(CHECKOUT),
                 "OPENROUTER_API_KEY": simulator.ledger.accounts["acme"].management_key,
                 "OPENROUTER_BASE_URL": base_url,

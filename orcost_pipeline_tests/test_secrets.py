@@ -1,6 +1,5 @@
 """A key is found nowhere but where its owner put it: in no file of the state folder, no table, no page, no message."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from orcost_pipeline.simulator import Fault, Simulator, serve, small
 from orcost_pipeline.simulator.wire import json_response
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline_tests.processes import clean_environment
 
 ORCOST = Path(sys.executable).with_name("orcost")
 CANARY = "sk-or-v1-" + "c0ffee5eed" * 6
@@ -46,7 +46,7 @@ class Project:
         self.variables = {"OPENROUTER_API_KEY": CANARY, "OPENROUTER_BASE_URL": base_url}
 
     def environment(self, **variables: str) -> dict[str, str]:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST", "OPENROUTER"))}
+        ours = clean_environment()
         return {**ours, **self.variables, **variables}
 
     def orcost(self, *arguments: str, given: str = "", **variables: str) -> int:
