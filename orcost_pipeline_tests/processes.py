@@ -3,16 +3,19 @@
 The launcher has imported everything and forks for each command: what is tested is the command, not the import.
 """
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -41,10 +44,10 @@ def command(order):
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    os.dup2(os.open(order.get("input", os.devnull), os.O_RDONLY), 0)
     output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(os.open(order["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "errors" in order else output, 2)
     sys.argv = ["orcost", *order["arguments"]]
     try:
         main()
@@ -73,10 +76,10 @@ for line in sys.stdin:
 class Launcher:
     """A process that forks commands."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", LAUNCHER],
-            cwd=folder,
+            cwd=tempfile.gettempdir(),
             env={**clean_environment(), "PYTHONPATH": str(CHECKOUT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -95,6 +98,37 @@ class Launcher:
         self._process.communicate()
 
 
+@cache
+def launcher() -> Launcher:
+    """This process's launcher."""
+    made = Launcher()
+    atexit.register(made.close)
+    return made
+
+
+class Outcome(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def orcost(
+    folder: Path, environment: Mapping[str, str], *arguments: str, told: str = "", seconds: float = 120
+) -> Outcome:
+    """A command in a folder, with nothing but this environment, that is over; `told` is what is typed into it."""
+    with tempfile.TemporaryDirectory() as streams:
+        paths = {name: Path(streams, name) for name in ("input", "output", "errors")}
+        paths["input"].write_text(told, encoding="utf-8")
+        pid = launcher().order(
+            folder=str(folder),
+            environment=dict(environment),
+            arguments=arguments,
+            **{name: str(path) for name, path in paths.items()},
+        )
+        code = Command(launcher(), int(pid), paths["errors"]).wait(seconds)
+        return Outcome(code, paths["output"].read_text(encoding="utf-8"), paths["errors"].read_text(encoding="utf-8"))
+
+
 @dataclass
 class Command:
     """A command that runs, or has ended."""
@@ -108,7 +142,7 @@ class Command:
     def code(self) -> int | None:
         """The exit code, negative for a signal; None as long as it runs."""
         if self._code is None:
-            told = self.launcher.order(pid=self.pid)
+            told = launcher().order(pid=self.pid)
             self._code = int(told) if told else None
         return self._code
 
@@ -149,7 +183,6 @@ class Site:
     ledger: Ledger
     simulator: Simulator
     base_url: str
-    launcher: Launcher
     started: list[Command] = field(default_factory=list)
 
     def configure(self) -> None:
@@ -168,10 +201,10 @@ class Site:
 
     def start(self, *arguments: str) -> Command:
         output = self.folder / f"output-{len(self.started)}.txt"
-        told = self.launcher.order(
+        told = launcher().order(
             folder=str(self.folder), environment=self.environment, output=str(output), arguments=arguments
         )
-        self.started.append(Command(self.launcher, int(told), output))
+        self.started.append(Command(launcher(), int(told), output))
         return self.started[-1]
 
     def sync(self) -> Command:
@@ -238,12 +271,6 @@ def away_from_the_hour(seconds: int = 30) -> None:
         time.sleep(left + 1)
 
 
-class Outcome(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @dataclass
 class Project:
     """A folder with a warehouse, and the accounts at the other end; commands are the installed ones."""
@@ -258,11 +285,7 @@ class Project:
         """A process where Dagster runs, which is not for threads; the command in this process where it does not."""
         variables = {**self.environment, **environment}
         if {"sync", "rebuild"} & set(arguments):
-            command = [ORCOST, *arguments]
-            ended = subprocess.run(
-                command, cwd=self.folder, env=variables, input=told, capture_output=True, text=True, check=False
-            )
-            return Outcome(ended.returncode, ended.stdout, ended.stderr)
+            return orcost(self.folder, variables, *arguments, told=told)
         with chdir(self.folder), patch.dict(os.environ, variables, clear=True):
             ended = CliRunner().invoke(app, arguments, input=told)
         is_sentence = isinstance(ended.exception, OrcostError)

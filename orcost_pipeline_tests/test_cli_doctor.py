@@ -32,7 +32,7 @@ from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
-from orcost_pipeline.warehouse import reports, runs
+from orcost_pipeline.warehouse import accounts, reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, lock
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline_tests.test_readme import README
@@ -553,6 +553,18 @@ def test_a_server_that_serves_is_no_finding() -> None:
         assert not list(doctor_module._of_server(well, is_writer=True))
     reader = WELL._replace(is_read_only=True, may_create=False, may_write=False)
     assert not list(doctor_module._of_server(reader, is_writer=False))
+
+
+def test_the_key_of_another_account_is_told_before_any_sync(healthy: Deployment) -> None:
+    healthy.ledger.add_account("globex", credits_bought=Decimal(9000))
+    healthy.ledger.add_key("globex", "web", healthy.synced_at)
+    other = healthy.ledger.accounts["globex"].management_key
+    healthy.configure(base_url_of(healthy), OPENROUTER_API_KEY_ACME=other)
+    finding = healthy.only("error", Code.OTHER_ACCOUNT, "acme")
+    assert finding.message.startswith("The key is of another OpenRouter account than what is stored: it is of organiz")
+    with healthy.engine.begin() as connection:
+        accounts.confirm(connection, "acme", healthy.clock())
+    assert ("error", Code.OTHER_ACCOUNT, "acme") not in healthy.said()
 
 
 def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

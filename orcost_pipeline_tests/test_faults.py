@@ -5,8 +5,6 @@ and is made good by the next sync. Never silently wrong.
 
 import random
 import socket
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,10 +29,9 @@ from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, 
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
 from orcost_pipeline.simulator.faults import BASE_PATH
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline_tests.processes import clean_environment
+from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
-ORCOST = Path(sys.executable).with_name("orcost")
 # Seconds: an honest answer of the simulator never takes the one, a hanging one is let go after the other.
 AMPLE, SHORT = 30.0, 0.4
 # Seconds for which a client asks again: faults that pass do so sooner, those that stay are soon given up.
@@ -576,9 +573,21 @@ def test_no_mix_of_faults_is_ever_silently_wrong(world: PortWorld, seed: int) ->
 # ── through production ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(
-    world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+Run = Callable[[dg.DagsterInstance], dg.ExecuteInProcessResult]
+
+
+def failures(run: dg.ExecuteInProcessResult) -> list[str]:
+    """What each step that failed says."""
+    return [
+        event.step_failure_data.user_failure_data.description or ""
+        for event in run.all_events
+        if event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_failure_data.user_failure_data
+    ]
+
+
+@pytest.fixture
+def run(world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A sync by the hour's job."""
     for module in ("resources", "companies", "automation"):
         monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", lambda: world.now)
     settings = Settings(
@@ -597,17 +606,30 @@ def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(
         job = build(settings).resolve_job_def("hourly_sync")
         return job.execute_in_process(instance=instance, partition_key="acme", raise_on_error=False, run_config=quiet)
 
+    return run
+
+
+def test_a_server_that_dies_after_the_first_step_is_waited_for_once(world: PortWorld, run: Run) -> None:
+    is_later = lambda request: not request.url.path.endswith(("/key", "/credits"))  # noqa: E731
+    world.simulator.inject(Fault("503", times=None, match=is_later))
+    world.simulator.forget_requests()
+    with dg.DagsterInstance.ephemeral() as instance:
+        first, *others = failures(run(instance))
+    assert "answered 503" in first
+    assert others == ["Nothing is asked: an earlier step of this sync has failed."] * len(others)
+    assert others
+    asked = {it.path for it in world.simulator.requests if it.path not in ("/key", "/credits")}
+    assert len(asked) == 1
+    assert "answered 503" in world.rows("select error from ops.sync_run order by started_at desc limit 1")[0][0]
+
+
+def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(world: PortWorld, run: Run) -> None:
     before = world.figures()
     world.simulator.inject(Fault("html_200", times=None, match=QUESTIONS["activity"]))
     with dg.DagsterInstance.ephemeral() as instance:
         failed = run(instance)
         assert not failed.success
-        told = [
-            event.step_failure_data.user_failure_data.description
-            for event in failed.all_events
-            if event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_failure_data.user_failure_data
-        ]
-        assert FOR_EVER["html_200"][1] in str(told[0])
+        assert FOR_EVER["html_200"][1] in failures(failed)[0]
         assert (world.status(), world.figures()) == ("failed", before)
         world.simulator.clear_faults()
         world.simulator.inject(*(Fault("503", match=asks) for asks in QUESTIONS.values()))
@@ -623,10 +645,9 @@ def test_the_command_line_says_in_three_lines_what_is_wrong(database_url: str, t
     key = simulator.ledger.accounts["acme"].management_key
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')
 
-    def sync(base_url: str) -> subprocess.CompletedProcess[str]:
-        ours = clean_environment()
-        ours |= {"OPENROUTER_API_KEY_ACME": key, "OPENROUTER_BASE_URL": base_url, "ORCOST_DATABASE_URL": database_url}
-        return subprocess.run([ORCOST, "sync"], cwd=tmp_path, env=ours, capture_output=True, text=True, check=False)
+    def sync(base_url: str) -> Outcome:
+        ours = {"OPENROUTER_API_KEY_ACME": key, "OPENROUTER_BASE_URL": base_url, "ORCOST_DATABASE_URL": database_url}
+        return orcost(tmp_path, {**clean_environment(), **ours}, "sync")
 
     with serve(simulator) as base_url:
         simulator.inject(Fault("500", times=3), Fault("reset", match="/analytics"), Fault("cut_body", match="/keys"))

@@ -2,8 +2,6 @@
 in a warning, and nothing counts as deleted because a listing was refused.
 """
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,10 +19,9 @@ from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.simulator.faults import BASE_PATH
 from orcost_pipeline.simulator.wire import ApiError
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline_tests.processes import clean_environment
+from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
-ORCOST = Path(sys.executable).with_name("orcost")
 BOTH_REFUSED = Options(workspaces_status=403, members_status=403)
 
 
@@ -271,16 +268,8 @@ class Site:
     simulator: Simulator
     engine: sa.Engine
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [ORCOST, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+    def run(self, *arguments: str) -> Outcome:
+        return orcost(self.folder, self.environment, *arguments)
 
 
 @pytest.fixture

@@ -130,6 +130,16 @@ def test_without_an_organization_keys_and_workspaces_tell_accounts_apart(world: 
         with_key_of(world, "globex").later(hours=1).sync()
 
 
+def test_another_accounts_key_is_refused_after_a_few_questions_however_many_keys_are_stored(world: World) -> None:
+    for number in range(100):
+        world.ledger.add_key("acme", f"key {number}", NOON - DAY)
+    world.sync()
+    world.simulator.forget_requests()
+    with pytest.raises(OtherAccountError):
+        with_key_of(world, "globex").later(hours=1).sync()
+    assert sum(it.path.startswith("/keys/") for it in world.simulator.requests) == steps.WITNESSES
+
+
 def test_a_refused_sync_is_told_at_run_and_account(world: World) -> None:
     world.sync()
     with_key_of(world, "globex").later(hours=1)

@@ -9,8 +9,6 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -33,6 +31,7 @@ from orcost_pipeline.simulator import facts as simulated
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
 from orcost_pipeline.warehouse import migrations, reconciliation
 from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.processes import orcost
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 MILLIONTH = Decimal("0.000001")
@@ -607,16 +606,15 @@ def live(database_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_the_commands_find_nothing_wrong_with_an_account_whose_analytics_cut(
     live: dict[str, str], tmp_path: Path
 ) -> None:
-    def orcost(*arguments: str) -> str:
-        command = [sys.executable, "-c", "from orcost_pipeline.cli import main; main()", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=live, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout
+    def told(*arguments: str) -> str:
+        ended = orcost(tmp_path, live, *arguments)
+        assert ended.returncode == 0, (arguments, ended)
+        return ended.stdout
 
-    orcost("sync")
-    assert "rounding" in orcost("reconcile")
-    assert "All is well" in orcost("status")
-    assert "All is well" in orcost("doctor", "--port", "39999")
-    report = orcost("report", "--period", "7d").splitlines()[-1]
-    told, whole = re.search(r"(\d+) of (\d+) closed days reconcile", report).groups()  # type: ignore[union-attr]
-    assert told == whole
+    told("sync")
+    assert "rounding" in told("reconcile")
+    assert "All is well" in told("status")
+    assert "All is well" in told("doctor", "--port", "39999")
+    report = told("report", "--period", "7d").splitlines()[-1]
+    closed, whole = re.search(r"(\d+) of (\d+) closed days reconcile", report).groups()  # type: ignore[union-attr]
+    assert closed == whole

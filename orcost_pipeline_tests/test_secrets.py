@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from orcost_pipeline.simulator import Fault, Simulator, serve, small
 from orcost_pipeline.simulator.wire import json_response
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
-from orcost_pipeline_tests.processes import clean_environment
+from orcost_pipeline_tests.processes import clean_environment, orcost
 
 ORCOST = Path(sys.executable).with_name("orcost")
 CANARY = "sk-or-v1-" + "c0ffee5eed" * 6
@@ -46,20 +46,12 @@ class Project:
         self.variables = {"OPENROUTER_API_KEY": CANARY, "OPENROUTER_BASE_URL": base_url}
 
     def environment(self, **variables: str) -> dict[str, str]:
-        ours = clean_environment()
-        return {**ours, **self.variables, **variables}
+        return {**clean_environment(), **self.variables, **variables}
 
     def orcost(self, *arguments: str, given: str = "", **variables: str) -> int:
-        done = subprocess.run(
-            [ORCOST, *arguments],
-            cwd=self.folder,
-            env=self.environment(**variables),
-            input=given.encode(),
-            capture_output=True,
-            check=False,
-        )
-        self.printed += done.stdout + done.stderr
-        return done.returncode
+        ended = orcost(self.folder, self.environment(**variables), *arguments, told=given)
+        self.printed += (ended.stdout + ended.stderr).encode()
+        return ended.returncode
 
     @contextmanager
     def serving(self) -> Iterator[str]:

@@ -34,7 +34,7 @@ from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import DatabaseUnavailableError, connect, copy_rows, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
-from orcost_pipeline_tests.processes import Command, Launcher, Site, away_from_the_hour, eventually
+from orcost_pipeline_tests.processes import Command, Site, away_from_the_hour, eventually
 from orcost_pipeline_tests.test_runs import READERS
 from orcost_pipeline_tests.world import DAY, usage
 
@@ -58,14 +58,7 @@ class Server(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    made = Launcher(tmp_path_factory.mktemp("launcher"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def server(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     memory = Path("/dev/shm")
     root = memory if memory.is_dir() and shutil.disk_usage(memory).free > 2_000_000_000 else None
     home = Path(tempfile.mkdtemp(prefix="orcost-survival-", dir=root))
@@ -82,7 +75,7 @@ def server(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iter
             access.write_text(access.read_text().replace("scram-sha-256", "trust"))
             session.execute("select pg_reload_conf()")
         made = Server(postgres, data, url, datetime.now(UTC))
-        with site_of(made, launcher, tmp_path_factory.mktemp("template"), url) as first:
+        with site_of(made, tmp_path_factory.mktemp("template"), url) as first:
             command = first.sync()
             assert command.code == 0, command.told
         yield made
@@ -92,11 +85,11 @@ def server(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @contextmanager
-def site_of(server: Server, launcher: Launcher, folder: Path, url: str) -> Iterator[Site]:
+def site_of(server: Server, folder: Path, url: str) -> Iterator[Site]:
     ledger = small(server.now)
     simulator = Simulator(ledger)
     with serve(simulator) as base_url:
-        made = Site(folder, url, connect(url), ledger, simulator, base_url, launcher)
+        made = Site(folder, url, connect(url), ledger, simulator, base_url)
         made.configure()
         (folder / "company_mapping.csv").write_text(PRODUCTION, encoding="utf-8")
         try:
@@ -106,7 +99,7 @@ def site_of(server: Server, launcher: Launcher, folder: Path, url: str) -> Itera
 
 
 @pytest.fixture
-def site(server: Server, launcher: Launcher, tmp_path: Path) -> Iterator[Site]:
+def site(server: Server, tmp_path: Path) -> Iterator[Site]:
     """An account `acme`, synced once."""
     server.start()
     name = f"t_{tmp_path.name.replace('-', '_')[-20:].lower()}_{random.randrange(10**9)}"
@@ -115,7 +108,7 @@ def site(server: Server, launcher: Launcher, tmp_path: Path) -> Iterator[Site]:
         # Without it, a crash would set the sequences of the copy back: Postgres logs them 32 numbers ahead.
         admin.execute("checkpoint")
     url = sa.make_url(server.url).set(database=name).render_as_string(hide_password=False)
-    with site_of(server, launcher, tmp_path, url) as made:
+    with site_of(server, tmp_path, url) as made:
         yield made
     server.start()
     with psycopg.connect(server.url, autocommit=True, dbname="postgres") as admin:

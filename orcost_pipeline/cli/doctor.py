@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,12 +34,14 @@ from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.attribution import coverage, idle_rules
+from orcost_pipeline.defs.identity import contradiction, told_evidence
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.settings import Account, Settings, load_settings
-from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse import accounts, reports
+from orcost_pipeline.warehouse.accounts import Evidence
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
@@ -56,6 +58,8 @@ LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
 NAMED_KEYS = 3
 GROUP_OR_OTHERS = 0o077
 
+NOTHING_TOLD = Evidence()
+
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 
@@ -70,8 +74,8 @@ def doctor(output: str, port: int, clock: Clock) -> int:
         found, checked = [Finding(ERROR, Code.SETTINGS, None, str(error), todo)], "settings"
     else:
         found = findings.worst_first(examine(settings, port, clock))
-        accounts = plural(len(settings.accounts), "account")
-        checked = f"settings, {accounts} at OpenRouter, database, disk, mapping, data, port {port}"
+        asked = plural(len(settings.accounts), "account")
+        checked = f"settings, {asked} at OpenRouter, database, disk, mapping, data, port {port}"
     code = findings.exit_code(found)
     if output == "json":
         typer.echo(as_json({"ok": code == 0, "findings": findings.as_data(found)}))
@@ -93,7 +97,8 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
     yield from _of_env(settings)
     yield from _of_keys(settings, standings)
     for answer in answers.values():
-        yield from _of_answer(answer, standings.get(answer.account))
+        stored_evidence = look.evidence.get(answer.account, NOTHING_TOLD)
+        yield from _of_answer(answer, standings.get(answer.account), contradiction(stored_evidence, answer.told))
     yield from _of_clock(answers.values())
     yield from look.found
     mapping = [*_of_mapping(settings, look, now), *_of_companies(settings)]
@@ -160,7 +165,7 @@ def _of_keys(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[
 @dataclass(frozen=True)
 class Answer:
     """What an account's API said just now. `keys` are None where they were not asked for or did not come; `is_spending`
-    is whether one of them was charged within a day."""
+    is whether one of them was charged within a day, `told` what it all says of whose account it is."""
 
     account: str
     is_accepted: bool
@@ -169,6 +174,7 @@ class Answer:
     credits_total_usd: Decimal | None = None
     is_spending: bool = False
     keys: Sequence[ApiKey] | None = None
+    told: Evidence = NOTHING_TOLD
     ahead: timedelta | None = None
     found: tuple[Finding, ...] = ()
 
@@ -217,18 +223,22 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
             return Answer(account.name, is_accepted=False, ahead=api.clock_ahead, found=(key,))
         if not key.can_manage:
             return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
-        told = await asyncio.gather(_tried(account, api, allowed(api.credits())), _tried(account, api, api.listed()))
-    credit, keys = told
+        credits_told, listed = await asyncio.gather(
+            _tried(account, api, allowed(api.credits())), _tried(account, api, api.listed())
+        )
+    credit = None if isinstance(credits_told, Finding) else credits_told
+    keys = None if isinstance(listed, Finding) else listed
     return Answer(
         account.name,
         is_accepted=True,
         can_manage=True,
-        balance_usd=None if credit is None or isinstance(credit, Finding) else credit.balance_usd,
-        credits_total_usd=None if credit is None or isinstance(credit, Finding) else credit.total_credits,
-        is_spending=not isinstance(keys, Finding) and any(_is_spending(key, clock()) for key in keys),
-        keys=None if isinstance(keys, Finding) else keys,
+        balance_usd=credit.balance_usd if credit else None,
+        credits_total_usd=credit.total_credits if credit else None,
+        is_spending=any(_is_spending(it, clock()) for it in keys or ()),
+        keys=keys,
+        told=NOTHING_TOLD if keys is None else told_evidence(keys, (), key.organization_id, credit),
         ahead=api.clock_ahead,
-        found=tuple(answer for answer in told if isinstance(answer, Finding)),
+        found=tuple(answer for answer in (credits_told, listed) if isinstance(answer, Finding)),
     )
 
 
@@ -280,16 +290,27 @@ def _credits(answer: Answer | None) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in ("balance_usd", "credits_total_usd", "is_spending")}
 
 
-def _of_answer(answer: Answer, standing: Standing | None) -> Iterator[Finding]:
-    """What an account's API says; `standing` is None where the warehouse cannot be asked or knows nothing of it."""
+def _of_answer(answer: Answer, standing: Standing | None, contradicting: str | None) -> Iterator[Finding]:
+    """What an account's API says; `standing` is None where the warehouse cannot be asked or knows nothing of it,
+    `contradicting` why it cannot be the account that is stored."""
     is_known = standing is not None and standing.status in ("invalid_key", "unreachable")
     yield from (replace(it, since=standing.failing_since if standing and is_known else None) for it in answer.found)
     if answer.is_accepted and not answer.can_manage:
         yield _ordinary(answer.account, standing)
     if standing is None:
         yield from findings.of_credits(Standing(answer.account, **_credits(answer)))
-    if answer.keys is not None:
+    if contradicting:
+        yield from _of_stranger(answer.account, standing, contradicting)
+    elif answer.keys is not None:
         yield from _of_listing(answer.account, answer.keys, standing)
+
+
+def _of_stranger(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
+    """That the key is another account's, unless the last sync said so."""
+    if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
+        message = f"The key is of another OpenRouter account than what is stored: {contradicting}."
+        todo = f"{findings.NOT_ITS_KEY}orcost sync --account {findings.quoted(account)}"
+        yield Finding(ERROR, Code.OTHER_ACCOUNT, account, message, todo)
 
 
 def _ordinary(account: str, standing: Standing | None) -> Finding:
@@ -342,7 +363,8 @@ def _of_clock(answers: Iterable[Answer]) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class Look:
-    """What came of looking into the warehouse: what it holds, None where that is not known; what is wrong there.
+    """What came of looking into the warehouse: what it holds, None where that is not known; what is wrong there; what
+    tells each account from another.
 
     `is_new`: there is no warehouse yet.
     """
@@ -350,6 +372,7 @@ class Look:
     stored: Stored | None = None
     found: tuple[Finding, ...] = ()
     is_new: bool = False
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
 def look_into(settings: Settings, now: datetime) -> Look:
@@ -394,7 +417,10 @@ def _look(connection: sa.Connection, settings: Settings, now: datetime) -> Look:
         return Look(found=(*found, _NOTHING_YET), is_new=True)
     if version != SCHEMA_VERSION:
         return Look(found=(*found, _other_schema(version)))
-    return Look(findings.read(frozen, settings, now), found)
+    # Whose account a key is matters to who syncs; who only reads sees no raw tables.
+    syncing = settings.accounts if server.may_write else ()
+    evidence = {account.name: accounts.stored_evidence(frozen, account.name) for account in syncing}
+    return Look(findings.read(frozen, settings, now), found, evidence=evidence)
 
 
 def _of_server(server: Server, *, is_writer: bool) -> Iterator[Finding]:

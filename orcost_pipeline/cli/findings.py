@@ -24,7 +24,7 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, ut
 FEW_DAYS_LEFT = 3
 NAMED_DAYS = 3
 REQUESTS_WAIT = timedelta(minutes=2)
-_NOT_ITS_KEY = "Give it its own key (orcost init), this key a name of its own (orcost init --name NAME); then: "
+NOT_ITS_KEY = "Give it its own key (orcost init), this key a name of its own (orcost init --name NAME); then: "
 _ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
@@ -318,7 +318,7 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
     if standing.is_accepted and (code is Code.CLOCK_OFF or status in ("invalid_key", "unreachable")):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
-    todo = {Code.OTHER_ACCOUNT: _NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
+    todo = {Code.OTHER_ACCOUNT: NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
     yield Finding(ERROR, code, standing.account, message, todo, standing.failing_since)
 
 

@@ -38,8 +38,7 @@ def require_same_account(
     """Raises OtherAccountError where the key is not of the account that is stored, AccountTwiceError where another
     account has its keys; `nothing` says what was not done ("Nothing was published")."""
     stored = accounts.stored_evidence(connection, account.name)
-    contradicting = None if stored.is_confirmed else contradiction(stored, told)
-    if contradicting:
+    if contradicting := contradiction(stored, told):
         raise OtherAccountError(_refusal(account, stored, told, contradicting, nothing))
     accounts.require_only_holder(connection, account.name, told.keys, nothing, is_managed=is_managed)
 
@@ -49,6 +48,8 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
 
     A rebuild mends a ledger that another key went into: what that key made seem deleted proves the account as well.
     """
+    if stored.is_confirmed:
+        return None
     proof = stored.keys | stored.gone if stored.is_rebuilt else stored.keys
     if proof & told.keys:
         return None

@@ -96,7 +96,10 @@ def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None
 
 @contextmanager
 def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings) -> Iterator[SyncStep]:
-    """The frame of a step; an error ends the run with one sentence, and is retried only where that can help."""
+    """The frame of a step; an error ends the run with one sentence, and is retried only where that can help.
+
+    Once a step has failed, nothing will be published: no further one waits for a server that is down.
+    """
     if not context.has_partition_key:
         raise dg.Failure("Choose an account to sync: this launch has no partition.", allow_retries=False)
     account, run = context.partition_key, context.run
@@ -104,6 +107,8 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     try:
         with survived_restart(context, settings):
             configured = settings.account(account)
+            if runs.has_failed(engine, run.run_id, account):
+                raise dg.Failure("Nothing is asked: an earlier step of this sync has failed.", allow_retries=False)
             with engine.begin() as connection:
                 as_of = raw.start_extraction(connection, extraction, account, utc_now(), key_sha256(configured))
             yield SyncStep(
@@ -116,7 +121,7 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
                 tolerance_usd=settings.tolerance_usd,
                 tell=context.log.info,
             )
-    except dg.RetryRequested:
+    except (dg.RetryRequested, dg.Failure):
         raise
     except Exception as error:
         told = note_failure(engine, run, account, error)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -32,6 +32,8 @@ from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_d
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
+# So many keys that are not listed are asked for before all are: of another account, none of them answers.
+WITNESSES = 8
 # Marks of an extraction, beside the relations that it has whole: what OpenRouter does not tell to this key.
 WORKSPACES_REFUSED, MEMBERS_REFUSED = "workspaces_refused", "members_refused"
 
@@ -209,11 +211,12 @@ def read_api_keys(step: SyncStep) -> Came:
         known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
         living = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
         workspace_ids = told or [None, *sorted({id_ for id_ in living.values() if id_})]
-        (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living))
+        require = partial(_require_same_account, step)
+        (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living, require))
     else:
         itself, requests_made = step.ask(lambda client: client.itself())
         listed, deleted = KeyListing([itself], frozenset()), []
-    _require_same_account(step, listed.keys)
+        _require_same_account(step, listed.keys)
     counters_day = surely_one_day(asked_at, step.clock())
     relations = ["api_key", *([WORKSPACES_REFUSED] if listed.refused else [])]
     rows = step.store(relations, wire_rows.api_keys(listed.keys, deleted, counters_day), requests_made)
@@ -237,20 +240,33 @@ def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
 
 
 async def _keys(
-    client: OpenRouter, workspace_ids: Sequence[str | None], living: Mapping[str, str | None]
+    client: OpenRouter,
+    workspace_ids: Sequence[str | None],
+    living: Mapping[str, str | None],
+    require_same_account: Callable[[Sequence[ApiKey]], None],
 ) -> tuple[KeyListing, list[str]]:
     """Keys that are listed, or answer although the listing skipped them; and hashes that are gone.
 
     living: the stored keys that live, and their workspaces. One that neither answers nor is proven to be gone is in
-    neither: it stays as stored.
+    neither: it stays as stored. A few of those that are not listed tell whose account it is, before all are asked for.
     """
     listing = await client.api_keys(workspace_ids)
     missing = sorted(living.keys() - {key.hash for key in listing.keys})
-    answers = await asyncio.gather(*(_key_or_refusal(client, key_hash) for key_hash in missing))
-    asked = dict(zip(missing, answers, strict=True))
-    found = [key for key in answers if isinstance(key, ApiKey)]
+    few, others = missing[:WITNESSES], missing[WITNESSES:]
+    asked = await _asked(client, few)
+    require_same_account(listing.keys + _answering(asked))
+    asked |= await _asked(client, others)
     gone = [key_hash for key_hash, key in asked.items() if key is None and living[key_hash] not in listing.refused]
-    return listing._replace(keys=listing.keys + found), gone
+    return listing._replace(keys=listing.keys + _answering(asked)), gone
+
+
+async def _asked(client: OpenRouter, key_hashes: Sequence[str]) -> dict[str, ApiKey | ForbiddenError | None]:
+    answers = await asyncio.gather(*(_key_or_refusal(client, key_hash) for key_hash in key_hashes))
+    return dict(zip(key_hashes, answers, strict=True))
+
+
+def _answering(asked: Mapping[str, ApiKey | ForbiddenError | None]) -> list[ApiKey]:
+    return [key for key in asked.values() if isinstance(key, ApiKey)]
 
 
 async def _key_or_refusal(client: OpenRouter, key_hash: str) -> ApiKey | ForbiddenError | None:

@@ -318,10 +318,12 @@ class Requests:
         return here - self.clock_ahead
 
     def _compare_clocks(self, headers: httpx.Headers) -> None:
-        """Notes `Date`; an answer out of a cache tells its `Age` as well."""
+        """Notes `Date`. Of an answer out of a cache, which tells its `Age`, it may be when it was made or when it was
+        passed on: whichever is nearer to this machine's."""
         served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age", "0"))
         if served_at is not None and age is not None:
-            self.clock_ahead = self._clock() - served_at - timedelta(seconds=age)
+            ahead = self._clock() - served_at
+            self.clock_ahead = min(ahead, ahead - timedelta(seconds=age), key=abs)
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
         body = bytearray()

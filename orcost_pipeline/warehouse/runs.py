@@ -91,6 +91,15 @@ def is_sync(connection: sa.Connection, run_id: str, account: str) -> bool:
     return bool(connection.execute(noted, {"run_id": run_id, "account": account}).scalar())
 
 
+def has_failed(engine: sa.Engine, run_id: str, account: str) -> bool:
+    """Whether the run was noted as a sync, and has failed."""
+    statement = (
+        "select exists (select from ops.sync_run where run_id = :id and account = :account and status = 'failed')"
+    )
+    with engine.connect() as connection:
+        return bool(connection.execute(sa.text(statement), {"id": run_id, "account": account}).scalar())
+
+
 def close_run(engine: sa.Engine, run_id: str, status: str, error: str, now: datetime) -> None:
     """Closes a run that did not close itself; one that did stays as it is."""
     with engine.begin() as connection:
