@@ -177,7 +177,10 @@ def exact_month(postgres_url: str) -> list[tuple[int, int, frozenset[date]]]:
         return month(engine, Options())
 
 
-@pytest.mark.parametrize("cut", ["analytics", "activity by row", "both by row"])
+SLOW = [pytest.param(cut, marks=pytest.mark.slow) for cut in ("activity by row", "both by row")]
+
+
+@pytest.mark.parametrize("cut", ["analytics", *SLOW])
 def test_a_month_asks_and_settles_as_if_nothing_were_cut_and_leaves_no_day_open(
     engine: sa.Engine, exact_month: list[tuple[int, int, frozenset[date]]], cut: str
 ) -> None:
@@ -413,7 +416,7 @@ spends = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(used=st.lists(spends, min_size=1, max_size=25), cut=st.sampled_from([*CUTS, "none"]), silent=st.booleans())
 def test_no_day_is_open_whatever_is_spent_and_whoever_cuts(
     postgres_url: str, used: list[tuple[Any, ...]], cut: str, silent: bool
