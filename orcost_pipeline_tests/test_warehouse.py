@@ -1,6 +1,7 @@
 """The warehouse itself: its contract, its migrations, its merge, and that nothing half done is ever seen."""
 
 import multiprocessing
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -402,6 +403,39 @@ def test_nothing_at_all_empties_the_scope(shelf: Shelf) -> None:
     shelf.merge((1, "a", 1), (1, "b", 2), (2, "a", 3))
     assert shelf.merge(scope="t.place = :place") == Merged(2, 0)
     assert shelf.rows == [(2, "a", 3)]
+
+
+def test_a_load_after_one_that_was_killed_takes_no_longer_than_the_first(shelf: Shelf) -> None:
+    """The aborted rows are vacuumed away, and the statistics say that the table is empty while it fills."""
+    rows = [(number % 50, f"book {number}", number) for number in range(20_000)]
+    # As much of the rows fits into it as of 120,000 into what is usual.
+    with shelf.engine.begin() as connection:
+        database = connection.exec_driver_sql("select current_database()").scalar_one()
+        connection.exec_driver_sql(f"alter database {database} set work_mem = '64kB'")
+    shelf.engine.dispose()
+
+    def seconds() -> float:
+        began = time.monotonic()
+        assert shelf.merge(*rows).written == len(rows)
+        return time.monotonic() - began
+
+    fresh = seconds()
+    with shelf.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("truncate shelf")
+        connection.exec_driver_sql("begin")
+        connection.exec_driver_sql("insert into shelf select n, 'aborted', n from generate_series(1, 30000) n")
+        connection.exec_driver_sql("rollback")
+        connection.exec_driver_sql("vacuum analyze shelf")
+    assert query(shelf.engine, "select reltuples, relpages from pg_class where relname = 'shelf'") == [(0, 0)]
+    assert seconds() < 3 * fresh + 1
+
+
+def test_a_merge_uses_up_an_identity_for_new_rows_only(shelf: Shelf) -> None:
+    with shelf.engine.begin() as connection:
+        connection.exec_driver_sql("alter table shelf add column number integer generated always as identity")
+    for price in range(5):
+        shelf.merge((1, "a", price), (1, f"new {price}", price), scope=None)
+    assert query(shelf.engine, "select max(number), count(*) from shelf") == [(6, 6)]
 
 
 def test_without_a_scope_nothing_is_deleted(shelf: Shelf) -> None:

@@ -221,6 +221,10 @@ def merge(
 
     Without a scope nothing is deleted. `touched` names a temporary table whose columns, taken from every row that is
     deleted or written, are collected there. A duplicate key in `staged` raises.
+
+    What differs is found before anything is written: the plan of a statement that read the table it fills would stand
+    on what the table was, perhaps empty, while the table grows under it. Rows that are stored are updated rather than
+    inserted with a conflict, which would use up a number of the target's identity each time.
     """
     connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
     connection.execute(sa.text(f"analyze {staged}"))
@@ -231,15 +235,22 @@ def merge(
     if scope is not None:
         deletion = f"delete from {target} t where {scope} and not exists (select from {staged} s where {same_key})"
         deleted = _collect(connection, deletion, "t", touched, parameters)
-    same = f"({', '.join(f't.{v}' for v in values)}) is not distinct from ({', '.join(f's.{v}' for v in values)})"
-    update = ", ".join(f"{value} = excluded.{value}" for value in values)
-    insertion = (
-        f"insert into {target} as t ({', '.join(columns)}) "
-        f"select {', '.join(f's.{column}' for column in columns)} from {staged} s "
-        f"where not exists (select from {target} t where {same_key} and {same}) "
-        f"on conflict ({', '.join(keys)}) do update set {update}"
-    )
-    written = _collect(connection, insertion, "t", touched, None)
+    same = f"(({', '.join(f't.{v}' for v in values)}) is not distinct from ({', '.join(f's.{v}' for v in values)}))"
+    different = connection.execute(
+        sa.text(
+            f"create temporary table different on commit drop as select s.*, t.{keys[0]} is not null as is_stored "
+            f"from {staged} s left join {target} t on {same_key} where t.{keys[0]} is null or not {same}"
+        )
+    ).rowcount
+    written = 0
+    if different:
+        connection.execute(sa.text("analyze different"))
+        changes = ", ".join(f"{value} = s.{value}" for value in values)
+        update = f"update {target} t set {changes} from different s where s.is_stored and {same_key}"
+        names = ", ".join(columns)
+        insertion = f"insert into {target} as t ({names}) select {names} from different where not is_stored"
+        written = sum(_collect(connection, statement, "t", touched, None) for statement in (update, insertion))
+    connection.execute(sa.text("drop table different"))
     if written > MANY_ROWS:
         # Autovacuum comes minutes later; the statements that follow need to know now how large the table is.
         connection.execute(sa.text(f"analyze {target}"))

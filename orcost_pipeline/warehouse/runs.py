@@ -67,7 +67,12 @@ def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | No
     """Notes a run, once; whatever still runs for the account died, for the caller holds its lock."""
     with engine.begin() as connection:
         connection.execute(
-            sa.text("insert into ref.account (account) values (:account) on conflict do nothing"), {"account": account}
+            # A number of the identity is used up by each insert, also one in vain.
+            sa.text(
+                "insert into ref.account (account) select :account "
+                "where not exists (select from ref.account where account = :account) on conflict do nothing"
+            ),
+            {"account": account},
         )
         connection.execute(
             sa.text(
