@@ -504,7 +504,7 @@ def test_an_embedded_database_that_cannot_start_is_told(healthy: Deployment) -> 
 
 @pytest.mark.parametrize(
     ("version", "severity", "code"),
-    [("9999", "error", Code.SCHEMA_NEWER), ("0000", "note", Code.SCHEMA_OLDER)],
+    [("9999", "error", Code.SCHEMA_NEWER), ("0000", "warning", Code.SCHEMA_OLDER)],
 )
 def test_another_schema_is_neither_read_nor_migrated(
     healthy: Deployment, version: str, severity: str, code: Code

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -25,7 +24,7 @@ from orcost_pipeline.warehouse.migrations.relations import RELATIONS
 from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication
-from orcost_pipeline_tests.warehouse_rows import fill, make_truth
+from orcost_pipeline_tests.warehouse_rows import fill, make_truth, query
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 SCHEMAS = ("raw", "ref", "core", "marts", "ops")
@@ -105,11 +104,6 @@ MAPPING = (
     "B,key_name,Company B,2026-11-20,,66.667",
     "B,key_name,*B,,,",
 )
-
-
-def query(engine: sa.Engine, statement: str, **parameters: Any) -> list[Any]:
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
 
 
 @pytest.fixture
@@ -473,20 +467,6 @@ def test_rows_that_were_written_or_deleted_are_collected(shelf: Shelf) -> None:
 
 
 # ── migrations ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def empty_url(postgres_url: str) -> Iterator[str]:
-    """A database without a single table of ours."""
-    name = f"e_{uuid.uuid4().hex}"
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template template0")
-    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-    admin.dispose()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -330,3 +331,8 @@ def _fill_rolling(connection: sa.Connection, account_id: int) -> None:
         execute(connection, f"drop table staged_{relation}")
     for step in ("rolled_usage", "rolled_key", "touched_assignment"):
         execute(connection, f"drop table {step}")
+
+
+def query(engine: sa.Engine, statement: str, **parameters: Any) -> list[Any]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]

@@ -294,6 +294,17 @@ def start_database() -> None:
     work.url(_settings())
 
 
+@database_group.command("migrate")
+def migrate_database() -> None:
+    """Bring the warehouse's schema to this program's version.
+
+    orcost sync and orcost up do so too; commands that only read never do.
+    """
+    from orcost_pipeline.cli import database as work
+
+    work.migrate(_settings())
+
+
 @database_group.command("stop")
 def stop_database() -> None:
     """Stop the embedded Postgres."""

@@ -13,21 +13,22 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import (
+    NOTHING_YET,
+    SCHEMA_VERSION,
     NoWarehouseError,
     database_url,
     open_database,
     open_existing,
     open_warehouse,
+    schema_version,
 )
-
-NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
 
 @contextmanager
 def warehouse(
-    settings: Settings, opened: Callable[[str | None, Path], sa.Engine] = open_warehouse
+    settings: Settings, opened: Callable[[str | None, Path], sa.Engine] = open_existing
 ) -> Iterator[sa.Engine]:
-    """The warehouse, for as long as the block lasts; never makes a first, empty one where there is none."""
+    """The warehouse, for as long as the block lasts; unless told otherwise, as it is: nothing is made or migrated."""
     if settings.database_url is None and not settings.home.is_dir():
         raise NoWarehouseError(NOTHING_YET)
     try:
@@ -52,13 +53,6 @@ def snapshot(settings: Settings) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def existing_snapshot(settings: Settings) -> Iterator[sa.Connection]:
-    """The same of a warehouse as it is: nothing is made, migrated or written."""
-    with warehouse(settings, open_existing) as engine, _frozen(engine) as connection:
-        yield connection
-
-
-@contextmanager
 def database_snapshot(settings: Settings) -> Iterator[sa.Connection]:
     """The same of the database, whatever is in it: a mapping's table may be there before the first sync."""
     with warehouse(settings, open_database) as engine, _frozen(engine) as connection:
@@ -72,6 +66,16 @@ def _frozen(engine: sa.Engine) -> sa.Connection:
 def url(settings: Settings) -> None:
     """Prints the warehouse's URL, password and all, for psql or a BI tool; starts the embedded server if need be."""
     typer.echo(database_url(_configured(settings), settings.home))
+
+
+def migrate(settings: Settings) -> None:
+    """Brings the warehouse's schema to this program's version, as a sync does; readers never do."""
+    with warehouse(settings, open_database) as engine:
+        before = schema_version(engine)
+    with warehouse(settings, open_warehouse):
+        pass
+    done = "is the newest" if before == SCHEMA_VERSION else f"was {before or 'not there'}, and is the newest now"
+    typer.echo(f"The warehouse's schema ({SCHEMA_VERSION}) {done}.")
 
 
 def stop(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.cli import findings
-from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
+from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
@@ -463,8 +463,8 @@ def _other_schema(version: str) -> Finding:
     if version > SCHEMA_VERSION:
         message = f"{told.format('newer')}: nothing can be read or synced."
         return Finding(ERROR, Code.SCHEMA_NEWER, None, message, "Update orcost on this machine")
-    message = f"{told.format('older')}: the next command that reads or syncs migrates it."
-    return Finding(NOTE, Code.SCHEMA_OLDER, None, message, "orcost status, then again: orcost doctor")
+    message = f"{told.format('older')}: nothing is read until it is migrated."
+    return Finding(WARNING, Code.SCHEMA_OLDER, None, message, "orcost db migrate (the next sync does so too)")
 
 
 # This machine
@@ -517,7 +517,7 @@ def _no_mapping(settings: Settings) -> Finding:
 def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> list[Mistake]:
     """The rules that are of no use; none where the database does not answer in time."""
     try:
-        with existing_snapshot(settings) as connection:
+        with snapshot(settings) as connection:
             connection.execute(sa.text(f"set local statement_timeout = '{STATEMENT_WITHIN}s'"))
             return idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
     except OrcostError:

@@ -24,7 +24,7 @@ import typer
 from dotenv import dotenv_values, set_key
 from pydantic import SecretStr, ValidationError
 
-from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
+from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.rendering import clean, is_terminal, plural, rounded
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
@@ -102,7 +102,7 @@ def _require_same_account(settings: Settings, account: Account, told: "Told") ->
     evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits)
     is_managed = not told.is_ordinary
     try:
-        with existing_snapshot(settings) as connection:
+        with snapshot(settings) as connection:
             require_same_account(connection, account, evidence, "Nothing was written", is_managed=is_managed)
     except (OtherAccountError, AccountTwiceError):
         raise

@@ -68,6 +68,8 @@ _FAILURES: tuple[tuple[str, type[OrcostError], str], ...] = (
         PermanentError,
         "The database's user lacks a right: {told}. Grant it, or name the tables' owner in ORCOST_DATABASE_URL.",
     ),
+    # What our own SQL raises is a sentence.
+    ("^P0001", PermanentError, "{told}"),
     (
         "^55P03",
         DatabaseUnavailableError,

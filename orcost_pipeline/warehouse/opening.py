@@ -9,13 +9,15 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
+
+NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
 RESTART_SECONDS = 30  # what a restart takes, with the recovery of a database that is not large
 
 
 class NoWarehouseError(PermanentError):
-    """Nothing was ever synced: there is no database."""
+    """Nothing was ever synced: there is no database, or nothing of ours in it."""
 
 
 def database_url(configured: str | None, home: Path) -> str:
@@ -32,7 +34,7 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
     """An engine over the warehouse, migrated; raises PermanentError or TransientError where it cannot be used."""
     engine = connect(database_url(configured, home))
     with database_errors():
-        if not _is_current(engine):
+        if schema_version(engine) != SCHEMA_VERSION:
             # Alembic takes a third of a second to import: only where there is something to migrate.
             from orcost_pipeline.warehouse.migrations.run import migrate
 
@@ -47,16 +49,25 @@ def open_database(configured: str | None, home: Path) -> sa.Engine:
     except EmbeddedPostgresError as error:
         raise PermanentError(str(error)) from None
     if not is_there:
-        raise NoWarehouseError("There is no warehouse yet. Next: orcost sync")
+        raise NoWarehouseError(NOTHING_YET)
     return connect(database_url(configured, home))
 
 
 def open_existing(configured: str | None, home: Path) -> sa.Engine:
-    """An engine over a warehouse that is there and current; PermanentError where it had to be made or migrated."""
+    """An engine over a warehouse that is there and current; PermanentError where it had to be made or migrated.
+
+    Who reads never migrates: it may lack the right to, and others may still sync with the program of before.
+    """
     engine = open_database(configured, home)
     with database_errors():
-        if not _is_current(engine):
-            raise PermanentError("There is no warehouse of this version yet. Next: orcost sync")
+        version = schema_version(engine)
+    if version is None:
+        raise NoWarehouseError(NOTHING_YET)
+    if version != SCHEMA_VERSION:
+        raise PermanentError(
+            f"The warehouse's schema ({version}) is older than this program's ({SCHEMA_VERSION}). "
+            "Upgrade it: orcost db migrate (orcost sync and orcost up do so too)"
+        )
     return engine
 
 
@@ -72,13 +83,14 @@ def can_be_used(configured: str | None, home: Path) -> bool:
     return True
 
 
-def _is_current(engine: sa.Engine) -> bool:
+def schema_version(engine: sa.Engine) -> str | None:
+    """The version of the warehouse's schema; None where there is none. PermanentError for one of a newer program."""
     with engine.connect() as connection:
         if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
-            return False
+            return None
         version = connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
     if version is not None and version > SCHEMA_VERSION:
         raise PermanentError(
             f"The warehouse's schema ({version}) is newer than this program's ({SCHEMA_VERSION}). Update the program."
         )
-    return version == SCHEMA_VERSION
+    return version

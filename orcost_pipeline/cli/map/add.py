@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.cli.database import existing_snapshot
+from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.check import show_validity
@@ -90,7 +90,7 @@ def _content(settings: Settings, path: Path) -> bytes:
 def _require_new(settings: Settings) -> None:
     """A mapping that was in force and is gone must not be begun anew with one rule."""
     try:
-        with existing_snapshot(settings) as connection:
+        with snapshot(settings) as connection:
             is_in_force = bool(rules_in_force(connection))
     except PermanentError:
         return  # there is no warehouse yet

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import NOTHING_YET, existing_snapshot
+from orcost_pipeline.cli.database import NOTHING_YET, snapshot
 from orcost_pipeline.cli.rendering import cells, money, plural, share, show, table
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import DAYS, Coverage
@@ -65,7 +65,7 @@ class Effect:
 def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
     """What these rules would move; a warehouse that is not there or cannot be asked is no error of the rules."""
     try:
-        with existing_snapshot(settings) as connection:
+        with snapshot(settings) as connection:
             accounts = synced(connection, settings)
             told = [_of_account(connection, account, as_of, rules) for account, as_of in accounts.items()]
             covered = coverage(connection, settings, rules)

@@ -12,7 +12,7 @@ from orcost_pipeline.warehouse.database import MIGRATION_LOCK, lock
 MINIMUM_VERSION = 15
 
 
-def migrate(engine: sa.Engine) -> None:
+def migrate(engine: sa.Engine, revision: str = "head") -> None:
     """Migrates once even when several processes start together; raises PermanentError for a Postgres too old."""
     with engine.connect() as connection:
         major = int(connection.execute(sa.text("show server_version_num")).scalar_one()) // 10_000
@@ -23,5 +23,5 @@ def migrate(engine: sa.Engine) -> None:
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             connection.commit()

@@ -48,7 +48,7 @@ with days as (
     left join built_day b using (day)
     left join core.account_day o on o.account_id = :account_id and o.day = d.day
 )
-select :account_id ::smallint as account_id, t.day, t.is_settled, coalesce(h.is_counted, false) as is_counted,
+select :account_id ::integer as account_id, t.day, t.is_settled, coalesce(h.is_counted, false) as is_counted,
     coalesce(f.account_credits_usd, 0) as account_credits_usd, coalesce(f.keys_credits_usd, 0) as keys_credits_usd,
     coalesce(f.account_byok_usd, 0) as account_byok_usd, coalesce(f.keys_byok_usd, 0) as keys_byok_usd,
     case when t.has_hours then coalesce(h.credits_usd, 0) end as hours_credits_usd,

@@ -2,7 +2,7 @@
 -- something could not be read.
 create temporary table staged_api_key on commit drop as
 select
-    :account_id ::smallint as account_id,
+    :account_id ::integer as account_id,
     r.key_hash,
     coalesce(r.created_at, k.created_at) as created_at,
     coalesce(k.first_seen_at, :as_of) as first_seen_at,

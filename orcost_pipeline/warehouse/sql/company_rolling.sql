@@ -19,7 +19,7 @@ with now_used as (
     where account_id = :account_id
     group by company_id, period
 )
-select :account_id ::smallint as account_id, company_id, period, coalesce(n.requests, 0) as requests,
+select :account_id ::integer as account_id, company_id, period, coalesce(n.requests, 0) as requests,
     coalesce(n.prompt_tokens, 0) as prompt_tokens, coalesce(n.completion_tokens, 0) as completion_tokens,
     coalesce(n.reasoning_tokens, 0) as reasoning_tokens, coalesce(n.cached_tokens, 0) as cached_tokens,
     coalesce(n.credits_usd, 0) as credits_usd, coalesce(n.byok_usd, 0) as byok_usd,

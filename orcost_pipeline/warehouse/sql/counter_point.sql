@@ -45,6 +45,6 @@ with listed as (
     from changed
     where before is distinct from (usage_usd, byok_usage_usd)
 )
-select :account_id ::smallint as account_id, key_id, at, usage_usd, byok_usage_usd
+select :account_id ::integer as account_id, key_id, at, usage_usd, byok_usage_usd
 from followed
 where coalesce(next_at > :counters_horizon, true)

@@ -9,7 +9,7 @@ with living as (
     where k.account_id = :account_id and k.deleted_at is null
         and (:is_extraction or k.key_id in (select key_id from touched_assignment))
 )
-select :account_id ::smallint as account_id, key_id, company_id, period, coalesce(u.requests, 0) as requests,
+select :account_id ::integer as account_id, key_id, company_id, period, coalesce(u.requests, 0) as requests,
     coalesce(u.prompt_tokens, 0) as prompt_tokens, coalesce(u.completion_tokens, 0) as completion_tokens,
     coalesce(u.reasoning_tokens, 0) as reasoning_tokens, coalesce(u.cached_tokens, 0) as cached_tokens,
     coalesce(u.credits_usd, 0) as credits_usd, coalesce(u.byok_usd, 0) as byok_usd

@@ -8,7 +8,7 @@ with told as (
     where r.run_id = :run_id and r.account = :account
     group by 1, 2, 3, 4, 5, 6
 )
-select :account_id ::smallint as account_id, relation, endpoint, key_id, field, grain, at, t.rows,
+select :account_id ::integer as account_id, relation, endpoint, key_id, field, grain, at, t.rows,
     coalesce(o.noticed_at, :as_of ::timestamptz) as noticed_at
 from told t
 left join (select * from core.unreadable_row where account_id = :account_id) o

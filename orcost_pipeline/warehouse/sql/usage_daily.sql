@@ -124,7 +124,7 @@ with hours as (
     from hours h
     join built_day d on d.day = h.day and not d.is_settled
 )
-select day, :account_id ::smallint as account_id, key_id, model_id, provider_id, requests, prompt_tokens,
+select day, :account_id ::integer as account_id, key_id, model_id, provider_id, requests, prompt_tokens,
     completion_tokens, reasoning_tokens, cached_tokens, credits_usd, byok_usd, source
 from days
 where (requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens) is distinct from (0, 0, 0, 0, 0)

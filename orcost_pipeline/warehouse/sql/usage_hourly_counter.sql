@@ -8,7 +8,7 @@ with moved as (
     window in_time as (partition by key_id order by at)
 )
 select
-    date_trunc('hour', t.at - interval '1 microsecond', 'UTC') as hour, :account_id ::smallint as account_id, t.key_id,
+    date_trunc('hour', t.at - interval '1 microsecond', 'UTC') as hour, :account_id ::integer as account_id, t.key_id,
     m.model_id, 0 as requests, 0 as prompt_tokens, 0 as completion_tokens, 0 as reasoning_tokens, 0 as cached_tokens,
     sum(t.credits_usd) as credits_usd, sum(t.byok_usd) as byok_usd, 'counter'::core.usage_source as source
 from moved t

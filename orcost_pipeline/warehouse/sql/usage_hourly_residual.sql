@@ -16,7 +16,7 @@ with account as (
     group by u.hour, u.model_id
 ), residual as (
     select
-        hour, :account_id ::smallint as account_id, 0 as key_id, model_id,
+        hour, :account_id ::integer as account_id, 0 as key_id, model_id,
         coalesce(a.requests, 0) - coalesce(k.requests, 0) as requests,
         coalesce(a.prompt_tokens, 0) - coalesce(k.prompt_tokens, 0) as prompt_tokens,
         coalesce(a.completion_tokens, 0) - coalesce(k.completion_tokens, 0) as completion_tokens,
