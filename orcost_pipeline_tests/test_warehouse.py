@@ -876,7 +876,7 @@ def test_every_raw_relation_is_purged(engine: sa.Engine) -> None:
             values = [special.get(name) or filler.get(kind, "'x'") for name, kind in needed]
             names = ", ".join(name for name, _ in needed)
             connection.exec_driver_sql(f"insert into {relation} ({names}) values ({', '.join(values)})")
-        raw.purge(connection, old + raw.RETENTION + timedelta(seconds=1))
+        raw.purge(connection, "acme", old + raw.RETENTION + timedelta(seconds=1))
         left = {name: connection.execute(sa.text(f"select count(*) from {name}")).scalar_one() for name in RAW}
     assert set(left.values()) == {0}, left
 

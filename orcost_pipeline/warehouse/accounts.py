@@ -112,17 +112,20 @@ def require_only_holder(
         raise AccountTwiceError(_twice(account, other, nothing, is_managed=is_managed))
 
 
-def lock_new_keys(connection: sa.Connection, account: str, key_hashes: Collection[str]) -> None:
-    """Of two publications that bring a new key at once, the second waits for the first, and sees what it brought."""
-    known = connection.execute(
+def lock_new_keys(connection: sa.Connection, account: str, run_id: str) -> None:
+    """Of two publications that bring a new key of one workspace at once, the second waits for the first, and sees what
+    it brought. Accounts that are really two share no workspace, and never wait for each other.
+    """
+    connection.execute(
         sa.text(
-            "select count(*) from core.api_key join ref.account using (account_id) "
-            "where account = :account and key_hash = any(:keys)"
+            "select pg_advisory_xact_lock(:kind, hashtext(workspace_id)) from ("
+            "select distinct coalesce(r.workspace_id, r.key_hash) as workspace_id from raw.api_key r "
+            "where r.run_id = :run_id and r.account = :account and not r.is_deleted and not exists ("
+            "select from core.api_key k join ref.account a using (account_id) "
+            "where a.account = :account and k.key_hash = r.key_hash) order by 1) new"
         ),
-        {"account": account, "keys": list(key_hashes)},
-    ).scalar_one()
-    if known < len(set(key_hashes)):
-        connection.execute(sa.text("select pg_advisory_xact_lock(:kind, 0)"), {"kind": KEY_OWNER_LOCK})
+        {"kind": KEY_OWNER_LOCK, "account": account, "run_id": run_id},
+    )
 
 
 def _twice(account: str, other: Holder, nothing: str, *, is_managed: bool) -> str:

@@ -254,8 +254,9 @@ def merge(
         written = sum(_collect(connection, statement, "t", touched, None) for statement in (update, insertion))
     connection.execute(sa.text("drop table different"))
     if written > MANY_ROWS:
-        # Autovacuum comes minutes later; the statements that follow need to know now how large the table is.
-        connection.execute(sa.text(f"analyze {target}"))
+        # Autovacuum comes minutes later; the statements that follow need to know now how large the table is. Where
+        # another transaction analyzes it, this one would wait for its end.
+        connection.execute(sa.text(f"analyze (skip_locked) {target}"))
     return Merged(deleted, written)
 
 

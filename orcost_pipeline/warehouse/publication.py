@@ -129,7 +129,7 @@ class Publication:
         """Raises AccountTwiceError where another account has any of the keys that are listed."""
         raw_keys = "from raw.api_key where run_id = :run_id and account = :account and not is_deleted"
         keys = self.connection.execute(sa.text(f"select key_hash {raw_keys}"), self._parameters).scalars().all()
-        accounts.lock_new_keys(self.connection, self.account, keys)
+        accounts.lock_new_keys(self.connection, self.account, self.run_id)
         is_managed = self.connection.execute(
             sa.text("select is_management_key from raw.account where run_id = :run_id and account = :account"),
             self._parameters,
@@ -322,14 +322,11 @@ class Publication:
             "share numeric, rule text) on commit drop"
         )
         columns = ("key_hash", "valid_from", "valid_to", "company", "share", "rule")
-        told = ((key, start or "-infinity", end or "infinity", *rest) for key, start, end, *rest in rows)
+        told = [(key, start or "-infinity", end or "infinity", *rest) for key, start, end, *rest in rows]
+        companies = {company for _, _, _, company, _, _ in told}
         copy_rows(self.connection, "told_assignment", columns, told)
-        self._count(
-            "ref.company",
-            self._execute(
-                "insert into ref.company (company) select distinct company from told_assignment t "
-                "where not exists (select from ref.company c where c.company = t.company) on conflict do nothing"
-            ),
+        self._name(
+            "ref.company", "company", "select distinct unnest(cast(:companies as text[]))", companies=[*companies]
         )
         self._execute(
             "create temporary table staged_assignment on commit drop as "
@@ -396,25 +393,39 @@ class Publication:
         if not self.is_extraction:
             return
         self._stage("account")
-        raw.purge(self.connection, self.as_of)
+        raw.purge(self.connection, self.account, self.as_of)
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _name_models_and_providers(self) -> None:
-        self._execute(
-            "insert into core.model (model) select distinct model from ("
+        self._name(
+            "core.model",
+            "model",
             "select model from raw.usage_hourly where run_id = :run_id and account = :account "
             "union select model from raw.usage_daily where run_id = :run_id and account = :account "
             "union select model from raw.activity_daily where run_id = :run_id and account = :account "
-            "union select '(unknown)' where :is_counted) told "
-            "where not exists (select from core.model m where m.model = told.model) on conflict do nothing",
+            "union select '(unknown)' where :is_counted",
             is_counted=self.is_counted,
         )
-        self._execute(
-            "insert into core.provider (provider) select distinct provider from raw.activity_daily r "
-            "where run_id = :run_id and account = :account and provider <> '' "
-            "and not exists (select from core.provider p where p.provider = r.provider) on conflict do nothing"
+        self._name(
+            "core.provider",
+            "provider",
+            "select distinct provider from raw.activity_daily "
+            "where run_id = :run_id and account = :account and provider <> ''",
         )
+
+    def _name(self, relation: str, column: str, names: str, **parameters: Any) -> None:
+        """Adds the names that a relation of all accounts lacks, in a transaction of its own: another account's
+        publication, which may add the same, would wait for this one's end, or both for each other's.
+        """
+        addition = (
+            f"insert into {relation} ({column}) select {column} from ({names}) as told ({column}) "
+            f"where not exists (select from {relation} known where known.{column} = told.{column}) "
+            f"order by {column} on conflict do nothing"
+        )
+        with self.connection.engine.begin() as connection:
+            added = connection.execute(sa.text(addition), {**self._parameters, **parameters}).rowcount
+        self._count(relation, added)
 
     def _stage(self, relation: str) -> None:
         self._execute_file(relation)

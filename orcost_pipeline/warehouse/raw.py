@@ -179,10 +179,13 @@ def latest_run(connection: sa.Connection, relation: str, run_id: str, account: s
     ).scalar()
 
 
-def purge(connection: sa.Connection, as_of: datetime) -> None:
-    """Drops what is older than `RETENTION`."""
+def purge(connection: sa.Connection, account: str, as_of: datetime) -> None:
+    """Drops what is older than `RETENTION` of an account, by its own clock."""
     for table in TABLES:
-        connection.execute(sa.text(f"delete from raw.{table} where as_of < :before"), {"before": as_of - RETENTION})
+        connection.execute(
+            sa.text(f"delete from raw.{table} where account = :account and as_of < :before"),
+            {"account": account, "before": as_of - RETENTION},
+        )
 
 
 def forget_after(connection: sa.Connection, account: str, as_of: datetime) -> None:
