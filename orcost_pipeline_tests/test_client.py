@@ -214,13 +214,13 @@ def test_workspaces_and_members_are_paged_by_their_total() -> None:
     ]
 
 
-def test_a_total_of_exactly_one_page_is_one_request() -> None:
+def test_after_a_full_page_another_is_asked_for_whatever_the_total() -> None:
     ledger, _ = account_with_keys()
     for number in range(100):
         ledger.add_member("acme", f"{number}@acme.example")
     api, _ = simulated(ledger)
     assert len(api.ask(lambda client: client.members())) == 100
-    assert len(api.sent) == 1
+    assert len(api.sent) == 2
 
 
 def test_a_listing_that_ends_before_its_total_is_refused() -> None:
@@ -230,7 +230,10 @@ def test_a_listing_that_ends_before_its_total_is_refused() -> None:
         api.ask(lambda client: client.workspaces())
 
 
-@pytest.mark.parametrize("total", [{}, {"total_count": None}, {"total_count": "150"}], ids=str)
+TOTALS = [{}, *({"total_count": total} for total in (None, "150", True, 0, 100))]
+
+
+@pytest.mark.parametrize("total", TOTALS, ids=str)
 def test_a_listing_without_a_number_as_total_is_read_whole_or_refused(total: dict[str, Any]) -> None:
     rows = [{"id": f"w{number}", "name": "W"} for number in range(150)]
 
@@ -743,11 +746,30 @@ def test_a_deleted_key_is_unresolved_in_whatever_part_of_a_split_question(
     assert cells(told) == truth_by_name(ledger, window, set(keys) - {keys[gone]})
 
 
-@pytest.mark.parametrize("metadata", [[1], "x", {"row_count": "many"}, {"row_count": [1]}], ids=str)
-def test_metadata_that_cannot_be_read_breaks_the_contract(metadata: Any) -> None:
-    """It would say whether rows are missing."""
-    with pytest.raises(ContractError, match=r'POST /analytics/query of account "acme" answered metadata that cannot'):
-        scripted(answer({"data": {"data": [], "metadata": metadata}})).ask(
+ODD_METADATA = [
+    ([1], {"row_count", "limit", "truncated"}),
+    ("x", {"row_count", "limit", "truncated"}),
+    ({"row_count": "many"}, {"row_count"}),
+    ({"row_count": 12.5, "limit": [1]}, {"row_count", "limit"}),
+    ({"limit": "unlimited", "truncated": "no"}, {"limit", "truncated"}),
+    ({"limit": -1, "truncated": "false", "row_count": "0"}, set()),
+]
+
+
+@pytest.mark.parametrize(("metadata", "odd"), ODD_METADATA, ids=str)
+def test_metadata_that_cannot_be_read_are_noted_and_stop_nobody(metadata: Any, odd: set[str]) -> None:
+    api = scripted(answer({"data": {"data": [], "metadata": metadata}}))
+
+    async def asked(client: OpenRouter) -> set[str]:
+        await client.usage(hours_window(NOON), ["model"])
+        return {it.field for it in client.unreadable}
+
+    assert api.ask(asked) == {f"metadata.{name}" for name in odd}
+
+
+def test_a_truncated_answer_may_say_so_as_text() -> None:
+    with pytest.raises(ContractError, match="more than 10000 rows"):
+        scripted(answer({"data": {"data": [], "metadata": {"truncated": "true"}}})).ask(
             lambda client: client.usage(hours_window(NOON), ["model"])
         )
 
@@ -1048,6 +1070,29 @@ def test_an_hour_is_read_as_utc_however_it_is_written(column: str, told: str) ->
     (cell,) = api.ask(lambda client: client.usage(hours_window(NOON), ["model"])).cells
     assert cell.at == datetime(2026, 11, 23, 9, tzinfo=UTC)
     assert cell.at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("beside", [{}, {"date": "2026-11-23"}, {"created_at": None}], ids=str)
+@pytest.mark.parametrize("told", ["2026-11-23 09:10:00", "2026-11-23T09:00:00.500Z"])
+def test_the_hour_of_a_row_is_the_one_asked_for_whatever_stands_beside_it(beside: dict[str, Any], told: str) -> None:
+    row = {**beside, "date__hour": told, "model": GPT, "request_count": "1"}
+    (cell,) = (
+        scripted(answer({"data": {"data": [row], "metadata": {}}}))
+        .ask(lambda client: client.usage(hours_window(NOON), ["model"]))
+        .cells
+    )
+    assert cell.at == datetime(2026, 11, 23, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("told", ["0_5", "1_000", " 1_0 "])
+def test_a_number_with_an_underscore_is_none(told: str) -> None:
+    row = {"date__hour": "2026-11-23 09:00:00", "model": GPT, "credits_usage": told, "request_count": 1_000_000_000}
+    (cell,) = (
+        scripted(answer({"data": {"data": [row], "metadata": {}}}))
+        .ask(lambda client: client.usage(hours_window(NOON), ["model"]))
+        .cells
+    )
+    assert set(cell.unread) == {"credits_usage", "request_count"}
 
 
 @pytest.mark.parametrize("told", ["2026-11-22", "2026-11-22T00:00:00.000Z", "2026-11-22 00:00:00"])

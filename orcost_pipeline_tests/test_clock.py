@@ -302,7 +302,11 @@ def test_a_clock_that_goes_wrong_in_the_middle_of_a_sync_stops_it(world: World) 
         ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT"}, timedelta(minutes=20)),
         ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT", "Age": "1200"}, timedelta(0)),
         ({"Date": "Mon, 23 Nov 2026 12:20:00 GMT", "Age": "1200"}, timedelta(0)),
-        ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT", "Age": "old"}, None),
+        *(({"Date": "Mon, 23 Nov 2026 12:00:00 GMT", "Age": age}, None) for age in ("old", "nan", "inf", "1_0")),
+        *(
+            ({"Date": "Mon, 23 Nov 2026 12:00:00 GMT", "Age": age}, timedelta(minutes=20))
+            for age in ("1e300", "-1e300", "9" * 30)
+        ),
         ({"Date": "Mon, 23 Nov 2026 12:00:00"}, timedelta(minutes=20)),
         ({"Date": "soon"}, None),
         ({}, None),

@@ -220,6 +220,11 @@ def test_what_may_be_the_same_account_is_not_refused(stored: Evidence, told: Evi
             "20.00 USD of credits were ever bought where 50.00 USD are stored",
         ),
         (evidence(gone="a", keys="b"), evidence(keys="a"), "none of its 1 key"),
+        (
+            evidence(keys="abc", workspaces="w", credits_total_usd=Decimal(50), credits_used_usd=Decimal(2)),
+            evidence(credits_total_usd=Decimal(900), credits_used_usd=Decimal(800)),
+            "none of its 3 keys is listed, and 900.00 USD of credits were bought, not 50.00",
+        ),
     ],
 )
 def test_what_cannot_be_the_same_account_is_refused(stored: Evidence, told: Evidence, sentence: str) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from orcost_pipeline.openrouter.client import _made_at
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MODELS
 from orcost_pipeline.simulator.faults import BASE_PATH
@@ -350,7 +351,42 @@ def test_a_server_whose_clock_differs_a_little_answers_what_is_new(
     assert other.simulator.count <= count
 
 
-@pytest.mark.parametrize("told", [None, "yesterday", [], 1e300, -1e300, {"ms": 1}], ids=str)
+def test_an_old_answer_about_the_account_leaves_no_day_behind(engine: sa.Engine, busy: Ledger) -> None:
+    """Its keys tell more: what they tell is in days as in hours, then and once all is told."""
+    world = World(engine, busy)
+    honest, midnight = world.simulator.handle, NOON.replace(hour=0, minute=0)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = honest(request)
+        if request.url.path != QUERY or "filters" in json.loads(request.content):
+            return answer
+        body = json.loads(answer.content)
+        body["data"]["cachedAt"] = int((midnight - HOUR).timestamp() * 1_000)
+        rows = [row for row in body["data"]["data"] if str(row.get("date__hour", ""))[:10] < f"{NOON:%Y-%m-%d}"]
+        body["data"] |= {"data": rows, "metadata": {**body["data"]["metadata"], "row_count": len(rows)}}
+        return httpx.Response(200, json=body)
+
+    today = "select coalesce(sum(credits_usd), 0) from {} where {} >= :midnight"
+    world.simulator.handle = handle  # type: ignore[method-assign]
+    for _ in range(2):
+        world.sync()
+        told = [
+            world.value(today.format(*place), midnight=midnight)
+            for place in (("core.spend_hourly", "hour"), ("core.spend_daily", "day"))
+        ]
+        assert told[0] == told[1]
+        world.simulator.handle = honest  # type: ignore[method-assign]
+        world.later(minutes=5)
+    world.assert_hours_are_true()
+    world.assert_books_close()
+
+
+@pytest.mark.parametrize("unit", [1, 1_000])
+def test_the_instant_of_an_answer_may_be_in_seconds(unit: int) -> None:
+    assert _made_at({"cachedAt": int(NOON.timestamp()) * unit}) == NOON
+
+
+@pytest.mark.parametrize("told", [None, "yesterday", [], 1e300, -1e300, {"ms": 1}, 0, -1, True], ids=str)
 def test_an_instant_that_cannot_be_read_is_as_if_it_were_not_told(engine: sa.Engine, told: Any) -> None:
     ledger, (key,) = account("A")
     ledger.spend("acme", NOON - 2 * HOUR, key, GPT, usage("1"))

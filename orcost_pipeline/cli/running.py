@@ -214,9 +214,9 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
                 progress.reset(task, description=name)
             elif event.is_step_success:
                 seconds = event.step_success_data.duration_ms / 1000
-                console.print(f"  [green]✓[/green] {name:<24} {seconds:6.1f} s")
+                console.print(f"  [green]✓[/green] {name:<24} {seconds:6.1f} s", markup=True)
             elif event.is_step_failure:
-                console.print(f"  [red]✗[/red] {name}")
+                console.print(f"  [red]✗[/red] {name}", markup=True)
 
         yield show
 

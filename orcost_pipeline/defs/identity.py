@@ -71,6 +71,10 @@ def _strangers(stored: Evidence, told: Evidence) -> str | None:
         return f"none of its {keys} and {workspaces} is among what OpenRouter lists now ({listed})"
     if stored.keys and told.keys:
         return f"none of its {keys} is among what OpenRouter lists now ({listed})"
+    # Where nothing is listed at all, only the credits that were bought tell accounts apart.
+    before, now = stored.credits_total_usd, told.credits_total_usd
+    if stored.keys and not told.workspaces and None not in (before, now) and before != now:
+        return f"none of its {keys} is listed, and {now:,.2f} USD of credits were bought, not {before:,.2f}"
     return None
 
 

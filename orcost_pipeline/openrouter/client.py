@@ -59,7 +59,6 @@ SERVERS_DIFFER = timedelta(seconds=1)
 CLOCKS_DIFFER = timedelta(minutes=5)
 # In how many forms a question is asked whose answers are older than it.
 FORMS = 3
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GRANULARITY = {HOUR: "hour", DAY: "day"}
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 
@@ -338,12 +337,13 @@ class OpenRouter(Requests):
         asked = self._of_account("POST /analytics/query")
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
-        told, lost = usage_cells(body["data"], asked)
+        told, lost = usage_cells(body["data"], _GRANULARITY[question.grain], asked)
         self.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
-        cells = [cell for cell in told if first <= cell.at < window.end]
+        cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in told if first <= cell.at < window.end]
         unresolved = _unresolved(body.get("warnings"), question.keys or ())
         answer = UsageAnswer(cells, unresolved, old_since=old_since)
-        is_truncated = _is_truncated(body, limit, asked)
+        is_truncated, odd = _is_truncated(body, limit)
+        self.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
         if is_truncated or (body["data"] and len(body["data"]) % ROUND_ROWS == 0):
             error = ContractError(
                 f"{asked} has more than {len(body['data']) or limit} rows for one {_GRANULARITY[question.grain]} "
@@ -491,7 +491,7 @@ class OpenRouter(Requests):
             rows = parse_all(kind, self._data(body, f"GET /{path}"), self._of_account(f"GET /{path}"))
             total = body.get("total_count")
             named = [(_identity(it, str(offset + i)), it) for i, it in enumerate(rows)]
-            return _Page(named, total if isinstance(total, int) else None)
+            return _Page(named, total if isinstance(total, int) and not isinstance(total, bool) else None)
 
         return self._taken(f"GET /{path}", await self._pages(f"GET /{path}", page_at))
 
@@ -527,7 +527,8 @@ async def _walk(page_at: PageAt, where: str) -> _Walk:
         again = [identity for identity, _ in rows if identity in found]
         has_moved |= bool(known) and not (again == [identity for identity, _ in rows[:1]] == known[-1:])
         found.update(rows)
-        goes_on = len(rows) >= PAGE if total is None else len(found) < total
+        # A total may be too low; a page that is not full is the last, unless more are promised.
+        goes_on = len(rows) >= PAGE or (total is not None and len(found) < total)
         if not goes_on:
             return _Walk(found, has_moved, None)
         if len(found) == len(known):
@@ -571,21 +572,27 @@ def _joined(answers: Sequence[UsageAnswer], told_from: datetime | None = None) -
 def _made_at(body: dict[str, Any]) -> datetime | None:
     """When the server made the answer, by its own clock; None where it does not say so."""
     try:
-        return EPOCH + timedelta(milliseconds=int(body["cachedAt"]))
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return values.happened(body["cachedAt"])
+    except (KeyError, ValueError):
         return None
 
 
-def _is_truncated(body: dict[str, Any], limit: int, asked: str) -> bool:
+def _is_truncated(body: dict[str, Any], limit: int) -> tuple[bool, list[str]]:
     """Whether an analytics answer misses rows: by its own word, or because it has as many as the limit that was asked
-    for or that it tells, or fewer than it counts."""
-    metadata = body.get("metadata") or {}
-    try:
-        rows, row_count = len(body["data"]), values.count(metadata.get("row_count"))
-        limit = min(limit, int(values.count(metadata.get("limit"))) or limit)
-        return bool(metadata.get("truncated")) or max(rows, row_count) >= limit or row_count > rows
-    except (AttributeError, TypeError, ValueError):
-        raise ContractError(f"{asked} answered metadata that cannot be read.") from None
+    for or that it tells, or fewer than it counts; and the metadata that cannot be read, which are as if not told."""
+    metadata, odd = body.get("metadata") or {}, []
+
+    def read(name: str, reader: Callable[[Any], int]) -> int:
+        try:
+            told = values.fields(metadata).get(name)
+            return 0 if told is None else reader(told)
+        except ValueError:
+            odd.append(name)
+            return 0
+
+    rows, row_count, cap = len(body["data"]), read("row_count", values.count), read("limit", values.count)
+    limit = cap if 0 < cap < limit else limit
+    return bool(read("truncated", values.flag)) or max(rows, row_count) >= limit or row_count > rows, odd
 
 
 def _timestamp(instant: datetime) -> str:

@@ -154,7 +154,7 @@ class ActivityRow(Record):
     endpoint_id: OptionalText = None
     usage: Amount
     byok_usage_inference: Amount = Decimal(0)
-    requests: Count = 0
+    requests: Annotated[int, PlainValidator(values.requests)] = 0
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     reasoning_tokens: Count = 0
@@ -302,10 +302,10 @@ def refuse_useless(endpoint: str, useless: Sequence[tuple[str, ...]], count: int
         raise ContractError(f"{endpoint} answered {count} rows, none of which can be read: {named}.")
 
 
-def usage_cells(rows: Sequence[Any], endpoint: str) -> tuple[list[UsageCell], Counter[str]]:
+def usage_cells(rows: Sequence[Any], granularity: str, endpoint: str) -> tuple[list[UsageCell], Counter[str]]:
     """Rows of an analytics answer, those without any usage left out; and what rows lack of which nobody can say when
     they are: how often which column. Raises ContractError where there are many and none is of any use."""
-    told = [usage_cell(row) for row in rows]
+    told = [usage_cell(row, granularity) for row in rows]
     cells = [cell for cell in told if isinstance(cell, UsageCell)]
     lost = Counter(column for column in told if isinstance(column, str))
     useless = [cell.unread if isinstance(cell, UsageCell) else (cell,) for cell in told if _is_useless(cell)]
@@ -317,11 +317,15 @@ def _is_useless(cell: UsageCell | str) -> bool:
     return isinstance(cell, str) or bool(MONEY & set(cell.unread))
 
 
-def usage_cell(row: Any) -> UsageCell | str:
-    """One analytics row; where its time cannot be read, the column that is wrong."""
+def usage_cell(row: Any, granularity: str) -> UsageCell | str:
+    """One analytics row; where its time cannot be read, the column that is wrong.
+
+    The column of its time bears the granularity that was asked for in its name, beside others that may be there.
+    """
     if not isinstance(row, dict):
         return WHOLE_ROW
-    column = next((name for name in row if _TIME_COLUMN.match(name)), None)
+    columns = sorted(filter(_TIME_COLUMN.match, row), key=lambda name: not name.endswith(f"__{granularity}"))
+    column = columns[0] if columns else None
     try:
         at = values.happened(row[column or "date"])
     except (KeyError, ValueError):
@@ -338,10 +342,21 @@ def usage_cell(row: Any) -> UsageCell | str:
     key = told("api_key_id", values.optional(values.text), UNKNOWN_MODEL)
     model = told("model", values.text_or_blank, "") or UNKNOWN_MODEL
     total_usd = told(TOTAL_METRIC, values.optional(values.number), None)
-    amounts = [told(metric, values.amount if metric in MONEY else _count, Decimal(0)) for metric in METRICS]
+    amounts = [told(metric, _READERS[metric], Decimal(0)) for metric in METRICS]
     measures = NOTHING if MONEY & set(unread) else Measures(*amounts)
     return UsageCell(at, key, model, measures, total_usd, tuple(unread))
 
 
 def _count(value: Any) -> Decimal:
     return Decimal(values.count(value))
+
+
+def _requests(value: Any) -> Decimal:
+    return Decimal(values.requests(value))
+
+
+_READERS: Mapping[str, Callable[[Any], Decimal]] = {
+    **dict.fromkeys(METRICS, _count),
+    **dict.fromkeys(MONEY, values.amount),
+    "request_count": _requests,
+}

@@ -8,6 +8,7 @@ message, log or repr; it follows no redirect.
 import asyncio
 import email.utils
 import json
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -56,6 +57,8 @@ UNTOLD = 16
 LAST_SECOND = 100_000_000_000
 # Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
 LARGEST_ANSWER = 200_000_000
+# Seconds; no cache keeps an answer for longer than a year.
+OLDEST_ANSWER = 31_536_000.0
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 ANALYTICS = "analytics/query"
 # Postgres takes no NUL, UTF-8 no half of a character, as a server leaves where it cuts a name by UTF-16 units.
@@ -323,7 +326,7 @@ class Requests:
         served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age", "0"))
         if served_at is not None and age is not None:
             ahead = self._clock() - served_at
-            self.clock_ahead = min(ahead, ahead - timedelta(seconds=age), key=abs)
+            self.clock_ahead = min(ahead, ahead - timedelta(seconds=min(max(age, 0), OLDEST_ANSWER)), key=abs)
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
         body = bytearray()
@@ -477,10 +480,11 @@ def _seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
+    """A finite number; None for anything else, as Python's own reader takes `1_0`, `nan` and `inf`."""
+    with suppress(ValueError):
+        told = float(text or "")
+        return told if math.isfinite(told) and "_" not in (text or "") else None
+    return None
 
 
 def _http_date(value: str | None) -> datetime | None:

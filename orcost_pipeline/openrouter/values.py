@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 # No account has spent so much, no request has so many tokens, and no price so many decimals.
 LARGEST = Decimal("1e15")
 DECIMALS = 60
+MOST_REQUESTS = 10**9
 # Characters of a number; longer ones are kept as no number.
 LONGEST_NUMBER = 1_000
 # Characters of a text: it stands in an index of Postgres, which takes 2,704 bytes.
@@ -58,8 +59,8 @@ def number(value: Any) -> Decimal:
 def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise ValueError("no number")
-    if isinstance(value, str) and len(value) > LONGEST_NUMBER:
-        raise ValueError("too long for a number")
+    if isinstance(value, str) and (len(value) > LONGEST_NUMBER or "_" in value):
+        raise ValueError("no number as JSON writes one")
     try:
         return Decimal(value)
     except InvalidOperation:
@@ -77,6 +78,14 @@ def count(value: Any) -> int:
     if told != told.to_integral_value():
         raise ValueError("no whole number")
     return int(told)
+
+
+def requests(value: Any) -> int:
+    """A count of requests, of which a millionth of a dollar each is tolerated: no account makes a billion in a day."""
+    told = count(value)
+    if abs(told) >= MOST_REQUESTS:
+        raise ValueError("more requests than are possible")
+    return told
 
 
 def limit(value: Any) -> Decimal | None:

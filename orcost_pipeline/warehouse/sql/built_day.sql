@@ -1,4 +1,5 @@
--- One row per UTC day to build: days to settle, and unsettled days whose hours changed or that are new.
+-- One row per UTC day to build: days to settle, and unsettled days whose hours changed or that are new. Hours may be
+-- told beyond as_of, which the oldest of the answers sets: their days are built too.
 create temporary table built_day on commit drop as
 with settled as (
     select (q.start_at at time zone 'UTC')::date as day,
@@ -6,6 +7,8 @@ with settled as (
     from raw.usage_question q
     where q.run_id = :run_id and q.account = :account and q.grain in ('day', 'past_day') and q.key_hash is null
         and q.outcome = 'answered'
+), touched as (
+    select distinct (hour at time zone 'UTC')::date as day from touched_hour
 ), known as (
     select day::date
     from generate_series(
@@ -13,8 +16,8 @@ with settled as (
     ) as day
     union
     select day from settled
-), touched as (
-    select distinct (hour at time zone 'UTC')::date as day from touched_hour
+    union
+    select day from touched where day >= (:first_day)::date
 )
 select
     k.day, s.day is not null as is_settled, s.witness, d.is_settled is true as was_settled,
