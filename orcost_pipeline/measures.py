@@ -8,13 +8,15 @@ of their requests: `tolerated_usd`, in SQL `core.tolerated_usd` (D47).
 """
 
 from collections.abc import Hashable, Iterable, Mapping
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import NamedTuple, TypeVar
 
 # Below this, two amounts that passed through floating point on the other side are the same amount.
 SAME_USD = Decimal("1e-9")
 # Analytics cut each request's cost to a millionth of a dollar, counters do not.
 ROUNDING_USD = Decimal("1e-6")
+# Sums and products keep every digit; Python's own context rounds at 28.
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -31,10 +33,10 @@ class Measures(NamedTuple):
     byok_usd: Decimal
 
     def plus(self, other: "Measures") -> "Measures":
-        return Measures(*(a + b for a, b in zip(self, other, strict=True)))
+        return Measures(*map(EXACT.add, self, other))
 
     def minus(self, other: "Measures") -> "Measures":
-        return Measures(*(a - b for a, b in zip(self, other, strict=True)))
+        return Measures(*map(EXACT.subtract, self, other))
 
     def at_most(self, other: "Measures") -> "Measures":
         """Of each measure the smaller one."""

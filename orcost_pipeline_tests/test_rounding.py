@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from orcost_pipeline.cli.reconcile import reconcile
-from orcost_pipeline.measures import NOTHING, Measures, tolerated_usd
+from orcost_pipeline.measures import NOTHING, Measures, tolerated_usd, total
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator import facts as simulated
@@ -473,6 +474,14 @@ def test_python_and_the_database_tolerate_the_same(engine: sa.Engine) -> None:
             assert tuple(told) == (one.is_below(other, tolerance), tolerated, agree)
 
         same()
+
+
+@given(st.lists(st.decimals(-(10**15), 10**15, allow_nan=False, places=45), min_size=1, max_size=20))
+def test_sums_and_differences_of_measures_keep_every_digit(amounts: list[Decimal]) -> None:
+    cells = [Measures(*[amount] * len(NOTHING)) for amount in amounts]
+    whole = total(cells)
+    assert {Fraction(measure) for measure in whole} == {sum(map(Fraction, amounts))}
+    assert {Fraction(measure) for measure in whole.minus(cells[0])} == {sum(map(Fraction, amounts[1:]))}
 
 
 def test_a_millionth_of_a_dollar_is_a_number_in_three_places() -> None:

@@ -10,9 +10,10 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from orcost_pipeline.companies.assignment import Assignment, KeyHistory, assign, used
-from orcost_pipeline.companies.mapping import EXACT, UNATTRIBUTED, Rule
+from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
 from orcost_pipeline.companies.preview import KeyDay, exact_sum
 from orcost_pipeline.companies.rows import Mistake
+from orcost_pipeline.measures import EXACT
 from orcost_pipeline.windows import DAY
 
 DAYS = 30

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import Decimal
 from functools import reduce
 from itertools import groupby, product
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from orcost_pipeline.companies.rows import (
     rows_of_csv,
     rows_of_records,
 )
+from orcost_pipeline.measures import EXACT
 
 UNATTRIBUTED = "Unattributed"
 MATCHES = ("key_hash", "key_name", "workspace", "creator", "external_user", "label")
@@ -40,8 +41,6 @@ _COLUMNS = Columns(COLUMNS, REQUIRED_COLUMNS)
 
 Cells = Sequence[str | None]
 
-# The default context rounds to 28 digits; shares must add up and divide exactly, however long they are.
-EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LINE = re.compile(r"0*[1-9][0-9]{0,8}")

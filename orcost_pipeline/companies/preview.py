@@ -16,7 +16,8 @@ from functools import reduce
 from typing import NamedTuple
 
 from orcost_pipeline.companies.assignment import Assignment
-from orcost_pipeline.companies.mapping import EXACT, UNATTRIBUTED
+from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.measures import EXACT
 
 Owners = Mapping[str, Decimal]
 

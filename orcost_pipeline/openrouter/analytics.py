@@ -194,12 +194,14 @@ class AnalyticsReader:
         left = {at for at, _ in disagreeing(residual, explained, SAME_USD, self._requests())}
         reading.unexplained = sorted(left & instants)
 
+    def _explained(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
+        """What the account's keys used, by cell."""
+        cells = self.reading.key_cells(stored).items()
+        return grouped(((at, model), measures) for (at, _, model), measures in cells)
+
     def _residual(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
         """Cells of the account that its keys do not explain, but for rounding: account minus keys."""
-        cells = self.reading.key_cells(stored).items()
-        keys = grouped(((at, model), measures) for (at, _, model), measures in cells)
-        account = self.reading.account
-        return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in disagreeing(account, keys, SAME_USD)}
+        return _left(self.reading.account, self._explained(stored))
 
     def _requests(self) -> dict[Cell, Decimal]:
         return {cell: measures.requests for cell, measures in self.reading.account.items()}
@@ -264,19 +266,26 @@ class AnalyticsReader:
     ) -> None:
         """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more and no
         other key explains them: one that we know under another name still may."""
+        account, explained = self.reading.account, self._explained(stored)
+        of_key: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
+        for (at, other, model), measures in stored.items():
+            of_key[other].append((at, model, measures))
+        of_name: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
+        for (at, bearer, model), measures in named.items():
+            of_name[bearer].append((at, model, measures))
         for key in sorted(self._silent()):
             name = self._name(key)
             for window in windows if self._ever_bore(name) == {key} else ():
-                told = {(at, model): m for (at, bearer, model), m in named.items() if bearer == name and at in window}
-                known = {(at, model): m for (at, other, model), m in stored.items() if other == key and at in window}
-                residual = self._residual(stored)
+                told = {(at, model): m for at, model, m in of_name[name] if at in window}
+                known = {(at, model): m for at, model, m in of_key[key] if at in window}
+                more = {cell: measures.minus(known.get(cell, NOTHING)) for cell, measures in told.items()}
+                left = _left(*({cell: side.get(cell, NOTHING) for cell in told} for side in (account, explained)))
                 taken = {
                     cell: measures
                     for cell, measures in told.items()
-                    if not self._is_negative(
-                        cell, residual.get(cell, NOTHING).minus(measures.minus(known.get(cell, NOTHING)))
-                    )
+                    if not self._is_negative(cell, left.get(cell, NOTHING).minus(more[cell]))
                 }
+                explained |= {cell: explained.get(cell, NOTHING).plus(more[cell]) for cell in taken}
                 if taken:
                     self.reading.keys.append(KeyAnswer(key, window, False, known | taken))
 
@@ -351,6 +360,11 @@ class AnalyticsReader:
         self._client.note_cells(cells, key, self._grain)
         self.reading.doubtful_totals += sum(1 for cell in cells if _is_doubtful(cell))
         return grouped(((cell.at, cell.model), cell.measures) for cell in cells if any(cell.measures))
+
+
+def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
+    """Cells that differ by more than rounding: account minus keys."""
+    return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in disagreeing(account, keys, SAME_USD)}
 
 
 def hours_of_newcomers(newcomers: Sequence[ApiKey], without_key: Sequence[datetime]) -> set[datetime]:

@@ -16,12 +16,13 @@ from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.check import show_validity
 from orcost_pipeline.cli.rendering import clean, is_terminal, percentage
-from orcost_pipeline.companies.mapping import EXACT, Mapping, MappingError, Rule, read_mapping
+from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
 from orcost_pipeline.companies.mapping_edit import Values, line_above_the_rest, with_rows
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.mappings import rules_in_force
 
