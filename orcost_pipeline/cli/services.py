@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import sqlalchemy as sa
 import typer
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
 
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped, storage_url
 from orcost_pipeline.cli.supervision import (
@@ -121,21 +122,24 @@ def _database_alone(settings: Settings) -> Iterator[Callable[[], None]]:
     """The database for this process alone, before anything in it is migrated; raises PermanentError where another
     `orcost up` has it. Yields what raises that later."""
     configured = settings.database_url.get_secret_value() if settings.database_url else None
-    who = (
-        f"process {os.getpid()} on {socket.gethostname()}, home {settings.home}, since {datetime.now(UTC):%F %H:%M} UTC"
-    )
+    process, since = f"process {os.getpid()} on {socket.gethostname()}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     with database_errors():
         engine = connect(database_url(configured, settings.home))
         if configured is None:
-            sa.event.listen(engine, "do_connect", _at_its_port)
-        with sole_deployment(engine, who) as is_alone:
+            event.listen(engine, "do_connect", _at_port_of(EmbeddedPostgres(settings.home)))
+        with sole_deployment(engine, f"{process}, home {settings.home}, since {since}") as is_alone:
             yield is_alone
 
 
-def _at_its_port(_dialect: object, _record: object, _arguments: object, parameters: dict[str, object]) -> None:
-    """The embedded Postgres, started again, may have had to take another port."""
-    if url := os.environ.get(STORAGE_URL):
-        parameters["port"] = sa.make_url(url).port
+def _at_port_of(server: EmbeddedPostgres) -> Callable[..., None]:
+    """Has an engine connect to the port that the server has now: started again, it may have had to take another."""
+
+    def connect_there(_dialect: object, _record: object, _arguments: object, parameters: dict[str, object]) -> None:
+        with suppress(EmbeddedPostgresError):
+            if url := server.url():
+                parameters["port"] = make_url(url).port
+
+    return connect_there
 
 
 def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -> list[Service]:
