@@ -19,6 +19,7 @@ from dagster_webserver.version import __version__
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_NAMES = (LOOPBACK, "localhost", "::1")
@@ -40,8 +41,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
-        if scope["type"] in ("http", "websocket"):
-            app = self._refusal(HTTPConnection(scope)) or app
+        if scope["type"] in ("http", "websocket") and (refusal := self._refusal(HTTPConnection(scope))):
+            app = refusal if scope["type"] == "http" else WebSocketClose()
         await app(scope, receive, send)
 
     def _refusal(self, asked: HTTPConnection) -> PlainTextResponse | None:

@@ -25,7 +25,7 @@ from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.mappings import version_in_force
-from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.warehouse.opening import open_database, open_warehouse
 from orcost_pipeline.warehouse.runs import SyncRequest
 
 HOUR_MINUTE = 5
@@ -70,7 +70,7 @@ def left_to_up(settings: Settings) -> dg.SkipReason | None:
     if settings.is_of_up:
         return None
     with suppress(OrcostError), database_errors():
-        engine = open_warehouse(secret(settings.database_url), settings.home)
+        engine = open_database(secret(settings.database_url), settings.home)
         try:
             with engine.connect() as connection:
                 if who := serving(connection):
