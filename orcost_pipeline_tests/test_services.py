@@ -31,6 +31,8 @@ from orcost_pipeline.cli.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import UP, load_settings
 from orcost_pipeline.simulator import Simulator, serve, small
+from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -604,6 +606,7 @@ def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_kille
             assert eventually(lambda before=before, module=module: it.pids().get(module, before) != before), module
         EmbeddedPostgres(place / "home").stop()
         assert eventually(lambda: "The embedded Postgres had ended; it was started again." in it.told(), 30)
+        assert eventually(lambda: is_served(place), 30)
         assert sync_now(place)
         pids = it.pids()
         it.process.kill()
@@ -634,6 +637,16 @@ def test_a_key_changed_in_the_env_file_counts_from_the_next_run_and_the_environm
         file.write_text("OPENROUTER_API_KEY=sk-or-v1-revoked\n")
         assert up(place, it.port, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key).is_ready()
         assert sync_now(place)
+
+
+def is_served(place: Path) -> bool:
+    """Whether the embedded Postgres is some `orcost up`'s."""
+    engine = connect(EmbeddedPostgres(place / "home").start())
+    try:
+        with engine.connect() as connection:
+            return serving(connection) is not None
+    finally:
+        engine.dispose()
 
 
 def sync_now(folder: Path) -> bool:
