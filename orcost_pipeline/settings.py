@@ -25,6 +25,7 @@ DEFAULT_COMPANIES = "companies.csv"
 TABLE_PREFIX = "table:"
 DEFAULT_ACCOUNT = "default"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
+UP = "ORCOST_UP"  # set by orcost up for its own services, in no .env
 DEFAULT_TOLERANCE_USD = Decimal("1e-6")
 DEFAULT_UNATTRIBUTED_PERCENT = Decimal(5)
 
@@ -98,6 +99,7 @@ class Settings(BaseModel):
 
     `listed` are the accounts of orcost.toml; where it lists none, `accounts` is the one of OPENROUTER_API_KEY.
     Where `mapping_table` is set, the rules are in that table of the warehouse's database, and `mapping` is no matter.
+    `is_of_up` is whether this process is one of `orcost up`'s, which alone holds the warehouse's schedule.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,6 +115,7 @@ class Settings(BaseModel):
     base_url: str = DEFAULT_BASE_URL
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     unattributed_percent: Decimal = DEFAULT_UNATTRIBUTED_PERCENT
+    is_of_up: bool = False
 
     @property
     def mapping_name(self) -> str:
@@ -166,6 +169,7 @@ def load_settings(current: Path | None = None) -> Settings:
         base_url=environment.openrouter_base_url,
         tolerance_usd=config.reconciliation.tolerance_usd,
         unattributed_percent=config.alerts.unattributed_percent,
+        is_of_up=UP in os.environ,
     )
 
 

@@ -18,11 +18,25 @@ from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+)
 
 from orcost_pipeline.cli import doctor as doctor_module
 from orcost_pipeline.cli import findings, services
+from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped
 from orcost_pipeline.cli.doctor import Answer, examine
 from orcost_pipeline.cli.findings import Code, Finding, worst_first
 from orcost_pipeline.cli.rendering import STALE_AFTER
@@ -34,6 +48,7 @@ from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import accounts, reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, lock
+from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline_tests.test_readme import README
 from orcost_pipeline_tests.world import DAY, World
@@ -915,6 +930,59 @@ def test_an_account_that_is_no_longer_configured_is_a_note(healthy: Deployment) 
 
 
 # The README
+
+
+@pytest.fixture
+def automation(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """Dagster's own storage in the warehouse's database, with a schedule and two sensors, one of them on."""
+    for name in (STORAGE_URL, "DAGSTER_HOME", "PYTHONWARNINGS"):
+        monkeypatch.setenv(name, "")
+    prepare(load_settings(healthy.folder))
+    location = RegisteredCodeLocationOrigin("orcost_pipeline")
+    repository = RemoteRepositoryOrigin(location, "__repository__")
+    kinds = {
+        "hourly_schedule": (InstigatorType.SCHEDULE, InstigatorStatus.STOPPED, ScheduleInstigatorData("5 * * * *")),
+        "mapping_change_sensor": (InstigatorType.SENSOR, InstigatorStatus.STOPPED, SensorInstigatorData(cursor="seen")),
+        "sync_request_sensor": (InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE, SensorInstigatorData()),
+    }
+    with dg.DagsterInstance.get() as instance:
+        for name, (kind, status, data) in kinds.items():
+            instance.add_instigator_state(InstigatorState(RemoteInstigatorOrigin(repository, name), kind, status, data))
+        yield instance
+
+
+def test_what_is_switched_off_under_orcost_up_is_found_and_switched_on_at_its_next_start(
+    healthy: Deployment, automation: dg.DagsterInstance
+) -> None:
+    assert healthy.stored_findings() == []
+    with sole_deployment(healthy.engine, "process 1 on web1"):
+        found = healthy.stored_findings()
+        assert [(it.severity, it.code, it.message) for it in found] == [
+            ("error", "switched_off", "hourly_schedule is switched off in Dagster: nothing is synced by the hour."),
+            ("warning", "switched_off", "mapping_change_sensor is switched off in Dagster: a changed mapping waits."),
+        ]
+        assert [it.code for it in healthy.examine()] == ["switched_off", "switched_off"]
+        assert start_stopped() == ["hourly_schedule", "mapping_change_sensor"]
+        assert healthy.stored_findings() == []
+    states = {state.instigator_name: state for state in automation.all_instigator_state()}
+    assert {state.status for state in states.values()} == {InstigatorStatus.DECLARED_IN_CODE}
+    assert states["mapping_change_sensor"].sensor_instigator_data.cursor == "seen"
+    assert start_stopped() == []
+
+
+def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, automation: dg.DagsterInstance) -> None:
+    reader = f"r_{uuid.uuid4().hex}"
+    healthy.do(f"create role {reader}")
+    try:
+        healthy.do(f"grant usage on schema ref, core, marts, ops to {reader}")
+        with healthy.engine.connect() as connection:
+            connection.execute(sa.text(f"set role {reader}"))
+            assert reports.stopped_automation(connection) == []
+            connection.execute(sa.text("reset role"))
+            assert len(reports.stopped_automation(connection)) == 2
+    finally:
+        healthy.do(f"drop owned by {reader}")
+        healthy.do(f"drop role {reader}")
 
 
 def test_the_readme_names_every_finding_once() -> None:

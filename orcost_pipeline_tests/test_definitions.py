@@ -9,9 +9,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build
-from orcost_pipeline.settings import Settings, load_settings
+from orcost_pipeline.settings import UP, Settings, load_settings
+from orcost_pipeline.warehouse.deployment import sole_deployment
+from orcost_pipeline_tests.world import NOON
 
 CHECKOUT = Path(__file__).parents[1]
 ENVIRONMENT = ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "ORCOST_DATABASE_URL", "ORCOST_HOME", "ORCOST_CONFIG")
@@ -217,6 +220,40 @@ def test_the_schedule_and_the_sensor_run_by_default(repository: dg.RepositoryDef
     sensor = repository.get_sensor_def("sync_request_sensor")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     assert sensor.minimum_interval_seconds == 5
+
+
+@pytest.mark.parametrize("name", ["hourly_schedule", "sync_request_sensor", "mapping_change_sensor"])
+def test_beside_an_orcost_up_another_daemon_stands_back_and_says_why(
+    engine: sa.Engine, database_url: str, two_accounts: Settings, name: str
+) -> None:
+    beside = two_accounts.model_copy(update={"database_url": SecretStr(database_url)})
+    who = "process 1 on web1, home /srv/costs/.orcost, since 2026-11-26 15:04 UTC"
+    with sole_deployment(engine, who):
+        assert reason(beside, name) == f"An orcost up does this for the same database: {who}."
+        assert reason(beside.model_copy(update={"is_of_up": True}), name) != reason(beside, name)
+    assert "An orcost up" not in (reason(beside, name) or "")
+
+
+def reason(settings: Settings, name: str) -> str | None:
+    """Why the schedule or sensor asks for nothing; None where it asks for runs."""
+    repository, given = build(settings).get_repository_def(), {"settings": settings}
+    if name == "hourly_schedule":
+        schedule = repository.get_schedule_def(name)
+        with dg.build_schedule_context(
+            scheduled_execution_time=NOON, resources=given, repository_def=repository
+        ) as context:
+            return schedule.evaluate_tick(context).skip_message
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance=instance, resources=given, repository_def=repository) as context,
+    ):
+        return repository.get_sensor_def(name).evaluate_tick(context).skip_message
+
+
+def test_services_of_orcost_up_know_that_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_settings(tmp_path).is_of_up
+    monkeypatch.setenv(UP, "1")
+    assert load_settings(tmp_path).is_of_up
 
 
 def test_each_hour_asks_for_one_run_per_account_under_a_key_of_its_own(two_accounts: Settings) -> None:

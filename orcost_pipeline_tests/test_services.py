@@ -3,6 +3,7 @@
 Supervision is tested with stand-ins that start in a moment; the end-to-end tests run Dagster.
 """
 
+import http.client
 import os
 import re
 import shutil
@@ -21,13 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from orcost_pipeline.cli import services, supervision
+from orcost_pipeline.cli import app, services, supervision
 from orcost_pipeline.cli.dagster_home import STORAGE_URL
 from orcost_pipeline.cli.services import reserved
 from orcost_pipeline.cli.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.settings import UP, load_settings
 from orcost_pipeline.simulator import Simulator, serve, small
+from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -495,13 +500,13 @@ def up(tmp_path: Path) -> Iterator[Any]:
     """Starts `orcost up` over the home in `folder`."""
     made: list[Up] = []
 
-    def start(folder: Path = tmp_path, port: int | None = None, **variables: str) -> Up:
+    def start(folder: Path = tmp_path, port: int | None = None, hosts: Sequence[str] = (), **variables: str) -> Up:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORCOST_", "OPENROUTER_"))}
         port = port or free_port()
         code = "from orcost_pipeline.cli import main; main()"
         with (folder / "told").open("w") as told:
             process = subprocess.Popen(
-                [sys.executable, "-c", code, "up", "--port", str(port)],
+                [sys.executable, "-c", code, "up", "--port", str(port), *(f"--host={host}" for host in hosts)],
                 cwd=folder,
                 env={**clean, "PYTHONPATH": str(CHECKOUT), "ORCOST_HOME": str(folder / "home"), **variables},
                 stdout=told,
@@ -521,21 +526,61 @@ def up(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: Any, database_url: str) -> None:
-    it = up(ORCOST_DATABASE_URL=database_url)
+    it = up(hosts=["costs.example.com"], ORCOST_DATABASE_URL=database_url)
     assert it.is_ready()
     assert it.told().splitlines()[2:] == [f"Dagster is ready: http://127.0.0.1:{it.port} (Ctrl-C stops it)"]
     pids = it.pids()
-    assert set(pids) == {"dagster", "dagster._daemon", "dagster_webserver"}
+    assert set(pids) == {"dagster", "dagster._daemon", "orcost_pipeline.cli.webserver"}
     for port in (it.port, it.code_port()):
         with socket.create_connection(("127.0.0.1", port)):
             pass
         with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=2):
             pass
+    assert [asked(it.port, host) for host in ("localhost", "Costs.example.com", "evil.example")] == [200, 200, 421]
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(20) == 0
     assert it.told().endswith("Stopped.\n")
     assert not any(lives(pid) for pid in pids.values())
     assert not re.findall(r"(?i).*(?:warning|error|deprecat|traceback).*", it.log())
+
+
+def asked(port: int, host: str) -> int:
+    """The status of Dagster's answer under a name."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/server_info", headers={"Host": host})
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("name", ["https://costs.example.com", "costs.example.com:443", "0.0.0.0", "*", "", "a b"])
+def test_what_is_no_name_of_a_proxy_is_refused(name: str) -> None:
+    ended = CliRunner().invoke(app, ["up", "--host", name])
+    assert ended.exit_code == 2
+    assert "is no name such as costs.example.com" in ended.output
+
+
+def test_a_database_is_served_from_one_home_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    served: list[str] = []
+    monkeypatch.setattr(services, "prepare", lambda settings: served.append(str(settings.home)))
+    monkeypatch.setattr(services, "start_stopped", list)
+    monkeypatch.setattr(services, "_dagster", lambda *_: [])
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    monkeypatch.setenv(UP, "")
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first, second = (load_settings(tmp_path / name) for name in ("first", "second"))
+
+    def supervise(*_: object, **__: object) -> None:
+        if len(served) == 1:
+            services.up(second, free_port())
+
+    monkeypatch.setattr(services, "supervise", supervise)
+    with pytest.raises(PermanentError) as refused:
+        services.up(first, free_port())
+    told = str(refused.value)
+    assert f"process {os.getpid()} on {socket.gethostname()}, home {first.home}, since " in told
+    assert served == [str(first.home)], "it was refused after it had begun"
 
 
 @pytest.fixture
@@ -555,12 +600,13 @@ def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_kille
     with serve(Simulator(ledger)) as base_url:
         it = up(place, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key)
         assert it.is_ready()
-        for module in ("dagster", "dagster._daemon", "dagster_webserver"):
+        for module in ("dagster", "dagster._daemon", "orcost_pipeline.cli.webserver"):
             before = it.pids()[module]
             os.kill(before, signal.SIGKILL)
             assert eventually(lambda before=before, module=module: it.pids().get(module, before) != before), module
         EmbeddedPostgres(place / "home").stop()
         assert eventually(lambda: "The embedded Postgres had ended; it was started again." in it.told(), 30)
+        assert eventually(lambda: is_served(place), 30)
         assert sync_now(place)
         pids = it.pids()
         it.process.kill()
@@ -591,6 +637,16 @@ def test_a_key_changed_in_the_env_file_counts_from_the_next_run_and_the_environm
         file.write_text("OPENROUTER_API_KEY=sk-or-v1-revoked\n")
         assert up(place, it.port, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key).is_ready()
         assert sync_now(place)
+
+
+def is_served(place: Path) -> bool:
+    """Whether the embedded Postgres is some `orcost up`'s."""
+    engine = connect(EmbeddedPostgres(place / "home").start())
+    try:
+        with engine.connect() as connection:
+            return serving(connection) is not None
+    finally:
+        engine.dispose()
 
 
 def sync_now(folder: Path) -> bool:

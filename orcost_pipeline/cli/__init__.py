@@ -375,6 +375,16 @@ def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
 # Running
 
 
+def _names(given: list[str] | None) -> list[str]:
+    """Names as browsers send them, which is in lower case."""
+    names = [name.lower() for name in given or ()]
+    for name in names:
+        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name) or name == "0.0.0.0":  # noqa: S104 (no address to listen on)
+            told = "is no name such as costs.example.com. The web interface listens on the loopback address only"
+            raise typer.BadParameter(f'"{name}" {told}.')
+    return names
+
+
 # An argument is let in to be refused in words that do not repeat it: it may be a key.
 @app.command("init", context_settings={"allow_extra_args": True})
 def init_command(
@@ -400,11 +410,21 @@ def sync(account: Account = None, since: Since = None) -> None:
 
 
 @app.command()
-def up(port: Port = 3000) -> None:
+def up(
+    port: Port = 3000,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            callback=_names,
+            help="A name that a proxy in front has, besides localhost. May be repeated; opens no other address.",
+        ),
+    ] = None,
+) -> None:
     """Run it for good: database, web interface, hourly schedule."""
     from orcost_pipeline.cli import services
 
-    services.up(_settings(), port)
+    services.up(_settings(), port, host or ())
 
 
 @app.command()

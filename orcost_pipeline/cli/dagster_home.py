@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import psycopg2.extensions
 import sqlalchemy as sa
+from dagster._core.scheduler.instigation import InstigatorStatus
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
@@ -80,6 +81,18 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
     if not event.contains(QueuePool, "checkout", _replace_dead):
         event.listen(QueuePool, "checkout", _replace_dead)
+
+
+def start_stopped() -> list[str]:
+    """Has schedules and sensors that somebody stopped run as they are declared again; returns their names.
+
+    They keep their cursors, and the schedule what it has launched: only the hour that is due is caught up.
+    """
+    with dg.DagsterInstance.get() as instance:
+        stopped = instance.all_instigator_state(instigator_statuses={InstigatorStatus.STOPPED})
+        for state in stopped:
+            instance.update_instigator_state(state.with_status(InstigatorStatus.DECLARED_IN_CODE))
+    return sorted(state.instigator_name for state in stopped)
 
 
 def _replace_dead(connection: Any, *_: object) -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 from orcost_pipeline.cli.rendering import STALE_AFTER, age, clean, clock, plural, rounded, share
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
 from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, UnreadableRows, WaitingRequest
 from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, utc_day
@@ -64,6 +65,7 @@ class Code(StrEnum):
     SYNC_FAILED = "sync_failed"
     NEVER_SYNCED = "never_synced"
     STALE = "stale"
+    SWITCHED_OFF = "switched_off"
     MAPPING_WRONG = "mapping_wrong"
     MAPPING_GONE = "mapping_gone"
     SYNC_DIED = "sync_died"
@@ -198,6 +200,7 @@ class Stored:
     standings: Sequence[Standing]
     mapping: MappingVersion | None
     waiting: Sequence[WaitingRequest]
+    switched_off: Sequence[str] = ()
 
 
 def is_syncing(settings: Settings) -> bool:
@@ -210,7 +213,10 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored
     mapping = version_in_force(connection)
     has_rules = mapping is not None and mapping.rule_count > 0
     standings = _read_standings(connection, settings, has_rules=has_rules)
-    return Stored(standings, mapping, reports.waiting_requests(connection, now - REQUESTS_WAIT))
+    waiting = reports.waiting_requests(connection, now - REQUESTS_WAIT)
+    # Without an orcost up that is no news: the next one switches them on.
+    switched_off = reports.stopped_automation(connection) if serving(connection) else ()
+    return Stored(standings, mapping, waiting, switched_off)
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
@@ -264,11 +270,20 @@ def of_stored(stored: Stored, settings: Settings, now: datetime, is_up: bool | N
     """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
     for standing in stored.standings:
         yield from _of_standing(standing, settings, now, is_up)
+    yield from map(_of_automation, stored.switched_off)
     if stored.waiting:
         first, others = stored.waiting[0], len(stored.waiting) - 1
         who = f"Sync request {first.id} and {others} more wait" if others else f"Sync request {first.id} waits"
         message, todo = f"{who} for the deployment. Is orcost up running?", "orcost up, where the deployment runs"
         yield Finding(WARNING, Code.REQUEST_WAITS, first.account, message, todo, first.requested_at)
+
+
+def _of_automation(name: str) -> Finding:
+    """That a schedule or sensor of a running `orcost up` is off: without the hourly schedule no costs come in."""
+    lacking = {"hourly_schedule": "nothing is synced by the hour", "mapping_change_sensor": "a changed mapping waits"}
+    message = f"{name} is switched off in Dagster: {lacking.get(name, 'Sync Now does nothing')}."
+    todo = "Switch it on in Dagster (Automation), or start orcost up anew"
+    return Finding(ERROR if name == "hourly_schedule" else WARNING, Code.SWITCHED_OFF, None, message, todo)
 
 
 def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:

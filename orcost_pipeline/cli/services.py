@@ -1,7 +1,7 @@
 """`orcost up`: code server, daemon and webserver of one home, and its embedded Postgres, on the loopback address only.
 
 They run apart, as Dagster advises for real use; `supervision.py` keeps them running. One process at a time serves a
-home: two daemons on one storage would each launch every run.
+home, and a database: two daemons on one storage would each launch every run.
 """
 
 import http.client
@@ -10,14 +10,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import typer
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
 
-from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, storage_url
+from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped, storage_url
 from orcost_pipeline.cli.supervision import (
     LONGEST_PAUSE,
     STOP_WITHIN,
@@ -29,8 +32,11 @@ from orcost_pipeline.cli.supervision import (
     supervise,
 )
 from orcost_pipeline.errors import PermanentError, TransientError
-from orcost_pipeline.settings import Settings
+from orcost_pipeline.settings import UP, Settings
+from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.opening import database_url
 
 LOOPBACK = "127.0.0.1"
 CODE_PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a restart
@@ -57,12 +63,11 @@ class Reserved(NamedTuple):
         return f"http://{LOOPBACK}:{self.port}"
 
 
-def up(settings: Settings, port: int) -> None:
-    """Database, code server, daemon and webserver, until interrupted."""
+def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
+    """Database, code server, daemon and webserver, until interrupted; `names` are those that proxies in front have."""
     with reserved(settings.home, port) as ours:
         _say("Opening the database …")
-        prepare(settings)
-        serve(settings, ours)
+        serve(settings, ours, names=names)
 
 
 @contextmanager
@@ -88,11 +93,15 @@ def reserved(home: Path, port: int) -> Iterator[Reserved]:
         yield made
 
 
-def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db stop") -> None:
+def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db stop", names: Sequence[str] = ()) -> None:
     """Serves Dagster until interrupted or terminated; says at the end how to stop the embedded Postgres."""
     log = ours.home / "logs" / "services.log"
-    with stop_requested() as stop, leash() as end:
-        services = _dagster(ours.home / "dagster" / "workspace.yaml", _code_port(), ours.port)
+    with _database_alone(settings) as is_alone, stop_requested() as stop, leash() as end:
+        prepare(settings)
+        if started := start_stopped():
+            _say(f"Switched on again, as somebody had switched it off: {', '.join(started)}.")
+        os.environ[UP] = "1"
+        services = _dagster(ours.home / "dagster" / "workspace.yaml", _code_port(), ours.port, names)
         database = None if settings.database_url else _Database(settings.home, services)
         _say("Starting code server, daemon and webserver …")
         supervise(
@@ -101,19 +110,43 @@ def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db st
             stop,
             _say,
             f"Dagster is ready: {ours.address} (Ctrl-C stops it)",
-            look_after=database.tend if database else lambda: None,
+            look_after=lambda: is_alone() or (database.tend() if database else None),
         )
     _say("Stopped.")
     if database:
         _say(f"The embedded Postgres stays up, for reports and BI tools. To stop it: {stop_database}")
 
 
-def _dagster(workspace: Path, code_port: int, port: int) -> list[Service]:
+@contextmanager
+def _database_alone(settings: Settings) -> Iterator[Callable[[], None]]:
+    """The database for this process alone, before anything in it is migrated; raises PermanentError where another
+    `orcost up` has it. Yields what raises that later."""
+    configured = settings.database_url.get_secret_value() if settings.database_url else None
+    process, since = f"process {os.getpid()} on {socket.gethostname()}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    with database_errors():
+        engine = connect(database_url(configured, settings.home))
+        if configured is None:
+            event.listen(engine, "do_connect", _at_port_of(EmbeddedPostgres(settings.home)))
+        with sole_deployment(engine, f"{process}, home {settings.home}, since {since}") as is_alone:
+            yield is_alone
+
+
+def _at_port_of(server: EmbeddedPostgres) -> Callable[..., None]:
+    """Has an engine connect to the port that the server has now: started again, it may have had to take another."""
+
+    def connect_there(_dialect: object, _record: object, _arguments: object, parameters: dict[str, object]) -> None:
+        with suppress(EmbeddedPostgresError):
+            if url := server.url():
+                parameters["port"] = make_url(url).port
+
+    return connect_there
+
+
+def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -> list[Service]:
     """Code server, daemon and webserver, in the order in which they need each other."""
     workspace.write_text(_WORKSPACE.format(host=LOOPBACK, port=code_port), encoding="utf-8")
-    here = ("-h", LOOPBACK, "-p")
     # Not `dagster code-server start`: that hides the process that matters behind another, and does not miss it.
-    code = ("api", "grpc", *here, str(code_port), "-m", "orcost_pipeline.definitions")
+    code = ("api", "grpc", "-h", LOOPBACK, "-p", str(code_port), "-m", "orcost_pipeline.definitions")
     return [
         Service(
             *("code server", "dagster", *code, "--location-name", "orcost_pipeline"),
@@ -121,7 +154,7 @@ def _dagster(workspace: Path, code_port: int, port: int) -> list[Service]:
         ),
         Service("daemon", "dagster._daemon", "run", "-w", str(workspace)),
         Service(
-            *("webserver", "dagster_webserver", *here, str(port), "-w", str(workspace)),
+            *("webserver", "orcost_pipeline.cli.webserver", str(port), str(workspace), *names),
             is_ready=lambda: is_dagster(port) is True,
         ),
     ]

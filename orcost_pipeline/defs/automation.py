@@ -1,6 +1,7 @@
 """Jobs, hourly schedule, and the sensors: one answers requests for a sync, one follows the mapping."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC
 
 import dagster as dg
@@ -18,10 +19,13 @@ from orcost_pipeline.defs.resources import (
     secret,
     utc_now,
 )
+from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports, runs
+from orcost_pipeline.warehouse.database import database_errors
+from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.mappings import version_in_force
-from orcost_pipeline.warehouse.opening import open_warehouse
+from orcost_pipeline.warehouse.opening import open_database, open_warehouse
 from orcost_pipeline.warehouse.runs import SyncRequest
 
 HOUR_MINUTE = 5
@@ -58,6 +62,24 @@ def run_request(account: str, *, run_key: str | None = None, since: str | None =
     )
 
 
+def left_to_up(settings: Settings) -> dg.SkipReason | None:
+    """Why a daemon beside `orcost up` (that of `dagster dev`) does nothing by itself; None where there is no other.
+
+    Where the database cannot be asked, the runs will say so.
+    """
+    if settings.is_of_up:
+        return None
+    with suppress(OrcostError), database_errors():
+        engine = open_database(secret(settings.database_url), settings.home)
+        try:
+            with engine.connect() as connection:
+                if who := serving(connection):
+                    return dg.SkipReason(f"An orcost up does this for the same database: {who}.")
+        finally:
+            engine.dispose()
+    return None
+
+
 @dg.schedule(
     job=hourly_sync,
     cron_schedule=f"{HOUR_MINUTE} * * * *",
@@ -66,9 +88,11 @@ def run_request(account: str, *, run_key: str | None = None, since: str | None =
     required_resource_keys={"settings"},
     description="Syncs every account, five minutes after each hour. A missed hour is caught up by the next.",
 )
-def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
+def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
     at = context.scheduled_execution_time.astimezone(UTC)
     settings: Settings = context.resources.settings
+    if left := left_to_up(settings):
+        return left
     return [
         run_request(account.name, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account.name}") for account in settings.accounts
     ]
@@ -85,6 +109,9 @@ def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunReq
 )
 def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.settings
+    if left := left_to_up(settings):
+        yield left
+        return
     configured = [account.name for account in settings.accounts]
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
@@ -116,6 +143,9 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.settings
+    if left := left_to_up(settings):
+        yield left
+        return
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
         mapping, companies = content_sha256(settings, engine.connect), companies_sha256(settings)

@@ -25,6 +25,7 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 MANY_ROWS = 1_000
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
+DEPLOYMENT_LOCK = 7_306
 
 # Without these, a machine that vanished would hold its locks for two hours, the default of TCP.
 _KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
@@ -283,6 +284,7 @@ def _columns(connection: sa.Connection, table: str) -> Sequence[Any]:
 
 _TAKE = sa.text("select pg_try_advisory_lock(:kind, hashtext(:name))")
 _RELEASE = sa.text("select pg_advisory_unlock(:kind, hashtext(:name))")
+_ALIVE = sa.text("select 1")
 
 
 @contextmanager
@@ -307,13 +309,23 @@ def lock(connection: sa.Connection, kind: int, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def kept_lock(engine: sa.Engine, kind: int, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds an advisory lock whatever becomes of its session; waits for whoever has it, telling `waiting` once."""
-    keeper = _Keeper(engine, {"kind": kind, "name": name}, waiting)
+def kept_lock(
+    engine: sa.Engine,
+    kind: int,
+    name: str,
+    waiting: Callable[[], None] = lambda: None,
+    alive: sa.Executable = _ALIVE,
+) -> Iterator[Callable[[], None]]:
+    """Holds an advisory lock whatever becomes of its session; waits for whoever has it, calling `waiting` once.
+
+    An OrcostError from `waiting` ends the wait. Where somebody else took the lock while its session was lost, that
+    error is raised by calling what is yielded. `alive` is the statement that keeps the session; the server shows it.
+    """
+    keeper = _Keeper(engine, {"kind": kind, "name": name}, waiting, alive)
     keeper.start()
     try:
         keeper.held.result()
-        yield
+        yield keeper.check
     finally:
         keeper.is_over.set()
         keeper.join(5)
@@ -322,11 +334,19 @@ def kept_lock(engine: sa.Engine, kind: int, name: str, waiting: Callable[[], Non
 class _Keeper(threading.Thread):
     """Holds an advisory lock until `is_over`; where its session is lost, in another one as soon as there is one."""
 
-    def __init__(self, engine: sa.Engine, lock: dict[str, Any], waiting: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: sa.Engine, lock: dict[str, Any], waiting: Callable[[], None], alive: sa.Executable
+    ) -> None:
         super().__init__(daemon=True)
         self.held: Future[None] = Future()
         self.is_over = threading.Event()
-        self._engine, self._lock, self._waiting = engine, lock, waiting
+        self._engine, self._lock, self._waiting, self._alive = engine, lock, waiting, alive
+        self._refusal: OrcostError | None = None
+
+    def check(self) -> None:
+        """Raises what ended the wait for the lock after its session was lost."""
+        if self._refusal is not None:
+            raise self._refusal
 
     def run(self) -> None:
         while not self.is_over.is_set():
@@ -335,24 +355,29 @@ class _Keeper(threading.Thread):
                     # Not for the pool: whatever happens, the lock ends with the session.
                     session.detach()
                     self._hold(session)
-            except sqlalchemy.exc.DBAPIError as error:
+            except (sqlalchemy.exc.DBAPIError, OrcostError) as error:
                 if not self.held.done():
                     self.held.set_exception(error)
+                    return
+                if isinstance(error, OrcostError):
+                    self._refusal = error
                     return
                 self.is_over.wait(1)
 
     def _hold(self, session: sa.Connection) -> None:
-        is_told = self.held.done()
+        is_told = False
         while not session.execute(_TAKE, self._lock).scalar_one():
             if not is_told:
                 self._waiting()
                 is_told = True
             if self.is_over.wait(0.2):
                 return
+        # From the first moment on the server shows who holds it.
+        session.execute(self._alive)
         if not self.held.done():
             self.held.set_result(None)
         while not self.is_over.wait(1):
-            session.execute(sa.text("select 1"))
+            session.execute(self._alive)
         session.execute(_RELEASE, self._lock)
 
 

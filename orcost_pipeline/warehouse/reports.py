@@ -365,6 +365,21 @@ def server(connection: sa.Connection) -> Server:
     return Server(**row._asdict())
 
 
+def stopped_automation(connection: sa.Connection) -> list[str]:
+    """Schedules, then sensors, that somebody stopped in Dagster; none where this user may not read Dagster's tables."""
+    may_read = sa.text(
+        "select has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') from pg_class c "
+        "join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'dagster' and c.relname = 'instigators'"
+    )
+    if not connection.execute(may_read).scalar():
+        return []
+    stopped = sa.text(
+        "select instigator_body::json -> 'origin' ->> 'job_name' from dagster.instigators where status = 'STOPPED' "
+        "order by instigator_type, 1"
+    )
+    return list(connection.execute(stopped).scalars())
+
+
 def schema_version(connection: sa.Connection) -> str | None:
     """The version of the warehouse's schema; None where there is no warehouse."""
     if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:

@@ -25,7 +25,7 @@ class SyncRequest(NamedTuple):
 
 def sync_lock(
     engine: sa.Engine, account: str, waiting: Callable[[], None] = lambda: None
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[object]:
     """One sync at a time per account: a second one waits. The lock is a session's: a killed process lets go of it."""
     return kept_lock(engine, SYNC_LOCK, account, waiting)
 

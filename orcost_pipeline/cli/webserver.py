@@ -1,0 +1,95 @@
+"""Dagster's webserver behind a gate, as a service of `orcost up`: no other web page acts or reads through a browser.
+
+    python -m orcost_pipeline.cli.webserver PORT WORKSPACE [NAME …]
+
+Dagster answers GraphQL by GET, and to any name: an image of any page could stop the schedule, and a name that its owner
+points at the loopback address would read all figures. There are no users here: who shall see it is up to a proxy.
+"""
+
+import sys
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import dagster as dg
+import uvicorn
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster_webserver.app import create_app_from_workspace_process_context
+from dagster_webserver.version import __version__
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+LOOPBACK = "127.0.0.1"
+LOOPBACK_NAMES = (LOOPBACK, "localhost", "::1")
+STATEMENT_MILLISECONDS = 15_000  # these three as the dagster-webserver command has them
+POOL_SECONDS, POOL_OVERFLOW = 3_600, 20
+POLL_MILLISECONDS = 2_000
+
+_WRONG_NAME = "orcost up does not answer to this name. A proxy's name is given to it: orcost up --host NAME\n"
+_CROSS_SITE = "Refused: another web page asked for this. Do it in Dagster's own pages.\n"
+_BY_GET = "Refused: GraphQL is answered by POST only, because any web page can have a browser send a GET.\n"
+
+
+class Gate:
+    """Passes on what Dagster's own pages ask, links that a person follows, and programs that are no browser."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app = app
+        self._names = {*LOOPBACK_NAMES, *names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] in ("http", "websocket") and (refusal := self._refusal(HTTPConnection(scope))):
+            app = refusal if scope["type"] == "http" else WebSocketClose()
+        await app(scope, receive, send)
+
+    def _refusal(self, asked: HTTPConnection) -> PlainTextResponse | None:
+        if _hostname(asked.headers.get("host", "")) not in self._names:
+            return PlainTextResponse(_WRONG_NAME, 421)
+        if _is_cross_site(asked):
+            return PlainTextResponse(_CROSS_SITE, 403)
+        if asked.scope["path"] == "/graphql" and asked.scope.get("method", "POST") != "POST":
+            return PlainTextResponse(_BY_GET, 403)
+        return None
+
+
+def _hostname(netloc: str) -> str | None:
+    """The name without its port, which a tunnel may change; None for what is none."""
+    try:
+        return urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None
+
+
+def _is_cross_site(asked: HTTPConnection) -> bool:
+    """Whether another origin's page has the browser ask; pages of other ports of this machine are others too.
+
+    Every browser sends `Origin` with a POST and with a WebSocket, newer ones `Sec-Fetch-Site` with everything. A link
+    that opens a page of Dagster is no harm: it changes nothing, and the other page cannot read it. In a frame it would
+    be, for clicks could be stolen.
+    """
+    headers = asked.headers
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != headers["host"]:
+        return True
+    if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        return False
+    is_link = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return not (is_link and asked.scope.get("method") == "GET")
+
+
+def main() -> None:
+    """Serves on the loopback address until terminated."""
+    port, workspace, *names = sys.argv[1:]
+    with dg.DagsterInstance.get() as instance:
+        instance.optimize_for_webserver(STATEMENT_MILLISECONDS, POOL_SECONDS, POOL_OVERFLOW)
+        with WorkspaceProcessContext(instance, WorkspaceFileTarget([workspace]), __version__) as context:
+            app = create_app_from_workspace_process_context(context, live_data_poll_rate=POLL_MILLISECONDS)
+            app.add_middleware(Gate, names=names)
+            uvicorn.run(app, host=LOOPBACK, port=int(port), log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""The gate of Dagster's webserver: what other web pages try through a browser is refused, what Dagster's own do works.
+
+The webserver is the real one, with our definitions, in a process of its own; so is the browser, where there is one.
+"""
+
+import http.client
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as connect_websocket
+
+from orcost_pipeline_tests.processes import CHECKOUT, clean_environment, eventually
+from orcost_pipeline_tests.test_services import free_port
+
+PUBLIC = "costs.example.com"
+SCHEDULE = """{schedulesOrError(repositorySelector: {repositoryName: "__repository__",
+repositoryLocationName: "orcost_pipeline"}) {... on Schedules {results {scheduleState {id status}}}}}"""
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Posts what it saw to where it came from, once all attempts had their time.
+HOSTILE = """<body><iframe name=nowhere></iframe><script>
+const dagster = "http://127.0.0.1:%(port)d", stop = %(stop)s
+const url = dagster + "/graphql?query=" + encodeURIComponent(stop)
+const body = JSON.stringify({query: stop}), seen = {}
+const step = (name, attempt) => attempt().then(it => seen[name] = it, error => seen[name] = "failed")
+const form = document.createElement("form")
+form.action = url; form.method = "post"; form.target = "nowhere"; document.body.append(form); form.submit()
+Promise.all([
+  step("image", () => new Promise(done => {const it = new Image(); it.onload = it.onerror = done; it.src = url})
+    .then(() => "asked")),
+  step("post", () => fetch(url, {method: "POST", mode: "no-cors", headers: {"Content-Type": "text/plain"}, body})
+    .then(it => it.type)),
+  step("read", () => fetch(dagster + "/server_info").then(it => it.text())),
+  step("script", () => new Promise((done, failed) => {const it = document.createElement("script")
+    it.onload = done; it.onerror = failed; it.src = dagster + "/robots.txt"; document.body.append(it)})),
+  step("websocket", () => new Promise((done, failed) => {
+    const it = new WebSocket(dagster.replace("http", "ws") + "/graphql", "graphql-ws")
+    it.onerror = failed
+    it.onopen = () => {
+      it.send(JSON.stringify({type: "connection_init", payload: {}}))
+      it.send(JSON.stringify({type: "start", id: "1", payload: {query: stop}}))
+      setTimeout(() => done("open"), 1000)
+    }})),
+]).then(() => setTimeout(() => fetch("/seen", {method: "POST", body: JSON.stringify(seen)}), 1000))
+</script>"""
+
+
+@dataclass
+class Served:
+    """Dagster's webserver behind the gate, on a port of this machine."""
+
+    port: int
+
+    @property
+    def name(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+        """Status and body; headers are named with _ for -."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def query(self, text: str, **headers: str) -> tuple[int, str]:
+        return self.ask("POST", "/graphql", json.dumps({"query": text}), Content_Type="application/json", **headers)
+
+    def schedule(self) -> dict[str, Any]:
+        """`id` and `status` of the hourly schedule."""
+        status, told = self.query(SCHEDULE)
+        assert status == 200
+        return json.loads(told)["data"]["schedulesOrError"]["results"][0]["scheduleState"]
+
+    def stop_query(self) -> str:
+        return f'mutation {{stopRunningSchedule(id: "{self.schedule()["id"]}") {{__typename}}}}'
+
+    def opens_websocket(self, host: str = "", **headers: str) -> bool:
+        """Whether a subscription may begin; it may not where the handshake is answered by a refusal."""
+        options: dict[str, Any] = {
+            "additional_headers": {name.replace("_", "-"): value for name, value in headers.items()},
+            "subprotocols": ["graphql-ws"],
+            "sock": socket.create_connection(("127.0.0.1", self.port)),
+        }
+        with suppress(InvalidStatus), connect_websocket(f"ws://{host or self.name}/graphql", **options) as subscription:
+            subscription.send('{"type": "connection_init", "payload": {}}')
+            return json.loads(subscription.recv(10)) == {"type": "connection_ack"}
+        return False
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder, port = tmp_path_factory.mktemp("served"), free_port()
+    workspace = "load_from:\n  - python_module:\n      module_name: orcost_pipeline.definitions\n"
+    (folder / "workspace.yaml").write_text(f"{workspace}      location_name: orcost_pipeline\n")
+    (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    command = [sys.executable, "-m", "orcost_pipeline.cli.webserver", str(port), "workspace.yaml", PUBLIC]
+    environment = {**clean_environment(), "PYTHONPATH": str(CHECKOUT), "DAGSTER_HOME": str(folder)}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    one = Served(port)
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            return one.ask("GET", "/server_info")[0] == 200
+        except ConnectionError:
+            return False
+
+    try:
+        assert eventually(answers, 120), (folder / "log").read_text()
+        yield one
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:3000", "localhost", "LOCALHOST:8080", "[::1]:3000", PUBLIC, f"{PUBLIC}:8443"]
+)
+def test_loopback_and_the_name_of_a_proxy_are_answered(served: Served, host: str) -> None:
+    assert served.query("{version}", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:3000", "127.0.0.1.evil.example", f"evil.{PUBLIC}", "10.0.0.1", "[", ""]
+)
+def test_any_other_name_is_refused_whatever_is_asked(served: Served, host: str) -> None:
+    told = "orcost up does not answer to this name. A proxy's name is given to it: orcost up --host NAME\n"
+    assert served.query("{version}", Host=host) == (421, told)
+    assert served.ask("GET", "/", Host=host) == (421, told)
+
+
+def test_a_websocket_is_opened_under_those_names_only(served: Served) -> None:
+    opened = {host: served.opens_websocket(host) for host in ("localhost", PUBLIC, "evil.example", "evil.example:3000")}
+    assert opened == {"localhost": True, PUBLIC: True, "evil.example": False, "evil.example:3000": False}
+
+
+# ── other pages ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_graphql_is_answered_by_post_only(served: Served, method: str) -> None:
+    status, told = served.ask(method, "/graphql?query=%7Bversion%7D")
+    assert (status, told.partition(",")[0]) == (403, "Refused: GraphQL is answered by POST only")
+    assert served.ask("GET", "/graphql", Accept="text/html")[0] == 403
+
+
+OTHERS = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Sec_Fetch_Site": "cross-site"},
+    {"Sec_Fetch_Site": "same-site"},
+    {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"},
+]
+
+
+@pytest.mark.parametrize("headers", OTHERS)
+@pytest.mark.parametrize("path", ["/graphql", "/report_asset_materialization/raw/account"])
+def test_what_another_page_sends_changes_nothing(served: Served, path: str, headers: dict[str, str]) -> None:
+    body = json.dumps({"query": served.stop_query()})
+    told = (403, "Refused: another web page asked for this. Do it in Dagster's own pages.\n")
+    assert served.ask("POST", path, body, Content_Type="application/json", **headers) == told
+    assert served.schedule()["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize("headers", OTHERS)
+def test_another_page_opens_no_websocket(served: Served, headers: dict[str, str]) -> None:
+    assert not served.opens_websocket(**headers)
+
+
+@pytest.mark.parametrize("where", ["image", "script", "iframe", "empty"])
+def test_another_page_shows_nothing_of_dagster_in_itself(served: Served, where: str) -> None:
+    mode = "navigate" if where == "iframe" else "no-cors"
+    headers = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": mode, "Sec_Fetch_Dest": where}
+    assert served.ask("GET", "/", **headers)[0] == 403
+
+
+# ── Dagster's own pages, links, programs ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_dagsters_own_pages_links_to_them_and_programs_work(served: Served) -> None:
+    own = {"Origin": f"http://{served.name}", "Sec_Fetch_Site": "same-origin"}
+    proxied = {"Origin": f"https://{PUBLIC}", "Sec_Fetch_Site": "same-origin"}
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    typed = link | {"Sec_Fetch_Site": "none"}
+    for host, headers in ((served.name, own), (PUBLIC, proxied), (served.name, {})):
+        assert served.query("{version}", Host=host, **headers)[0] == 200
+        assert served.opens_websocket(host, **headers)
+    for headers in (link, typed):
+        assert served.ask("GET", "/runs", **headers)[0] == 200
+
+
+# ── a browser ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def browser(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    assert BROWSER
+    quiet = ("background-networking", "component-update", "sync", "gpu", "quic")
+    flags = [*(f"--disable-{name}" for name in quiet), "--headless", "--no-sandbox", "--no-first-run"]
+    command = [BROWSER, *flags, f"--user-data-dir={folder / 'profile'}", *arguments]
+    with (folder / "browser").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def shown(folder: Path, url: str, *flags: str) -> str:
+    """The page as a browser has it after its scripts ran."""
+    with browser(folder, *flags, "--virtual-time-budget=20000", "--dump-dom", url) as process:
+        return process.communicate(timeout=90)[0]
+
+
+@contextmanager
+def hostile_page(served: Served) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """The address of a page that tries all it can, and what it has seen."""
+    page = HOSTILE % {"port": served.port, "stop": json.dumps(served.stop_query())}
+    seen: list[dict[str, str]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def do_POST(self) -> None:
+            seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{server.server_address[1]}", seen
+        server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium here")
+@pytest.mark.parametrize("name", ["localhost", "evil.example"])
+def test_a_hostile_page_in_a_browser_achieves_nothing(served: Served, tmp_path: Path, name: str) -> None:
+    rules = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    with (
+        hostile_page(served) as (port, seen),
+        browser(tmp_path, rules, "--remote-debugging-port=0", f"http://{name}:{port}/"),
+    ):
+        assert eventually(lambda: bool(seen), 60)
+    assert seen[0]["image"] == "asked"
+    assert {attempt: seen[0].get(attempt) for attempt in ("read", "script", "websocket")} == dict.fromkeys(
+        ("read", "script", "websocket"), "failed"
+    )
+    assert served.schedule()["status"] == "RUNNING"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium here")
+def test_a_browser_shows_dagster_and_nothing_under_a_name_that_was_pointed_here(served: Served, tmp_path: Path) -> None:
+    page = shown(tmp_path, f"http://localhost:{served.port}/automation")
+    assert {"hourly_schedule", "sync_request_sensor"} <= set(page.replace("<", ">").split(">"))
+    rules = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    page = shown(tmp_path, f"http://evil.example:{served.port}/automation", rules)
+    assert "orcost up does not answer to this name." in page
+    assert "hourly_schedule" not in page
