@@ -72,6 +72,20 @@ def database_url(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """A database without a single table of ours."""
+    name = f"e_{uuid.uuid4().hex}"
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"create database {name} template template0")
+    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
+    admin.dispose()
+
+
+@pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
     made = connect(database_url)
     yield made

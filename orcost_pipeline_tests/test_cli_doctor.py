@@ -35,6 +35,7 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import accounts, reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, lock
 from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.warehouse.schemas import schema_version
 from orcost_pipeline_tests.test_readme import README
 from orcost_pipeline_tests.world import DAY, World
 
@@ -512,7 +513,7 @@ def test_another_schema_is_neither_read_nor_migrated(
     healthy.do("update ops.schema_version set version_num = :version", version=version)
     assert version in healthy.only(severity, code, None).message
     with healthy.engine.connect() as connection:
-        assert reports.schema_version(connection) == version
+        assert schema_version(connection) == version
 
 
 def test_a_read_only_database_cannot_be_synced_to(healthy: Deployment) -> None:
@@ -528,7 +529,7 @@ def test_a_locked_warehouse_is_not_waited_for(healthy: Deployment, monkeypatch: 
         assert "statement timeout" in healthy.only("error", Code.DATABASE_UNREACHABLE, None).message
 
 
-WELL = Server("me", "costs", 15, False, False, 5, 100, True, True, True)
+WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
 
 
 @pytest.mark.parametrize(

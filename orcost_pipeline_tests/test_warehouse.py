@@ -1,7 +1,6 @@
 """The warehouse itself: its contract, its migrations, its merge, and that nothing half done is ever seen."""
 
 import multiprocessing
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -439,20 +438,6 @@ def test_rows_that_were_written_or_deleted_are_collected(shelf: Shelf) -> None:
 
 
 # ── migrations ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def empty_url(postgres_url: str) -> Iterator[str]:
-    """A database without a single table of ours."""
-    name = f"e_{uuid.uuid4().hex}"
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template template0")
-    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-    admin.dispose()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import Any
 
 import dagster as dg
 import psycopg2.extensions
-import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
@@ -20,6 +19,7 @@ from sqlalchemy.pool import QueuePool
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+from orcost_pipeline.warehouse.schemas import DAGSTER_SCHEMA, make_schemas
 
 STORAGE_URL = "ORCOST_DAGSTER_DATABASE_URL"
 
@@ -55,7 +55,7 @@ def prepare(settings: Settings) -> Path:
     configured = settings.database_url.get_secret_value() if settings.database_url else None
     engine = open_warehouse(configured, settings.home)
     with database_errors(), engine.begin() as connection:
-        connection.execute(sa.text("create schema if not exists dagster"))
+        make_schemas(connection, [DAGSTER_SCHEMA])
     engine.dispose()
     home = settings.home / "dagster"
     logs = settings.home / "logs"

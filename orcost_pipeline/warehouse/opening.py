@@ -8,6 +8,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.schemas import require_room, schema_version
 
 SCHEMA_VERSION = "0011"
 
@@ -73,10 +74,11 @@ def can_be_used(configured: str | None, home: Path) -> bool:
 
 
 def _is_current(engine: sa.Engine) -> bool:
+    """Raises PermanentError where the warehouse is newer, or the database has no room for one."""
     with engine.connect() as connection:
-        if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
-            return False
-        version = connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
+        version = schema_version(connection)
+        if version is None:
+            require_room(connection)
     if version is not None and version > SCHEMA_VERSION:
         raise PermanentError(
             f"The warehouse's schema ({version}) is newer than this program's ({SCHEMA_VERSION}). Update the program."

@@ -8,6 +8,7 @@ from alembic.config import Config
 
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.database import MIGRATION_LOCK, lock
+from orcost_pipeline.warehouse.schemas import WAREHOUSE_SCHEMAS, make_schemas
 
 MINIMUM_VERSION = 15
 
@@ -19,7 +20,7 @@ def migrate(engine: sa.Engine) -> None:
         if major < MINIMUM_VERSION:
             raise PermanentError(f"Postgres {major} is too old: orcost needs {MINIMUM_VERSION} or newer.")
         with lock(connection, MIGRATION_LOCK, "schema"):
-            connection.execute(sa.text("create schema if not exists ops"))
+            make_schemas(connection, WAREHOUSE_SCHEMAS)
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
             config.attributes["connection"] = connection
