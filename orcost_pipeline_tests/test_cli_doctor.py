@@ -33,7 +33,7 @@ from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import accounts, reports, runs
-from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, lock
+from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.warehouse.schemas import schema_version
 from orcost_pipeline_tests.test_readme import README
@@ -869,7 +869,8 @@ def test_a_run_is_running_while_its_lock_is_held_and_dead_afterwards(healthy: De
             runs.start_run(healthy.engine, f"run-{account}", account, None, at)
             running = [it for it in healthy.examine() if it.code is not Code.NOT_CONFIGURED]
             assert [(it.severity, it.code, it.since) for it in running] == [("note", Code.SYNC_RUNNING, at)]
-        with healthy.engine.connect() as connection, lock(connection, PUBLICATION_LOCK, account):
+        with healthy.engine.connect() as connection:
+            take_lock(connection, PUBLICATION_LOCK, account)
             died = [it for it in healthy.examine() if it.code is Code.SYNC_DIED]
         assert [(it.severity, it.account, it.since) for it in died] == [("warning", account, at)]
 

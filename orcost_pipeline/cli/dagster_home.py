@@ -20,6 +20,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 from orcost_pipeline.warehouse.schemas import DAGSTER_SCHEMA, make_schemas
+from orcost_pipeline.warehouse.storage_dialect import DRIVER
 
 STORAGE_URL = "ORCOST_DAGSTER_DATABASE_URL"
 
@@ -98,7 +99,4 @@ def _configuration(log_file: Path) -> str:
 
 def storage_url(url: str) -> str:
     """The warehouse's URL for Dagster: its NOTIFY needs psycopg2, its tables a schema of their own."""
-    parsed = make_url(url).set(drivername="postgresql+psycopg2")
-    theirs = f"{parsed.query['options']} " if "options" in parsed.query else ""
-    parsed = parsed.update_query_dict({"options": f"{theirs}-c search_path=dagster"})
-    return parsed.render_as_string(hide_password=False)
+    return make_url(url).set(drivername=DRIVER).render_as_string(hide_password=False)

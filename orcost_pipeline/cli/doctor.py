@@ -42,7 +42,7 @@ from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.accounts import Evidence
-from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.database import connect, database_errors, set_local
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
@@ -412,16 +412,18 @@ _NOTHING_YET = Finding(NOTE, Code.NEVER_SYNCED, None, "There is no warehouse yet
 
 
 def _look(connection: sa.Connection, settings: Settings, now: datetime) -> Look:
-    connection.execute(sa.text(f"set statement_timeout = '{STATEMENT_WITHIN}s'"))
-    server = reports.server(connection)
+    within = sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"}))
+    connection.execute(within)
+    server, foreign = reports.server(connection), foreign_schemas(connection)
     connection.commit()
-    if foreign := foreign_schemas(connection):
+    if foreign:
         problem, todo = foreign_problem(server.database, foreign)
         return Look(found=(Finding(ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
     found = tuple(_of_server(server, is_writer=is_syncing(settings)))
     if server.major < OLDEST_MAJOR or server.may_read is False:
         return Look(found=found)
     frozen = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    frozen.execute(within)
     version = schema_version(frozen)
     if version is None:
         return Look(found=(*found, _NOTHING_YET), is_new=True)
@@ -531,7 +533,7 @@ def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> l
     """The rules that are of no use; none where the database does not answer in time."""
     try:
         with existing_snapshot(settings) as connection:
-            connection.execute(sa.text(f"set local statement_timeout = '{STATEMENT_WITHIN}s'"))
+            connection.execute(sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"})))
             return idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
     except OrcostError:
         return []
