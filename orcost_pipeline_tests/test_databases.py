@@ -1,6 +1,16 @@
 """Databases as companies have them: shared with others, with roles set up otherwise, behind a pooler, or elder."""
 
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -8,9 +18,12 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.simulator import Simulator, serve, small
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION, open_existing, open_warehouse
 from orcost_pipeline.warehouse.reports import server
 from orcost_pipeline.warehouse.schemas import SCHEMAS, schema_version
+from orcost_pipeline_tests.processes import Site, eventually, orcost
 from orcost_pipeline_tests.test_warehouse import opened, query
 
 # ── schemas that are there already ───────────────────────────────────────────────────────────────────────────────────
@@ -103,3 +116,137 @@ def test_a_database_that_cannot_hold_every_name_is_refused(postgres_url: str, tm
                 assert query(engine, "select to_regnamespace('ops')::text") == [(None,)]
         finally:
             admin.execute(f"drop database {name} with (force)".encode())
+
+
+# ── the same figures everywhere ──────────────────────────────────────────────────────────────────────────────────────
+
+NAME = "Zażółć 東京 🗼"  # none of it is in LATIN1
+UNUSUAL = (
+    "datestyle = 'German'",
+    "client_encoding = 'LATIN1'",
+    "timezone = 'Asia/Kolkata'",
+    "default_transaction_isolation = 'serializable'",
+    "search_path = 'nowhere'",
+    "intervalstyle = 'sql_standard'",
+    "standard_conforming_strings = off",
+    "idle_in_transaction_session_timeout = '2s'",
+    "bytea_output = 'escape'",
+)
+
+
+@contextmanager
+def role_of(admin_url: str, *settings: str) -> Iterator[str]:
+    """The URL of a user with such settings, no superuser, who owns the database."""
+    role, database = f"r_{uuid.uuid4().hex}", sa.make_url(admin_url).database
+    script(
+        admin_url,
+        f"create role {role} login password 'x'",
+        f"alter database {database} owner to {role}",
+        *(f"alter role {role} set {setting}" for setting in settings),
+    )
+    try:
+        yield sa.make_url(admin_url).set(username=role, password="x").render_as_string(hide_password=False)
+    finally:
+        script(admin_url, f"reassign owned by {role} to orcost", f"drop owned by {role} cascade", f"drop role {role}")
+
+
+@contextmanager
+def site_at(folder: Path, url: str, admin_url: str) -> Iterator[Site]:
+    """An account, and a database reached by `url`; the figures are looked at by another user, on another way."""
+    ledger = small(datetime.now(UTC))
+    simulator = Simulator(ledger)
+    first = next(iter(ledger.accounts["acme"].keys))
+    ledger.rename("acme", first, NAME, datetime.now(UTC) - timedelta(minutes=2))
+    with serve(simulator) as base_url:
+        made = Site(folder, url, connect(admin_url), ledger, simulator, base_url)
+        made.configure()
+        (folder / "company_mapping.csv").write_text(
+            f"company,match,pattern\n{NAME} GmbH,key_name,{NAME}\nB,key_name,*\n"
+        )
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def assert_serves(site: Site) -> None:
+    """Two syncs are exact, commands say what they say to anybody else, and nothing is left behind."""
+    for _ in range(2):
+        command = site.sync()
+        assert command.code == 0, command.told
+        site.assert_is_exact()
+    assert site.rows("select status, error from ops.sync_run") == [("succeeded", None)] * 2
+    report = ("report", "--period", "30d", "--by", "key", "--format", "json")
+    told = orcost(site.folder, site.environment, *report)
+    direct = site.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == orcost(site.folder, {**site.environment, "ORCOST_DATABASE_URL": direct}, *report).stdout
+    assert NAME in {row["key_name"] for row in json.loads(told.stdout)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    said = orcost(site.folder, site.environment, "doctor", "--port", port, "--format", "json")
+    assert json.loads(said.stdout)["findings"] == []
+    assert not site.rows("select * from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()")
+    runs, is_utc = site.rows(
+        "select count(*), bool_and(now() at time zone 'UTC' - create_timestamp < '1h') from dagster.runs"
+    )[0]
+    assert (runs, is_utc) == (2, True)
+    assert not site.rows("select relname from pg_class where relnamespace = 'public'::regnamespace")
+
+
+def test_settings_of_a_role_change_no_figure(empty_url: str, tmp_path: Path) -> None:
+    with role_of(empty_url, *UNUSUAL) as url, site_at(tmp_path, url, empty_url) as site:
+        assert_serves(site)
+
+
+@contextmanager
+def pooler(url: str, folder: Path) -> Iterator[str]:
+    """PgBouncer in transaction mode before this database, with fewer sessions than its clients are."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    server = sa.make_url(url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.chmod(0o755)
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{server.database} = host={server.host} port={server.port} user={server.username} "
+        f"password={server.password}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
+    )
+    account = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen(
+        [program, *account, str(folder / "pgbouncer.ini")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        pooled = server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+        assert eventually(lambda: listens(port), 10)
+        yield pooled
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [(), UNUSUAL], ids=["plain", "unusual"])
+def test_a_pooler_in_transaction_mode_changes_no_figure(
+    empty_url: str, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="orcost-pooler-"))
+    try:
+        with (
+            role_of(empty_url, *settings) as url,
+            pooler(url, folder) as pooled,
+            site_at(tmp_path, pooled, empty_url) as site,
+        ):
+            assert_serves(site)
+    finally:
+        shutil.rmtree(folder)
