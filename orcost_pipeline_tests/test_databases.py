@@ -6,8 +6,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,11 +21,13 @@ import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator import Simulator, serve, small
+from orcost_pipeline.warehouse import embedded, runs
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION, open_existing, open_warehouse
 from orcost_pipeline.warehouse.reports import server
 from orcost_pipeline.warehouse.schemas import SCHEMAS, schema_version
 from orcost_pipeline_tests.processes import Site, eventually, orcost
+from orcost_pipeline_tests.test_cli_doctor import free_port
 from orcost_pipeline_tests.test_warehouse import opened, query
 
 # ── schemas that are there already ───────────────────────────────────────────────────────────────────────────────────
@@ -182,10 +186,7 @@ def assert_serves(site: Site) -> None:
     assert told.returncode == 0, told.stderr
     assert told.stdout == orcost(site.folder, {**site.environment, "ORCOST_DATABASE_URL": direct}, *report).stdout
     assert NAME in {row["key_name"] for row in json.loads(told.stdout)}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    said = orcost(site.folder, site.environment, "doctor", "--port", port, "--format", "json")
+    said = orcost(site.folder, site.environment, "doctor", "--port", str(free_port()), "--format", "json")
     assert json.loads(said.stdout)["findings"] == []
     assert not site.rows("select * from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()")
     runs, is_utc = site.rows(
@@ -201,33 +202,30 @@ def test_settings_of_a_role_change_no_figure(empty_url: str, tmp_path: Path) -> 
 
 
 @contextmanager
-def pooler(url: str, folder: Path) -> Iterator[str]:
-    """PgBouncer in transaction mode before this database, with fewer sessions than its clients are."""
+def pooled(url: str) -> Iterator[str]:
+    """The same database behind PgBouncer in transaction mode, which has fewer sessions than clients."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
     server = sa.make_url(url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder.chmod(0o755)
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n{server.database} = host={server.host} port={server.port} user={server.username} "
-        f"password={server.password}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
-    )
-    account = ["-u", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen(
-        [program, *account, str(folder / "pgbouncer.ini")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        pooled = server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
-        assert eventually(lambda: listens(port), 10)
-        yield pooled
-    finally:
-        process.terminate()
-        process.wait(10)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="orcost-pooler-") as folder:
+        Path(folder).chmod(0o755)
+        configuration = Path(folder, "pgbouncer.ini")
+        configuration.write_text(
+            f"[databases]\n{server.database} = host={server.host} port={server.port} user={server.username} "
+            f"password={server.password}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+            "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
+        )
+        account = ["-u", "nobody"] if os.geteuid() == 0 else []
+        process = subprocess.Popen([program, "-q", *account, str(configuration)])
+        try:
+            assert eventually(lambda: listens(port), 10)
+            yield server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 def listens(port: int) -> bool:
@@ -240,13 +238,64 @@ def listens(port: int) -> bool:
 def test_a_pooler_in_transaction_mode_changes_no_figure(
     empty_url: str, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="orcost-pooler-"))
+    with role_of(empty_url, *settings) as of_role, pooled(of_role) as url, site_at(tmp_path, url, empty_url) as site:
+        assert_serves(site)
+
+
+def assert_locks(url: str, seconds: float) -> None:
+    """The lock of a sync is held for so long, by one session, whatever else is asked, and then by nobody."""
+    with opened(url) as engine:
+        holder = "select pid from pg_locks where locktype = 'advisory' and classid = 7303"
+        with runs.sync_lock(engine, "acme"):
+            held_by, until = query(engine, holder), time.monotonic() + seconds
+            assert len(held_by) == 1
+            while time.monotonic() < until:
+                assert runs.locked_accounts(engine, ["acme", "globex"]) == {"acme"}
+                assert query(engine, holder) == held_by
+            told = threading.Event()
+            waiting = threading.Thread(target=take_and_release, args=(engine, told.set))
+            waiting.start()
+            assert told.wait(5)
+            assert waiting.is_alive()
+        waiting.join(5)
+        assert not waiting.is_alive()
+        assert not runs.locked_accounts(engine, ["acme"])
+
+
+def take_and_release(engine: sa.Engine, waiting: Callable[[], None]) -> None:
+    with runs.sync_lock(engine, "acme", waiting):
+        pass
+
+
+def test_a_lock_outlasts_what_a_role_allows_idle_transactions(empty_url: str) -> None:
+    with role_of(empty_url, "idle_in_transaction_session_timeout = '300ms'") as url, opened(empty_url) as engine:
+        if query(engine, "select from pg_settings where name = 'transaction_timeout'"):
+            script(empty_url, f"alter role {sa.make_url(url).username} set transaction_timeout = '1s'")
+        assert_locks(url, 3)
+
+
+@pytest.mark.slow
+def test_a_lock_holds_through_a_pooler(empty_url: str) -> None:
+    with pooled(empty_url) as url:
+        assert_locks(url, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("major", [15])
+def test_an_older_postgres_gives_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, major: int) -> None:
+    programs = [it for it in embedded._Programs.installed() if it.major == major]
+    if not programs:
+        pytest.skip(f"Postgres {major} is not installed")
+    monkeypatch.setattr(embedded._Programs, "installed", lambda: iter(programs))
+    home = Path(tempfile.mkdtemp(prefix="orcost-older-"))
+    home.chmod(0o755)
+    postgres = embedded.EmbeddedPostgres(home)
     try:
-        with (
-            role_of(empty_url, *settings) as url,
-            pooler(url, folder) as pooled,
-            site_at(tmp_path, pooled, empty_url) as site,
-        ):
+        url = postgres.start()
+        with opened(url) as engine:
+            assert query(engine, "show server_version")[0][0].startswith(f"{major}.")
+        with role_of(url, *UNUSUAL) as of_role, site_at(tmp_path, of_role, url) as site:
             assert_serves(site)
     finally:
-        shutil.rmtree(folder)
+        postgres.stop()
+        shutil.rmtree(home)
