@@ -28,7 +28,9 @@ from orcost_pipeline.warehouse.reports import server
 from orcost_pipeline.warehouse.schemas import SCHEMAS, schema_version
 from orcost_pipeline_tests.processes import Site, eventually, orcost
 from orcost_pipeline_tests.test_cli_doctor import free_port
+from orcost_pipeline_tests.test_readme import README
 from orcost_pipeline_tests.test_warehouse import opened, query
+from orcost_pipeline_tests.world import NOON, World
 
 # ── schemas that are there already ───────────────────────────────────────────────────────────────────────────────────
 
@@ -299,3 +301,48 @@ def test_an_older_postgres_gives_the_same_figures(tmp_path: Path, monkeypatch: p
     finally:
         postgres.stop()
         shutil.rmtree(home)
+
+
+# ── who only reads ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def reader_url(database_url: str) -> Iterator[str]:
+    """A user with the rights that the README grants, where nobody has any by default."""
+    role = f"reader_{uuid.uuid4().hex}"
+    section = README.split("### Let others read")[1].split("### Tables")[0]
+    statements = section.split("```sql")[1].split("```")[0].replace("reader", role)
+    script(database_url, "revoke execute on all functions in schema core, marts, ops from public", statements)
+    try:
+        yield (
+            sa.make_url(database_url).set(username=role, password="a long one").render_as_string(hide_password=False)
+        )
+    finally:
+        script(database_url, f"drop owned by {role}", f"drop role {role}")
+
+
+def test_a_reader_reads_and_asks_for_a_sync_with_what_the_readme_grants(
+    database_url: str, reader_url: str, tmp_path: Path
+) -> None:
+    with opened(database_url) as engine:
+        World(engine, small(NOON), NOON).sync()
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "create table marts.later (x int); create view marts.view_of_later as select * from marts.later"
+            )
+    environment = {"ORCOST_DATABASE_URL": reader_url}
+    for command in ("report", "status", "keys", "reconcile", "map todo", "resync"):
+        done = orcost(tmp_path, environment, *command.split())
+        # What was synced days ago is stale, which status says by its exit code.
+        assert done.returncode == (command == "status"), f"{command}: {done.stderr}"
+        assert done.stdout
+    said = json.loads(orcost(tmp_path, environment, "doctor", "--format", "json", "--port", str(free_port())).stdout)
+    assert "database_rights" not in {finding["code"] for finding in said["findings"]}
+    with opened(reader_url) as engine:
+        between = "select * from marts.company_spend_between('2026-11-01 00:00Z', '2026-11-23 12:00Z')"
+        assert query(engine, between)
+        assert query(engine, "select count(*) from marts.view_of_later") == [(0,)]
+        assert query(engine, "select status from ops.sync_request") == [("queued",)]
+        for forbidden in ("select from raw.api_key", "update ref.account set status = 'ok'", "create table marts.x ()"):
+            with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+                query(engine, forbidden)

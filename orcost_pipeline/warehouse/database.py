@@ -18,6 +18,7 @@ from typing import Any, LiteralString, NamedTuple, cast
 import psycopg
 import sqlalchemy as sa
 import sqlalchemy.exc
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
@@ -152,7 +153,7 @@ def connect(url: str) -> sa.Engine:
     engine = sa.create_engine(
         warehouse_url(url), connect_args=options, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_size=3
     )
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_PINS))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_PINS))
     return engine
 
 
