@@ -496,6 +496,20 @@ def test_an_empty_database_is_left_empty(healthy: Deployment, template: Template
         engine.dispose()
 
 
+def test_a_database_with_schemas_of_somebody_else_is_told_to_leave_to_them(
+    healthy: Deployment, template: Template
+) -> None:
+    with template.copied("template0") as url:
+        healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=url)
+        engine = connect(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("create schema raw; create table raw.orders (id int); create schema marts")
+        engine.dispose()
+        finding = healthy.only("error", Code.SCHEMAS_TAKEN, None)
+    assert finding.message.endswith("has schemas of orcost's names that are not orcost's: raw.")
+    assert "create database orcost" in finding.todo
+
+
 def test_an_embedded_database_that_cannot_start_is_told(healthy: Deployment) -> None:
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (healthy.folder / ".orcost").mkdir()
@@ -537,6 +551,7 @@ WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
     [
         (WELL._replace(is_standby=True, is_read_only=True), "error", Code.DATABASE_READ_ONLY, "recovery"),
         (WELL._replace(major=14), "error", Code.DATABASE_OLD, "Postgres 14 is too old"),
+        (WELL._replace(encoding="LATIN1"), "error", Code.DATABASE_ENCODING, 'of database "costs" is LATIN1'),
         (WELL._replace(connections=91), "warning", Code.DATABASE_FULL, "91 of the database's 100 connections"),
         (WELL._replace(may_create=False), "error", Code.DATABASE_RIGHTS, "may not create schemas"),
         (WELL._replace(may_write=False), "error", Code.DATABASE_RIGHTS, "may not write"),
