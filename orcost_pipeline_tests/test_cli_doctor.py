@@ -47,9 +47,10 @@ from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import accounts, reports, runs
-from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, lock
+from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.warehouse.schemas import schema_version
 from orcost_pipeline_tests.test_readme import README
 from orcost_pipeline_tests.world import DAY, World
 
@@ -510,6 +511,20 @@ def test_an_empty_database_is_left_empty(healthy: Deployment, template: Template
         engine.dispose()
 
 
+def test_a_database_with_schemas_of_somebody_else_is_told_to_leave_to_them(
+    healthy: Deployment, template: Template
+) -> None:
+    with template.copied("template0") as url:
+        healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=url)
+        engine = connect(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("create schema raw; create table raw.orders (id int); create schema marts")
+        engine.dispose()
+        finding = healthy.only("error", Code.SCHEMAS_TAKEN, None)
+    assert finding.message.endswith("has schemas of orcost's names that are not orcost's: raw.")
+    assert "create database orcost" in finding.todo
+
+
 def test_an_embedded_database_that_cannot_start_is_told(healthy: Deployment) -> None:
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (healthy.folder / ".orcost").mkdir()
@@ -527,7 +542,7 @@ def test_another_schema_is_neither_read_nor_migrated(
     healthy.do("update ops.schema_version set version_num = :version", version=version)
     assert version in healthy.only(severity, code, None).message
     with healthy.engine.connect() as connection:
-        assert reports.schema_version(connection) == version
+        assert schema_version(connection) == version
 
 
 def test_a_read_only_database_cannot_be_synced_to(healthy: Deployment) -> None:
@@ -543,7 +558,7 @@ def test_a_locked_warehouse_is_not_waited_for(healthy: Deployment, monkeypatch: 
         assert "statement timeout" in healthy.only("error", Code.DATABASE_UNREACHABLE, None).message
 
 
-WELL = Server("me", "costs", 15, False, False, 5, 100, True, True, True)
+WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -551,6 +566,7 @@ WELL = Server("me", "costs", 15, False, False, 5, 100, True, True, True)
     [
         (WELL._replace(is_standby=True, is_read_only=True), "error", Code.DATABASE_READ_ONLY, "recovery"),
         (WELL._replace(major=14), "error", Code.DATABASE_OLD, "Postgres 14 is too old"),
+        (WELL._replace(encoding="LATIN1"), "error", Code.DATABASE_ENCODING, 'of database "costs" is LATIN1'),
         (WELL._replace(connections=91), "warning", Code.DATABASE_FULL, "91 of the database's 100 connections"),
         (WELL._replace(may_create=False), "error", Code.DATABASE_RIGHTS, "may not create schemas"),
         (WELL._replace(may_write=False), "error", Code.DATABASE_RIGHTS, "may not write"),
@@ -883,7 +899,8 @@ def test_a_run_is_running_while_its_lock_is_held_and_dead_afterwards(healthy: De
             runs.start_run(healthy.engine, f"run-{account}", account, None, at)
             running = [it for it in healthy.examine() if it.code is not Code.NOT_CONFIGURED]
             assert [(it.severity, it.code, it.since) for it in running] == [("note", Code.SYNC_RUNNING, at)]
-        with healthy.engine.connect() as connection, lock(connection, PUBLICATION_LOCK, account):
+        with healthy.engine.connect() as connection:
+            take_lock(connection, PUBLICATION_LOCK, account)
             died = [it for it in healthy.examine() if it.code is Code.SYNC_DIED]
         assert [(it.severity, it.account, it.since) for it in died] == [("warning", account, at)]
 

@@ -1,22 +1,28 @@
 """A mapping that a table or view of the warehouse's database owns is read, refused and followed as a file is."""
 
 import json
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import COLUMNS, MappingError, Rule, mapping_of_table, read_mapping
 from orcost_pipeline.defs.attribution import load_mapping, read_mapping_now
-from orcost_pipeline.defs.mapping_source import NO_MAPPING, content_sha256
+from orcost_pipeline.defs.mapping_source import NO_MAPPING, MappingUnreadableError, content_sha256, read_source
 from orcost_pipeline.settings import Settings, load_settings
-from orcost_pipeline.warehouse.mapping_table import read_table
+from orcost_pipeline.warehouse import mapping_table
+from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline.warehouse.mapping_table import UnreadableTableError, read_table
+from orcost_pipeline.warehouse.runs import locked_accounts
 from orcost_pipeline_tests.world import NOON
 
 TYPED = (
@@ -78,7 +84,8 @@ def test_a_typed_table_is_read_in_the_order_of_its_lines(told: Any) -> None:
 def test_a_view_may_be_the_mapping_whatever_it_is_called(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "create view \"100%% ours\" as select 1 as line, 'A' as company, 'key_name' as match, '%%' as pattern"
+            'create view public."100%% ours" as '
+            "select 1 as line, 'A' as company, 'key_name' as match, '%%' as pattern"
         )
         table = read_table(connection, '"100% ours"')
     assert table is not None
@@ -207,3 +214,161 @@ def test_a_file_may_be_named_in_the_configuration_and_the_environment_wins(
     assert load_settings().mapping_table is None
     monkeypatch.setenv("ORCOST_MAPPING", "table: public.rules")
     assert load_settings().mapping_table == "public.rules"
+
+
+# ── what the owner of the table can do ───────────────────────────────────────────────────────────────────────────────
+
+
+class Strangers(NamedTuple):
+    """A database whose mapping is a view of the role `owner`, and that the role `reader` syncs; neither a superuser."""
+
+    engine: sa.Engine
+    url: str
+    owner: str
+    reader: str
+
+    def view(self, body: str, *, owner: str | None = None, language: str = "plpgsql") -> None:
+        """Makes crm.key_owner a view whose only pattern is what a function of its owner returns."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(f"set local role {owner or self.owner}")
+            connection.exec_driver_sql("drop view if exists crm.key_owner")
+            connection.exec_driver_sql(
+                f"create or replace function crm.f() returns text language {language} as $f$ {body} $f$;"
+                "create view crm.key_owner as "
+                "select 1 as line, 'A' as company, 'key_name' as match, crm.f() as pattern;"
+                f"grant select on crm.key_owner to {self.reader}"
+            )
+
+    def read(self, url: str | None = None) -> Any:
+        made = connect(url or self.url)
+        try:
+            with made.connect() as connection:
+                return read_table(connection, "crm.key_owner")
+        finally:
+            made.dispose()
+
+
+@pytest.fixture
+def strangers(database_url: str, engine: sa.Engine) -> Iterator[Strangers]:
+    owner, reader = (f"{name}_{uuid.uuid4().hex}" for name in ("owner", "reader"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"create role {owner}; create role {reader} login password 'x'; create schema crm authorization {owner};"
+            f"grant usage on schema crm to {reader}; create schema loot authorization {reader};"
+            f"create table loot.box (cell text); alter table loot.box owner to {reader};"
+            "insert into loot.box values ('secret')"
+        )
+    url = sa.make_url(database_url).set(username=reader, password="x").render_as_string(hide_password=False)
+    try:
+        yield Strangers(engine, url, owner, reader)
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"drop owned by {owner}, {reader} cascade; drop role {owner}, {reader}")
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        ("insert into loot.box values (1)", "in a read-only transaction"),
+        ("create table loot.more ()", "in a read-only transaction"),
+        ("grant all on loot.box to public", "in a read-only transaction"),
+        ("perform set_config('transaction_read_only', 'off', true)", "must be set before any query"),
+        ("perform set_config('role', 'none', false); truncate loot.box", "in a read-only transaction"),
+        ("copy (select 1) to program 'true'", "permission denied to COPY to or from an external program"),
+        ("perform pg_read_file('/etc/passwd')", "permission denied for function pg_read_file"),
+        ("perform rolpassword from pg_authid", "permission denied for table pg_authid"),
+        ("perform lo_import('/etc/passwd')", "permission denied for function lo_import"),
+        ("commit", "invalid transaction termination"),
+    ],
+)
+def test_a_view_changes_nothing_whatever_runs_in_it(strangers: Strangers, body: str, refusal: str) -> None:
+    strangers.view(f"begin {body}; return 'x'; end")
+    with pytest.raises(DBAPIError, match=refusal):
+        strangers.read()
+
+
+def test_a_view_leaves_nothing_behind_in_the_session(strangers: Strangers) -> None:
+    strangers.view(
+        "begin perform set_config('search_path', 'crm', false), set_config('default_transaction_read_only', 'on', "
+        "false), pg_advisory_lock(7303, hashtext('acme')); return 'x'; end"
+    )
+    made = connect(strangers.url)
+    with made.connect() as connection:
+        assert read_table(connection, "crm.key_owner") is not None
+    with made.connect() as connection:
+        settings = "select current_setting('search_path'), current_setting('default_transaction_read_only')"
+        assert connection.execute(sa.text(settings)).one() == ('""', "off")
+    assert not locked_accounts(made, ["acme"])
+    made.dispose()
+
+
+def test_a_view_reads_what_the_user_of_the_syncs_reads_as_the_documentation_says(strangers: Strangers) -> None:
+    strangers.view("begin return (select cell from loot.box); end")
+    assert strangers.read().rows == (("1", "A", "key_name", "secret"),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "begin perform pg_sleep(60); return 'x'; end",
+        "begin loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop; end",
+    ],
+    ids=["sleeps", "ignores that it is cancelled"],
+)
+def test_a_view_that_takes_long_holds_nobody_up(
+    strangers: Strangers, settings: Settings, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    with strangers.engine.connect() as connection:
+        if "query_canceled" in body and connection.exec_driver_sql("show server_version_num").scalar_one() < "170000":
+            pytest.skip("nothing ends it before Postgres 17")
+    monkeypatch.setattr(mapping_table, "READ_WITHIN", 1)
+    strangers.view(body)
+    monkeypatch.setenv("ORCOST_DATABASE_URL", strangers.url)
+    began = time.monotonic()
+    made = connect(strangers.url)
+    told = "^Table crm.key_owner was not read within 1 seconds. See what takes so long in it"
+    with pytest.raises(MappingUnreadableError, match=told):
+        read_source(settings, made.connect)
+    made.dispose()
+    assert time.monotonic() - began < 10
+
+
+def test_a_table_that_is_locked_holds_nobody_up(strangers: Strangers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping_table, "READ_WITHIN", 1)
+    strangers.view("begin return 'x'; end")
+    with strangers.engine.begin() as connection:
+        connection.exec_driver_sql("lock table crm.key_owner in access exclusive mode")
+        with pytest.raises(UnreadableTableError, match="was not read within 1 seconds"):
+            strangers.read()
+
+
+def test_a_view_that_never_ends_is_not_kept_in_memory(strangers: Strangers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping_table, "MOST_ROWS", 10)
+    with strangers.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"create view crm.key_owner as select generate_series(1, 1000000000) as line; "
+            f"grant select on crm.key_owner to {strangers.reader}"
+        )
+    with pytest.raises(UnreadableTableError, match="has more than 10 rows"):
+        strangers.read()
+
+
+def test_a_superuser_runs_nothing_of_another_owner(strangers: Strangers, database_url: str) -> None:
+    strangers.view("begin return 'x'; end")
+    told = f"^crm.key_owner belongs to {strangers.owner}, whose functions would run in it as a superuser$"
+    with pytest.raises(UnreadableTableError, match=told):
+        strangers.read(database_url)
+    strangers.view("begin return 'mine'; end", owner="orcost")
+    assert strangers.read(database_url).rows[0][-1] == "mine"
+    with strangers.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"drop view crm.key_owner; set local role {strangers.owner};"
+            "create table crm.key_owner (line int, pattern text); insert into crm.key_owner values (1, 'a table')"
+        )
+    assert strangers.read(database_url).rows == (("1", "a table"),)
+    with strangers.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"set local role {strangers.owner}; create type crm.t as enum ('x'); alter table crm.key_owner add n crm.t"
+        )
+    with pytest.raises(UnreadableTableError, match="as a superuser"):
+        strangers.read(database_url)

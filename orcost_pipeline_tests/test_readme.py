@@ -75,4 +75,5 @@ def test_every_query_runs(engine: sa.Engine, query: str) -> None:
     statements = [part for part in re.sub(r"--.*", "", query).split(";") if part.strip()]
     with engine.connect() as connection:
         for statement in statements:
-            assert connection.exec_driver_sql(statement).returns_rows
+            is_grant = statement.split()[0] in ("create", "grant", "alter")
+            assert connection.exec_driver_sql(statement).returns_rows is not is_grant

@@ -434,7 +434,7 @@ def looked_after(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> tuple[s
     return services._Database(Path("home"), [service]), killed
 
 
-STORED = "postgresql+psycopg2://orcost:secret@127.0.0.1:20001/orcost?options=-c+search_path%3Ddagster"
+STORED = "postgresql+orcost_storage://orcost:secret@127.0.0.1:20001/orcost"
 
 
 def test_a_database_that_has_ended_is_started_again_and_dagster_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

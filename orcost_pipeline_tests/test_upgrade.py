@@ -143,7 +143,7 @@ def test_a_materialized_view_of_a_user_is_named_and_nothing_changes(oldest: sa.E
     migrate(oldest, "0011")
     with oldest.begin() as connection:
         connection.exec_driver_sql("create materialized view public.spend as select * from marts.company_spend_daily")
-    sentence = "^The materialized view spend reads the warehouse's tables. Drop it, migrate, and make it again$"
+    sentence = "^The materialized view public.spend reads the warehouse's tables. Drop it, migrate, and make it again$"
     with pytest.raises(PermanentError, match=sentence), database_errors():
         migrate(oldest)
     assert query(oldest, "select version_num from ops.schema_version") == [("0011",)]

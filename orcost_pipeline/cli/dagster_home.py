@@ -11,7 +11,6 @@ from typing import Any
 
 import dagster as dg
 import psycopg2.extensions
-import sqlalchemy as sa
 from dagster._core.scheduler.instigation import InstigatorStatus
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -21,6 +20,8 @@ from sqlalchemy.pool import QueuePool
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+from orcost_pipeline.warehouse.schemas import DAGSTER_SCHEMA, make_schemas
+from orcost_pipeline.warehouse.storage_dialect import DRIVER
 
 STORAGE_URL = "ORCOST_DAGSTER_DATABASE_URL"
 
@@ -56,7 +57,7 @@ def prepare(settings: Settings) -> Path:
     configured = settings.database_url.get_secret_value() if settings.database_url else None
     engine = open_warehouse(configured, settings.home)
     with database_errors(), engine.begin() as connection:
-        connection.execute(sa.text("create schema if not exists dagster"))
+        make_schemas(connection, [DAGSTER_SCHEMA])
     engine.dispose()
     home = settings.home / "dagster"
     logs = settings.home / "logs"
@@ -111,7 +112,4 @@ def _configuration(log_file: Path) -> str:
 
 def storage_url(url: str) -> str:
     """The warehouse's URL for Dagster: its NOTIFY needs psycopg2, its tables a schema of their own."""
-    parsed = make_url(url).set(drivername="postgresql+psycopg2")
-    theirs = f"{parsed.query['options']} " if "options" in parsed.query else ""
-    parsed = parsed.update_query_dict({"options": f"{theirs}-c search_path=dagster"})
-    return parsed.render_as_string(hide_password=False)
+    return make_url(url).set(drivername=DRIVER).render_as_string(hide_password=False)

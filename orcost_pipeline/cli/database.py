@@ -20,7 +20,7 @@ from orcost_pipeline.warehouse.opening import (
     open_database,
     open_existing,
     open_warehouse,
-    schema_version,
+    stored_version,
 )
 
 
@@ -71,7 +71,7 @@ def url(settings: Settings) -> None:
 def migrate(settings: Settings) -> None:
     """Brings the warehouse's schema to this program's version, as a sync does; readers never do."""
     with warehouse(settings, open_database) as engine:
-        before = schema_version(engine)
+        before = stored_version(engine)
     with warehouse(settings, open_warehouse):
         pass
     done = "is the newest" if before == SCHEMA_VERSION else f"was {before or 'not there'}, and is the newest now"

@@ -42,10 +42,17 @@ from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.accounts import Evidence
-from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.database import connect, database_errors, set_local
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.warehouse.schemas import (
+    ENCODING,
+    encoding_problem,
+    foreign_problem,
+    foreign_schemas,
+    schema_version,
+)
 from orcost_pipeline.windows import CLOCK_WRONG, DAY
 
 # Seconds: for each of the two rounds of questions to OpenRouter, and how long failing ones are asked again within it;
@@ -405,14 +412,19 @@ _NOTHING_YET = Finding(NOTE, Code.NEVER_SYNCED, None, "There is no warehouse yet
 
 
 def _look(connection: sa.Connection, settings: Settings, now: datetime) -> Look:
-    connection.execute(sa.text(f"set statement_timeout = '{STATEMENT_WITHIN}s'"))
-    server = reports.server(connection)
+    within = sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"}))
+    connection.execute(within)
+    server, foreign = reports.server(connection), foreign_schemas(connection)
     connection.commit()
+    if foreign:
+        problem, todo = foreign_problem(server.database, foreign)
+        return Look(found=(Finding(ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
     found = tuple(_of_server(server, is_writer=is_syncing(settings)))
     if server.major < OLDEST_MAJOR or server.may_read is False:
         return Look(found=found)
     frozen = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    version = reports.schema_version(frozen)
+    frozen.execute(within)
+    version = schema_version(frozen)
     if version is None:
         return Look(found=(*found, _NOTHING_YET), is_new=True)
     if version != SCHEMA_VERSION:
@@ -427,6 +439,9 @@ def _of_server(server: Server, *, is_writer: bool) -> Iterator[Finding]:
     if server.major < OLDEST_MAJOR:
         message = f"Postgres {server.major} is too old: orcost needs {OLDEST_MAJOR} or newer."
         yield Finding(ERROR, Code.DATABASE_OLD, None, message, "Upgrade it, or set another ORCOST_DATABASE_URL")
+    if server.encoding != ENCODING:
+        problem, todo = encoding_problem(server.database, server.encoding)
+        yield Finding(ERROR, Code.DATABASE_ENCODING, None, problem, todo)
     if server.connections > server.max_connections * 9 // 10:
         message = f"{server.connections} of the database's {server.max_connections} connections are taken."
         todo = "Close sessions (select * from pg_stat_activity), or raise max_connections"
@@ -518,7 +533,7 @@ def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> l
     """The rules that are of no use; none where the database does not answer in time."""
     try:
         with snapshot(settings) as connection:
-            connection.execute(sa.text(f"set local statement_timeout = '{STATEMENT_WITHIN}s'"))
+            connection.execute(sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"})))
             return idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
     except OrcostError:
         return []

@@ -54,6 +54,8 @@ class Code(StrEnum):
     OPENROUTER_UNREACHABLE = "openrouter_unreachable"
     DATABASE_UNREACHABLE = "database_unreachable"
     DATABASE_OLD = "database_old"
+    DATABASE_ENCODING = "database_encoding"
+    SCHEMAS_TAKEN = "schemas_taken"
     DATABASE_READ_ONLY = "database_read_only"
     DATABASE_RIGHTS = "database_rights"
     DATABASE_FULL = "database_full"

@@ -37,7 +37,7 @@ from orcost_pipeline.openrouter.requests import masked
 from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
-from orcost_pipeline.warehouse.reports import schema_version
+from orcost_pipeline.warehouse.schemas import schema_version
 
 # Seconds for which a question that fails is asked again: somebody waits.
 PATIENCE = 3.0

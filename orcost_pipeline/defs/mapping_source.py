@@ -14,7 +14,7 @@ from orcost_pipeline.companies.company_list import Company, CompanyListError, re
 from orcost_pipeline.companies.mapping import Mapping, mapping_of_table, read_mapping, table_sha256
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse.mapping_table import Table, read_table
+from orcost_pipeline.warehouse.mapping_table import Table, UnreadableTableError, read_table
 
 NO_MAPPING = "none"
 
@@ -88,15 +88,17 @@ def _content(settings: Settings, connect: Connect) -> bytes | Table:
 
 
 def _table(name: str, connect: Connect) -> Table:
-    try:
-        with connect() as connection:
+    with connect() as connection:
+        try:
             table = read_table(connection, name)
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        told = str(error.orig).strip().splitlines()[0]
-        todo = "Let the user of ORCOST_DATABASE_URL select from it"
-        raise MappingUnreadableError(f"Table {name} cannot be read ({told})", todo) from None
+        except UnreadableTableError as error:
+            raise MappingUnreadableError(error.problem, error.todo) from None
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            told = str(error.orig).strip().splitlines()[0]
+            todo = "Let the user of ORCOST_DATABASE_URL select from it"
+            raise MappingUnreadableError(f"Table {name} cannot be read ({told})", todo) from None
     if table is None:
         raise MappingUnreadableError(f"Table {name} is not there", "Make it, or change mapping in orcost.toml")
     return table

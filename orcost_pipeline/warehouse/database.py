@@ -8,9 +8,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from decimal import Decimal
 from importlib import resources
 from typing import Any, LiteralString, NamedTuple, cast
@@ -18,6 +18,7 @@ from typing import Any, LiteralString, NamedTuple, cast
 import psycopg
 import sqlalchemy as sa
 import sqlalchemy.exc
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
@@ -27,9 +28,34 @@ MANY_ROWS = 1_000
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 DEPLOYMENT_LOCK = 7_306
 
-# Without these, a machine that vanished would hold its locks for two hours, the default of TCP.
-_KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-_OPTIONS = f"-c timezone=UTC -c client_min_messages=warning {_KEEPALIVE}"
+# What our statements rely on, whatever role, database and server have set. Local to each transaction: a pooler in
+# transaction mode refuses options at the start of a session, and loses what a session sets (D81).
+SESSION = {
+    "client_encoding": "'UTF8'",
+    "datestyle": "'ISO, MDY'",
+    "intervalstyle": "'postgres'",
+    "timezone": "'UTC'",
+    "standard_conforming_strings": "on",
+    "search_path": "''",
+}
+_TRANSACTION = {
+    **SESSION,
+    "client_min_messages": "'warning'",
+    # What another client of the pooler may have left behind in the session goes back to what the role has.
+    "statement_timeout": "default",
+    # Without these, a machine that vanished would hold its locks for two hours, the default of TCP.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+
+def set_local(settings: Mapping[str, str]) -> str:
+    """The statements that make such settings, name → SQL, hold until the transaction ends."""
+    return "".join(f"set local {name} to {value}; " for name, value in settings.items())
+
+
+_PINS = set_local(_TRANSACTION)
 
 
 class DatabaseUnavailableError(TransientError):
@@ -124,11 +150,14 @@ def warehouse_url(url: str) -> URL:
 
 
 def connect(url: str) -> sa.Engine:
-    """An engine whose sessions speak UTC and UTF-8; nothing is connected yet."""
-    parsed = warehouse_url(url)
-    theirs = parsed.query.get("options")
-    options = {"options": f"{theirs} {_OPTIONS}" if theirs else _OPTIONS, "connect_timeout": 10}
-    return sa.create_engine(parsed, connect_args=options, pool_pre_ping=True, pool_size=3)
+    """An engine whose transactions have the settings that our statements rely on; nothing is connected yet."""
+    # Prepared statements belong to a session, which a pooler gives to somebody else after each transaction.
+    options = {"client_encoding": "utf8", "connect_timeout": 10, "prepare_threshold": None}
+    engine = sa.create_engine(
+        warehouse_url(url), connect_args=options, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_size=3
+    )
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_PINS))
+    return engine
 
 
 @contextmanager
@@ -282,30 +311,23 @@ def _columns(connection: sa.Connection, table: str) -> Sequence[Any]:
     ).all()
 
 
-_TAKE = sa.text("select pg_try_advisory_lock(:kind, hashtext(:name))")
-_RELEASE = sa.text("select pg_advisory_unlock(:kind, hashtext(:name))")
+_TAKE = sa.text("select pg_try_advisory_xact_lock(:kind, hashtext(:name))")
+# A transaction that only holds a lock is idle for as long as a sync takes. Postgres 17 has the second of these.
+_PATIENT = sa.text(
+    "select set_config(name, '0', true) from pg_settings "
+    "where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 _ALIVE = sa.text("select 1")
 
 
-@contextmanager
-def lock(connection: sa.Connection, kind: int, name: str) -> Iterator[None]:
-    """Holds an advisory lock of the connection's session; waits for whoever has it.
+def take_lock(connection: sa.Connection, kind: int, name: str) -> None:
+    """Takes an advisory lock for the transaction that it begins; waits for whoever has it.
 
     Polls instead of blocking, so that an interrupt is heard at once.
     """
-    parameters = {"kind": kind, "name": name}
-    while not connection.execute(_TAKE, parameters).scalar_one():
-        connection.commit()
+    while not connection.execute(_TAKE, {"kind": kind, "name": name}).scalar_one():
+        connection.rollback()
         time.sleep(0.2)
-    connection.commit()
-    try:
-        yield
-    finally:
-        # A session that is lost has let go of the lock.
-        with suppress(sqlalchemy.exc.DBAPIError):
-            connection.rollback()
-            connection.execute(_RELEASE, parameters)
-            connection.commit()
 
 
 @contextmanager
@@ -332,7 +354,11 @@ def kept_lock(
 
 
 class _Keeper(threading.Thread):
-    """Holds an advisory lock until `is_over`; where its session is lost, in another one as soon as there is one."""
+    """Holds an advisory lock until `is_over`; where its session is lost, in another one as soon as there is one.
+
+    The lock is that of a transaction left open: a pooler in transaction mode lets others use a session between two. Its
+    snapshots end with each statement, so that it holds back no vacuum.
+    """
 
     def __init__(
         self, engine: sa.Engine, lock: dict[str, Any], waiting: Callable[[], None], alive: sa.Executable
@@ -351,7 +377,7 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         while not self.is_over.is_set():
             try:
-                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+                with self._engine.connect() as session:
                     # Not for the pool: whatever happens, the lock ends with the session.
                     session.detach()
                     self._hold(session)
@@ -367,18 +393,19 @@ class _Keeper(threading.Thread):
     def _hold(self, session: sa.Connection) -> None:
         is_told = False
         while not session.execute(_TAKE, self._lock).scalar_one():
+            session.rollback()
             if not is_told:
                 self._waiting()
                 is_told = True
             if self.is_over.wait(0.2):
                 return
+        session.execute(_PATIENT)
         # From the first moment on the server shows who holds it.
         session.execute(self._alive)
         if not self.held.done():
             self.held.set_result(None)
         while not self.is_over.wait(1):
             session.execute(self._alive)
-        session.execute(_RELEASE, self._lock)
 
 
 def as_json(value: Any) -> str:

@@ -1,14 +1,32 @@
-"""A mapping that is kept in a table or view of the warehouse's database: its cells, as text."""
+"""A mapping that is kept in a table or view of the warehouse's database: its cells, as text.
 
-from typing import NamedTuple
+What the owner of a view puts into it runs as the user who reads it. So it is read in a transaction that can write
+nothing, for a limited time, in a session that is closed afterwards, and never by a superuser (D83).
+"""
+
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
-_COLUMNS = """
-select a.attname
-from pg_attribute a
-where a.attrelid = to_regclass(:name) and a.attnum > 0 and not a.attisdropped
-order by a.attnum
+READ_WITHIN = 20  # seconds
+MOST_ROWS = 200_000
+_TIMEOUTS = ("57014", "25P04")  # statement, transaction
+
+# A function may ignore that its statement is cancelled, but not that its transaction is ended, since Postgres 17.
+_LIMITS = """
+select set_config(name, :within, true) from pg_settings
+where name in ('statement_timeout', 'transaction_timeout')
+"""
+# A name without a schema is looked for in public.
+_RELATION = """
+select c.oid::regclass::text as name, pg_get_userbyid(c.relowner) as owner,
+    current_setting('is_superuser')::bool as is_superuser, not o.rolsuper and (c.relkind <> 'r' or exists (
+        select from pg_attribute a join pg_type t on t.oid = a.atttypid
+        where a.attrelid = c.oid and a.attnum > 0 and t.typnamespace <> 'pg_catalog'::regnamespace)) as is_foreign_code,
+    array(select a.attname::text from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum) as columns
+from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = to_regclass(:name)
 """
 
 
@@ -19,13 +37,57 @@ class Table(NamedTuple):
     rows: tuple[tuple[str | None, ...], ...]
 
 
+class UnreadableTableError(Exception):
+    """Why a table is not read, and what helps."""
+
+    def __init__(self, problem: str, todo: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.todo = todo
+
+
 def read_table(connection: sa.Connection, name: str) -> Table | None:
-    """A table or view, named as in SQL; None where there is none. The database's own errors are the caller's."""
-    columns = tuple(connection.execute(sa.text(_COLUMNS), {"name": name}).scalars())
-    if not columns:
-        return None
+    """A table or view, named as in SQL; None where there is none. The connection is of no other use afterwards.
+
+    Raises UnreadableTableError; the database's own errors are the caller's.
+    """
+    connection.detach()
+    connection.exec_driver_sql("set transaction read only; set local search_path to public")
+    connection.execute(sa.text(_LIMITS), {"within": f"{READ_WITHIN}s"})
+    try:
+        relation = _relation(connection, name)
+        return Table(tuple(relation.columns), _rows(connection, relation)) if relation else None
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _TIMEOUTS:
+            raise
+        problem = f"Table {name} was not read within {READ_WITHIN} seconds"
+        raise UnreadableTableError(problem, "See what takes so long in it, or which session has it locked") from None
+
+
+def _relation(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
+    """What is called so; raises UnreadableTableError where its owner's functions would run as a superuser."""
+    relation = connection.execute(sa.text(_RELATION), {"name": name}).one_or_none()
+    if relation and relation.is_superuser and not relation.is_foreign_code:
+        # So that its owner cannot put a view in its place between the look and the reading.
+        _execute(connection, f"lock table {relation.name} in access share mode")
+        relation = connection.execute(sa.text(_RELATION), {"name": name}).one_or_none()
+    if relation and relation.is_superuser and relation.is_foreign_code:
+        raise UnreadableTableError(
+            f"{name} belongs to {relation.owner}, whose functions would run in it as a superuser",
+            "Name a user in ORCOST_DATABASE_URL who is none, or a table of built-in types instead of a view",
+        )
+    return relation
+
+
+def _rows(connection: sa.Connection, relation: sa.Row[Any]) -> tuple[tuple[str | None, ...], ...]:
     quote = connection.dialect.identifier_preparer.quote_identifier
-    cells = ", ".join(f"{quote(column)}::text" for column in columns)
-    relation = connection.execute(sa.text("select to_regclass(:name)::text"), {"name": name}).scalar_one()
-    rows = connection.exec_driver_sql(f"select {cells} from {relation}".replace("%", "%%"))
-    return Table(columns, tuple(tuple(row) for row in rows))
+    cells = ", ".join(f"{quote(column)}::text" for column in relation.columns)
+    rows = _execute(connection, f"select {cells} from {relation.name} limit {MOST_ROWS + 1}").all()
+    if len(rows) > MOST_ROWS:
+        problem = f"Table {relation.name} has more than {MOST_ROWS:,} rows"
+        raise UnreadableTableError(problem, "Leave out what is no rule")
+    return tuple(tuple(row) for row in rows)
+
+
+def _execute(connection: sa.Connection, statement: str) -> sa.CursorResult[Any]:
+    return connection.exec_driver_sql(statement.replace("%", "%%"))

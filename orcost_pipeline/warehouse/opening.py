@@ -8,6 +8,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.schemas import require_room, schema_version
 
 SCHEMA_VERSION = "0012"
 
@@ -34,7 +35,7 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
     """An engine over the warehouse, migrated; raises PermanentError or TransientError where it cannot be used."""
     engine = connect(database_url(configured, home))
     with database_errors():
-        if schema_version(engine) != SCHEMA_VERSION:
+        if stored_version(engine) != SCHEMA_VERSION:
             # Alembic takes a third of a second to import: only where there is something to migrate.
             from orcost_pipeline.warehouse.migrations.run import migrate
 
@@ -60,7 +61,7 @@ def open_existing(configured: str | None, home: Path) -> sa.Engine:
     """
     engine = open_database(configured, home)
     with database_errors():
-        version = schema_version(engine)
+        version = stored_version(engine)
     if version is None:
         raise NoWarehouseError(NOTHING_YET)
     if version != SCHEMA_VERSION:
@@ -83,12 +84,15 @@ def can_be_used(configured: str | None, home: Path) -> bool:
     return True
 
 
-def schema_version(engine: sa.Engine) -> str | None:
-    """The version of the warehouse's schema; None where there is none. PermanentError for one of a newer program."""
+def stored_version(engine: sa.Engine) -> str | None:
+    """The version of the warehouse's schema; None where there is none.
+
+    Raises PermanentError where it is newer than this program's, or where the database has no room for one.
+    """
     with engine.connect() as connection:
-        if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
-            return None
-        version = connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
+        version = schema_version(connection)
+        if version is None:
+            require_room(connection)
     if version is not None and version > SCHEMA_VERSION:
         raise PermanentError(
             f"The warehouse's schema ({version}) is newer than this program's ({SCHEMA_VERSION}). Update the program."

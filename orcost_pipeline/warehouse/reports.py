@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.runs import locked_accounts
+from orcost_pipeline.warehouse.schemas import SCHEMAS
 from orcost_pipeline.windows import ROLLING_HOURS, Window, utc_day
 
 Grain = Literal["company", "key", "model", "creator", "workspace"]
@@ -340,6 +341,7 @@ class Server(NamedTuple):
     is_read_only: bool
     connections: int
     max_connections: int
+    encoding: str
     may_create: bool
     may_read: bool | None
     may_write: bool | None
@@ -355,12 +357,14 @@ def server(connection: sa.Connection) -> Server:
             "current_setting('transaction_read_only')::bool as is_read_only, "
             "(select sum(numbackends)::int from pg_stat_database) as connections, "
             "current_setting('max_connections')::int as max_connections, "
-            "has_database_privilege(current_database(), 'create') as may_create, "
+            "current_setting('server_encoding') as encoding, has_database_privilege(current_database(), 'create') "
+            "or (select count(*) = :schema_count from pg_namespace where nspname = any(:schemas)) as may_create, "
             "bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) as may_read, "
             f"bool_and({writes}) filter (where c.relkind = 'r') as may_write from pg_class c "
             "join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'v') "
             "and n.nspname in ('ref', 'core', 'marts', 'ops')"
-        )
+        ),
+        {"schemas": list(SCHEMAS), "schema_count": len(SCHEMAS)},
     ).one()
     return Server(**row._asdict())
 
@@ -378,13 +382,6 @@ def stopped_automation(connection: sa.Connection) -> list[str]:
         "order by instigator_type, 1"
     )
     return list(connection.execute(stopped).scalars())
-
-
-def schema_version(connection: sa.Connection) -> str | None:
-    """The version of the warehouse's schema; None where there is no warehouse."""
-    if connection.execute(sa.text("select to_regclass('ops.schema_version')")).scalar() is None:
-        return None
-    return connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
 
 
 class KeyVersionRow(NamedTuple):

@@ -7,7 +7,8 @@ from alembic import command
 from alembic.config import Config
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import MIGRATION_LOCK, lock
+from orcost_pipeline.warehouse.database import MIGRATION_LOCK, take_lock
+from orcost_pipeline.warehouse.schemas import WAREHOUSE_SCHEMAS, make_schemas
 
 MINIMUM_VERSION = 15
 
@@ -18,10 +19,10 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
         major = int(connection.execute(sa.text("show server_version_num")).scalar_one()) // 10_000
         if major < MINIMUM_VERSION:
             raise PermanentError(f"Postgres {major} is too old: orcost needs {MINIMUM_VERSION} or newer.")
-        with lock(connection, MIGRATION_LOCK, "schema"):
-            connection.execute(sa.text("create schema if not exists ops"))
-            config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
-            connection.commit()
+        take_lock(connection, MIGRATION_LOCK, "schema")
+        make_schemas(connection, WAREHOUSE_SCHEMAS)
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()

@@ -1,12 +1,6 @@
 -- Facts are stored once, unattributed, with small ids; attribution is one join over a total assignment; only small
 -- tables are materialized. Relations of the contract are views where a name or a moving instant would otherwise be copied.
 
-create schema raw;
-create schema ref;
-create schema core;
-create schema marts;
-create schema if not exists ops;
-
 -- ── ref: who there is ───────────────────────────────────────────────────────────────────────────────────────────────
 
 create table ref.account (

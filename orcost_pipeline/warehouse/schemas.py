@@ -1,0 +1,82 @@
+"""The schemas that orcost makes in a database, and whether a database has room for them.
+
+All SQL names its schema, so they cannot be called otherwise (D80): a database in which one of the names belongs to
+somebody else is refused before anything is made.
+"""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from orcost_pipeline.errors import PermanentError
+
+WAREHOUSE_SCHEMAS = ("raw", "ref", "core", "marts", "ops")
+DAGSTER_SCHEMA = "dagster"
+SCHEMAS = (*WAREHOUSE_SCHEMAS, DAGSTER_SCHEMA)
+ENCODING = "UTF8"
+
+# Both tables are made in one transaction, and no other program has both.
+_OURS = """
+(select count(*) = 2 from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ join pg_attribute a on a.attrelid = c.oid
+ where (n.nspname, c.relname, a.attname) in
+     (('ops', 'schema_version', 'version_num'), ('ref', 'account', 'account_id')))
+"""
+
+# One statement, thus one state of the catalogue: another process may be making the warehouse at this moment.
+_FOREIGN = f"""
+select n.nspname from pg_namespace n
+where n.nspname = any(:schemas) and not {_OURS}
+  and (not has_schema_privilege(n.oid, 'create') or not has_schema_privilege(n.oid, 'usage') or exists (
+      select from pg_depend d where d.refclassid = 'pg_namespace'::regclass and d.refobjid = n.oid
+        and d.classid in ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass)))
+order by 1
+"""
+
+
+def schema_version(connection: sa.Connection) -> str | None:
+    """The version of the warehouse's schema; None where there is no warehouse."""
+    if not connection.execute(sa.text(f"select {_OURS}")).scalar():
+        return None
+    return connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
+
+
+def foreign_schemas(connection: sa.Connection) -> list[str]:
+    """Schemas with our names that are not ours: there is something in them, or the user may put nothing there.
+
+    None where there is a warehouse: then all of them are ours.
+    """
+    return list(connection.execute(sa.text(_FOREIGN), {"schemas": list(SCHEMAS)}).scalars())
+
+
+def foreign_problem(database: str, schemas: Iterable[str]) -> tuple[str, str]:
+    """What is wrong with a database that has such schemas, and what to do."""
+    problem = f"Database \"{database}\" has schemas of orcost's names that are not orcost's: {', '.join(schemas)}."
+    return problem, "Use a database of its own: create database orcost; then name it in ORCOST_DATABASE_URL"
+
+
+def encoding_problem(database: str, encoding: str) -> tuple[str, str]:
+    """What is wrong with a database that cannot hold every name, and what to do."""
+    problem = f'The encoding of database "{database}" is {encoding}: it cannot hold every name of keys and companies.'
+    return problem, (
+        "Use a database in UTF-8: create database orcost encoding 'UTF8' template template0; "
+        "then name it in ORCOST_DATABASE_URL"
+    )
+
+
+def require_room(connection: sa.Connection) -> None:
+    """Raises PermanentError where no warehouse can be made in this database."""
+    encoding = "select current_database()::text, current_setting('server_encoding')"
+    database, encoding = connection.execute(sa.text(encoding)).one()
+    if encoding != ENCODING:
+        raise PermanentError("{}\n{}.".format(*encoding_problem(database, encoding)))
+    if schemas := foreign_schemas(connection):
+        raise PermanentError("{}\n{}.".format(*foreign_problem(database, schemas)))
+
+
+def make_schemas(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Makes those that are not there; `if not exists` alone asks for the right to make them even where they are."""
+    there = set(connection.execute(sa.text("select nspname from pg_namespace")).scalars())
+    for name in names:
+        if name not in there:
+            connection.execute(sa.text(f"create schema if not exists {name}"))

@@ -1,0 +1,46 @@
+"""psycopg2 for Dagster's storage, whose statements have the settings that they rely on, also through a pooler.
+
+Dagster gives a URL and no hook, commits each statement by itself, and names no schema. So the settings go with each
+statement, as one message to the server, which is one transaction.
+"""
+
+from typing import Any
+
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.engine import URL
+
+from orcost_pipeline.warehouse.database import SESSION, set_local
+from orcost_pipeline.warehouse.schemas import DAGSTER_SCHEMA
+
+DRIVER = "postgresql+orcost_storage"  # as pyproject.toml declares it to SQLAlchemy
+_SETTINGS = set_local({**SESSION, "search_path": DAGSTER_SCHEMA})
+_ISOLATION = "set transaction isolation level read committed; "
+
+
+class StorageDialect(PGDialect_psycopg2):
+    """SQLAlchemy's own dialect, but for what is put before each statement."""
+
+    supports_statement_cache = True
+
+    def create_connect_args(self, url: URL) -> Any:
+        arguments, options = super().create_connect_args(url)
+        return arguments, {**options, "client_encoding": "utf8"}
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        super().do_execute(cursor, _with_settings(cursor, statement), parameters, context)
+
+    def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
+        super().do_execute_no_params(cursor, _with_settings(cursor, statement), context)
+
+    def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        super().do_executemany(cursor, _with_settings(cursor, statement), parameters, context)
+
+
+def _with_settings(cursor: Any, statement: str) -> str:
+    if not cursor.connection.autocommit:
+        return _SETTINGS + statement
+    if "concurrently" in statement.lower():
+        # The indexes of `dagster instance migrate` refuse any transaction: settings of the session have to do.
+        cursor.execute(f"set search_path to {DAGSTER_SCHEMA}")
+        return statement
+    return _ISOLATION + _SETTINGS + statement
