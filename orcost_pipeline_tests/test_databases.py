@@ -137,6 +137,7 @@ UNUSUAL = (
     "standard_conforming_strings = off",
     "idle_in_transaction_session_timeout = '2s'",
     "bytea_output = 'escape'",
+    "log_statement = 'all'",
 )
 
 
@@ -198,9 +199,14 @@ def assert_serves(site: Site) -> None:
     assert not site.rows("select relname from pg_class where relnamespace = 'public'::regnamespace")
 
 
-def test_settings_of_a_role_change_no_figure(empty_url: str, tmp_path: Path) -> None:
+def test_settings_of_a_role_change_no_figure_and_no_secret_is_in_what_the_server_logs(
+    empty_url: str, tmp_path: Path
+) -> None:
     with role_of(empty_url, *UNUSUAL) as url, site_at(tmp_path, url, empty_url) as site:
         assert_serves(site)
+        logged = (Path(site.value("show data_directory")).parent / "server.log").read_text(encoding="utf-8")
+        assert "insert into ref.mapping_version" in logged
+        assert site.ledger.accounts["acme"].management_key not in logged
 
 
 @contextmanager
