@@ -296,7 +296,7 @@ class Shelf:
         self.engine = engine
         with engine.begin() as connection:
             connection.exec_driver_sql(
-                "create table shelf (place integer, book text, price numeric, primary key (place, book)) "
+                "create table public.shelf (place integer, book text, price numeric, primary key (place, book)) "
                 "with (autovacuum_enabled = off)"
             )
 
@@ -312,7 +312,7 @@ class Shelf:
                 connection.exec_driver_sql("create temporary table touched (place integer, book text) on commit drop")
             told = merge(
                 connection,
-                "shelf",
+                "public.shelf",
                 "staged_shelf",
                 ("place", "book"),
                 scope=scope,
@@ -326,12 +326,12 @@ class Shelf:
 
     @property
     def rows(self) -> list[Any]:
-        return query(self.engine, "select place, book, price from shelf order by 1, 2")
+        return query(self.engine, "select place, book, price from public.shelf order by 1, 2")
 
     @property
     def versions(self) -> list[Any]:
         """Which transaction wrote each row: moves even where a row was written as it was."""
-        return query(self.engine, "select place, book, xmin::text, ctid::text from shelf order by 1, 2")
+        return query(self.engine, "select place, book, xmin::text, ctid::text from public.shelf order by 1, 2")
 
     def wal(self) -> int:
         return int(query(self.engine, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
@@ -415,21 +415,21 @@ def test_a_load_after_one_that_was_killed_takes_no_longer_than_the_first(shelf: 
 
     fresh = seconds()
     with shelf.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("truncate shelf")
+        connection.exec_driver_sql("truncate public.shelf")
         connection.exec_driver_sql("begin")
-        connection.exec_driver_sql("insert into shelf select n, 'aborted', n from generate_series(1, 30000) n")
+        connection.exec_driver_sql("insert into public.shelf select n, 'aborted', n from generate_series(1, 30000) n")
         connection.exec_driver_sql("rollback")
-        connection.exec_driver_sql("vacuum analyze shelf")
+        connection.exec_driver_sql("vacuum analyze public.shelf")
     assert query(shelf.engine, "select reltuples, relpages from pg_class where relname = 'shelf'") == [(0, 0)]
     assert seconds() < 3 * fresh + 1
 
 
 def test_a_merge_uses_up_an_identity_for_new_rows_only(shelf: Shelf) -> None:
     with shelf.engine.begin() as connection:
-        connection.exec_driver_sql("alter table shelf add column number integer generated always as identity")
+        connection.exec_driver_sql("alter table public.shelf add column number integer generated always as identity")
     for price in range(5):
         shelf.merge((1, "a", price), (1, f"new {price}", price), scope=None)
-    assert query(shelf.engine, "select max(number), count(*) from shelf") == [(6, 6)]
+    assert query(shelf.engine, "select max(number), count(*) from public.shelf") == [(6, 6)]
 
 
 def test_without_a_scope_nothing_is_deleted(shelf: Shelf) -> None:
