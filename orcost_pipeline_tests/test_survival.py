@@ -28,11 +28,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, storage_url
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.defs.dead_runs import close_dead_runs
+from orcost_pipeline.defs.resources import note_failure
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
-from orcost_pipeline.warehouse import runs
-from orcost_pipeline.warehouse.database import DatabaseUnavailableError, connect, copy_rows, database_errors
+from orcost_pipeline.warehouse import database, runs
+from orcost_pipeline.warehouse.database import (
+    DatabaseUnavailableError,
+    LockedError,
+    connect,
+    copy_rows,
+    database_errors,
+)
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline_tests.processes import Command, Site, away_from_the_hour, eventually
 from orcost_pipeline_tests.test_runs import READERS
@@ -269,6 +276,40 @@ def test_a_lock_whose_session_is_lost_is_taken_again(engine: sa.Engine) -> None:
         assert eventually(lambda: not runs.locked_accounts(engine, ["acme"]))
         assert eventually(lambda: runs.locked_accounts(engine, ["acme"]) == {"acme"})
     assert not runs.locked_accounts(engine, ["acme"])
+
+
+def test_whoever_waits_for_a_lock_hears_of_any_failure(engine: sa.Engine) -> None:
+    def waiting() -> None:
+        raise RuntimeError("the log's disk is full")
+
+    with (
+        runs.sync_lock(engine, "acme"),
+        pytest.raises(RuntimeError, match="disk is full"),
+        runs.sync_lock(engine, "acme", waiting),
+    ):
+        pass
+
+
+def test_whoever_locks_a_table_is_named_within_a_time_of_ours(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert database.set_local({"lock_timeout": "'30s'"}) in database._PINS
+    monkeypatch.setattr(database, "_PINS", database._PINS.replace("'30s'", "'300ms'"))
+    runs.start_run(engine, "run", "acme", None, datetime.now(UTC))
+    with psycopg.connect(database_url, application_name="dbt") as other:
+        other.execute("lock table core.usage_hourly in access exclusive mode")
+        with pytest.raises(LockedError) as locked, database_errors():
+            execute(engine, "select count(*) from core.usage_hourly")
+        run = dg.DagsterRun(job_name="hourly_sync", run_id="run")
+        told = note_failure(engine, run, "acme", locked.value)
+        holder = f"Locked: core.usage_hourly by session {other.info.backend_pid} of user orcost (dbt) since 20"
+    assert holder in told
+    assert holder in value_in(engine, "select error from ref.account")
+
+
+def value_in(engine: sa.Engine, statement: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(sa.text(statement)).scalar_one()
 
 
 def test_a_lock_that_ends_with_its_database_ends_quietly(engine: sa.Engine, database_url: str) -> None:

@@ -872,7 +872,7 @@ def test_every_raw_relation_is_purged(engine: sa.Engine) -> None:
                 "boolean": "false",
                 "jsonb": "'{}'",
             }
-            special = {"grain": "'hour'", "outcome": "'answered'", "run_id": f"'{relation}'"}
+            special = {"account": "'acme'", "grain": "'hour'", "outcome": "'answered'", "run_id": f"'{relation}'"}
             values = [special.get(name) or filler.get(kind, "'x'") for name, kind in needed]
             names = ", ".join(name for name, _ in needed)
             connection.exec_driver_sql(f"insert into {relation} ({names}) values ({', '.join(values)})")

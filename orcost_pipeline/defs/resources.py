@@ -19,7 +19,7 @@ from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.warehouse import accounts, raw, runs
-from orcost_pipeline.warehouse.database import DatabaseUnavailableError, database_errors
+from orcost_pipeline.warehouse.database import DatabaseUnavailableError, LockedError, database_errors, lock_holders
 from orcost_pipeline.warehouse.opening import can_be_used, open_warehouse
 
 PARTITION_TAG = "dagster/partition"
@@ -150,6 +150,9 @@ def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exc
     """Says at the run and at the account what is wrong, where the database can still be told; returns what it says."""
     told = str(error) if isinstance(error, OrcostError) else unforeseen(error)
     try:
+        if isinstance(error, LockedError):
+            with engine.connect() as connection:
+                told = f"{told} {lock_holders(connection)}".strip()
         status, code = runs.account_status(error), runs.account_error_code(error)
         return runs.fail(engine, run.run_id, account, told, status, utc_now(), code)
     except sqlalchemy.exc.SQLAlchemyError:

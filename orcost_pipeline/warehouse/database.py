@@ -43,6 +43,8 @@ _TRANSACTION = {
     "client_min_messages": "'warning'",
     # What another client of the pooler may have left behind in the session goes back to what the role has.
     "statement_timeout": "default",
+    # Whoever locks our tables for longer is named, instead of being waited for in silence.
+    "lock_timeout": "'30s'",
     # Without these, a machine that vanished would hold its locks for two hours, the default of TCP.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
@@ -60,6 +62,10 @@ _PINS = set_local(_TRANSACTION)
 
 class DatabaseUnavailableError(TransientError):
     """The database could not do it now; it may in some seconds."""
+
+
+class LockedError(DatabaseUnavailableError):
+    """Another session held a lock for longer than is waited for."""
 
 
 # (SQLSTATEs, or words of the server where it gives no state; consequence; what happened and what to do)
@@ -99,7 +105,7 @@ _FAILURES: tuple[tuple[str, type[OrcostError], str], ...] = (
     ("^P0001", PermanentError, "{told}"),
     (
         "^55P03",
-        DatabaseUnavailableError,
+        LockedError,
         "Another session of the database holds a lock: {told}. End that session if it hangs, then try again.",
     ),
     (
@@ -381,7 +387,7 @@ class _Keeper(threading.Thread):
                     # Not for the pool: whatever happens, the lock ends with the session.
                     session.detach()
                     self._hold(session)
-            except (sqlalchemy.exc.DBAPIError, OrcostError) as error:
+            except Exception as error:
                 if not self.held.done():
                     self.held.set_exception(error)
                     return
@@ -406,6 +412,27 @@ class _Keeper(threading.Thread):
             self.held.set_result(None)
         while not self.is_over.wait(1):
             session.execute(self._alive)
+
+
+def lock_holders(connection: sa.Connection) -> str:
+    """The sessions that keep everybody from tables of the warehouse, as a sentence; "" where there are none."""
+    rows = connection.execute(
+        sa.text(
+            "select distinct a.pid, a.usename, nullif(a.application_name, '') as program, "
+            "to_char(a.xact_start, 'YYYY-MM-DD HH24:MI') as since, min(l.relation::regclass::text) as relation "
+            "from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace "
+            "join pg_stat_activity a on a.pid = l.pid where l.granted and l.mode = 'AccessExclusiveLock' "
+            "and l.database = (select oid from pg_database where datname = current_database()) "
+            "and n.nspname in ('raw', 'ref', 'core', 'marts', 'ops') and l.pid <> pg_backend_pid() "
+            "group by 1, 2, 3, 4 order by 1"
+        )
+    ).all()
+    told = (
+        f"{row.relation} by session {row.pid} of user {row.usename}"
+        f"{f' ({row.program})' if row.program else ''}{f' since {row.since} UTC' if row.since else ''}"
+        for row in rows
+    )
+    return f"Locked: {'; '.join(told)}." if rows else ""
 
 
 def as_json(value: Any) -> str:

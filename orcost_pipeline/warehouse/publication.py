@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import ContractError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse import accounts, raw
-from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, sql
+from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, copy_rows, merge, set_local, sql
 from orcost_pipeline.warehouse.healing import heal
 from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, is_future, month_start, utc_day
 
@@ -465,10 +465,13 @@ def publication(
     `tolerance_usd` holds from here on for all that compares: the steps, the checks, and what is derived when read.
     """
     with engine.begin() as connection:
+        # Another publication of the account may take minutes, and ends.
+        connection.execute(sa.text(set_local({"lock_timeout": "'20min'"})))
         connection.execute(
             sa.text("select pg_advisory_xact_lock(:kind, hashtext(:account))"),
             {"kind": PUBLICATION_LOCK, "account": account},
         )
+        connection.execute(sa.text(set_local({"lock_timeout": "'30s'"})))
         connection.execute(sa.text("create temporary table touched_hour (hour timestamptz) on commit drop"))
         connection.execute(sa.text("create temporary table touched_day (day date) on commit drop"))
         extracted = raw.complete_as_of(connection, run_id, account)
