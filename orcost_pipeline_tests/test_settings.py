@@ -150,7 +150,7 @@ def test_a_file_of_variables_that_is_no_text_is_refused_in_a_sentence(folder: Pa
 def test_the_project_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch, marker: str) -> None:
     below = folder / "reports" / "2026"
     below.mkdir(parents=True)
-    (folder / marker).touch()
+    (folder / marker).write_text("" if marker == "orcost.toml" else "ORCOST_HOME=.orcost\n", encoding="utf-8")
     monkeypatch.chdir(below)
     settings = load_settings()
     assert settings.folder == folder

@@ -497,4 +497,4 @@ def _log_file() -> Path:
 
 
 def _without_secrets(text: str) -> str:
-    return re.sub(r"sk-or-(?!v1-…)[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", text))
+    return re.sub(r"sk-or-(?!v1-…)[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):\S+@", r"\1:…@", text))

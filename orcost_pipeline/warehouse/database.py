@@ -31,6 +31,9 @@ _KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_kee
 _OPTIONS = f"-c timezone=UTC -c client_min_messages=warning {_KEEPALIVE}"
 
 
+_ENCODED = "In a user's name or password, write @ as %40, : as %3A, / as %2F, # as %23 and % as %25."
+
+
 class DatabaseUnavailableError(TransientError):
     """The database could not do it now; it may in some seconds."""
 
@@ -111,10 +114,13 @@ def warehouse_url(url: str) -> URL:
     """The user's URL for SQLAlchemy with psycopg 3; raises PermanentError for anything but Postgres."""
     try:
         parsed = make_url(url)
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: of a port that is none, with what it is
         raise PermanentError(
-            "ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user@host/database."
+            f"ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user:password@host:5432/database. {_ENCODED}"
         ) from None
+    # Cut at the wrong place, what is taken for a host or a database may be a part of the password.
+    if url.count("@") > 1 or ("@" in url and parsed.username is None):
+        raise PermanentError(f"ORCOST_DATABASE_URL cannot be told apart: it has an @ too many. {_ENCODED}")
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise PermanentError("ORCOST_DATABASE_URL must start with postgresql://; other databases are not supported.")
     return parsed.set(drivername="postgresql+psycopg")
