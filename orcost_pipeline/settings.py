@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, Vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.text import LONGEST_VALUE, names, short
+from orcost_pipeline.text import LONGEST_VALUE, listed, quoted, short
 
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 DEFAULT_CONFIG = "orcost.toml"
@@ -143,7 +143,9 @@ class Settings(BaseModel):
         for account in self.accounts:
             if account.name == name:
                 return account
-        raise PermanentError(f'No account is called "{name}". Configured: {names(a.name for a in self.accounts)}.')
+        raise PermanentError(
+            f"No account is called {quoted(name)}. Configured: {listed(a.name for a in self.accounts)}."
+        )
 
 
 def project_folder(current: Path, notes: list[str] | None = None) -> Path:
@@ -285,7 +287,7 @@ def _unreadable_lines(env_file: Path) -> list[str]:
         return []
     with env_file.open(encoding="utf-8") as stream:
         wrong = [str(binding.original.line) for binding in parse_stream(stream) if binding.error]
-    return [f"{env_file}: nobody can read line {names(wrong)}."] if wrong else []
+    return [f"{env_file}: nobody can read line {listed(wrong)}."] if wrong else []
 
 
 def _first_mistake(error: ValidationError) -> str:

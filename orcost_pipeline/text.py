@@ -42,7 +42,7 @@ def few(items: Sequence[str], most: int = MOST_ITEMS) -> list[str]:
     return [*items[:most], f"… and {left_out:,} more"] if left_out > 0 else list(items)
 
 
-def names(named: Iterable[str]) -> str:
+def listed(named: Iterable[str]) -> str:
     """Names in a sentence; of many, the first."""
     return ", ".join(few([short(name) for name in named], MOST_NAMES))
 

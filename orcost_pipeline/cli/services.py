@@ -15,9 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import typer
-
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, storage_url
+from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.cli.supervision import (
     LONGEST_PAUSE,
     STOP_WITHIN,
@@ -170,7 +169,7 @@ def _await_predecessors(alive: IO[str]) -> None:
 def _say(text: str) -> None:
     """Says it on stderr; a terminal or pipe that has gone is no reason to end."""
     with suppress(OSError):
-        typer.echo(text, err=True)
+        say(text, is_error=True)
 
 
 # Ports

@@ -21,8 +21,11 @@ import sqlalchemy.exc
 from sqlalchemy.engine import URL, make_url
 
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
+from orcost_pipeline.text import short
 
 MANY_ROWS = 1_000
+# Characters of what the server says: it repeats statements and values.
+LONGEST_TOLD = 300
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 
@@ -182,7 +185,7 @@ def _told(message: str) -> str:
     """The line that says most; of several servers that were tried, what the last one said."""
     lines = message.strip().splitlines() or ["no answer"]
     line = lines[-1] if lines[0].endswith(":") else lines[0]
-    return line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip(".")
+    return short(line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip("."), LONGEST_TOLD)
 
 
 def sql(name: str) -> sa.TextClause:
