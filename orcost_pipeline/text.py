@@ -5,6 +5,7 @@ such text is shown, and how much of it. What stays out: JSON and the tables of t
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 40
@@ -23,7 +24,11 @@ _FORMULA = re.compile(r"[\t\r]|\s*[=+\-@＝＋－＠]")
 
 def clean(text: str) -> str:
     """Text as one line of a terminal or log: what would move the cursor, colour, reorder or break it is �."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else " " if unicodedata.category(char) == "Zs" else "�"
 
 
 def short(text: str, longest: int = LONGEST_NAME) -> str:

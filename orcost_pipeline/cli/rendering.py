@@ -216,11 +216,16 @@ def write_json(answer: Rows) -> None:
 
 
 def write_csv(answer: Rows) -> None:
+    lines = [answer.columns, *([_csv_cell(row[name]) for name in answer.columns] for row in answer.rows)]
+    # With colour, for without it what looks like one is taken out of a pipe.
+    typer.echo("".join(map(_csv_line, lines)), nl=False, color=True)
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    """A record; a carriage return alone, at which spreadsheets begin a new one, is quoted too."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows([_csv_cell(row[name]) for name in answer.columns] for row in answer.rows)
-    typer.echo(text.getvalue(), nl=False)
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_cell(value: Any) -> Any:

@@ -244,7 +244,7 @@ def _group_mistakes(rows: list[_Row]) -> Iterator[Mistake]:
     percents = [percent for row in rows if (percent := _percent(row.share)) is not None]
     total = reduce(EXACT.add, percents, Decimal(0))
     if len(percents) == len(rows) and total != 100:
-        told = f"shares of {quoted(rows[0].pattern)} sum to {short(f'{total:f}')}, not 100 ({where})."
+        told = f"shares of {quoted(rows[0].pattern)} sum to {short(f'{total:f}', LONGEST_VALUE)}, not 100 ({where})."
         yield Mistake(rows[-1].line, told)
 
 

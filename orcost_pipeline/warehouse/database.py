@@ -119,7 +119,7 @@ def warehouse_url(url: str) -> URL:
         parsed = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: of a port that is none, with what it is
         raise PermanentError(
-            f"ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user:password@host:5432/database. {_ENCODED}"
+            f"ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user@host/database. {_ENCODED}"
         ) from None
     # Cut at the wrong place, what is taken for a host or a database may be a part of the password.
     if url.count("@") > 1 or ("@" in url and parsed.username is None):

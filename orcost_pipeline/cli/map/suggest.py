@@ -112,6 +112,9 @@ def _lines(
     line = max((share.line for rule in rules for share in rule.shares), default=0)
     for number, suggestion in enumerate(found, 1):
         yield f"# {_remark(suggestion)}"
+        if "�" in clean(suggestion.company + suggestion.pattern):
+            yield "# Left out, for a line could not be pasted as it is: orcost map suggest --format json"
+            continue
         values = {
             "company": suggestion.company,
             "match": suggestion.match,
