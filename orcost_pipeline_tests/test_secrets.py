@@ -180,17 +180,8 @@ def test_no_page_of_the_ui_shows_the_key(project: Project) -> None:
 
 # ── parts of a password ──────────────────────────────────────────────────────────────────────────────────────────────
 
-ODD_PASSWORDS = (
-    "hush@ssh",
-    "@hush",
-    "hu@sh:5x",
-    "hush/hash",
-    "hush#hash",
-    "hush%hash",
-    "hush:hash",
-    "hush?hash",
-    "h@u/s@h",
-)
+ODD_PASSWORDS = ("hush@ssh", "@hush", "h@ush:5x", "hush/hash", "hush#hash", "hush%hash", "hush:hash", "h@u/hush@h")
+FORMS = ("postgresql://me:{}@127.0.0.1:1/none", "postgresql://a/b:{}@c/d")
 
 
 @pytest.mark.parametrize(
