@@ -1690,11 +1690,12 @@ def test_a_key_does_not_go_over_a_network_in_the_clear(host: str, monkeypatch: p
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "[::1]"])
 def test_this_machine_is_asked_in_the_clear_and_without_a_proxy(
-    host: str, closed_port: int, monkeypatch: pytest.MonkeyPatch
+    host: str, closed_port: int, speaker: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    proxy = speaker(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy}")
     error = asked_in_vain(f"http://{host}:{closed_port}/api/v1")
     assert f"{host}:{closed_port} could not be reached" in str(error)
     assert "proxy" not in str(error)

@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from typer.testing import CliRunner, Result
 
 from orcost_pipeline import cli
-from orcost_pipeline.cli.rendering import write_csv
+from orcost_pipeline.cli.rendering import cells, write_csv
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.defs.companies import _lines
 from orcost_pipeline.defs.describe import describe, markdown_table
@@ -78,10 +78,10 @@ def kinds(document: str) -> set[str]:
 def test_a_name_is_a_cell_of_markdown_that_shows_it(name: str) -> None:
     table = markdown_table(pd.DataFrame({"key": [name, "other"], "company": [name, "B"]}, dtype=object))
     assert not kinds(table)
-    cells = [token for token in tokens(table) if token.type == "inline"]
+    found = [token for token in tokens(table) if token.type == "inline"]
     told = clean(" ".join(short(name, 80).split()))
-    assert [shown(cell) for cell in cells] == ["key", "company", told, told, "other", "B"]
-    texts = [part.content for cell in cells for part in cell.children or () if part.type != "code_inline"]
+    assert [shown(cell) for cell in found] == ["key", "company", told, told, "other", "B"]
+    texts = [part.content for cell in found for part in cell.children or () if part.type != "code_inline"]
     assert not [text for text in texts if ADDRESS.search(text)]
     assert not CONTROL.search(table.replace("\n", ""))
 
@@ -98,8 +98,8 @@ def test_a_line_of_a_list_is_one_item_whatever_it_says(name: str) -> None:
 def test_whatever_a_name_is_made_of_markdown_shows_it(name: str) -> None:
     told = clean(" ".join(name.split()))
     table = f"| a | b |\n|---|---|\n| x {markdown(name)} | y |"
-    cells = [token for token in tokens(table) if token.type == "inline"]
-    assert [shown(cell) for cell in cells] == ["a", "b", f"x {told}".strip(), "y"]
+    found = [token for token in tokens(table) if token.type == "inline"]
+    assert [shown(cell) for cell in found] == ["a", "b", f"x {told}".strip(), "y"]
     assert not kinds(table)
 
 
@@ -109,6 +109,14 @@ def test_a_name_is_one_clean_line_of_a_terminal(name: str) -> None:
     assert clean(name).isprintable()
     assert quoted(name).isprintable()
     assert len(quoted(name)) <= 82
+
+
+@pytest.mark.parametrize("name", ATTACKS, ids=ascii)
+def test_a_cell_of_a_table_is_clean_whatever_puts_it_there(name: str) -> None:
+    (cell,) = cells(name)
+    assert cell.plain.isprintable()
+    assert not cell.spans
+    assert len(cell.plain) <= 200
 
 
 def test_blanks_of_other_widths_are_blanks() -> None:
