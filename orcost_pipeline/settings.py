@@ -1,11 +1,15 @@
 """Environment, `.env` and `orcost.toml` → typed settings. Secrets are `SecretStr`; nothing here reads them out.
 
 The project folder is the nearest one, upwards from the current, that holds `orcost.toml` or `.env`: relative paths and
-defaults resolve from there, so that a report asked for in a subfolder never starts a second, empty database.
+defaults resolve from there, so that a report asked for in a subfolder never starts a second, empty database. Above the
+current folder, a `.env` counts only where it is this user's or root's and speaks of this pipeline (D73).
 The environment wins over `.env`. `definitions.py` and the CLI alone call `load_settings`.
 """
 
+import io
+import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -13,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.text import LONGEST_VALUE, listed, quoted, short
 
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 DEFAULT_CONFIG = "orcost.toml"
@@ -28,6 +34,12 @@ DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
 UP = "ORCOST_UP"  # set by orcost up for its own services, in no .env
 DEFAULT_TOLERANCE_USD = Decimal("1e-6")
 DEFAULT_UNATTRIBUTED_PERCENT = Decimal(5)
+BASE_URL_ENV = "OPENROUTER_BASE_URL"
+OUR_PREFIXES = ("ORCOST_", "OPENROUTER_")
+LONGEST_MISTAKE = 200
+
+# It would write a line for each that it cannot read, each time; `Settings.notes` count them.
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 
 class AccountConfig(BaseModel):
@@ -85,13 +97,17 @@ class Environment(BaseSettings):
 
 
 class Account(BaseModel):
-    """An OpenRouter account to sync: its name, where its key comes from, and the key where there is one."""
+    """An OpenRouter account to sync: its name, where its key comes from, and the key where there is one.
+
+    `address_from` is the file that names `base_url`, where whoever runs this may not have meant it for their own keys.
+    """
 
     model_config = ConfigDict(frozen=True)
     name: str
     api_key_env: str
     api_key: SecretStr | None
     base_url: str
+    address_from: Path | None = None
 
 
 class Settings(BaseModel):
@@ -100,6 +116,7 @@ class Settings(BaseModel):
     `listed` are the accounts of orcost.toml; where it lists none, `accounts` is the one of OPENROUTER_API_KEY.
     Where `mapping_table` is set, the rules are in that table of the warehouse's database, and `mapping` is no matter.
     `is_of_up` is whether this process is one of `orcost up`'s, which alone holds the warehouse's schedule.
+    `notes` say what was found and does not count.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,9 +130,11 @@ class Settings(BaseModel):
     config_file: Path
     companies: Path = Path(DEFAULT_COMPANIES)
     base_url: str = DEFAULT_BASE_URL
+    address_from: Path | None = None
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     unattributed_percent: Decimal = DEFAULT_UNATTRIBUTED_PERCENT
     is_of_up: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def mapping_name(self) -> str:
@@ -127,24 +146,44 @@ class Settings(BaseModel):
         for account in self.accounts:
             if account.name == name:
                 return account
-        raise PermanentError(f'No account is called "{name}". Configured: {", ".join(a.name for a in self.accounts)}.')
+        raise PermanentError(
+            f"No account is called {quoted(name)}. Configured: {listed(a.name for a in self.accounts)}."
+        )
 
 
-def project_folder(current: Path) -> Path:
-    """The nearest folder upwards that holds orcost.toml or .env, else the current one."""
+def project_folder(current: Path, notes: list[str] | None = None) -> Path:
+    """The nearest folder upwards that holds orcost.toml or a `.env` that counts, else the current one."""
     for folder in (current, *current.parents):
-        if (folder / DEFAULT_CONFIG).is_file() or (folder / ".env").is_file():
+        if (folder / DEFAULT_CONFIG).is_file() or _counts(folder / ".env", current, [] if notes is None else notes):
             return folder
     return current
 
 
+def _counts(env_file: Path, current: Path, notes: list[str]) -> bool:
+    """Whether a `.env` makes its folder the project's. Who works in its folder means it; above, in a folder such as
+    /tmp, it may be anybody's, or another program's."""
+    if not env_file.is_file() or env_file.parent == current:
+        return env_file.is_file()
+    if not {env_file.stat().st_uid, env_file.lstat().st_uid} <= {os.geteuid(), 0}:
+        notes.append(f"{env_file} is another user's and was not read. If it is meant: work in its folder, or chown it.")
+        return False
+    try:
+        text = env_file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True  # reading it then says what is the matter
+    return any(name.startswith(OUR_PREFIXES) for name in dotenv_values(stream=io.StringIO(text)))
+
+
 def load_settings(current: Path | None = None) -> Settings:
     """Settings of the project around `current` (the working folder); raises PermanentError where they are wrong."""
-    folder = project_folder((current or Path.cwd()).resolve())
+    current, notes = (current or Path.cwd()).resolve(), list[str]()
+    folder = project_folder(current, notes)
     env_file = folder / ".env"
     try:
+        in_file = dotenv_values(env_file)
+        notes += _unreadable_lines(env_file)
         # An empty variable of the environment leaves the file's, as it does for those of `Environment`.
-        variables = {**dotenv_values(env_file), **{name: value for name, value in os.environ.items() if value}}
+        variables = {**in_file, **{name: value for name, value in os.environ.items() if value}}
         # _env_file is an argument that pydantic-settings adds to every constructor; pyright does not know it.
         environment = Environment(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except UnicodeDecodeError:
@@ -153,7 +192,12 @@ def load_settings(current: Path | None = None) -> Settings:
         raise PermanentError(f"{env_file} cannot be read ({error.strerror}). Its owner can, or chown it.") from None
     config_file = folder / (environment.config or Path(DEFAULT_CONFIG)).expanduser()
     config = read_config(config_file, required=environment.config is not None)
-    accounts = tuple(configured_accounts(config, environment, variables))
+    meant = Environment()  # pyright: ignore[reportCallIssue]
+    files = env_file, None if meant.config or config_file.parent == current else config_file
+    accounts = tuple(configured_accounts(config, environment, variables, meant, files))
+    for account in accounts:
+        if account.api_key and account.api_key.get_secret_value() not in in_file.values():
+            require_meant_address(account)
     mapping = environment.mapping or config.mapping or DEFAULT_MAPPING
     table = mapping.removeprefix(TABLE_PREFIX).strip() if mapping.startswith(TABLE_PREFIX) else None
     return Settings(
@@ -167,9 +211,11 @@ def load_settings(current: Path | None = None) -> Settings:
         listed=accounts if config.accounts else (),
         config_file=config_file,
         base_url=environment.openrouter_base_url,
+        address_from=_named_by(env_file, environment.openrouter_base_url, meant),
         tolerance_usd=config.reconciliation.tolerance_usd,
         unattributed_percent=config.alerts.unattributed_percent,
         is_of_up=UP in os.environ,
+        notes=tuple(notes),
     )
 
 
@@ -182,27 +228,73 @@ def read_config(path: Path, *, required: bool) -> ProjectConfig:
     except OSError as error:
         raise PermanentError(f"{path} cannot be read ({error.strerror}). Check ORCOST_CONFIG.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PermanentError(f"{path} is not valid TOML: {error}.") from None
+        raise PermanentError(f"{path} is not valid TOML: {short(str(error), LONGEST_MISTAKE)}.") from None
     except ValidationError as error:
         raise PermanentError(f"{path} was refused: {_first_mistake(error)}.") from None
 
 
-def configured_accounts(config: ProjectConfig, environment: Environment, variables: Mapping[str, Any]) -> list[Account]:
-    """The accounts of orcost.toml, or the one account `default` of OPENROUTER_API_KEY."""
+def configured_accounts(
+    config: ProjectConfig,
+    environment: Environment,
+    variables: Mapping[str, Any],
+    meant: Environment,
+    files: tuple[Path, Path | None],
+) -> list[Account]:
+    """The accounts of orcost.toml, or the one account `default` of OPENROUTER_API_KEY.
+
+    `meant` is what the process's environment says by itself; `files` are the `.env`, and orcost.toml where it was found
+    upwards: who names an address there may not be who gave the key.
+    """
+    env_file, config_file = files
+    base_url = environment.openrouter_base_url
+    told_by_env = _named_by(env_file, base_url, meant)
     if not config.accounts:
-        key, base_url = environment.openrouter_api_key, environment.openrouter_base_url
-        return [Account(name=DEFAULT_ACCOUNT, api_key_env=DEFAULT_KEY_ENV, api_key=key, base_url=base_url)]
+        key = environment.openrouter_api_key
+        only = {"name": DEFAULT_ACCOUNT, "api_key_env": DEFAULT_KEY_ENV}
+        return [Account(**only, api_key=key, base_url=base_url, address_from=told_by_env)]
     return [
         Account(
             name=entry.name,
             api_key_env=entry.api_key_env,
             api_key=SecretStr(key) if (key := variables.get(entry.api_key_env)) else None,
-            base_url=entry.base_url or environment.openrouter_base_url,
+            base_url=entry.base_url or base_url,
+            address_from=_named_by(config_file, entry.base_url, meant) if entry.base_url else told_by_env,
         )
         for entry in config.accounts
     ]
 
 
+def _named_by(file: Path | None, base_url: str, meant: Environment) -> Path | None:
+    """The file, where it is the only one to name this host."""
+    return None if _origin(base_url) == _origin(meant.openrouter_base_url) else file
+
+
+def _origin(url: str) -> str:
+    """Scheme and host of a URL, without a user's name and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}"
+
+
+def require_meant_address(account: Account) -> None:
+    """Raises PermanentError where a key of the environment would go to a host that only a file names (D73)."""
+    if account.address_from is not None:
+        raise PermanentError(
+            f'The key of account "{account.name}" comes from the environment, and {account.address_from} would send it '
+            f"to {short(_origin(account.base_url), LONGEST_VALUE)}.\nIf that is meant, set {BASE_URL_ENV} in the "
+            "environment too, or put the key into .env; otherwise remove the address from the file."
+        )
+
+
+def _unreadable_lines(env_file: Path) -> list[str]:
+    """A note where lines of a `.env` say nothing; none where there is no such file."""
+    if not env_file.is_file():
+        return []
+    with env_file.open(encoding="utf-8") as stream:
+        wrong = [str(binding.original.line) for binding in parse_stream(stream) if binding.error]
+    return [f"{env_file}: nobody can read line {listed(wrong)}."] if wrong else []
+
+
 def _first_mistake(error: ValidationError) -> str:
     mistake = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}"
+    place = ".".join(short(str(part)) for part in mistake["loc"])
+    return f"{place}: {short(mistake['msg'], LONGEST_MISTAKE)}"

@@ -87,7 +87,7 @@ def reachable_folder() -> Iterator[Path]:
     """A project folder that other accounts can reach, as Postgres needs it to be; pytest's own are not."""
     project = Path(tempfile.mkdtemp()).resolve()
     project.chmod(0o755)
-    (project / ".env").touch()
+    (project / ".env").write_text("ORCOST_HOME=.orcost\n", encoding="utf-8")
     yield project
     shutil.rmtree(project)
 

@@ -1707,6 +1707,8 @@ def test_a_key_with_white_space_around_it_works_and_one_that_cannot_be_sent_is_i
         "htps://openrouter.ai/api/v1",
         f"https://{'o' * 64}.ai/api/v1",
         f"https://me:{CANARY}@openrouter.ai/api/v1",
+        f"https://me:{CANARY}/x@openrouter.ai/api/v1",
+        f"https://{'o' * 100_000}/",
         CANARY,
     ],
 )
@@ -1715,6 +1717,33 @@ def test_a_base_url_that_is_none_is_permanent_and_shows_no_secret(url: str) -> N
         ask_port(url, lambda client: client.credits())
     assert "Check OPENROUTER_BASE_URL, or base_url in orcost.toml." in str(caught.value)
     assert_no_secret(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "host", ["openrouter.ai", "10.0.0.1", "127.0.0.1.evil.example", "localhost.evil.example", "[::2]"]
+)
+def test_a_key_does_not_go_over_a_network_in_the_clear(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[httpx.Request] = []
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lambda _, request: sent.append(request))
+    with pytest.raises(
+        PermanentError, match=r'^The key of account "acme" was not sent: http://.* is not encrypted'
+    ) as caught:
+        ask_port(f"http://{host}/api/v1", lambda client: client.credits())
+    assert "Use https://. Check OPENROUTER_BASE_URL, or base_url in orcost.toml." in str(caught.value)
+    assert not sent
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "[::1]"])
+def test_this_machine_is_asked_in_the_clear_and_without_a_proxy(
+    host: str, closed_port: int, speaker: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    proxy = speaker(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy}")
+    error = asked_in_vain(f"http://{host}:{closed_port}/api/v1")
+    assert f"{host}:{closed_port} could not be reached" in str(error)
+    assert "proxy" not in str(error)
 
 
 @pytest.mark.parametrize("secret", ["", "  \n"])

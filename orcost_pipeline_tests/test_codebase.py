@@ -19,13 +19,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "orcost_pipeline"
 LONGEST_FUNCTION = 50
 
-BASE = {"errors", "measures", "windows", "settings"}
+BASE = {"errors", "measures", "windows", "text", "settings"}
 # What each layer may import of this package, besides itself.
 LAYERS = {
     "errors": set(),
     "measures": set(),
     "windows": set(),
-    "settings": {"errors"},
+    "text": set(),
+    "settings": {"errors", "text"},
     "openrouter": BASE,
     "companies": BASE,
     "warehouse": BASE,
@@ -44,6 +45,7 @@ STRANGERS = {
     "errors.py": POSTGRES | DAGSTER | HTTP,
     "measures.py": POSTGRES | DAGSTER | HTTP,
     "windows.py": POSTGRES | DAGSTER | HTTP,
+    "text.py": POSTGRES | DAGSTER | HTTP,
     "settings.py": POSTGRES | DAGSTER | HTTP,
     "openrouter/": POSTGRES | DAGSTER,
     "companies/": POSTGRES | DAGSTER | HTTP,

@@ -1,19 +1,24 @@
 """A key is found nowhere but where its owner put it: in no file of the state folder, no table, no page, no message."""
 
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
+from orcost_pipeline import cli
 from orcost_pipeline.simulator import Fault, Simulator, serve, small
 from orcost_pipeline.simulator.wire import json_response
+from orcost_pipeline.warehouse.database import warehouse_url
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline_tests.processes import clean_environment, orcost
 
@@ -171,3 +176,33 @@ def test_no_page_of_the_ui_shows_the_key(project: Project) -> None:
     assert b"errors" not in answer[:20], answer[:500]
     assert [piece for piece in PIECES if piece in page + answer] == []
     project.assert_it_holds_no_key()
+
+
+# ── parts of a password ──────────────────────────────────────────────────────────────────────────────────────────────
+
+ODD_PASSWORDS = ("hush@ssh", "@hush", "h@ush:5x", "hush/hash", "hush#hash", "hush%hash", "hush:hash", "h@u/hush@h")
+FORMS = ("postgresql://me:{}@127.0.0.1:1/none", "postgresql://a/b:{}@c/d")
+
+
+@pytest.mark.parametrize(
+    ("form", "password"),
+    [*product(FORMS, ODD_PASSWORDS), ("postgresql://me:{}", "hush"), ("postgresql://me:{}/db", "hush:hash")],
+)
+def test_no_part_of_a_password_is_told_wherever_a_url_is_cut(
+    form: str, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCOST_DATABASE_URL", form.format(password))
+    monkeypatch.setattr(sys, "argv", ["orcost", "status"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capfd.readouterr().err + "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+    assert told
+    for part in re.split(r"\W", password):
+        assert len(part) < 3 or part not in told
+
+
+@pytest.mark.parametrize("password", ["p%40ss", "a%2Fb%3Ac%23d%25e"])
+def test_a_password_that_is_written_for_a_url_is_taken(password: str) -> None:
+    url = warehouse_url(f"postgresql://me:{password}@db.example/costs")
+    assert (url.password, url.host, url.database) == (unquote(password), "db.example", "costs")

@@ -150,7 +150,7 @@ def test_a_file_of_variables_that_is_no_text_is_refused_in_a_sentence(folder: Pa
 def test_the_project_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch, marker: str) -> None:
     below = folder / "reports" / "2026"
     below.mkdir(parents=True)
-    (folder / marker).touch()
+    (folder / marker).write_text("" if marker == "orcost.toml" else "ORCOST_HOME=.orcost\n", encoding="utf-8")
     monkeypatch.chdir(below)
     settings = load_settings()
     assert settings.folder == folder
@@ -357,3 +357,116 @@ def test_settings_cannot_be_changed() -> None:
     settings = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
         settings.home = Path("/elsewhere")
+
+
+# ── whose settings, whose key ────────────────────────────────────────────────────────────────────────────────────────
+
+EVIL = "https://evil.example/api/v1"
+
+
+@pytest.mark.parametrize("content", ["", "DEBUG=1\nDJANGO_SECRET=x\n", "# ORCOST_HOME=x\n"])
+def test_another_programs_variables_above_are_no_project(folder: Path, content: str) -> None:
+    (folder / ".env").write_text(content, encoding="utf-8")
+    (folder / "below").mkdir()
+    assert load_settings(folder / "below").folder == folder / "below"
+    assert load_settings(folder).folder == folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_variables_above_are_not_read_and_that_is_told(folder: Path) -> None:
+    (folder / ".env").write_text(f"ORCOST_HOME=theirs\nOPENROUTER_BASE_URL={EVIL}\n", encoding="utf-8")
+    (folder / "below").mkdir()
+    os.chown(folder / ".env", 12_345, 12_345)
+    settings = load_settings(folder / "below")
+    assert (settings.folder, settings.base_url) == (folder / "below", DEFAULT_BASE_URL)
+    assert settings.notes == (
+        f"{folder}/.env is another user's and was not read. If it is meant: work in its folder, or chown it.",
+    )
+    assert load_settings(folder).home == folder / "theirs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_link_to_ones_own_variables_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("ORCOST_HOME=mine\n", encoding="utf-8")
+    (folder / ".env").symlink_to(mine)
+    (folder / "below").mkdir()
+    assert load_settings(folder / "below").folder == folder
+    os.chown(folder / ".env", 12_345, 12_345, follow_symlinks=False)
+    assert load_settings(folder / "below").folder == folder / "below"
+
+
+def test_lines_that_say_nothing_are_counted(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / ".env").write_text("ORCOST_HOME=here\n" + "this says nothing\n" * 50_000, encoding="utf-8")
+    (note,) = load_settings(folder).notes
+    assert note.endswith(".env: nobody can read line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … and 49,990 more.")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", ["", "below"])
+def test_variables_of_a_file_send_no_key_of_the_environment_elsewhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (folder / ".env").write_text(f"OPENROUTER_BASE_URL={EVIL}\n", encoding="utf-8")
+    (folder / "below").mkdir()
+    assert load_settings(folder / place).base_url == EVIL  # there is no key to send
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    with pytest.raises(
+        PermanentError, match=r'key of account "default" comes from the environment, and .*\.env'
+    ) as caught:
+        load_settings(folder / place)
+    assert "https://evil.example.\n" in str(caught.value)
+    assert "set OPENROUTER_BASE_URL in the environment too" in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_a_key_goes_where_the_same_hand_sends_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text(f"OPENROUTER_BASE_URL={EVIL}\nOPENROUTER_API_KEY={KEY}\n", encoding="utf-8")
+    assert load_settings(folder).accounts[0].base_url == EVIL
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)  # as `dagster dev` does with what the file says
+    assert load_settings(folder).accounts[0].base_url == EVIL
+    monkeypatch.setenv("OPENROUTER_API_KEY", f"{KEY}2")
+    monkeypatch.setenv("OPENROUTER_BASE_URL", EVIL)
+    assert load_settings(folder).accounts[0].base_url == EVIL
+
+
+def test_a_file_that_names_openrouter_itself_is_in_nobodys_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("OPENROUTER_BASE_URL=https://openrouter.ai/api/v2\n", encoding="utf-8")
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    assert load_settings(folder).accounts[0].base_url == "https://openrouter.ai/api/v2"
+
+
+def test_a_configuration_found_above_sends_no_key_of_the_environment_elsewhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "orcost.toml").write_text(TWO_ACCOUNTS, encoding="utf-8")
+    (folder / "below").mkdir()
+    monkeypatch.setenv("BETA_KEY", KEY)
+    with pytest.raises(PermanentError, match=r'"beta corp" comes from the environment, and .*orcost\.toml would send'):
+        load_settings(folder / "below")
+    assert load_settings(folder).account("beta corp").base_url == "https://proxy.beta.example/api/v1"
+    monkeypatch.setenv("ORCOST_CONFIG", str(folder / "orcost.toml"))
+    assert load_settings(folder / "below").account("beta corp").base_url == "https://proxy.beta.example/api/v1"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'"{"k" * 1_000_000}" = 1',
+        f'a."{"k" * 1_000_000}" = 1\na."{"k" * 1_000_000}" = 2',
+        f'[[accounts]]\nname = "{"k" * 1_000_000}"\napi_key_env = "A"',
+        f"[reconciliation]\ntolerance_usd = '{'k' * 1_000_000}'",
+    ],
+)
+def test_a_huge_mistake_is_told_in_few_words(folder: Path, content: str) -> None:
+    (folder / "orcost.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(PermanentError) as caught:
+        load_settings()
+    assert len(str(caught.value)) < 600
+
+
+def test_of_many_accounts_the_first_are_named(folder: Path) -> None:
+    listed = "".join(f'[[accounts]]\nname = "a{number}"\napi_key_env = "A"\n' for number in range(1_000))
+    (folder / "orcost.toml").write_text(listed, encoding="utf-8")
+    with pytest.raises(PermanentError, match=r'called "b"\. Configured: a0, .*, a9, … and 990 more\.'):
+        load_settings().account("b")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.text import message
 
 if TYPE_CHECKING:
     from orcost_pipeline.settings import Settings
@@ -406,7 +407,7 @@ def sync(account: Account = None, since: Since = None) -> None:
     with _spinner("Loading Dagster …"):
         from orcost_pipeline.cli import running
 
-    raise typer.Exit(running.sync(account, _day(since)))
+    raise typer.Exit(running.sync(_settings(), account, _day(since)))
 
 
 @app.command()
@@ -463,7 +464,10 @@ def _spinner(what: str) -> Iterator[None]:
 def _settings() -> "Settings":
     from orcost_pipeline.settings import load_settings
 
-    return load_settings()
+    settings = load_settings()
+    for note in settings.notes:
+        typer.echo(message(note), err=True)
+    return settings
 
 
 def _now() -> datetime:
@@ -499,9 +503,9 @@ def main() -> None:
         _fail(_logged(error))
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(told: str) -> NoReturn:
     # A key in the wrong variable would be repeated as the path or name that it was taken for.
-    typer.echo(_without_secrets(message), err=True)
+    typer.echo(message(_without_secrets(told)), err=True)
     sys.exit(1)
 
 
@@ -520,12 +524,14 @@ def _logged(error: Exception) -> str:
 
 
 def _log_file() -> Path:
+    from orcost_pipeline.settings import load_settings
+
     try:
-        home = _settings().home
+        home = load_settings().home
     except OrcostError:
         home = Path(".orcost").resolve()
     return home / "logs" / "orcost.log"
 
 
 def _without_secrets(text: str) -> str:
-    return re.sub(r"sk-or-(?!v1-…)[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", text))
+    return re.sub(r"sk-or-(?!v1-…)[\w-]+", "sk-or-…", re.sub(r"(://[^:/@\s]*):\S+@", r"\1:…@", text))

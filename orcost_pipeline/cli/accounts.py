@@ -16,9 +16,10 @@ from rich.table import Table
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import warehouse
-from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clock, is_terminal, plural, rounded, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clock, is_terminal, plural, rounded, say, show, table
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import DEFAULT_ACCOUNT, AccountConfig, Settings
+from orcost_pipeline.text import listed, quoted
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.accounts import AccountRow
 
@@ -74,9 +75,9 @@ def rename(settings: Settings, old: str, new: str) -> None:
             raise PermanentError(f'There is an account "{new}" already. {NOTHING_CHANGED}')
         rules = accounts.rules_naming(connection, old)
         accounts.rename(connection, old, new)
-    typer.echo(f'Account "{old}" is called "{new}" now, with everything that is stored of it.')
+    say(f'Account "{old}" is called "{new}" now, with everything that is stored of it.')
     for line in _files_to_change(settings, old, new, rules):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
 
 
 def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iterator[str]:
@@ -95,17 +96,15 @@ def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     """Removes an account from the warehouse, with everything that is stored of it."""
     with warehouse(settings) as engine, engine.connect() as connection:
         row = _require_stored(accounts.accounts(connection), name)
-    typer.echo(f'Account "{name}": {_stored(row)}')
-    typer.echo("What OpenRouter no longer tells of it cannot be had again.")
+    say(f'Account "{name}": {_stored(row)}')
+    say("What OpenRouter no longer tells of it cannot be had again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
     with _held(settings, name) as engine, engine.begin() as connection:
         accounts.forget(connection, name)
-    typer.echo(f'Account "{name}" is forgotten.')
+    say(f'Account "{name}" is forgotten.')
     if name in {account.name for account in settings.accounts if account.api_key}:
         where = settings.config_file.name if settings.listed else ".env"
-        typer.echo(
-            f"  {where} still names it, so that the next sync begins it anew; remove it there if that is not meant"
-        )
+        say(f"  {where} still names it, so that the next sync begins it anew; remove it there if that is not meant")
 
 
 def _stored(row: AccountRow) -> str:
@@ -121,7 +120,7 @@ def confirm(settings: Settings, name: str, now: datetime) -> None:
     with warehouse(settings) as engine, engine.begin() as connection:
         _require_stored(accounts.accounts(connection), name)
         accounts.confirm(connection, name, now)
-    typer.echo(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
+    say(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
 
 
 def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) -> int:
@@ -130,8 +129,8 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
     with warehouse(settings) as engine:
         with engine.connect() as connection:
             row = _require_stored(accounts.accounts(connection), name)
-        typer.echo(f'Account "{name}": {_stored(row)}')
-        typer.echo(
+        say(f'Account "{name}": {_stored(row)}')
+        say(
             f"With the key in {account.api_key_env}, everything that OpenRouter still tells (a year by day, a month by "
             "hour) is read again and replaces what is stored of it,\nand keys that are not this account's go. "
             "Older days stay. Until all of it is in, reports show what is stored now."
@@ -152,9 +151,9 @@ def _synced(settings: Settings, name: str) -> int:
 
     code = sync_accounts(settings, [name], None, rendering.console(is_error=True))
     if code:
-        typer.echo(NOTHING_CHANGED, err=True)
+        say(NOTHING_CHANGED, is_error=True)
     else:
-        typer.echo(f'Account "{name}" is rebuilt.')
+        say(f'Account "{name}" is rebuilt.')
     return code
 
 
@@ -163,9 +162,7 @@ def _held(settings: Settings, *names: str) -> Iterator[sa.Engine]:
     """The warehouse, while no sync of the accounts runs; waits for one that does."""
     with warehouse(settings) as engine, ExitStack() as locks:
         for name in sorted(set(names)):
-            locks.enter_context(
-                runs.sync_lock(engine, name, lambda: typer.echo("Waiting for a sync to end …", err=True))
-            )
+            locks.enter_context(runs.sync_lock(engine, name, lambda: say("Waiting for a sync to end …", is_error=True)))
         yield engine
 
 
@@ -173,8 +170,7 @@ def _require_stored(stored: Iterable[AccountRow], name: str) -> AccountRow:
     known = {row.account: row for row in stored}
     if name in known:
         return known[name]
-    names = ", ".join(known) or "none"
-    raise PermanentError(f'Nothing is stored of an account "{name}". Stored: {names}.')
+    raise PermanentError(f"Nothing is stored of an account {quoted(name)}. Stored: {listed(known) or 'none'}.")
 
 
 def _require_name(name: str) -> None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
@@ -90,7 +91,7 @@ def stop(settings: Settings) -> None:
         server.stop()
     except EmbeddedPostgresError as error:
         raise TransientError(str(error)) from None
-    typer.echo("The embedded Postgres is stopped." if was_running else "The embedded Postgres was not running.")
+    say("The embedded Postgres is stopped." if was_running else "The embedded Postgres was not running.")
 
 
 def _configured(settings: Settings) -> str | None:

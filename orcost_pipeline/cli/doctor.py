@@ -40,6 +40,7 @@ from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.settings import Account, Settings, load_settings
+from orcost_pipeline.text import few
 from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.accounts import Evidence
 from orcost_pipeline.warehouse.database import connect, database_errors, set_local
@@ -543,7 +544,7 @@ def _of_valid_mapping(mapping: CompanyMapping, settings: Settings, doubts: Seque
     if not mapping.rules:
         yield _no_mapping(settings)
     if doubts:
-        told = "\n".join(str(doubt) for doubt in doubts)
+        told = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
         yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, _check(settings))
 

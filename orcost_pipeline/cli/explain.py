@@ -14,11 +14,12 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, rounded, short, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, rounded, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import MOST_NAMES, few, quoted, short
 from orcost_pipeline.warehouse import figures, reconciliation
 from orcost_pipeline.warehouse.raw import RETENTION
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows
@@ -49,16 +50,18 @@ def require_company(connection: sa.Connection, company: str) -> None:
     names = figures.company_names(connection)
     if company not in names:
         known = {name.lower(): name for name in names}
-        near = [f'"{known[name]}"' for name in get_close_matches(company.lower(), known, n=3)]
-        raise PermanentError(f'No company is called "{company}".' + (f" Near: {', '.join(near)}." if near else ""))
+        near = [quoted(known[name]) for name in get_close_matches(company.lower(), known, n=3)]
+        raise PermanentError(
+            f"No company is called {quoted(company)}." + (f" Near: {', '.join(near)}." if near else "")
+        )
 
 
 def _require_day(connection: sa.Connection, day: date, account: str | None) -> bool:
     """Whether a day is settled; raises PermanentError for one that nobody knows."""
     known = figures.known_days(connection, day, account)
     if not any(row.is_known for row in known):
-        spans = "; ".join(f"{row.account}: {row.first_day} – {row.last_day}" for row in known)
-        raise PermanentError(f"Nothing is known of {day}. Known: {spans}.")
+        spans = few([f"{row.account}: {row.first_day} – {row.last_day}" for row in known], MOST_NAMES)
+        raise PermanentError(f"Nothing is known of {day}. Known: {'; '.join(spans)}.")
     return all(row.is_settled for row in known if row.is_known)
 
 
@@ -87,7 +90,7 @@ def _headline(company: str, day: date, figure: Sequence[Row], *, is_settled: boo
     credits_usd, byok_usd = (exact_sum(row[name] for row in figure) for name in ("credits_usd", "byok_usd"))
     byok = f" and {byok_usd:f} USD of BYOK" if byok_usd else ""
     settled = "settled" if is_settled else "not settled yet: its hours so far"
-    return f"{company} on {day}: {credits_usd:f} USD{byok} ({settled})"
+    return f"{short(company)} on {day}: {credits_usd:f} USD{byok} ({settled})"
 
 
 def _parts(rows: Sequence[Row]) -> RenderableType:

@@ -14,8 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from rich.text import Text
 
-from orcost_pipeline.cli.rendering import STALE_AFTER, age, clean, clock, plural, rounded, share
+from orcost_pipeline.cli.rendering import STALE_AFTER, age, clock, plural, rounded, share
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
@@ -123,13 +124,13 @@ def lines(found: Sequence[Finding], now: datetime, all_is_well: str) -> Iterator
         yield Text(all_is_well, style="green")
     styles = {ERROR: "bold red", WARNING: "yellow", NOTE: ""}
     for finding in found:
-        first, *more = finding.message.splitlines()
+        first, *more = message(finding.message).splitlines()
         about = f"{finding.account}: " if finding.account else ""
-        yield Text(f"{finding.severity:<8} {about}{clean(first)}", style=styles[finding.severity])
-        yield from (Text(f"  {clean(line.strip())}") for line in more)
+        yield Text(f"{finding.severity:<8} {about}{first}", style=styles[finding.severity])
+        yield from (Text(f"  {line.strip()}") for line in more)
         if finding.since:
             yield Text(f"  since {clock(finding.since, now)} ({age(now - finding.since)})")
-        yield Text(f"  → {clean(finding.todo)}")
+        yield Text(f"  → {finding.todo}")
 
 
 def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:

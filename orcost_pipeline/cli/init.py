@@ -20,13 +20,12 @@ from getpass import getpass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import typer
 from dotenv import dotenv_values, set_key
 from pydantic import SecretStr, ValidationError
 
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.files import replacing
-from orcost_pipeline.cli.rendering import clean, is_terminal, plural, rounded
+from orcost_pipeline.cli.rendering import is_terminal, plural, rounded, say
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.defs.identity import require_same_account, told_evidence
@@ -34,7 +33,16 @@ from orcost_pipeline.errors import AccountTwiceError, OrcostError, OtherAccountE
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.requests import masked
-from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
+from orcost_pipeline.settings import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_BASE_URL,
+    DEFAULT_KEY_ENV,
+    Account,
+    AccountConfig,
+    Settings,
+    require_meant_address,
+)
+from orcost_pipeline.text import clean
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.schemas import schema_version
@@ -65,10 +73,10 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     _require_new(settings, account, key)
     told = asyncio.run(_ask(account, key, clock))
     _require_same_account(settings, account, told)
-    typer.echo(f'Account "{account.name}": {told}')
+    say(f'Account "{account.name}": {told}')
     for path, what in _written(settings, account, key, told.keys):
-        typer.echo(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
-    typer.echo("Next: orcost sync (or orcost up, which syncs every hour)")
+        say(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
+    say("Next: orcost sync (or orcost up, which syncs every hour)")
 
 
 def _account(settings: Settings, name: str) -> Account:
@@ -80,7 +88,8 @@ def _account(settings: Settings, name: str) -> Account:
     variable = DEFAULT_KEY_ENV if name == DEFAULT_ACCOUNT else own
     while variable in {other.api_key_env for other in settings.listed}:
         variable += "_2"
-    return Account(name=name, api_key_env=variable, api_key=None, base_url=settings.base_url)
+    at = {"base_url": settings.base_url, "address_from": settings.address_from}
+    return Account(name=name, api_key_env=variable, api_key=None, **at)
 
 
 def _require_new(settings: Settings, account: Account, key: str) -> None:
@@ -118,8 +127,8 @@ def _asked_name(settings: Settings) -> str:
     if not is_terminal() and _variable_of_environment(settings, _account(settings, DEFAULT_ACCOUNT)):
         return DEFAULT_ACCOUNT
     if is_terminal():
-        typer.echo(f"This connects an OpenRouter account to the project in {settings.folder}", err=True)
-        typer.echo(f"Name of the account [{DEFAULT_ACCOUNT}]: ", nl=False, err=True)
+        say(f"This connects an OpenRouter account to the project in {settings.folder}", is_error=True)
+        say(f"Name of the account [{DEFAULT_ACCOUNT}]: ", is_line=False, is_error=True)
     return _line() or DEFAULT_ACCOUNT
 
 
@@ -142,9 +151,11 @@ def _checked_name(name: str) -> str:
 def _key(settings: Settings, account: Account) -> str:
     """The account's key: the environment's, else typed unseen, else the next line of stdin."""
     if variable := _variable_of_environment(settings, account):
-        typer.echo(f"The key is taken from {variable} of the environment; unset it to be asked for one.")
+        if os.environ[variable] not in dotenv_values(settings.folder / ".env").values():
+            require_meant_address(account)
+        say(f"The key is taken from {variable} of the environment; unset it to be asked for one.")
         return os.environ[variable].strip()
-    key = _unseen() if is_terminal() else _line()
+    key = _unseen(account) if is_terminal() else _line()
     if not key:
         raise PermanentError(
             "No key was given; nothing was written. Type it at a terminal, or give it as a line of stdin "
@@ -160,8 +171,9 @@ def _variable_of_environment(settings: Settings, account: Account) -> str | None
     return next((variable for variable in candidates if os.environ.get(variable, "").strip()), None)
 
 
-def _unseen() -> str:
-    typer.echo(f"Its key (make a management key at {MANAGEMENT_KEYS}).", err=True)
+def _unseen(account: Account) -> str:
+    goes_to = "" if account.base_url == DEFAULT_BASE_URL else f"; it goes to {account.base_url}"
+    say(f"Its key (make a management key at {MANAGEMENT_KEYS}{goes_to}).", is_error=True)
     with suppress(EOFError):
         return getpass("Key, not shown as you type: ").strip()
     return ""

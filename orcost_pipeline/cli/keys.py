@@ -11,9 +11,10 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, share, short, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, share, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import quoted, short
 from orcost_pipeline.warehouse import key_reports
 from orcost_pipeline.warehouse.reports import Rows
 
@@ -58,8 +59,8 @@ def _keys(rows: Rows, now: datetime) -> Table:
     for row in rows.rows:
         amounts = [tell(row[column]) for tell, column in zip(told, numbers.values(), strict=True)]
         used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else UNKNOWN
-        values = (short(row["name"]), row["key_hash"][:SHORT_HASH], row["companies"] or UNKNOWN)
-        values += (row["workspace_name"] or UNKNOWN, state(row, now), used)
+        values = (short(row["name"]), row["key_hash"][:SHORT_HASH], short(row["companies"] or UNKNOWN))
+        values += (short(row["workspace_name"] or UNKNOWN), state(row, now), used)
         limit = _limit(row) if has_limits else ()
         drawn.add_row(*cells(*[row["account"]] * several, *values, *amounts, *limit))
     return drawn
@@ -110,7 +111,7 @@ def changes(before: Row | None, after: Row) -> Iterator[str]:
     if before["is_deleted"] and not after["is_deleted"]:
         yield "came back"
     if before["name"] != after["name"]:
-        yield f'renamed from "{before["name"]}"'
+        yield f"renamed from {quoted(before['name'])}"
     if before["is_disabled"] != after["is_disabled"]:
         yield "disabled" if after["is_disabled"] else "enabled"
     for column, name in _ATTRIBUTES.items():
@@ -121,7 +122,7 @@ def changes(before: Row | None, after: Row) -> Iterator[str]:
 def _value(value: Any) -> str:
     if value is None:
         return UNKNOWN
-    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(rendering.plain(value))
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else short(str(rendering.plain(value)))
 
 
 def _several_accounts(rows: Rows) -> bool:

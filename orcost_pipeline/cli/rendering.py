@@ -19,11 +19,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from orcost_pipeline.text import inert, message, short
 from orcost_pipeline.warehouse.reports import Rows
 from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, is_future, utc_day
 
 UNKNOWN = "–"
-LONGEST_NAME = 40
+LONGEST_CELL = 200
+# Of a table of what waits for somebody: the most important rows; csv and json have all.
+MOST_ROWS = 50
 STALE_AFTER = 2 * HOUR
 _MINUTE = timedelta(minutes=1)
 _ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
@@ -118,11 +121,6 @@ def is_stale(as_of: datetime, now: datetime) -> bool:
 # Tables
 
 
-def clean(text: str) -> str:
-    """A name as it may stand on a terminal: control characters would move the cursor or break the row."""
-    return "".join(char if char.isprintable() else "�" for char in text)
-
-
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """An empty table without lines; `right` columns hold numbers."""
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
@@ -131,13 +129,14 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
-def short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
 def cells(*values: str) -> list[Text]:
     """Cells whose text is taken as it is: a name is neither markup nor an emoji."""
-    return [Text(clean(value)) for value in values]
+    return [Text(short(value, LONGEST_CELL)) for value in values]
+
+
+def left_out(count: int, shown: int, where: str) -> list[Text]:
+    """The line below a table that has the first of many rows; `where` are all of them."""
+    return [Text(f"… and {count - shown:,} more; all of them: {where}", style="dim")] if count > shown else []
 
 
 def console(*, is_error: bool = False) -> Console:
@@ -159,6 +158,16 @@ def is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
+def say(text: str, *, is_error: bool = False, is_line: bool = True) -> None:
+    """Prints a message, for people to read."""
+    typer.echo(message(text), err=is_error, nl=is_line)
+
+
+def tell(target: Console, text: str, style: str = "") -> None:
+    """The same on a console that something else is drawn on."""
+    target.print(message(text), style=style, markup=False, soft_wrap=True)
+
+
 def show(*parts: RenderableType, is_error: bool = False) -> None:
     """Prints parts, each on lines of its own, without the blanks that pad a table."""
     target = console(is_error=is_error)
@@ -167,9 +176,16 @@ def show(*parts: RenderableType, is_error: bool = False) -> None:
         for part in parts:
             # Text is wrapped to the terminal; a table never gives way, for a figure cut short is a wrong one.
             target.width = terminal if isinstance(part, str | Text) else max(terminal, _width(target, part))
-            target.print(part)
+            target.print(_harmless(part))
     lines = captured.get().split("\n")
     typer.echo("\n".join(line.rstrip() for line in lines), nl=False, err=is_error, color=True)
+
+
+def _harmless(part: RenderableType) -> RenderableType:
+    """Text as a terminal may have it; the cells of a table are made so one by one."""
+    if isinstance(part, Text):
+        return Text(message(part.plain), style=part.style)
+    return message(part) if isinstance(part, str) else part
 
 
 def fits(renderable: RenderableType) -> bool:
@@ -200,8 +216,18 @@ def write_json(answer: Rows) -> None:
 
 
 def write_csv(answer: Rows) -> None:
+    lines = [answer.columns, *([_csv_cell(row[name]) for name in answer.columns] for row in answer.rows)]
+    # With colour, for without it what looks like one is taken out of a pipe.
+    typer.echo("".join(map(_csv_line, lines)), nl=False, color=True)
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    """A record; a carriage return alone, at which spreadsheets begin a new one, is quoted too."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows([plain(row[name]) for name in answer.columns] for row in answer.rows)
-    typer.echo(text.getvalue(), nl=False)
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _csv_cell(value: Any) -> Any:
+    """Numbers and times as they are, negative ones too; text that a spreadsheet would run begins with an apostrophe."""
+    return inert(value) if isinstance(value, str) else plain(value)

@@ -21,6 +21,7 @@ from orcost_pipeline.cli.rendering import cells, change, clock, money, rounded, 
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import MOST_NAMES, few, listed, quoted, short
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
 from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, floor, hour_ceil, hour_floor, is_future
@@ -215,7 +216,7 @@ def require_account(settings: Settings, accounts: Sequence[sa.Row], wanted: str)
     """Raises PermanentError for an account that is neither configured nor in the warehouse."""
     names = {account.account for account in accounts} | {account.name for account in settings.accounts}
     if wanted not in names:
-        raise PermanentError(f'No account is called "{wanted}". Known: {", ".join(sorted(names))}.')
+        raise PermanentError(f"No account is called {quoted(wanted)}. Known: {listed(sorted(names))}.")
 
 
 def _awaits_rule(row: Row) -> bool:
@@ -271,7 +272,7 @@ def _drawn(answer: Answer, rows: Sequence[Row], hint: str) -> Table:
     drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers))
     awaiting = [row for row in rows if answer.needs_rule and _awaits_rule(row)]
     for row in rows:
-        said = [rendering.short(name(row)) for name in names.values()] + [write(row) for write in numbers.values()]
+        said = [short(name(row)) for name in names.values()] + [write(row) for write in numbers.values()]
         drawn.add_row(*cells(*said, hint if row in awaiting[:1] else ""), style="yellow" if row in awaiting else "")
     drawn.add_row(
         *cells("Total", *[""] * (len(names) - 1), *(write(total) for write in numbers.values())), style="bold"
@@ -367,8 +368,8 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
         yield f"{ends}: a sync ran with a wrong clock. {_what_ends(answer)}The next sync puts it right: orcost sync"
     late = [it for it in answer.accounts if it.as_of < answer.now and rendering.is_stale(it.as_of, answer.now)]
     if late and len(answer.accounts) > 1:
-        listed = ", ".join(f"{it.account} ({clock(it.as_of, answer.now)})" for it in late)
-        yield f"Not synced for more than two hours: {listed}."
+        named = few([f"{it.account} ({clock(it.as_of, answer.now)})" for it in late], MOST_NAMES)
+        yield f"Not synced for more than two hours: {', '.join(named)}."
     if is_stale:
         yield "Next: orcost status"
     yield from (_what_is_missing(answer, account) for account in answer.accounts if answer.lacks(account))

@@ -4,9 +4,9 @@ from datetime import date
 from time import sleep
 
 import sqlalchemy as sa
-import typer
 
 from orcost_pipeline.cli.database import warehouse
+from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.errors import TransientError
 from orcost_pipeline.settings import Settings
@@ -22,10 +22,10 @@ def resync(settings: Settings, account: str | None, since: date | None, *, is_wa
             if account is not None:
                 require_account(settings, reports.accounts(connection), account)
             request_id = reports.request_sync(connection, account, since)
-        typer.echo(f"Sync {request_id} is requested; the running deployment (orcost up) picks it up.")
+        say(f"Sync {request_id} is requested; the running deployment (orcost up) picks it up.")
         if is_waiting:
             wait(engine, request_id)
-            typer.echo(f"Sync {request_id} succeeded.")
+            say(f"Sync {request_id} succeeded.")
 
 
 def wait(engine: sa.Engine, request_id: int) -> None:
@@ -39,6 +39,6 @@ def wait(engine: sa.Engine, request_id: int) -> None:
         if status == "failed":
             raise TransientError(f"Sync {request_id} failed: {error or 'see orcost status'}")
         if status == "queued" and seconds == IMPATIENT_AFTER:
-            typer.echo(f"Sync {request_id} is still queued. Is orcost up running? Waiting on; Ctrl-C stops.", err=True)
+            say(f"Sync {request_id} is still queued. Is orcost up running? Waiting on; Ctrl-C stops.", is_error=True)
         sleep(1)
         seconds += 1

@@ -20,10 +20,12 @@ from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.map.check import warnings_of
+from orcost_pipeline.cli.rendering import LONGEST_CELL, tell
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.defs.mapping_source import read_source
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings, load_settings
+from orcost_pipeline.text import few, short
 from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.database import database_errors, failure_named
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
@@ -40,9 +42,8 @@ _STEPS = {
 }
 
 
-def sync(account: str | None, since: date | None) -> int:
+def sync(settings: Settings, account: str | None, since: date | None) -> int:
     """One synchronisation of each account, as Dagster runs in this process; 0 only when all is in."""
-    settings = load_settings()
     names = [settings.account(account).name] if account else [configured.name for configured in settings.accounts]
     return sync_accounts(settings, names, since, Console(stderr=True, highlight=False))
 
@@ -75,13 +76,13 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
         keep_connections(instance)
         close_dead_runs(settings, instance)
         problems = [problem for name in names for problem in sync_account(settings, instance, name, since, console)]
-    for warning in mapping_warnings(settings):
-        console.print(warning, style="yellow", markup=False, soft_wrap=True)
+    for warning in few(mapping_warnings(settings)):
+        tell(console, warning, style="yellow")
     # A wrong mapping is noted by the run of every account, and told once.
     for problem in dict.fromkeys(problems):
-        console.print(problem, style="red", markup=False, soft_wrap=True)
+        tell(console, problem, style="red")
     if problems:
-        console.print(f"Dagster's log: {log_file}", style="dim", markup=False, soft_wrap=True)
+        tell(console, f"Dagster's log: {log_file}", style="dim")
     return 1 if problems else 0
 
 
@@ -117,7 +118,7 @@ def sync_account(
     """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
     run_id = str(uuid.uuid4())
     first = "" if is_synced(settings, account) else " for the first time: a year by day, 31 days by hour"
-    console.print(f'Syncing account "{account}"{first}', markup=False)
+    tell(console, f'Syncing account "{account}"{first}')
     try:
         # Dagster's storage is in the same database: where that goes for long, Dagster itself fails.
         with database_errors():
@@ -198,7 +199,7 @@ def _sentence(event: dg.DagsterEvent) -> str:
 @contextmanager
 def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]]:
     """A line per finished step with its time; on a terminal, a spinner for the one that runs."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("starting", total=None)
 
@@ -206,7 +207,7 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
             event = entry.dagster_event
             if event is None and entry.step_key is not None:
                 # What a step says of itself: how far it is.
-                progress.update(task, description=entry.user_message)
+                progress.update(task, description=short(entry.user_message, LONGEST_CELL))
             if event is None or event.step_key is None:
                 return
             name = _STEPS.get(event.step_key, event.step_key)
@@ -238,7 +239,7 @@ def demo(once: bool, port: int) -> int:
         if code == 0:
             _show_report(settings)
             if reserved is None:
-                console.print(_what_next(settings), markup=False, soft_wrap=True)
+                tell(console, _what_next(settings))
             else:
                 services.serve(settings, reserved, f"ORCOST_HOME={shlex.quote(str(home))} orcost db stop")
         return code

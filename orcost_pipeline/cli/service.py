@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 
+from orcost_pipeline.text import clean
+
 KILLED_AFTER = 8  # seconds in which a group may end by itself
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -71,10 +73,10 @@ def _leave_env_files_alone() -> None:
 
 
 class _PlainText(io.TextIOWrapper):
-    """Text without the colours that Dagster gives to its log lines, whoever reads them."""
+    """Text without the colours that Dagster gives to its log lines, and without those that a name may have."""
 
     def write(self, text: str) -> int:
-        super().write(_COLOUR.sub("", text))
+        super().write("\n".join(clean(line) for line in _COLOUR.sub("", text).split("\n")))
         return len(text)
 
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import typer
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped, storage_url
+from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.cli.supervision import (
     LONGEST_PAUSE,
     STOP_WITHIN,
@@ -203,7 +203,7 @@ def _await_predecessors(alive: IO[str]) -> None:
 def _say(text: str) -> None:
     """Says it on stderr; a terminal or pipe that has gone is no reason to end."""
     with suppress(OSError):
-        typer.echo(text, err=True)
+        say(text, is_error=True)
 
 
 # Ports

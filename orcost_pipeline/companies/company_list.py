@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Mapping
-from orcost_pipeline.companies.rows import Columns, Mistake, Row, Unreadable, did_you_mean, quoted, rows_of_csv
+from orcost_pipeline.companies.rows import Columns, Mistake, Row, Unreadable, did_you_mean, rows_of_csv
+from orcost_pipeline.text import few, quoted
 
 ATTRIBUTES = ("display_name", "external_id", "cost_centre", "owner_email")
 _COLUMNS = Columns(("company", *ATTRIBUTES), ("company",))
@@ -33,8 +34,8 @@ class CompanyListError(Exception):
         super().__init__(source, self.mistakes)
 
     def lines(self) -> str:
-        """One indented line per mistake."""
-        return "\n".join(f"  {mistake}" for mistake in self.mistakes)
+        """An indented line per mistake, of many the first."""
+        return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
 
 
 def read_company_list(content: bytes, source: str) -> list[Company]:

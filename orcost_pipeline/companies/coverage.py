@@ -77,7 +77,7 @@ class Coverage:
     def idle(self, rules: Iterable[Rule], today: date) -> list[Mistake]:
         """A warning for each rule that held in all these days, for an account that was counted, and won no key."""
         return [
-            Mistake(rule.line, f"{rule.name} {self._reason(rule)}")
+            Mistake(rule.line, f"{rule} {self._reason(rule)}")
             for rule in rules
             if rule.position not in self._winning
             and self._accounts & ({rule.account} if rule.account else self._accounts)

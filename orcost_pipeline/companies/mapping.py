@@ -25,11 +25,11 @@ from orcost_pipeline.companies.rows import (
     Unreadable,
     did_you_mean,
     not_one_of,
-    quoted,
     rows_of_csv,
     rows_of_records,
 )
 from orcost_pipeline.measures import EXACT
+from orcost_pipeline.text import LONGEST_VALUE, few, quoted, short
 
 UNATTRIBUTED = "Unattributed"
 MATCHES = ("key_hash", "key_name", "workspace", "creator", "external_user", "label")
@@ -58,8 +58,8 @@ class MappingError(Exception):
         super().__init__(source, self.mistakes)
 
     def lines(self) -> str:
-        """One indented line per mistake, to stand below a sentence that says what stays in force."""
-        return "\n".join(f"  {mistake}" for mistake in self.mistakes)
+        """An indented line per mistake, of many the first, to stand below a sentence that says what stays in force."""
+        return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
 
     def __str__(self) -> str:
         return f"{self.source} was refused.\n{self.lines()}"
@@ -96,6 +96,10 @@ class Rule:
     @property
     def name(self) -> str:
         return f"{self.match}:{self.pattern}"
+
+    def __str__(self) -> str:
+        """The name as a message tells it."""
+        return short(self.name, LONGEST_VALUE)
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,8 @@ def _group_mistakes(rows: list[_Row]) -> Iterator[Mistake]:
     percents = [percent for row in rows if (percent := _percent(row.share)) is not None]
     total = reduce(EXACT.add, percents, Decimal(0))
     if len(percents) == len(rows) and total != 100:
-        yield Mistake(rows[-1].line, f"shares of {quoted(rows[0].pattern)} sum to {total:f}, not 100 ({where}).")
+        told = f"shares of {quoted(rows[0].pattern)} sum to {short(f'{total:f}', LONGEST_VALUE)}, not 100 ({where})."
+        yield Mistake(rows[-1].line, told)
 
 
 def _percent(text: str) -> Decimal | None:
@@ -287,7 +292,7 @@ def _shadowed(rules: Iterable[Rule]) -> Iterator[Mistake]:
     for rule in rules:
         winner = min((seen[key] for key in _wider(rule) if key in seen), key=lambda rule: rule.line, default=None)
         if winner:
-            yield Mistake(rule.line, f"{rule.name} never wins: {winner.name} on line {winner.line} comes first.")
+            yield Mistake(rule.line, f"{rule} never wins: {winner} on line {winner.line} comes first.")
         else:
             seen[rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to] = rule
 

@@ -14,6 +14,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
+from orcost_pipeline.text import LONGEST_VALUE, quoted, short
+
 _PASSED_OVER = re.compile(r"#|[\s,;]*\Z")
 
 
@@ -235,10 +237,4 @@ def not_one_of(value: str, names: Sequence[str]) -> str:
 def did_you_mean(value: str, names: tuple[str, ...]) -> str:
     spelled = {name.lower(): name for name in names}
     close = get_close_matches(value.lower()[:200], spelled, n=1)
-    return f" Did you mean {spelled[close[0]]}?" if close else ""
-
-
-def quoted(value: str | None) -> str:
-    """A value fit for one line of a message."""
-    text = " ".join((value or "").split())
-    return f'"{text}"' if len(text) <= 80 else f'"{text[:79]}…"'
+    return f" Did you mean {short(spelled[close[0]], LONGEST_VALUE)}?" if close else ""

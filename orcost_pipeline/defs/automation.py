@@ -21,6 +21,7 @@ from orcost_pipeline.defs.resources import (
 )
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import listed, quoted
 from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.deployment import serving
@@ -191,12 +192,12 @@ def request_status(
     """(status, error): a request fails if one of its accounts does, and ends when all have ended."""
     unknown = [account for account in accounts if account not in configured]
     if unknown:
-        return "failed", f'No account is called "{unknown[0]}". Configured: {", ".join(configured)}.'
+        return "failed", f"No account is called {quoted(unknown[0])}. Configured: {listed(configured)}."
     if not started:
         return "queued", None
     if len(started) < len(accounts) or not all(_has_ended(run) for run in started.values()):
         return "running", None
     failed = [account for account, run in started.items() if run.status != dg.DagsterRunStatus.SUCCESS]
     if failed:
-        return "failed", f"The sync of {', '.join(sorted(failed))} failed; see orcost status."
+        return "failed", f"The sync of {listed(sorted(failed))} failed; see orcost status."
     return "succeeded", None

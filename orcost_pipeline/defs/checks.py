@@ -8,6 +8,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import LONGEST_VALUE, short
 
 # check → (asset, law); the SQL is warehouse/sql/check_<name>.sql
 CONTRACT_CHECK_ASSETS = {
@@ -84,7 +85,7 @@ def business_check(
     check = BUSINESS_CHECKS[key.name]
     parameters = {"account": account, "unattributed_percent": settings.unattributed_percent}
     rows = [dict(row) for row in connection.execute(sa.text(check.sql), parameters).mappings()]
-    records = [dg.TableRecord({name: str(value) for name, value in row.items()}) for row in rows]
+    records = [dg.TableRecord({name: short(str(value), LONGEST_VALUE) for name, value in row.items()}) for row in rows]
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,

@@ -17,6 +17,7 @@ from orcost_pipeline.defs.mapping_source import read_companies
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import LONGEST_LINE, few, markdown, message, short
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, rules_in_force, version_in_force
@@ -70,7 +71,7 @@ def company_mapping(
             publish_companies(warehouse, ATTRIBUTES, companies)
         if problems := "\n".join(filter(None, (problem, list_problem))):
             runs.note_problem(warehouse, context.run.run_id, problems)
-            context.log.warning(problems)
+            context.log.warning(message(problems))
         now = utc_now()
         with warehouse.connect() as connection:
             in_force = rules_in_force(connection)
@@ -134,7 +135,7 @@ def _validity(check: str, problem: str | None) -> dg.AssetCheckResult:
         check_name=check,
         passed=problem is None,
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"mistakes": dg.MetadataValue.md(problem)} if problem else {},
+        metadata={"mistakes": _lines(problem.splitlines())} if problem else {},
     )
 
 
@@ -144,5 +145,10 @@ def _doubts(check: str, doubts: Sequence[Mistake]) -> dg.AssetCheckResult:
         check_name=check,
         passed=not doubts,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"lines": dg.MetadataValue.md("\n".join(f"- {doubt}" for doubt in doubts[:20]))} if doubts else {},
+        metadata={"lines": _lines(few([str(doubt) for doubt in doubts]))} if doubts else {},
     )
+
+
+def _lines(lines: Sequence[str]) -> dg.MetadataValue:
+    """Each line as an item of a list."""
+    return dg.MetadataValue.md("\n".join(f"- {markdown(short(line, LONGEST_LINE))}" for line in lines))

@@ -9,6 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from orcost_pipeline.defs.pictures import bars
+from orcost_pipeline.text import LONGEST_VALUE, markdown, short
 
 _COLUMNS = sa.text(
     "select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, "
@@ -113,4 +114,4 @@ def _cell(value: Any) -> str:
         case date():
             return f"{value:%Y\N{NON-BREAKING HYPHEN}%m\N{NON-BREAKING HYPHEN}%d}"
         case _:
-            return str(value).replace("|", "\\|").replace("\n", " ")
+            return markdown(short(str(value), LONGEST_VALUE))

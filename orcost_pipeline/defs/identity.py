@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import OtherAccountError
 from orcost_pipeline.openrouter.records import ApiKey, Credits
 from orcost_pipeline.settings import Account
+from orcost_pipeline.text import short
 from orcost_pipeline.warehouse import accounts
 from orcost_pipeline.warehouse.accounts import Evidence
 
@@ -56,7 +57,9 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
     if stored.organization_id and told.organization_id:
         if stored.organization_id == told.organization_id:
             return None
-        return f"it is of organization {told.organization_id}, what is stored is of {stored.organization_id}"
+        return (
+            f"it is of organization {short(told.organization_id)}, what is stored is of {short(stored.organization_id)}"
+        )
     if contradicting := _credits(stored, told):
         return contradicting
     # All keys may have been rotated at once.

@@ -18,6 +18,7 @@ import sqlalchemy.exc
 from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
+from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.database import DatabaseUnavailableError, LockedError, database_errors, lock_holders
 from orcost_pipeline.warehouse.opening import can_be_used, open_warehouse
@@ -149,6 +150,7 @@ def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> I
 def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> str:
     """Says at the run and at the account what is wrong, where the database can still be told; returns what it says."""
     told = str(error) if isinstance(error, OrcostError) else unforeseen(error)
+    told = message(told)
     try:
         if isinstance(error, LockedError):
             with engine.connect() as connection:

@@ -7,6 +7,7 @@ message, log or repr; it follows no redirect.
 
 import asyncio
 import email.utils
+import ipaddress
 import json
 import math
 import random
@@ -40,6 +41,7 @@ from orcost_pipeline.openrouter.failures import (
     unreached,
 )
 from orcost_pipeline.openrouter.values import decimal_json, whole_json
+from orcost_pipeline.text import LONGEST_VALUE, short
 from orcost_pipeline.windows import CLOCK_WRONG
 
 # OpenRouter allows 64 a minute; the margin covers clocks and a restarted process.
@@ -189,8 +191,13 @@ class Requests:
             url = httpx.URL()
         # httpx would send a user name of the URL in the key's place.
         if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-            shown = re.sub(r"sk-or-[\w-]+|//[^/@]*@", "…", base_url)
-            raise PermanentError(f'The base URL of account "{self.account}" is none: {shown!r}. {CHECK_ADDRESS}')
+            shown = short(repr(re.sub(r"sk-or-[\w-]+|//\S*@", "…", base_url)), LONGEST_VALUE)
+            raise PermanentError(f'The base URL of account "{self.account}" is none: {shown}. {CHECK_ADDRESS}')
+        if url.scheme == "http" and not _is_this_machine(url.host):
+            raise PermanentError(
+                f'The key of account "{self.account}" was not sent: http://{short(url.host, LONGEST_VALUE)} is not '
+                f"encrypted, and whoever is on the way could read it. Use https://. {CHECK_ADDRESS}"
+            )
         return url
 
     def _opened(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
@@ -202,7 +209,7 @@ class Requests:
                 timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_TIMEOUT, self._timeout)),
                 transport=transport,
                 # A proxy of the environment cannot reach this machine's own ports, where the demo's account is.
-                mounts={"all://127.0.0.1": None, "all://localhost": None},
+                mounts={f"all://{base_url.netloc.decode()}": None} if _is_this_machine(base_url.host) else None,
             )
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
             raise PermanentError(
@@ -402,6 +409,13 @@ class Requests:
         if question.is_analytics and isinstance(error, RetryLaterError):
             self._analytics_from = max(self._analytics_from, _moment() + (least or pause))
         return least + pause
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether what is sent there stays on this machine: an address of its loopback, or the name of one."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _moment() -> float:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import AccountTwiceError
+from orcost_pipeline.text import quoted
 from orcost_pipeline.warehouse.database import KEY_OWNER_LOCK
 
 # Who wrote the mapping named its accounts: its versions stay as they were written.
@@ -130,7 +131,7 @@ def lock_new_keys(connection: sa.Connection, account: str, run_id: str) -> None:
 
 def _twice(account: str, other: Holder, nothing: str, *, is_managed: bool) -> str:
     more = f" and {other.keys - 1} more" if other.keys > 1 else ""
-    told = f'Account "{account}" has keys that account "{other.account}" has already ("{other.key_name}"{more}): '
+    told = f'Account "{account}" has keys that account "{other.account}" has already ({quoted(other.key_name)}{more}): '
     told += f"its costs would count twice. {nothing}.\n"
     if other.is_deleted:
         return told + (

@@ -22,8 +22,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
+from orcost_pipeline.text import short
 
 MANY_ROWS = 1_000
+# Characters of what the server says: it repeats statements and values.
+LONGEST_TOLD = 300
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 DEPLOYMENT_LOCK = 7_306
@@ -58,6 +61,9 @@ def set_local(settings: Mapping[str, str]) -> str:
 
 
 _PINS = set_local(_TRANSACTION)
+
+
+_ENCODED = "In a user's name or password, write @ as %40, : as %3A, / as %2F, # as %23 and % as %25."
 
 
 class DatabaseUnavailableError(TransientError):
@@ -146,10 +152,13 @@ def warehouse_url(url: str) -> URL:
     """The user's URL for SQLAlchemy with psycopg 3; raises PermanentError for anything but Postgres."""
     try:
         parsed = make_url(url)
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: of a port that is none, with what it is
         raise PermanentError(
-            "ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user@host/database."
+            f"ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user@host/database. {_ENCODED}"
         ) from None
+    # Cut at the wrong place, what is taken for a host or a database may be a part of the password.
+    if url.count("@") > 1 or ("@" in url and parsed.username is None):
+        raise PermanentError(f"ORCOST_DATABASE_URL cannot be told apart: it has an @ too many. {_ENCODED}")
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise PermanentError("ORCOST_DATABASE_URL must start with postgresql://; other databases are not supported.")
     return parsed.set(drivername="postgresql+psycopg")
@@ -214,7 +223,7 @@ def _told(message: str) -> str:
     """The line that says most; of several servers that were tried, what the last one said."""
     lines = message.strip().splitlines() or ["no answer"]
     line = lines[-1] if lines[0].endswith(":") else lines[0]
-    return line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip(".")
+    return short(line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip("."), LONGEST_TOLD)
 
 
 def sql(name: str) -> sa.TextClause:

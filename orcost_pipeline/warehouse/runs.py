@@ -8,6 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import AccountTwiceError, ClockError, InvalidKeyError, OtherAccountError, TransientError
+from orcost_pipeline.text import message
 from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
 from orcost_pipeline.windows import CLOCK_WRONG
 
@@ -113,7 +114,7 @@ def close_run(engine: sa.Engine, run_id: str, status: str, error: str, now: date
                 "update ops.sync_run set status = :status, finished_at = :now, error = :error "
                 "where run_id = :run_id and status = 'running'"
             ),
-            {"run_id": run_id, "status": status, "error": error, "now": now},
+            {"run_id": run_id, "status": status, "error": message(error), "now": now},
         )
 
 
@@ -122,7 +123,7 @@ def note_problem(engine: sa.Engine, run_id: str, problem: str) -> None:
     with engine.begin() as connection:
         connection.execute(
             sa.text("update ops.sync_run set error = :problem where run_id = :run_id"),
-            {"run_id": run_id, "problem": problem},
+            {"run_id": run_id, "problem": message(problem)},
         )
 
 
@@ -176,7 +177,7 @@ def fail(
     A run that is published is not failed by what comes after. `code` is the finding's, where the error has one.
     """
     with engine.begin() as connection:
-        told = f"{error}{_what_stays(connection, account)}"
+        told = f"{message(error)}{_what_stays(connection, account)}"
         parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status, "code": code}
         connection.execute(
             sa.text(
@@ -249,5 +250,5 @@ def update_request(engine: sa.Engine, request_id: int, status: str, error: str |
                 "finished_at = case when :status in ('succeeded', 'failed') then cast(:now as timestamptz) end "
                 "where id = :id and (status, error) is distinct from (:status, :error)"
             ),
-            {"id": request_id, "status": status, "error": error, "now": now},
+            {"id": request_id, "status": status, "error": message(error) if error else None, "now": now},
         )

@@ -15,7 +15,7 @@ from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.check import show_validity
-from orcost_pipeline.cli.rendering import clean, is_terminal, percentage
+from orcost_pipeline.cli.rendering import is_terminal, percentage, say
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
 from orcost_pipeline.companies.mapping_edit import Values, line_above_the_rest, with_rows
@@ -24,6 +24,7 @@ from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import clean
 from orcost_pipeline.warehouse.mappings import rules_in_force
 
 NOT_WRITTEN = "Nothing was written."
@@ -48,14 +49,14 @@ def add(settings: Settings, company: str, shares: Sequence[str], rule: Values, *
     mapping = _read(after, settings, "would be wrong with it")
     _require_nothing_else_changed(known, mapping, line, rows)
     for number, row in enumerate(rows, line):
-        typer.echo(f"  line {number}: {clean(csv_line(row.values(), ','))}")
+        say(f"  line {number}: {clean(csv_line(row.values(), ','))}")
     effect = preview.effect(settings, mapping.rules)
     show_validity(settings, mapping, effect)
     preview.show_effect(effect)
     if not is_agreed:
         _require_agreement(settings)
     _replace(path, before, after)
-    typer.echo(f"Added to {settings.mapping_name}. It counts from the next sync on; under orcost up, within a minute.")
+    say(f"Added to {settings.mapping_name}. It counts from the next sync on; under orcost up, within a minute.")
 
 
 def _owners(company: str, shares: Sequence[str]) -> list[dict[str, str]]:

@@ -8,13 +8,14 @@ import typer
 from orcost_pipeline.cli.database import database_snapshot
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.preview import Effect
-from orcost_pipeline.cli.rendering import as_json, clean, plural, share
+from orcost_pipeline.cli.rendering import as_json, plural, say, share
 from orcost_pipeline.companies.company_list import unlisted
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, read_mapping
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import few
 
 
 def check(settings: Settings, file: Path | None, output: str) -> None:
@@ -40,12 +41,12 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
 def show_validity(settings: Settings, mapping: Mapping, effect: Effect) -> None:
     """One line of counts, one for each warning."""
     counts = [plural(len(mapping.rules), "rule"), plural(len(_companies(mapping)), "company", "companies")]
-    typer.echo(f"{mapping.source} is valid: {', '.join([*counts, *_coverage(effect.coverage)])}.")
-    for warning in _all_warnings(settings, mapping, effect):
-        typer.echo(f"  warning, {clean(str(warning))}")
+    say(f"{mapping.source} is valid: {', '.join([*counts, *_coverage(effect.coverage)])}.")
+    for line in few([f"warning, {warning}" for warning in _all_warnings(settings, mapping, effect)]):
+        say(f"  {line}")
     _, problem = read_companies(settings)
     if problem:
-        typer.echo(problem, err=True)
+        say(problem, is_error=True)
 
 
 def read_project_mapping(settings: Settings) -> Mapping:

@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import as_json, cells, clean, percentage, show
+from orcost_pipeline.cli.rendering import as_json, cells, left_out, percentage, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import Rule
 from orcost_pipeline.defs.attribution import key_version, rules_of
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, few, quoted, short
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.warehouse.reports import KeyVersionRow
@@ -40,7 +41,7 @@ class Key(NamedTuple):
         return KeyHistory(self.key_hash, tuple(key_version(row) for row in self.versions))
 
     def __str__(self) -> str:
-        return f'{self.key_hash}  {clean(self.name)} (account "{self.account}")'
+        return f'{self.key_hash}  {short(self.name)} (account "{self.account}")'
 
 
 def explain_key(settings: Settings, wanted: str, on: date, account: str | None, output: str) -> None:
@@ -68,8 +69,8 @@ def find_key(keys: Sequence[Key], wanted: str) -> Key:
         [key for key in keys if wanted in {version.name for version in key.versions}],
     ):
         if len(found) > 1:
-            listed = "\n".join(f"  {key}" for key in found)
-            raise PermanentError(f'"{wanted}" is {len(found)} keys; give one of their hashes:\n{listed}')
+            listed = "\n".join(f"  {line}" for line in few([str(key) for key in found]))
+            raise PermanentError(f"{quoted(wanted)} is {len(found)} keys; give one of their hashes:\n{listed}")
         if found:
             return found[0]
     raise PermanentError(_unknown(keys, wanted))
@@ -79,8 +80,10 @@ def _unknown(keys: Sequence[Key], wanted: str) -> str:
     if not keys:
         return "No key is known yet. Next: orcost sync"
     names = {key.name.lower(): key.name for key in keys}
-    close = [f'"{clean(names[name])}"' for name in get_close_matches(wanted.lower(), names, n=3)]
-    return f'No key is called "{wanted}", nor has it as its hash.' + (f" Near: {', '.join(close)}." if close else "")
+    close = [quoted(names[name]) for name in get_close_matches(wanted.lower(), names, n=3)]
+    return f"No key is called {quoted(wanted)}, nor has it as its hash." + (
+        f" Near: {', '.join(close)}." if close else ""
+    )
 
 
 def keys_of(rows: Sequence[KeyVersionRow]) -> list[Key]:
@@ -109,18 +112,18 @@ def _as_data(key: Key, explanation: Explanation) -> dict[str, object]:
 
 
 def _sentences(key: Key, explanation: Explanation) -> Iterator[Text | Table]:
-    owners = ", ".join(f"{company} {percentage(percent)} %" for company, percent in explanation.shares)
-    if explanation.company is not None:
-        owners = explanation.company
-    yield Text(clean(f"{_described(key, explanation.version)} on {explanation.on}: {owners}"), style="bold")
+    shares = [f"{short(company)} {short(percentage(percent))} %" for company, percent in explanation.shares]
+    owners = ", ".join(few(shares)) if explanation.company is None else short(explanation.company)
+    yield Text(f"{_described(key, explanation.version)} on {explanation.on}: {owners}", style="bold")
     lines = list(_reasons(explanation))
     if not explanation.rule:
         yield Text("  no rule matches" + (" on that day" if lines else ""))
     if lines:
         drawn = Table.grid(padding=(0, 2))
-        for line in lines:
+        for line in lines[:MOST_ITEMS]:
             drawn.add_row("", *cells(*line))
         yield drawn
+    yield from left_out(len(lines), MOST_ITEMS, "--format json")
 
 
 def _described(key: Key, version: KeyVersion | None) -> str:
@@ -128,10 +131,10 @@ def _described(key: Key, version: KeyVersion | None) -> str:
     name = version.name if version else key.name
     told = [f"{key.key_hash[:8]}…"]
     if version and version.workspace_name:
-        told.append(f"workspace {version.workspace_name}")
+        told.append(f"workspace {short(version.workspace_name)}")
     if name != key.name:
-        told.append(f"today {key.name}")
-    return f"{name} ({', '.join(told)})"
+        told.append(f"today {short(key.name)}")
+    return f"{short(name)} ({', '.join(told)})"
 
 
 def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str]]:
@@ -148,4 +151,4 @@ def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str
 
 
 def _pattern(rule: Rule) -> str:
-    return f"{rule.pattern[:8]}…" if rule.match == "key_hash" else rule.pattern
+    return f"{rule.pattern[:8]}…" if rule.match == "key_hash" else short(rule.pattern, LONGEST_VALUE)

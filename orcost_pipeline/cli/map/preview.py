@@ -12,12 +12,11 @@ from datetime import date, datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import cells, money, plural, share, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, cells, left_out, money, plural, share, show, table
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
@@ -26,6 +25,7 @@ from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.attribution import coverage, histories, synced
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import short
 from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.figures import Totals
 from orcost_pipeline.windows import utc_day
@@ -192,11 +192,12 @@ def _moves(moved: Sequence[Move], amount: str, unit: str) -> RenderableType:
         rows = {pair: [_sum(pairs[pair], older, amount), *row] for pair, row in rows.items()}
     write = money(value for row in rows.values() for value in row)
     drawn = table(f"  {unit}", *titles, "Keys", right=[*titles, "Keys"])
-    for pair in sorted(rows, key=lambda pair: (-exact_sum(rows[pair]), pair)):
+    pairs_shown = sorted(rows, key=lambda pair: (-exact_sum(rows[pair]), pair))[:MOST_ROWS]
+    for pair in pairs_shown:
         keys = {key for move in pairs[pair] for key in move.keys}
         told = [write(value or None) for value in rows[pair]]
-        drawn.add_row(*cells(f"  {rendering.short(pair[0])} → {rendering.short(pair[1])}", *told, f"{len(keys):,}"))
-    return drawn
+        drawn.add_row(*cells(f"  {short(pair[0])} → {short(pair[1])}", *told, f"{len(keys):,}"))
+    return Group(drawn, *left_out(len(rows), len(pairs_shown), "--format json"))
 
 
 def _sum(moved: Sequence[Move], months: Sequence[date], amount: str) -> Decimal:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import typer
 
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import as_json, clean, money, plural, short
+from orcost_pipeline.cli.rendering import as_json, money, plural
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import covers, nobodys
 from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
@@ -23,6 +23,7 @@ from orcost_pipeline.defs.attribution import histories, rules_of, synced
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import clean, short
 from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.windows import utc_day
@@ -111,6 +112,9 @@ def _lines(
     line = max((share.line for rule in rules for share in rule.shares), default=0)
     for number, suggestion in enumerate(found, 1):
         yield f"# {_remark(suggestion)}"
+        if "�" in clean(suggestion.company + suggestion.pattern):
+            yield "# Left out, for a line could not be pasted as it is: orcost map suggest --format json"
+            continue
         values = {
             "company": suggestion.company,
             "match": suggestion.match,

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, share, short, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, UNKNOWN, cells, left_out, money, plural, share, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import short
 from orcost_pipeline.warehouse import figures
 from orcost_pipeline.warehouse.reports import Rows
 
@@ -36,7 +37,9 @@ def _told(rows: Rows) -> Sequence[RenderableType]:
         return [Text("Nothing is Unattributed.")]
     said = "No key waits for a rule." if not waiting else f"{plural(len(waiting), 'key')} without an owner."
     todo = " Next: orcost map suggest, then: orcost map add" if waiting else ""
-    return [_table(rows.rows), "", Text(said + todo, style="yellow" if waiting else "")]
+    shown = rows.rows[:MOST_ROWS]
+    more = left_out(len(rows.rows), len(shown), "orcost map todo --format csv")
+    return [_table(shown), *more, "", Text(said + todo, style="yellow" if waiting else "")]
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> RenderableType:

@@ -8,12 +8,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clean, percentage, short, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, UNKNOWN, as_json, cells, left_out, percentage, show, table
 from orcost_pipeline.companies.mapping import Rule
 from orcost_pipeline.companies.mapping_diff import KINDS, Kind, RuleChange, compare
 from orcost_pipeline.defs.attribution import rules_of
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import MOST_NAMES, few, short
 from orcost_pipeline.warehouse.mappings import MappingVersion, rules_of_version, versions
 
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "−", "changed": "~", "moved": "↕"}
@@ -28,7 +29,9 @@ def log(settings: Settings, output: str) -> None:
     if output == "json":
         typer.echo(as_json([version._asdict() for version in known]))
         return
-    show(*([_versions(known)] if known else [Text(NONE_YET)]))
+    shown = known[:MOST_ROWS]
+    more = left_out(len(known), len(shown), "orcost map log --format json")
+    show(*([_versions(shown), *more] if known else [Text(NONE_YET)]))
 
 
 def _versions(known: Sequence[MappingVersion]) -> RenderableType:
@@ -58,7 +61,8 @@ def diff(settings: Settings, before: int | None, after: int | None, output: str)
     counts = [f"{count:,} {kind}" for kind in KINDS if (count := sum(change.kind == kind for change in changes))]
     show(Text(heading + (", ".join(counts) or "the same rules in the same order"), style="bold"))
     if changes:
-        show(_changes(changes))
+        shown = changes[:MOST_ROWS]
+        show(_changes(shown), *left_out(len(changes), len(shown), f"orcost map diff {old} {new} --format json"))
 
 
 def _chosen(newest: int | None, before: int | None, after: int | None) -> tuple[int, int]:
@@ -115,7 +119,9 @@ def _shares(rule: Rule | None) -> str:
         return ""
     if len(rule.shares) == 1:
         return short(rule.shares[0].company)
-    return ", ".join(f"{clean(share.company)} {percentage(share.percent)} %" for share in rule.shares)
+    return ", ".join(
+        few([f"{short(share.company)} {short(percentage(share.percent))} %" for share in rule.shares], MOST_NAMES)
+    )
 
 
 def _as_data(change: RuleChange) -> dict[str, object]:
