@@ -227,9 +227,17 @@ def test_what_cannot_be_the_same_account_is_refused(stored: Evidence, told: Evid
 
 
 def test_a_rebuild_takes_keys_that_seem_deleted_for_proof() -> None:
-    stored = evidence(gone="a", keys="b", workspaces="wx", is_rebuilt=True)
+    stored = evidence(gone="a", keys="b", workspaces="wx", is_rebuild_requested=True)
     assert contradiction(stored, evidence(keys="a", workspaces="w")) is None
     assert contradiction(stored, evidence(keys="c", workspaces="y"))
+
+
+def test_where_a_listing_was_refused_keys_that_are_missing_contradict_nothing() -> None:
+    stored = evidence(keys="ab", workspaces="w", credits_used_usd=Decimal(5))
+    told = evidence(keys="c", workspaces="x", credits_used_usd=Decimal(5))
+    assert contradiction(stored, told)
+    assert contradiction(stored, told._replace(is_whole=False)) is None
+    assert contradiction(stored, told._replace(is_whole=False, credits_used_usd=Decimal(1)))
 
 
 def test_a_key_that_changes_during_a_sync_ends_it(world: World) -> None:

@@ -1,7 +1,7 @@
 """`orcost accounts`: which accounts are stored, and what is done to one as a whole: rename, forget, confirm, rebuild.
 
 The user's files are never changed: what has to be changed in them is said. Whatever changes an account in the warehouse
-holds its sync lock, so that no sync is under way.
+holds its sync lock, so that no sync is under way; a rebuild is a sync itself.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,7 +118,8 @@ def _stored(row: AccountRow) -> str:
 
 def confirm(settings: Settings, name: str, now: datetime) -> None:
     """Lets the next sync of the account go on although its key looks like another account's."""
-    with warehouse(settings) as engine, engine.begin() as connection:
+    # A sync that runs would clear the mark, which is for the next.
+    with _held(settings, name) as engine, engine.begin() as connection:
         _require_stored(accounts.accounts(connection), name)
         accounts.confirm(connection, name, now)
     typer.echo(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
@@ -140,21 +141,25 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
         with engine.begin() as connection:
             accounts.ask_for_rebuild(connection, name, now)
         try:
-            return _synced(settings, name)
+            return _synced(settings, engine, name)
         finally:
             # Whatever went wrong: no later sync makes a rebuild that nobody waits for.
             with engine.begin() as connection:
                 accounts.ask_for_rebuild(connection, name, None)
 
 
-def _synced(settings: Settings, name: str) -> int:
+def _synced(settings: Settings, engine: sa.Engine, name: str) -> int:
+    """The exit code of the sync that rebuilds. A run may succeed and note a problem, such as a refused mapping: whether
+    it rebuilt anything is told by the mark, which the publication clears."""
     from orcost_pipeline.cli.running import sync_accounts
 
     code = sync_accounts(settings, [name], None, rendering.console(is_error=True))
-    if code:
-        typer.echo(NOTHING_CHANGED, err=True)
-    else:
+    with engine.connect() as connection:
+        is_rebuilt = not accounts.is_rebuild_requested(connection, name)
+    if is_rebuilt:
         typer.echo(f'Account "{name}" is rebuilt.')
+    else:
+        typer.echo("The rebuild did not finish. Reports show what was stored before.", err=True)
     return code
 
 

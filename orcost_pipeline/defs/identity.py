@@ -20,15 +20,21 @@ CREDITS_TOLERANCE_USD = Decimal("0.01")
 
 
 def told_evidence(
-    keys: Sequence[ApiKey], workspaces: Iterable[str], organization_id: str | None, bought: Credits | None
+    keys: Sequence[ApiKey],
+    workspaces: Iterable[str],
+    organization_id: str | None,
+    bought: Credits | None,
+    *,
+    is_whole: bool = True,
 ) -> Evidence:
-    """What a key's answers say of the account that it belongs to."""
+    """What a key's answers say of the account that it belongs to; not whole where keys may be missing among them."""
     return Evidence(
         keys=frozenset(key.hash for key in keys),
         workspaces=frozenset(workspaces) | frozenset(key.workspace_id for key in keys if key.workspace_id),
         organization_id=organization_id,
         credits_total_usd=bought.total_credits if bought else None,
         credits_used_usd=bought.total_usage if bought else None,
+        is_whole=is_whole,
     )
 
 
@@ -50,7 +56,7 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
     """
     if stored.is_confirmed:
         return None
-    proof = stored.keys | stored.gone if stored.is_rebuilt else stored.keys
+    proof = stored.keys | stored.gone if stored.is_rebuild_requested else stored.keys
     if proof & told.keys:
         return None
     if stored.organization_id and told.organization_id:
@@ -59,8 +65,8 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
         return f"it is of organization {told.organization_id}, what is stored is of {stored.organization_id}"
     if contradicting := _credits(stored, told):
         return contradicting
-    # All keys may have been rotated at once.
-    return None if stored.workspaces & told.workspaces else _strangers(stored, told)
+    # All keys may have been rotated at once, and one that is stored may be where this key is told nothing.
+    return None if stored.workspaces & told.workspaces or not told.is_whole else _strangers(stored, told)
 
 
 def _strangers(stored: Evidence, told: Evidence) -> str | None:

@@ -282,7 +282,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     A rebuild asks for everything that the API still tells. Returns the reading and the HTTP requests that it took.
     """
     stored = StoredUsage(step.engine, step.account.name, step.as_of)
-    if stored.is_rebuilt:
+    if stored.is_rebuild_requested:
         since = first_analytics_day(step.as_of)
     columns = (
         "key_hash as hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd as usage, "
@@ -314,7 +314,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         step = replace(step, as_of=as_of)
     relations = ["usage_hourly", "activity_daily"]
     relations += ["full_pass"] * (is_whole and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
-    relations += ["rebuild"] * stored.is_rebuilt
+    relations += ["rebuild"] * stored.is_rebuild_requested
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
 
