@@ -192,10 +192,6 @@ class _Api(OpenRouter):
         if not response.is_success:
             self.refusal = response.status_code
 
-    async def listed(self) -> list[ApiKey]:
-        workspaces = await allowed(self.workspaces())
-        return (await self.api_keys([workspace.id for workspace in workspaces or ()])).keys
-
 
 def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
     """The answer of each account that has a key, all asked at the same time."""
@@ -224,10 +220,14 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         if not key.can_manage:
             return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
         credits_told, listed = await asyncio.gather(
-            _tried(account, api, allowed(api.credits())), _tried(account, api, api.listed())
+            _tried(account, api, allowed(api.credits())), _tried(account, api, api.account_keys())
         )
     credit = None if isinstance(credits_told, Finding) else credits_told
-    keys = None if isinstance(listed, Finding) else listed
+    told = NOTHING_TOLD
+    if not isinstance(listed, Finding):
+        workspaces = [workspace.id for workspace in listed.workspaces or ()]
+        told = told_evidence(listed.keys, workspaces, key.organization_id, credit, is_whole=listed.is_whole)
+    keys = None if isinstance(listed, Finding) else listed.keys
     return Answer(
         account.name,
         is_accepted=True,
@@ -236,7 +236,7 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         credits_total_usd=credit.total_credits if credit else None,
         is_spending=any(_is_spending(it, clock()) for it in keys or ()),
         keys=keys,
-        told=NOTHING_TOLD if keys is None else told_evidence(keys, (), key.organization_id, credit),
+        told=told,
         ahead=api.clock_ahead,
         found=tuple(answer for answer in (credits_told, listed) if isinstance(answer, Finding)),
     )
@@ -309,7 +309,7 @@ def _of_stranger(account: str, standing: Standing | None, contradicting: str) ->
     """That the key is another account's, unless the last sync said so."""
     if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
         message = f"The key is of another OpenRouter account than what is stored: {contradicting}."
-        todo = f"{findings.NOT_ITS_KEY}orcost sync --account {findings.quoted(account)}"
+        todo = f"{findings.NOT_ITS_KEY}{findings.sync_command(account)}"
         yield Finding(ERROR, Code.OTHER_ACCOUNT, account, message, todo)
 
 
@@ -344,7 +344,7 @@ def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None)
     message = f"{plural(len(missing), 'key')} at OpenRouter not in the tables yet: {named}{more}."
     message += " The last sync should have seen that." if is_overdue else " New keys come with the next sync."
     severity = WARNING if is_overdue else NOTE
-    todo = f"orcost resync (where orcost up runs), or: orcost sync --account {findings.quoted(account)}"
+    todo = f"orcost resync (where orcost up runs), or: {findings.sync_command(account)}"
     yield Finding(severity, Code.KEYS_MISSING, account, message, todo, first_at)
 
 
@@ -482,7 +482,7 @@ def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findi
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
         message = f"{error.source} was refused; {stays}.\n{error.lines()}"
-        yield Finding(ERROR, Code.MAPPING_WRONG, None, message, _check(settings))
+        yield Finding(ERROR, Code.MAPPING_WRONG, None, message, findings.map_check(settings))
     except MappingUnreadableError as error:
         if version or not error.is_gone:
             code = Code.MAPPING_GONE if error.is_gone else Code.MAPPING_WRONG
@@ -530,11 +530,7 @@ def _of_valid_mapping(mapping: CompanyMapping, settings: Settings, doubts: Seque
     if doubts:
         told = "\n".join(str(doubt) for doubt in doubts)
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
-        yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, _check(settings))
-
-
-def _check(settings: Settings) -> str:
-    return findings.map_check(settings)
+        yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, findings.map_check(settings))
 
 
 def _of_disk(settings: Settings) -> Iterator[Finding]:

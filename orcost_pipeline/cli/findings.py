@@ -3,6 +3,7 @@
 Belongs here: from stored rows to findings, how findings are ordered and told. Stays out: asking live (`doctor.py`).
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -290,7 +291,7 @@ def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: b
 def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     """Whether costs come in."""
     name, sync = standing.account, _sync(standing)
-    if standing.as_of is not None and is_future(standing.as_of, now) and not _is_refused_for_clock(standing):
+    if standing.as_of is not None and is_future(standing.as_of, now) and standing.error_code != Code.CLOCK_OFF:
         message = f"Data is marked complete until {clock(standing.as_of, now)}, in the future: a sync ran with a wrong "
         message += "clock.\nUntil the next good sync, figures of the last hours and days lack what was spent in them."
         yield Finding(ERROR, Code.CLOCK_OFF, name, message, f"Set the clock by NTP, then: {sync}, which puts it right")
@@ -320,11 +321,6 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
     todo = {Code.OTHER_ACCOUNT: NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
     yield Finding(ERROR, code, standing.account, message, todo, standing.failing_since)
-
-
-def _is_refused_for_clock(standing: Standing) -> bool:
-    """Whether the last sync stopped at this machine's clock."""
-    return standing.error_code == Code.CLOCK_OFF
 
 
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
@@ -451,14 +447,14 @@ def _usage(standing: Standing) -> Iterator[Finding]:
 
 
 def _sync(standing: Standing) -> str:
-    return f"orcost sync --account {quoted(standing.account)}"
+    return sync_command(standing.account)
+
+
+def sync_command(account: str) -> str:
+    """The command that syncs an account, as a shell takes it."""
+    return f"orcost sync --account {shlex.quote(account)}"
 
 
 def map_check(settings: Settings) -> str:
     """The command that looks at the mapping."""
-    return "orcost map check" if settings.mapping_table else f"orcost map check {quoted(str(settings.mapping))}"
-
-
-def quoted(text: str) -> str:
-    """As a shell takes it."""
-    return f'"{text}"' if " " in text else text
+    return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"

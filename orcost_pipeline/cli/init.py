@@ -99,7 +99,7 @@ def _require_same_account(settings: Settings, account: Account, told: "Told") ->
     A warehouse that cannot be read as it is stops nobody: the next sync looks again.
     """
     workspaces = [workspace.id for workspace in told.workspaces or ()]
-    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits)
+    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits, is_whole=told.is_whole)
     is_managed = not told.is_ordinary
     try:
         with existing_snapshot(settings) as connection:
@@ -179,7 +179,7 @@ def _line() -> str:
 class Told(NamedTuple):
     """What OpenRouter says of a key. An ordinary one lists itself, and knows neither workspaces nor credits.
 
-    workspaces, credits: None where OpenRouter does not tell them to this key.
+    workspaces, credits: None where OpenRouter does not tell them to this key; is_whole: it tells the keys of all.
     """
 
     keys: Sequence[ApiKey]
@@ -187,6 +187,7 @@ class Told(NamedTuple):
     is_ordinary: bool = False
     workspaces: Sequence[Workspace] | None = None
     credits: Credits | None = None
+    is_whole: bool = True
 
     def __str__(self) -> str:
         if self.is_ordinary:
@@ -196,10 +197,10 @@ class Told(NamedTuple):
                 "orcost init again."
             )
         listed = plural(len(self.keys), "key")
-        if self.workspaces is not None:
-            listed += f" in {plural(len(self.workspaces), 'workspace')}"
+        if self.is_whole:
+            listed += f" in {plural(len(self.workspaces or ()), 'workspace')}"
         told = f"a management key, which lists {listed}.{self._balance()}"
-        if self.workspaces is None:
+        if not self.is_whole:
             told += "\nOpenRouter does not tell it all workspaces: keys of others may be missing."
         return told
 
@@ -222,13 +223,13 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
         client.require_right_clock()
         if not itself.can_manage:
             return Told([await client.itself()], itself.organization_id, is_ordinary=True)
-        workspaces = await allowed(client.workspaces())
-        listing = await client.api_keys([workspace.id for workspace in workspaces or ()])
+        listed = await client.account_keys()
         return Told(
-            listing.keys,
+            listed.keys,
             itself.organization_id,
-            workspaces=None if listing.refused else workspaces,
+            workspaces=listed.workspaces,
             credits=await allowed(client.credits()),
+            is_whole=listed.is_whole,
         )
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
+from orcost_pipeline.cli.findings import sync_command
 from orcost_pipeline.cli.rendering import cells, change, clock, money, rounded, share, table, tokens
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
@@ -207,7 +208,7 @@ def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str |
     if not found:
         require_account(settings, accounts, wanted)
     if not found or found[0].as_of is None:
-        raise PermanentError(f'Account "{wanted}" was not synced yet. Next: orcost sync --account {wanted}')
+        raise PermanentError(f'Account "{wanted}" was not synced yet. Next: {sync_command(wanted)}')
     return found
 
 

@@ -82,6 +82,19 @@ class KeyListing(NamedTuple):
     refused: frozenset[str]
 
 
+class AccountKeys(NamedTuple):
+    """Living keys of the whole account, and its workspaces; None where OpenRouter does not tell them to this key."""
+
+    keys: list[ApiKey]
+    workspaces: list[Workspace] | None
+    refused: frozenset[str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was refused: where something was, keys may be missing."""
+        return self.workspaces is not None and not self.refused
+
+
 @dataclass(frozen=True)
 class UsageAnswer:
     """Cells of one question, and the key hashes that OpenRouter could not resolve.
@@ -215,6 +228,12 @@ class OpenRouter(Requests):
             listings.append(await self._workspace_keys(None))
         told = {_identity(it, str(i)): it for i, it in enumerate(it for listing in listings for it in listing or ())}
         return KeyListing(self._taken("GET /keys", told.values()), refused)
+
+    async def account_keys(self) -> AccountKeys:
+        """Every living key of every workspace that this key is told of, and the workspaces."""
+        workspaces = await allowed(self.workspaces())
+        listing = await self.api_keys([workspace.id for workspace in workspaces or ()])
+        return AccountKeys(listing.keys, workspaces, listing.refused)
 
     async def _keys_if_allowed(self, workspace_id: str | None) -> list[Any] | None:
         keys = self._workspace_keys(workspace_id)
