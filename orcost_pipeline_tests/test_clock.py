@@ -355,7 +355,7 @@ def test_a_sync_that_a_newer_one_overtook_says_so_and_is_no_failure(world: World
     world.later(minutes=30).sync()
     noted: list[str] = []
     before = figures(world)
-    steps.publish_account(old, noted.append)
+    steps.publish_account(replace(old, tell=noted.append))
     assert noted == [
         'Nothing of this sync of account "acme" was published: a newer one is, complete to 2026-11-23 13:50 UTC.'
     ]
@@ -378,7 +378,7 @@ def test_a_retry_of_what_is_published_is_no_failure(world: World) -> None:
     world.read(step)
     steps.publish_account(step)
     before = figures(world)
-    assert sum(steps.publish_account(step).values()) == 0
+    assert sum(steps.publish_account(step).rows.values()) == 0
     assert figures(world) == before
 
 

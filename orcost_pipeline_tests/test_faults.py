@@ -99,8 +99,7 @@ class PortWorld(World):
             self.read(step)
             steps.publish_account(step)
         except OrcostError as error:
-            status = runs.account_status(error)
-            return runs.fail(self.engine, step.run_id, self.account, str(error), status, self.now)
+            return runs.fail(self.engine, step.run_id, self.account, error, str(error), self.now)
         return None
 
     def fail(self, *faults: Fault) -> str:

@@ -137,7 +137,7 @@ def test_another_accounts_key_is_refused_after_a_few_questions_however_many_keys
     world.simulator.forget_requests()
     with pytest.raises(OtherAccountError):
         with_key_of(world, "globex").later(hours=1).sync()
-    assert sum(it.path.startswith("/keys/") for it in world.simulator.requests) == steps.WITNESSES
+    assert sum(it.path.startswith("/keys/") for it in world.simulator.requests) == steps.MISSING_KEYS_ASKED_FIRST
 
 
 def test_a_refused_sync_is_told_at_run_and_account(world: World) -> None:
@@ -147,8 +147,7 @@ def test_a_refused_sync_is_told_at_run_and_account(world: World) -> None:
     with pytest.raises(OtherAccountError) as refusal:
         world.read(step)
     error = refusal.value
-    status, code = runs.account_status(error), runs.account_error_code(error)
-    runs.fail(world.engine, step.run_id, "acme", str(error), status, world.now, code)
+    runs.fail(world.engine, step.run_id, "acme", error, str(error), world.now)
     assert world.rows("select status, error_code from ref.account") == [("failed", "other_account")]
     with_key_of(world, "acme").later(hours=1).sync()
     assert world.rows("select status, error, error_code from ref.account") == [("ok", None, None)]
