@@ -153,7 +153,7 @@ class Answer:
 
     @property
     def complete_to(self) -> datetime:
-        """Of the account that is furthest behind; one that is dated into the future tells nothing of the others."""
+        """Of the account that is furthest behind; where some are dated into the future, of the first of those."""
         return min(account.as_of for account in self.ahead or self.accounts)
 
     @property

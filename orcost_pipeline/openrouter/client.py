@@ -328,10 +328,12 @@ class OpenRouter(Requests):
         rest: what is not answered; part: the end of it, which was refused.
         """
         limits = self._limits.grains[question.grain]
-        if question.key_count > 1 and (question.key_count > self._limits.keys_answered or limits.take(part)):
+        if question.key_count > 1 and (
+            question.key_count > self._limits.keys_answered or limits.is_within_answered(part)
+        ):
             self._limits.most_keys = question.key_count // 2
             return await self._usage_of_fewer(rest, question)
-        if limits.oldest is None or limits.take(part):
+        if limits.oldest is None or limits.is_within_answered(part):
             raise refused
         limits.told_from = max(part.end, limits.oldest)
         log.info("account %s: analytics by %s reach back to %s", self.account, _GRANULARITY[question.grain], part.end)
