@@ -52,7 +52,7 @@ def test_a_wrong_key_ends_in_a_sentence_and_the_right_one_goes_on(project: Proje
     before = spend(project)
     refused = project.orcost("sync", OPENROUTER_API_KEY=globex)
     assert refused.returncode == 1
-    assert 'The key of account "default" is of another OpenRouter account' in refused.stderr
+    assert 'The key of account "default" belongs to another OpenRouter account' in refused.stderr
     assert "Traceback" not in refused.stderr
     assert spend(project) == before
     assert project.rows("select status from ops.sync_run order by started_at") == [("succeeded",), ("failed",)]
@@ -201,7 +201,7 @@ def test_a_new_name_that_a_refused_sync_left_behind_is_taken(synced: Project) ->
     [
         ("nobody", "other", 'Nothing is stored of an account "nobody". Stored: acme.'),
         ("acme", "acme", 'There is an account "acme" already.'),
-        ("acme", "a/b", "That is no name for an account"),
+        ("acme", "a/b", "That is not a valid account name"),
     ],
 )
 def test_what_cannot_be_renamed_is_told(synced: Project, old: str, new: str, sentence: str) -> None:

@@ -112,7 +112,7 @@ def test_the_key_of_another_account_is_refused_before_usage_is_asked(world: Worl
     with pytest.raises(OtherAccountError) as refusal:
         with_key_of(world, "globex").later(hours=1).sync()
     told = str(refusal.value)
-    assert 'The key of account "acme" is of another OpenRouter account: it is of organization org_globex' in told
+    assert 'The key of account "acme" belongs to another OpenRouter account: it is of organization org_globex' in told
     assert "Nothing was published" in told
     assert "orcost accounts confirm" in told
     assert not [it for it in world.simulator.requests if "analytics" in it.path or "activity" in it.path]
@@ -216,7 +216,7 @@ def test_what_may_be_the_same_account_is_not_refused(stored: Evidence, told: Evi
         (
             evidence(keys="a", workspaces="w", credits_total_usd=Decimal(50)),
             evidence(keys="b", workspaces="w", credits_total_usd=Decimal(20)),
-            "20.00 USD of credits were ever bought where 50.00 USD are stored",
+            "none of the stored keys is listed, and total credits bought fell from 50.00 to 20.00 USD",
         ),
         (evidence(gone="a", keys="b"), evidence(keys="a"), "none of its 1 key"),
     ],

@@ -11,14 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import warehouse
 from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clock, is_terminal, plural, rounded, show, table
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.settings import DEFAULT_ACCOUNT, AccountConfig, Settings
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings, require_account_name
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.accounts import AccountRow
 
@@ -30,7 +29,7 @@ Row = dict[str, Any]
 def show_accounts(settings: Settings, output: str, now: datetime) -> None:
     """Prints every account that is stored or configured."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        rows = list(_rows(settings, accounts.accounts(connection)))
+        rows = list(_rows(settings, accounts.stored_accounts(connection)))
     if output == "json":
         typer.echo(as_json([{name: rendering.plain(value) for name, value in row.items()} for row in rows]))
     else:
@@ -66,9 +65,9 @@ def _cells(row: Row, now: datetime) -> Iterator[str]:
 
 def rename(settings: Settings, old: str, new: str) -> None:
     """Gives an account another name, with everything that is stored under the old one."""
-    _require_name(new)
+    require_account_name(new, NOTHING_CHANGED)
     with _held(settings, old, new) as engine, engine.begin() as connection:
-        stored = {row.account: row for row in accounts.accounts(connection)}
+        stored = {row.account: row for row in accounts.stored_accounts(connection)}
         _require_stored(stored.values(), old)
         if old == new or (new in stored and stored[new].as_of):
             raise PermanentError(f'There is an account "{new}" already. {NOTHING_CHANGED}')
@@ -94,7 +93,7 @@ def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iter
 def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     """Removes an account from the warehouse, with everything that is stored of it."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        row = _require_stored(accounts.accounts(connection), name)
+        row = _require_stored(accounts.stored_accounts(connection), name)
     typer.echo(f'Account "{name}": {_stored(row)}')
     typer.echo("What OpenRouter no longer tells of it cannot be had again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
@@ -120,7 +119,7 @@ def confirm(settings: Settings, name: str, now: datetime) -> None:
     """Lets the next sync of the account go on although its key looks like another account's."""
     # A sync that runs would clear the mark, which is for the next.
     with _held(settings, name) as engine, engine.begin() as connection:
-        _require_stored(accounts.accounts(connection), name)
+        _require_stored(accounts.stored_accounts(connection), name)
         accounts.confirm(connection, name, now)
     typer.echo(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
 
@@ -130,7 +129,7 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
     account = settings.account(name)
     with warehouse(settings) as engine:
         with engine.connect() as connection:
-            row = _require_stored(accounts.accounts(connection), name)
+            row = _require_stored(accounts.stored_accounts(connection), name)
         typer.echo(f'Account "{name}": {_stored(row)}')
         typer.echo(
             f"With the key in {account.api_key_env}, everything that OpenRouter still tells (a year by day, a month by "
@@ -180,16 +179,6 @@ def _require_stored(stored: Iterable[AccountRow], name: str) -> AccountRow:
         return known[name]
     names = ", ".join(known) or "none"
     raise PermanentError(f'Nothing is stored of an account "{name}". Stored: {names}.')
-
-
-def _require_name(name: str) -> None:
-    try:
-        AccountConfig(name=name, api_key_env="KEY")
-    except ValidationError:
-        raise PermanentError(
-            "That is no name for an account: letters, digits, spaces, dots, - and _, at most 100 of them, "
-            f"a letter or digit first. {NOTHING_CHANGED}"
-        ) from None
 
 
 def _require_agreement(question: str, *, is_agreed: bool) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
-from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
+from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, WarehouseState, is_syncing
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
@@ -39,6 +39,7 @@ from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_com
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.accounts import Evidence
@@ -46,14 +47,11 @@ from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
-from orcost_pipeline.windows import CLOCK_WRONG, DAY
+from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 
-# Seconds: for each of the two rounds of questions to OpenRouter, and how long failing ones are asked again within it;
-# for a statement of the database.
+# Seconds: for each of the two rounds of questions to OpenRouter; for a statement of the database.
 ANSWER_WITHIN = 6.0
-PATIENCE = 3.0
 STATEMENT_WITHIN = 10
-CLOCK_DOUBTFUL = timedelta(seconds=60)
 LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
 NAMED_KEYS = 3
 GROUP_OR_OTHERS = 0o077
@@ -183,8 +181,14 @@ class _Api(OpenRouter):
     """An account's API that notes the last refusal's status."""
 
     def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
-        options: dict[str, Any] = {"key_env": account.api_key_env, "clock": clock, "patience": PATIENCE}
-        super().__init__(account.name, key, account.base_url, **options)
+        super().__init__(
+            account.name,
+            key,
+            account.base_url,
+            key_env=account.api_key_env,
+            clock=clock,
+            patience=PATIENCE_AT_A_TERMINAL,
+        )
         self.refusal: int | None = None
         self._http.event_hooks = {"response": [self._note]}
 
@@ -272,7 +276,7 @@ def _of_error(account: Account, error: Exception, refusal: int | None) -> Findin
     return Finding(ERROR, code, account.name, told, advice)
 
 
-def with_answers(stored: Stored, settings: Settings, answers: Mapping[str, Answer]) -> Stored:
+def with_answers(stored: WarehouseState, settings: Settings, answers: Mapping[str, Answer]) -> WarehouseState:
     """What is stored, with what was heard since: whether a key is accepted, and what is left."""
     keyless = {account.name for account in settings.accounts if account.api_key is None}
     standings = []
@@ -308,7 +312,7 @@ def _of_answer(answer: Answer, standing: Standing | None, contradicting: str | N
 def _of_stranger(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
     """That the key is another account's, unless the last sync said so."""
     if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
-        message = f"The key is of another OpenRouter account than what is stored: {contradicting}."
+        message = f"The key belongs to another OpenRouter account than what is stored: {contradicting}."
         todo = f"{findings.NOT_ITS_KEY}{findings.sync_command(account)}"
         yield Finding(ERROR, Code.OTHER_ACCOUNT, account, message, todo)
 
@@ -351,7 +355,7 @@ def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None)
 def _of_clock(answers: Iterable[Answer]) -> Iterator[Finding]:
     """Whether this machine's clock is the server's; the hour in which a sync ends depends on it."""
     ahead = max((answer.ahead for answer in answers if answer.ahead), key=abs, default=timedelta(0))
-    if abs(ahead) > CLOCK_DOUBTFUL:
+    if abs(ahead) > CLOCKS_AGREE_WITHIN:
         severity = ERROR if abs(ahead) > CLOCK_WRONG else WARNING
         told = f"{plural(round(abs(ahead).total_seconds()), 'second')} {'ahead' if ahead > timedelta(0) else 'behind'}"
         message, todo = f"This machine's clock is {told}.", "Set the clock by NTP, such as: timedatectl set-ntp true"
@@ -369,7 +373,7 @@ class Look:
     `is_new`: there is no warehouse yet.
     """
 
-    stored: Stored | None = None
+    stored: WarehouseState | None = None
     found: tuple[Finding, ...] = ()
     is_new: bool = False
     evidence: Mapping[str, Evidence] = field(default_factory=dict)

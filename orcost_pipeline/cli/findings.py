@@ -25,7 +25,9 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, ut
 FEW_DAYS_LEFT = 3
 NAMED_DAYS = 3
 REQUESTS_WAIT = timedelta(minutes=2)
-NOT_ITS_KEY = "Give it its own key (orcost init), this key a name of its own (orcost init --name NAME); then: "
+NOT_ITS_KEY = (
+    "Put this account's own key back (orcost init), or add this key as a new account (orcost init --name NAME); then: "
+)
 _ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
@@ -193,7 +195,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Stored:
+class WarehouseState:
     """All that the warehouse says about how things stand."""
 
     standings: Sequence[Standing]
@@ -206,12 +208,12 @@ def is_syncing(settings: Settings) -> bool:
     return any(account.api_key is not None for account in settings.accounts)
 
 
-def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored:
+def read(connection: sa.Connection, settings: Settings, now: datetime) -> WarehouseState:
     """What is stored, read from one state of the warehouse."""
     mapping = version_in_force(connection)
     has_rules = mapping is not None and mapping.rule_count > 0
     standings = _read_standings(connection, settings, has_rules=has_rules)
-    return Stored(standings, mapping, reports.waiting_requests(connection, now - REQUESTS_WAIT))
+    return WarehouseState(standings, mapping, reports.waiting_requests(connection, now - REQUESTS_WAIT))
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
@@ -261,7 +263,9 @@ _STORED = (
 # What is wrong
 
 
-def of_stored(stored: Stored, settings: Settings, now: datetime, is_up: bool | None = None) -> Iterator[Finding]:
+def of_stored(
+    stored: WarehouseState, settings: Settings, now: datetime, is_up: bool | None = None
+) -> Iterator[Finding]:
     """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
     for standing in stored.standings:
         yield from _of_standing(standing, settings, now, is_up)
@@ -274,7 +278,7 @@ def of_stored(stored: Stored, settings: Settings, now: datetime, is_up: bool | N
 
 def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     if not standing.is_watched:
-        message = "Nobody configured it here: what is stored stays, and nothing new comes in."
+        message = "This account is not configured here: what is stored stays, and nothing new comes in."
         todo = "Nothing, if that is meant; else name it in orcost.toml as it was called, or: orcost accounts rename"
         yield Finding(NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
         return

@@ -18,11 +18,11 @@ from contextlib import suppress
 from datetime import datetime
 from getpass import getpass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import typer
 from dotenv import dotenv_values, set_key
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from orcost_pipeline.cli.database import database_snapshot, existing_snapshot
 from orcost_pipeline.cli.files import replacing
@@ -33,14 +33,12 @@ from orcost_pipeline.defs.identity import require_same_account, told_evidence
 from orcost_pipeline.errors import AccountTwiceError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
-from orcost_pipeline.openrouter.requests import masked
-from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, AccountConfig, Settings
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, DEFAULT_KEY_ENV, Account, Settings, require_account_name
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.reports import schema_version
 
-# Seconds for which a question that fails is asked again: somebody waits.
-PATIENCE = 3.0
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
 STARTER = """\
@@ -130,13 +128,8 @@ def _checked_name(name: str) -> str:
             "That was a key, where the account's name was asked for; nothing was written. "
             f"The name comes first (an empty line is {DEFAULT_ACCOUNT}), then the key."
         )
-    try:
-        return AccountConfig(name=name, api_key_env=DEFAULT_KEY_ENV).name
-    except ValidationError:
-        raise PermanentError(
-            "That is no name for an account: letters, digits, spaces, dots, - and _, at most 100 of them, "
-            "a letter or digit first. Nothing was written."
-        ) from None
+    require_account_name(name, "Nothing was written.")
+    return name
 
 
 def _key(settings: Settings, account: Account) -> str:
@@ -217,8 +210,9 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
     where a sync would refuse.
     """
     secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
-    quick: dict[str, Any] = {"timeout": 20, "patience": PATIENCE}
-    async with OpenRouter(account.name, secret, url, key_env=variable, clock=clock, **quick) as client:
+    async with OpenRouter(
+        account.name, secret, url, key_env=variable, clock=clock, timeout=20, patience=PATIENCE_AT_A_TERMINAL
+    ) as client:
         itself = await client.key()
         client.require_right_clock()
         if not itself.can_manage:

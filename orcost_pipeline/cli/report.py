@@ -24,7 +24,7 @@ from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
-from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, floor, hour_ceil, hour_floor, is_future
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, ceil, floor, hour_floor, is_future
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -94,7 +94,7 @@ def _month(text: str) -> Window:
 def _between(start: str | None, end: str | None, now: datetime) -> Window:
     if start is None:
         raise PermanentError("--to needs --from: the first hour of the window.")
-    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else hour_ceil(now))
+    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else ceil(now, HOUR))
     if window.end <= window.start:
         raise PermanentError(f"--to must be later than --from ({start}); it is exclusive.")
     return window

@@ -88,15 +88,14 @@ def _credits(stored: Evidence, told: Evidence) -> str | None:
     ):
         if before is not None and now is not None and now < before - CREDITS_TOLERANCE_USD:
             return (
-                f"it lists no key that is stored, and {now:,.2f} USD of credits were ever {what} "
-                f"where {before:,.2f} USD are stored"
+                f"none of the stored keys is listed, and total credits {what} fell from {before:,.2f} to {now:,.2f} USD"
             )
     return None
 
 
 def _refusal(account: Account, stored: Evidence, told: Evidence, contradicting: str, nothing: str) -> str:
     name = account.name
-    sentence = f'The key of account "{name}" is of another OpenRouter account: {contradicting}. {nothing}.\n'
+    sentence = f'The key of account "{name}" belongs to another OpenRouter account: {contradicting}. {nothing}.\n'
     if back := len(stored.gone & told.keys):
         return sentence + (
             f"It lists {_count(back, 'key')} that a sync with another key took for deleted. If this key is the right "

@@ -327,9 +327,9 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     )
     # What is asked again since a day is no pass over everything.
     is_whole = is_full and (since is None or not stored.is_read())
-    if reading.hours.told_until:
+    if reading.hours.cached_at:
         with step.engine.begin() as connection:
-            as_of = raw.lower_as_of(connection, step.extraction_id, step.account.name, reading.hours.told_until)
+            as_of = raw.lower_as_of(connection, step.extraction_id, step.account.name, reading.hours.cached_at)
         step = replace(step, as_of=as_of)
     relations = ["usage_hourly", "activity_daily"]
     if not reading.has_analytics:

@@ -169,7 +169,7 @@ class AccountRow(NamedTuple):
     byok_usd: Decimal
 
 
-def accounts(connection: sa.Connection) -> Sequence[AccountRow]:
+def stored_accounts(connection: sa.Connection) -> Sequence[AccountRow]:
     """Every account that the warehouse knows, by name."""
     rows = connection.execute(
         sa.text(
