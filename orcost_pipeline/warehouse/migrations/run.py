@@ -1,4 +1,4 @@
-"""Brings the schema to the newest version."""
+"""Brings the schema to the newest version, and its comments to what they are now."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from alembic.config import Config
 
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.database import MIGRATION_LOCK, lock
+from orcost_pipeline.warehouse.migrations.comments import comment_everything
 
 MINIMUM_VERSION = 15
 
@@ -24,4 +25,5 @@ def migrate(engine: sa.Engine) -> None:
             config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            comment_everything(connection)
             connection.commit()
