@@ -158,10 +158,10 @@ COLUMNS = {
     "grain": "What was asked about: hour, day (of activity) or past_day (a day before those that activity reaches).",
     "start_at": "Start of the span asked about, inclusive.",
     "end_at": "End of the span asked about, exclusive.",
-    "outcome": "answered: what came replaces what was stored; silent: nothing came of a key that is "
-    "deleted or that OpenRouter does not resolve, so that what is stored stays; unexplained: the sum of the keys is not yet that of the account; named: asked which names "
-    "bear what no key explains; covered: the span that analytics reach; heard: compared for the account as a whole, "
-    "and asked again by key only where it differed.",
+    "outcome": "answered: what came replaces what was stored; silent: nothing came of a key that is deleted or that "
+    "OpenRouter does not resolve, so that what is stored stays; unexplained: the sum of the keys is not yet that of "
+    "the account; named: asked which names bear what no key explains; covered: the span that analytics reach; heard: "
+    "compared for the account as a whole, and asked again by key only where it differed.",
     "endpoint_id": "Endpoint that served the model.",
     "canonical_slug": "The model's permaslug.",
     "pricing": "List prices in USD per token, as decimal strings.",
