@@ -102,7 +102,7 @@ def sync(account: Account, engine: sa.Engine, now: datetime) -> int:
     for read in (steps.read_account, steps.read_workspaces, steps.read_members, steps.read_models, steps.read_api_keys):
         read(step)
     steps.read_usage_of_account(step)
-    return sum(steps.publish_account(step).values())
+    return sum(steps.publish_account(step).rows.values())
 
 
 def one_by_one(account: Account, hashes: list[str], now: datetime) -> int:

@@ -93,7 +93,7 @@ def move(engine: sa.Engine) -> None:
 def publish(engine: sa.Engine, now: datetime) -> int:
     account = Account(name="acme", api_key_env="OPENROUTER_API_KEY", api_key=None, base_url="http://127.0.0.1:1")
     run_id = str(uuid.uuid4())
-    return sum(steps.publish_account(SyncStep(account, engine, run_id, run_id, now, lambda: now)).values())
+    return sum(steps.publish_account(SyncStep(account, engine, run_id, run_id, now, lambda: now)).rows.values())
 
 
 def fill(engine: sa.Engine, now: datetime) -> None:

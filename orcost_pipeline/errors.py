@@ -28,21 +28,19 @@ class ContractError(OrcostError):
 class ClockError(PermanentError):
     """This machine's clock is not the server's: what would be stored would bear a wrong time."""
 
-    BEGINNING = "This machine's clock is"
-
     @classmethod
     def off(cls, here: datetime, there: datetime) -> Self:
         """What this machine's clock says, and the server's."""
         which = "ahead of" if here > there else "behind"
         times = f"{here:%Y-%m-%d %H:%M:%S} UTC here, {there:%Y-%m-%d %H:%M:%S} UTC there"
         todo = "Set it by NTP, such as: timedatectl set-ntp true; then try again."
-        return cls(f"{cls.BEGINNING} {which} OpenRouter's: {times}. Nothing was stored.\n{todo}")
+        return cls(f"This machine's clock is {which} OpenRouter's: {times}. Nothing was stored.\n{todo}")
 
     @classmethod
     def was_ahead(cls, began: datetime, now: datetime) -> Self:
         """A sync began in what is still the future, now that the clock is right."""
-        times = f"at {began:%Y-%m-%d %H:%M:%S} UTC, and now it is {now:%Y-%m-%d %H:%M:%S} UTC"
-        return cls(f"{cls.BEGINNING} right now, but was ahead: this sync began {times}.\nSync again: orcost sync")
+        times = f"({began:%Y-%m-%d %H:%M:%S} UTC); it is now {now:%Y-%m-%d %H:%M:%S} UTC and correct"
+        return cls(f"This machine's clock was ahead when the sync began {times}.\nSync again: orcost sync")
 
 
 class InvalidKeyError(PermanentError):

@@ -51,6 +51,17 @@ class AccountConfig(BaseModel):
     base_url: str | None = None
 
 
+def require_account_name(name: str, nothing: str) -> None:
+    """Raises PermanentError for what orcost.toml would not take; `nothing` says what was not done."""
+    try:
+        AccountConfig(name=name, api_key_env=DEFAULT_KEY_ENV)
+    except ValidationError:
+        raise PermanentError(
+            "That is not a valid account name: letters, digits, spaces, dots, - and _, at most 100 of them, "
+            f"a letter or digit first. {nothing}"
+        ) from None
+
+
 class ReconciliationConfig(BaseModel):
     """`[reconciliation]` of orcost.toml: by how many USD the witnesses of a day may differ and still agree."""
 

@@ -20,6 +20,8 @@ HOURS_REACH = 743 * HOUR
 ACTIVITY_DAYS = 30
 # … and by day for 365; the oldest must lie whole inside them.
 DAYS_REACH = 364 * DAY
+# A day that ended this long ago is settled in any case, and for good.
+SETTLED_AFTER = timedelta(hours=48)
 # Near midnight the server may already have let go of the oldest day: its absence says nothing then.
 CLOCK_MARGIN = timedelta(minutes=10)
 
@@ -56,7 +58,7 @@ class Window:
         return [part for part in parts if part.start < part.end]
 
     def hours(self) -> list[datetime]:
-        first, count = hour_floor(self.start), int((hour_ceil(self.end) - hour_floor(self.start)) / HOUR)
+        first, count = hour_floor(self.start), int((ceil(self.end, HOUR) - hour_floor(self.start)) / HOUR)
         return [first + i * HOUR for i in range(count)]
 
 
@@ -73,11 +75,6 @@ def ceil(instant: datetime, grain: timedelta) -> datetime:
     """The first start of a UTC hour or day that is not before the instant."""
     start = floor(instant, grain)
     return start if start == instant else start + grain
-
-
-def hour_ceil(instant: datetime) -> datetime:
-    floor = hour_floor(instant)
-    return floor if floor == instant else floor + HOUR
 
 
 def day_start(day: date) -> datetime:

@@ -52,7 +52,7 @@ def test_a_wrong_key_ends_in_a_sentence_and_the_right_one_goes_on(project: Proje
     before = spend(project)
     refused = project.orcost("sync", OPENROUTER_API_KEY=globex)
     assert refused.returncode == 1
-    assert 'The key of account "default" is of another OpenRouter account' in refused.stderr
+    assert 'The key of account "default" belongs to another OpenRouter account' in refused.stderr
     assert "Traceback" not in refused.stderr
     assert spend(project) == before
     assert project.rows("select status from ops.sync_run order by started_at") == [("succeeded",), ("failed",)]
@@ -86,8 +86,20 @@ def test_a_rebuild_that_fails_leaves_no_mark(project: Project) -> None:
     before = spend(project)
     failed = project.orcost("accounts", "rebuild", "default", "--yes", OPENROUTER_API_KEY=project.key_of("globex"))
     assert failed.returncode == 1
-    assert "Nothing was changed." in failed.stderr
+    assert "The rebuild did not finish. Reports show what was stored before." in failed.stderr
     assert spend(project) == before
+    assert project.rows("select rebuild_at from ref.account") == [(None,)]
+
+
+def test_a_rebuild_that_succeeds_beside_a_wrong_mapping_says_so(project: Project) -> None:
+    acme = project.key_of("acme")
+    project.orcost("sync", OPENROUTER_API_KEY=acme)
+    (project.folder / "company_mapping.csv").write_text("company,match,pattern\nA,nonsense,x\n")
+    rebuilt = project.orcost("accounts", "rebuild", "default", "--yes", OPENROUTER_API_KEY=acme)
+    assert rebuilt.returncode == 1
+    assert "company_mapping.csv was refused" in rebuilt.stderr
+    assert 'Account "default" is rebuilt.' in rebuilt.stdout
+    assert "did not finish" not in rebuilt.stderr
     assert project.rows("select rebuild_at from ref.account") == [(None,)]
 
 
@@ -189,7 +201,7 @@ def test_a_new_name_that_a_refused_sync_left_behind_is_taken(synced: Project) ->
     [
         ("nobody", "other", 'Nothing is stored of an account "nobody". Stored: acme.'),
         ("acme", "acme", 'There is an account "acme" already.'),
-        ("acme", "a/b", "That is no name for an account"),
+        ("acme", "a/b", "That is not a valid account name"),
     ],
 )
 def test_what_cannot_be_renamed_is_told(synced: Project, old: str, new: str, sentence: str) -> None:
@@ -241,18 +253,19 @@ def test_a_forgotten_account_leaves_nothing_and_others_stay(synced: Project) -> 
     ) == [(0,)]
 
 
-def test_a_rename_waits_for_the_sync_that_runs(synced: Project) -> None:
+@pytest.mark.parametrize("command", [("rename", "acme", "other"), ("confirm", "acme")])
+def test_a_change_waits_for_the_sync_that_runs(synced: Project, command: tuple[str, ...]) -> None:
     with runs.sync_lock(synced.engine, "acme"):
         with pytest.raises(subprocess.TimeoutExpired):
             subprocess.run(
-                [ORCOST, "accounts", "rename", "acme", "other"],
+                [ORCOST, "accounts", *command],
                 cwd=synced.folder,
                 env=synced.environment,
                 capture_output=True,
                 timeout=6,
                 check=False,
             )
-        assert synced.rows("select account from ref.account") == [("acme",)]
+        assert synced.rows("select account, confirmed_at from ref.account") == [("acme", None)]
 
 
 def test_what_is_not_stored_is_neither_forgotten_nor_confirmed(synced: Project) -> None:

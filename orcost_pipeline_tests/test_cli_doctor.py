@@ -3,6 +3,7 @@
 import http.server
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -42,9 +43,8 @@ from orcost_pipeline.cli.findings import Code, Finding, worst_first
 from orcost_pipeline.cli.rendering import STALE_AFTER
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.defs.attribution import load_mapping
-from orcost_pipeline.errors import ClockError
 from orcost_pipeline.settings import load_settings
-from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
+from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import accounts, reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
@@ -592,10 +592,44 @@ def test_the_key_of_another_account_is_told_before_any_sync(healthy: Deployment)
     other = healthy.ledger.accounts["globex"].management_key
     healthy.configure(base_url_of(healthy), OPENROUTER_API_KEY_ACME=other)
     finding = healthy.only("error", Code.OTHER_ACCOUNT, "acme")
-    assert finding.message.startswith("The key is of another OpenRouter account than what is stored: it is of organiz")
+    assert finding.message.startswith("The key belongs to another OpenRouter account than what is stored: it is of org")
     with healthy.engine.begin() as connection:
         accounts.confirm(connection, "acme", healthy.clock())
     assert ("error", Code.OTHER_ACCOUNT, "acme") not in healthy.said()
+
+
+def rotate_all_into(healthy: Deployment, workspace_id: str) -> None:
+    """All keys go at once; the new one is in another workspace. Nothing else tells whose account it is."""
+    with healthy.engine.begin() as connection:
+        connection.execute(sa.text("update ref.account set organization_id = null"))
+    for key_hash in list(healthy.ledger.accounts["acme"].keys):
+        healthy.ledger.delete("acme", key_hash, healthy.clock())
+    healthy.ledger.add_key("acme", "new", healthy.clock(), workspace_id=workspace_id)
+
+
+def test_keys_that_were_all_rotated_into_another_workspace_are_the_same_accounts(healthy: Deployment) -> None:
+    rotate_all_into(healthy, healthy.ledger.add_workspace("acme", "Newest"))
+    assert Code.OTHER_ACCOUNT not in [code for _, code, _ in healthy.said()]
+
+
+@pytest.mark.parametrize(("options", "is_told"), [(Options(), True), (Options(workspaces_status=403), False)])
+def test_where_workspaces_are_not_told_missing_keys_are_no_proof(
+    healthy: Deployment, options: Options, is_told: bool
+) -> None:
+    rotate_all_into(healthy, healthy.ledger.accounts["acme"].workspaces[0].id)
+    with healthy.engine.begin() as connection:
+        connection.execute(sa.text("update raw.workspace set workspace_id = 'w'"))
+        connection.execute(sa.text("update core.api_key_version set workspace_id = 'w'"))
+    healthy.simulator.options = options
+    assert (Code.OTHER_ACCOUNT in [code for _, code, _ in healthy.said()]) is is_told
+
+
+def test_commands_take_names_as_a_shell_does(tmp_path: Path) -> None:
+    assert findings.sync_command("acme") == "orcost sync --account acme"
+    assert findings.sync_command("a b") == "orcost sync --account 'a b'"
+    (tmp_path / "orcost.toml").write_text('mapping = "$HOME it\'s.csv"\n')
+    command = findings.map_check(load_settings(tmp_path))
+    assert shlex.split(command) == ["orcost", "map", "check", str(tmp_path / "$HOME it's.csv")]
 
 
 def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -853,7 +887,7 @@ def test_data_of_the_future_is_put_right_by_the_next_sync(healthy: Deployment) -
 
 
 def test_a_sync_that_stopped_at_the_clock_says_so_until_the_clock_is_right(healthy: Deployment) -> None:
-    refused = f"{ClockError.BEGINNING} 26 hours ahead."
+    refused = "This machine's clock is 26 hours ahead."
     fail(healthy, 20, "failed", refused)
     healthy.do("update ref.account set error_code = 'clock_off'")
     with healthy.engine.connect() as connection:

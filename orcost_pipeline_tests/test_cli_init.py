@@ -275,8 +275,8 @@ def test_an_ordinary_key_is_taken_and_its_limits_are_told(folder: Path, orcost: 
         (["", ""], "No key was given; nothing was written."),
         ([], "No key was given; nothing was written."),
         ([MANAGEMENT], "That was a key, where the account's name was asked for; nothing was written."),
-        (["a/b", MANAGEMENT], "That is no name for an account"),
-        (["a" * 101, MANAGEMENT], "That is no name for an account"),
+        (["a/b", MANAGEMENT], "That is not a valid account name"),
+        (["a" * 101, MANAGEMENT], "That is not a valid account name"),
     ],
 )
 def test_what_cannot_be_proven_is_not_written(folder: Path, orcost: Orcost, lines: list[str], sentence: str) -> None:
@@ -791,7 +791,7 @@ def test_a_key_of_another_account_is_refused_before_anything_is_written(
     before = files(folder)
     outcome = orcost("--name", "acme", lines=[GLOBEX])
     assert outcome.code == 1
-    assert 'The key of account "acme" is of another OpenRouter account' in outcome.err
+    assert 'The key of account "acme" belongs to another OpenRouter account' in outcome.err
     assert "Nothing was written" in outcome.err
     assert "orcost init --name NAME" in outcome.err
     assert files(folder) == before

@@ -318,11 +318,14 @@ CATCHES_UP = "OpenRouter or the network is down; the next sync catches up."
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
-        ("408", " answered 408 (Operation timed out. Please try again later.). OpenRouter is in trouble; the next"),
-        ("429", " answered 429 (Rate limit exceeded). OpenRouter asks to be asked less often; the next sync catch"),
-        ("500", " answered 500 (Internal Server Error). OpenRouter is in trouble; the next sync catches up."),
-        ("502_html", " answered 502 with a page of HTML. OpenRouter is in trouble; the next sync catches up."),
-        ("503", " answered 503 (Service temporarily unavailable). OpenRouter is in trouble; the next sync catche"),
+        (
+            "408",
+            " answered 408 (Operation timed out. Please try again later.). OpenRouter has a server error; the next",
+        ),
+        ("429", " answered 429 (Rate limit exceeded). OpenRouter's rate limit is reached; the next sync catch"),
+        ("500", " answered 500 (Internal Server Error). OpenRouter has a server error; the next sync catches up."),
+        ("502_html", " answered 502 with a page of HTML. OpenRouter has a server error; the next sync catches up."),
+        ("503", " answered 503 (Service temporarily unavailable). OpenRouter has a server error; the next sync catche"),
         ("403_html", " answered 403 with a page of HTML. That is a firewall or a proxy, not OpenRouter; the next"),
         ("reset", f": openrouter.test closed the connection. {CATCHES_UP}"),
         ("refused", f": openrouter.test could not be reached (no connection). {CATCHES_UP}"),
@@ -349,7 +352,7 @@ def test_a_fault_that_does_not_pass_is_transient_and_names_question_account_and_
             "html_200",
             "a page of HTML instead of JSON: a proxy or a log-in page stands in between. Attempts: {}; nothing",
         ),
-        ("cut_json_200", "a body that is no JSON. Attempts: {}; nothing was published."),
+        ("cut_json_200", "a body that is not JSON. Attempts: {}; nothing was published."),
     ],
 )
 def test_an_unreadable_200_that_does_not_pass_breaks_the_contract(kind: Any, what: str) -> None:
@@ -376,7 +379,7 @@ def test_a_body_is_read_as_utf_8_whatever_it_says_and_never_guessed() -> None:
     key = scripted(mislabelled).ask(lambda client: client.api_key(KEY_HASH))
     assert key is not None
     assert key.name == "Zoë"
-    with pytest.raises(ContractError, match="a body that is no JSON"):
+    with pytest.raises(ContractError, match="a body that is not JSON"):
         scripted(httpx.Response(200, content=whole.replace(b"\xc3", b""))).ask(lambda client: client.api_key(KEY_HASH))
 
 
@@ -1550,7 +1553,7 @@ def test_a_server_that_is_not_there_is_transient(closed_port: int) -> None:
     ("said", "what"),
     [
         (b"", "closed the connection"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "answered what is no HTTP"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "sent an invalid HTTP response"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}", "closed the connection in the middle of its answer"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "closed the connection in the middle"),
     ],
@@ -1713,7 +1716,7 @@ def test_a_key_with_white_space_around_it_works_and_one_that_cannot_be_sent_is_i
     ],
 )
 def test_a_base_url_that_is_none_is_permanent_and_shows_no_secret(url: str) -> None:
-    with pytest.raises(PermanentError, match=r'The base URL of account "acme" is none') as caught:
+    with pytest.raises(PermanentError, match=r'The base URL of account "acme" is not a valid http') as caught:
         ask_port(url, lambda client: client.credits())
     assert "Check OPENROUTER_BASE_URL, or base_url in orcost.toml." in str(caught.value)
     assert_no_secret(str(caught.value))

@@ -99,8 +99,7 @@ class PortWorld(World):
             self.read(step)
             steps.publish_account(step)
         except OrcostError as error:
-            status = runs.account_status(error)
-            return runs.fail(self.engine, step.run_id, self.account, str(error), status, self.now)
+            return runs.fail(self.engine, step.run_id, self.account, error, str(error), self.now)
         return None
 
     def fail(self, *faults: Fault) -> str:
@@ -365,21 +364,24 @@ FOR_EVER = {
     "408": ("unreachable", "answered 408 (Operation timed out. Please try again later.). "),
     "429": (
         "unreachable",
-        "answered 429 (Rate limit exceeded). OpenRouter asks to be asked less often; the next sync c",
+        "answered 429 (Rate limit exceeded). OpenRouter's rate limit is reached; the next sync c",
     ),
-    "500": ("unreachable", "answered 500 (Internal Server Error). OpenRouter is in trouble; the next sync catches up."),
+    "500": (
+        "unreachable",
+        "answered 500 (Internal Server Error). OpenRouter has a server error; the next sync catches up.",
+    ),
     "502_html": (
         "unreachable",
-        "answered 502 with a page of HTML. OpenRouter is in trouble; the next sync catches up.",
+        "answered 502 with a page of HTML. OpenRouter has a server error; the next sync catches up.",
     ),
     "503": (
         "unreachable",
-        "answered 503 (Service temporarily unavailable). OpenRouter is in trouble; the next sync cat",
+        "answered 503 (Service temporarily unavailable). OpenRouter has a server error; the next sync cat",
     ),
     "reset": ("unreachable", f"closed the connection. {DOWN}"),
     "cut_body": ("unreachable", f"closed the connection in the middle of its answer. {DOWN}"),
     "garbled": ("unreachable", f"answered what cannot be decoded. {DOWN}"),
-    "cut_json_200": ("failed", "answered 200 with a body that is no JSON. Attempts: {}; nothing was published."),
+    "cut_json_200": ("failed", "answered 200 with a body that is not JSON. Attempts: {}; nothing was published."),
     "html_200": (
         "failed",
         "answered 200 with a page of HTML instead of JSON: a proxy or a log-in page stands in between.",
@@ -478,7 +480,7 @@ def test_a_server_that_dies_in_the_middle_changes_nothing(world: PortWorld) -> N
 def test_a_server_that_asks_for_an_hour_for_ever_ends_the_sync_soon(world: PortWorld) -> None:
     for name in ("workspaces", "analytics"):
         error = world.fail(Fault("429", times=None, retry_after=3600, match=QUESTIONS[name]))
-        assert "OpenRouter asks to be asked less often; the next sync catches up." in error
+        assert "OpenRouter's rate limit is reached; the next sync catches up." in error
         assert world.status() == "unreachable"
         assert len([one for one in world.simulator.requests if one.path in ("/workspaces", "/analytics/query")]) < 9
     world.succeed()

@@ -583,6 +583,16 @@ def test_materializing_marts_alone_attributes_anew_without_a_question(acme: Depl
     assert acme.value("select as_of from ref.account") == NOON
 
 
+def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(acme: Deployment) -> None:
+    assert acme.run().success
+    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    result = acme.run(job="reattribute")
+    assert result.success
+    asked = checks(result)
+    assert {"every_usage_has_one_owner", "companies_sum_to_usage"} <= set(asked)
+    assert not {"account_sums_to_its_answer", "settled_days_sum_to_activity"} & set(asked)
+
+
 def test_materializing_marts_of_an_account_never_synced_says_so(acme: Deployment) -> None:
     result = acme.run(asset_selection=PUBLISHED_MARTS)
     assert not result.success

@@ -394,7 +394,7 @@ def test_an_outdated_extraction_is_not_published(two_keys: tuple[World, list[str
     world.ledger.spend("acme", world.now - timedelta(minutes=5), keys[0], GPT, usage("9"))
     world.sync()
     as_of = world.value("select as_of from ref.account")
-    assert sum(steps.publish_account(replace(old, run_id="late")).values()) == 0
+    assert sum(steps.publish_account(replace(old, run_id="late")).rows.values()) == 0
     assert world.value("select as_of from ref.account") == as_of
     assert_all_is_true(world)
 

@@ -364,7 +364,7 @@ def test_what_one_question_of_analytics_is_told_holds_for_all_of_them_and_for_no
 
 def test_a_limit_that_somebody_else_uses_up_for_good_ends_in_a_sentence() -> None:
     api, _, _ = limited(Options(analytics_per_minute=64, analytics_used_by_others=64))
-    with pytest.raises(TransientError, match=r"answered 429 .* asks to be asked less often; the next sync catches up"):
+    with pytest.raises(TransientError, match=r"answered 429 .* rate limit is reached; the next sync catches up"):
         api.ask(lambda client: asyncio.gather(*(of_the_last_hour(client) for _ in range(40))))
     assert PATIENCE <= api.seconds <= PATIENCE + LAST_PAUSE
     assert len(api.sent) <= 8 * 6

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
+from alembic import command
 
 from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
@@ -20,6 +21,7 @@ from orcost_pipeline.simulator import Ledger, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import migrations, raw, runs
 from orcost_pipeline.warehouse.database import Merged, connect, copy_rows, merge
+from orcost_pipeline.warehouse.migrations.comments import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.migrations.relations import RELATIONS
 from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline.warehouse.opening import open_warehouse
@@ -189,6 +191,53 @@ def test_every_relation_and_column_has_a_comment(engine: sa.Engine) -> None:
         schemas=list(SCHEMAS),
     )
     assert without == []
+
+
+COMMENTS = (
+    "select n.nspname || '.' || c.relname as relation, a.attname, obj_description(c.oid, 'pg_class'), "
+    "col_description(c.oid, a.attnum) from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+    "join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+    "where n.nspname = any(:schemas) and c.relkind in ('r', 'v') and c.relname <> 'schema_version' order by 1, 2"
+)
+
+
+def test_no_comment_is_of_what_is_not_there(engine: sa.Engine) -> None:
+    names = [(relation, column) for relation, column, *_ in query(engine, COMMENTS, schemas=list(SCHEMAS))]
+    overridden = {f"{relation}.{column}" for relation, column in names}
+    in_general = {column for relation, column in names if f"{relation}.{column}" not in OVERRIDES}
+    assert (sorted(set(OVERRIDES) - overridden), sorted(set(COLUMNS) - in_general)) == ([], [])
+
+
+def test_an_older_warehouse_is_migrated_to_the_comments_of_a_new_one(
+    engine: sa.Engine, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(empty_url) as older:
+        with monkeypatch.context() as patch:
+            to_head = command.upgrade
+            patch.setattr(command, "upgrade", lambda config, _: to_head(config, "0004"))
+            patch.setattr("orcost_pipeline.warehouse.migrations.run.comment_everything", lambda connection: None)
+            migrate(older)
+        with older.begin() as connection:
+            connection.exec_driver_sql("comment on column core.usage_hourly.requests is 'as it was'")
+        migrate(older)
+        wanted = query(engine, COMMENTS, schemas=list(SCHEMAS))
+        assert query(older, COMMENTS, schemas=list(SCHEMAS)) == wanted
+
+
+def test_a_comment_that_was_edited_is_written_by_the_next_migration_and_no_other(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COLUMNS, "model_id", "Edited.")
+    written: list[str] = []
+    sa.event.listen(
+        engine, "before_cursor_execute", lambda *told: written.append(told[2]) if "comment on" in told[2] else None
+    )
+    migrate(engine)
+    assert {row[3] for row in query(engine, COMMENTS, schemas=list(SCHEMAS)) if row[1] == "model_id"} == {"Edited."}
+    assert all(".model_id is 'Edited.'" in statement for statement in written)
+    written.clear()
+    migrate(engine)
+    assert not written
 
 
 def test_the_relations_that_are_described_are_those_that_exist(columns: dict[str, dict[str, str]]) -> None:

@@ -13,12 +13,12 @@ from orcost_pipeline.windows import (
     HOUR,
     ROLLING_HOURS,
     Window,
+    ceil,
     covering,
     day_end,
     day_start,
     days_between,
     first_whole_day,
-    hour_ceil,
     hour_floor,
     hours_window,
     utc_day,
@@ -54,15 +54,15 @@ windows = st.tuples(instants, st.timedeltas(INSTANT, 40 * DAY)).map(lambda drawn
 
 @edges
 def test_a_whole_hour_is_its_own_floor_and_ceiling(edge: datetime) -> None:
-    assert hour_floor(edge) == hour_ceil(edge) == edge
-    assert (hour_floor(edge - INSTANT), hour_ceil(edge - INSTANT)) == (edge - HOUR, edge)
-    assert (hour_floor(edge + INSTANT), hour_ceil(edge + INSTANT)) == (edge, edge + HOUR)
+    assert hour_floor(edge) == ceil(edge, HOUR) == edge
+    assert (hour_floor(edge - INSTANT), ceil(edge - INSTANT, HOUR)) == (edge - HOUR, edge)
+    assert (hour_floor(edge + INSTANT), ceil(edge + INSTANT, HOUR)) == (edge, edge + HOUR)
 
 
 @given(instants)
 def test_an_instant_lies_in_its_hour(instant: datetime) -> None:
     assert hour_floor(instant) <= instant < hour_floor(instant) + HOUR
-    assert hour_ceil(instant) - HOUR < instant <= hour_ceil(instant)
+    assert ceil(instant, HOUR) - HOUR < instant <= ceil(instant, HOUR)
 
 
 def test_a_window_holds_its_start_and_not_its_end() -> None:

@@ -102,7 +102,7 @@ class World:
         self.simulator.forget_requests()
         step = self.step()
         self.read(step, since)
-        return {table: count for table, count in steps.publish_account(step).items() if count}
+        return {table: count for table, count in steps.publish_account(step).rows.items() if count}
 
     def later(self, **span: float) -> "World":
         self.now += timedelta(**span)

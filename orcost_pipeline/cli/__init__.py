@@ -76,7 +76,7 @@ accounts_group = _group("The stored accounts: list, rename, forget, rebuild.", i
 app.add_typer(accounts_group, name="accounts")
 
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
-AccountName = Annotated[str, typer.Argument(metavar="NAME", help="The account's.")]
+AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
 Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
 Since = Annotated[
@@ -332,7 +332,7 @@ def show_accounts(
 @accounts_group.command("rename")
 def rename_account(
     old: Annotated[str, typer.Argument(help="As it is stored.")],
-    new: Annotated[str, typer.Argument(help="As it shall be called.")],
+    new: Annotated[str, typer.Argument(help="New name.")],
 ) -> None:
     """Give an account another name, with all that is stored.
 
@@ -353,7 +353,7 @@ def forget_account(name: AccountName, yes: Agreed = False) -> None:
 
 @accounts_group.command("confirm")
 def confirm_account(name: AccountName) -> None:
-    """Say that the key in use is of the account stored.
+    """Confirm that the current key belongs to the stored account.
 
     The next sync goes on, where it was refused as another account's.
     """
@@ -390,7 +390,7 @@ def _names(given: list[str] | None) -> list[str]:
 @app.command("init", context_settings={"allow_extra_args": True})
 def init_command(
     context: typer.Context,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The account's; asked for unless given.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Account name; prompts if omitted.")] = None,
 ) -> None:
     """Connect an account, or replace its key.
 

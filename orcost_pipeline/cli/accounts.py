@@ -1,7 +1,7 @@
 """`orcost accounts`: which accounts are stored, and what is done to one as a whole: rename, forget, confirm, rebuild.
 
 The user's files are never changed: what has to be changed in them is said. Whatever changes an account in the warehouse
-holds its sync lock, so that no sync is under way.
+holds its sync lock, so that no sync is under way; a rebuild is a sync itself.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import warehouse
 from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clock, is_terminal, plural, rounded, say, show, table
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.settings import DEFAULT_ACCOUNT, AccountConfig, Settings
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings, require_account_name
 from orcost_pipeline.text import listed, quoted
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.accounts import AccountRow
@@ -31,7 +30,7 @@ Row = dict[str, Any]
 def show_accounts(settings: Settings, output: str, now: datetime) -> None:
     """Prints every account that is stored or configured."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        rows = list(_rows(settings, accounts.accounts(connection)))
+        rows = list(_rows(settings, accounts.stored_accounts(connection)))
     if output == "json":
         typer.echo(as_json([{name: rendering.plain(value) for name, value in row.items()} for row in rows]))
     else:
@@ -67,9 +66,9 @@ def _cells(row: Row, now: datetime) -> Iterator[str]:
 
 def rename(settings: Settings, old: str, new: str) -> None:
     """Gives an account another name, with everything that is stored under the old one."""
-    _require_name(new)
+    require_account_name(new, NOTHING_CHANGED)
     with _held(settings, old, new) as engine, engine.begin() as connection:
-        stored = {row.account: row for row in accounts.accounts(connection)}
+        stored = {row.account: row for row in accounts.stored_accounts(connection)}
         _require_stored(stored.values(), old)
         if old == new or (new in stored and stored[new].as_of):
             raise PermanentError(f'There is an account "{new}" already. {NOTHING_CHANGED}')
@@ -95,7 +94,7 @@ def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iter
 def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     """Removes an account from the warehouse, with everything that is stored of it."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        row = _require_stored(accounts.accounts(connection), name)
+        row = _require_stored(accounts.stored_accounts(connection), name)
     say(f'Account "{name}": {_stored(row)}')
     say("What OpenRouter no longer tells of it cannot be had again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
@@ -117,8 +116,9 @@ def _stored(row: AccountRow) -> str:
 
 def confirm(settings: Settings, name: str, now: datetime) -> None:
     """Lets the next sync of the account go on although its key looks like another account's."""
-    with warehouse(settings) as engine, engine.begin() as connection:
-        _require_stored(accounts.accounts(connection), name)
+    # A sync that runs would clear the mark, which is for the next.
+    with _held(settings, name) as engine, engine.begin() as connection:
+        _require_stored(accounts.stored_accounts(connection), name)
         accounts.confirm(connection, name, now)
     say(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
 
@@ -128,7 +128,7 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
     account = settings.account(name)
     with warehouse(settings) as engine:
         with engine.connect() as connection:
-            row = _require_stored(accounts.accounts(connection), name)
+            row = _require_stored(accounts.stored_accounts(connection), name)
         say(f'Account "{name}": {_stored(row)}')
         say(
             f"With the key in {account.api_key_env}, everything that OpenRouter still tells (a year by day, a month by "
@@ -139,21 +139,25 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
         with engine.begin() as connection:
             accounts.ask_for_rebuild(connection, name, now)
         try:
-            return _synced(settings, name)
+            return _synced(settings, engine, name)
         finally:
             # Whatever went wrong: no later sync makes a rebuild that nobody waits for.
             with engine.begin() as connection:
                 accounts.ask_for_rebuild(connection, name, None)
 
 
-def _synced(settings: Settings, name: str) -> int:
+def _synced(settings: Settings, engine: sa.Engine, name: str) -> int:
+    """The exit code of the sync that rebuilds. A run may succeed and note a problem, such as a refused mapping: whether
+    it rebuilt anything is told by the mark, which the publication clears."""
     from orcost_pipeline.cli.running import sync_accounts
 
     code = sync_accounts(settings, [name], None, rendering.console(is_error=True))
-    if code:
-        say(NOTHING_CHANGED, is_error=True)
-    else:
+    with engine.connect() as connection:
+        is_rebuilt = not accounts.is_rebuild_requested(connection, name)
+    if is_rebuilt:
         say(f'Account "{name}" is rebuilt.')
+    else:
+        say("The rebuild did not finish. Reports show what was stored before.", is_error=True)
     return code
 
 
@@ -171,16 +175,6 @@ def _require_stored(stored: Iterable[AccountRow], name: str) -> AccountRow:
     if name in known:
         return known[name]
     raise PermanentError(f"Nothing is stored of an account {quoted(name)}. Stored: {listed(known) or 'none'}.")
-
-
-def _require_name(name: str) -> None:
-    try:
-        AccountConfig(name=name, api_key_env="KEY")
-    except ValidationError:
-        raise PermanentError(
-            "That is no name for an account: letters, digits, spaces, dots, - and _, at most 100 of them, "
-            f"a letter or digit first. {NOTHING_CHANGED}"
-        ) from None
 
 
 def _require_agreement(question: str, *, is_agreed: bool) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import database_snapshot, snapshot
-from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, Stored, is_syncing
+from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, WarehouseState, is_syncing
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, plural, show
 from orcost_pipeline.cli.services import is_dagster
@@ -39,6 +39,7 @@ from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_com
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.text import few
 from orcost_pipeline.warehouse import accounts, reports
@@ -54,14 +55,11 @@ from orcost_pipeline.warehouse.schemas import (
     foreign_schemas,
     schema_version,
 )
-from orcost_pipeline.windows import CLOCK_WRONG, DAY
+from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 
-# Seconds: for each of the two rounds of questions to OpenRouter, and how long failing ones are asked again within it;
-# for a statement of the database.
+# Seconds: for each of the two rounds of questions to OpenRouter; for a statement of the database.
 ANSWER_WITHIN = 6.0
-PATIENCE = 3.0
 STATEMENT_WITHIN = 10
-CLOCK_DOUBTFUL = timedelta(seconds=60)
 LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
 NAMED_KEYS = 3
 GROUP_OR_OTHERS = 0o077
@@ -191,18 +189,20 @@ class _Api(OpenRouter):
     """An account's API that notes the last refusal's status."""
 
     def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
-        options: dict[str, Any] = {"key_env": account.api_key_env, "clock": clock, "patience": PATIENCE}
-        super().__init__(account.name, key, account.base_url, **options)
+        super().__init__(
+            account.name,
+            key,
+            account.base_url,
+            key_env=account.api_key_env,
+            clock=clock,
+            patience=PATIENCE_AT_A_TERMINAL,
+        )
         self.refusal: int | None = None
         self._http.event_hooks = {"response": [self._note]}
 
     async def _note(self, response: httpx.Response) -> None:
         if not response.is_success:
             self.refusal = response.status_code
-
-    async def listed(self) -> list[ApiKey]:
-        workspaces = await allowed(self.workspaces())
-        return (await self.api_keys([workspace.id for workspace in workspaces or ()])).keys
 
 
 def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
@@ -232,10 +232,14 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         if not key.can_manage:
             return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
         credits_told, listed = await asyncio.gather(
-            _tried(account, api, allowed(api.credits())), _tried(account, api, api.listed())
+            _tried(account, api, allowed(api.credits())), _tried(account, api, api.account_keys())
         )
     credit = None if isinstance(credits_told, Finding) else credits_told
-    keys = None if isinstance(listed, Finding) else listed
+    told = NOTHING_TOLD
+    if not isinstance(listed, Finding):
+        workspaces = [workspace.id for workspace in listed.workspaces or ()]
+        told = told_evidence(listed.keys, workspaces, key.organization_id, credit, is_whole=listed.is_whole)
+    keys = None if isinstance(listed, Finding) else listed.keys
     return Answer(
         account.name,
         is_accepted=True,
@@ -244,7 +248,7 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         credits_total_usd=credit.total_credits if credit else None,
         is_spending=any(_is_spending(it, clock()) for it in keys or ()),
         keys=keys,
-        told=NOTHING_TOLD if keys is None else told_evidence(keys, (), key.organization_id, credit),
+        told=told,
         ahead=api.clock_ahead,
         found=tuple(answer for answer in (credits_told, listed) if isinstance(answer, Finding)),
     )
@@ -280,7 +284,7 @@ def _of_error(account: Account, error: Exception, refusal: int | None) -> Findin
     return Finding(ERROR, code, account.name, told, advice)
 
 
-def with_answers(stored: Stored, settings: Settings, answers: Mapping[str, Answer]) -> Stored:
+def with_answers(stored: WarehouseState, settings: Settings, answers: Mapping[str, Answer]) -> WarehouseState:
     """What is stored, with what was heard since: whether a key is accepted, and what is left."""
     keyless = {account.name for account in settings.accounts if account.api_key is None}
     standings = []
@@ -316,8 +320,8 @@ def _of_answer(answer: Answer, standing: Standing | None, contradicting: str | N
 def _of_stranger(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
     """That the key is another account's, unless the last sync said so."""
     if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
-        message = f"The key is of another OpenRouter account than what is stored: {contradicting}."
-        todo = f"{findings.NOT_ITS_KEY}orcost sync --account {findings.quoted(account)}"
+        message = f"The key belongs to another OpenRouter account than what is stored: {contradicting}."
+        todo = f"{findings.NOT_ITS_KEY}{findings.sync_command(account)}"
         yield Finding(ERROR, Code.OTHER_ACCOUNT, account, message, todo)
 
 
@@ -352,14 +356,14 @@ def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None)
     message = f"{plural(len(missing), 'key')} at OpenRouter not in the tables yet: {named}{more}."
     message += " The last sync should have seen that." if is_overdue else " New keys come with the next sync."
     severity = WARNING if is_overdue else NOTE
-    todo = f"orcost resync (where orcost up runs), or: orcost sync --account {findings.quoted(account)}"
+    todo = f"orcost resync (where orcost up runs), or: {findings.sync_command(account)}"
     yield Finding(severity, Code.KEYS_MISSING, account, message, todo, first_at)
 
 
 def _of_clock(answers: Iterable[Answer]) -> Iterator[Finding]:
     """Whether this machine's clock is the server's; the hour in which a sync ends depends on it."""
     ahead = max((answer.ahead for answer in answers if answer.ahead), key=abs, default=timedelta(0))
-    if abs(ahead) > CLOCK_DOUBTFUL:
+    if abs(ahead) > CLOCKS_AGREE_WITHIN:
         severity = ERROR if abs(ahead) > CLOCK_WRONG else WARNING
         told = f"{plural(round(abs(ahead).total_seconds()), 'second')} {'ahead' if ahead > timedelta(0) else 'behind'}"
         message, todo = f"This machine's clock is {told}.", "Set the clock by NTP, such as: timedatectl set-ntp true"
@@ -377,7 +381,7 @@ class Look:
     `is_new`: there is no warehouse yet.
     """
 
-    stored: Stored | None = None
+    stored: WarehouseState | None = None
     found: tuple[Finding, ...] = ()
     is_new: bool = False
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
@@ -498,7 +502,7 @@ def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findi
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
         message = f"{error.source} was refused; {stays}.\n{error.lines()}"
-        yield Finding(ERROR, Code.MAPPING_WRONG, None, message, _check(settings))
+        yield Finding(ERROR, Code.MAPPING_WRONG, None, message, findings.map_check(settings))
     except MappingUnreadableError as error:
         if version or not error.is_gone:
             code = Code.MAPPING_GONE if error.is_gone else Code.MAPPING_WRONG
@@ -546,11 +550,7 @@ def _of_valid_mapping(mapping: CompanyMapping, settings: Settings, doubts: Seque
     if doubts:
         told = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
-        yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, _check(settings))
-
-
-def _check(settings: Settings) -> str:
-    return findings.map_check(settings)
+        yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, findings.map_check(settings))
 
 
 def _of_disk(settings: Settings) -> Iterator[Finding]:

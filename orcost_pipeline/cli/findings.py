@@ -3,6 +3,7 @@
 Belongs here: from stored rows to findings, how findings are ordered and told. Stays out: asking live (`doctor.py`).
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -26,7 +27,9 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, ut
 FEW_DAYS_LEFT = 3
 NAMED_DAYS = 3
 REQUESTS_WAIT = timedelta(minutes=2)
-NOT_ITS_KEY = "Give it its own key (orcost init), this key a name of its own (orcost init --name NAME); then: "
+NOT_ITS_KEY = (
+    "Put this account's own key back (orcost init), or add this key as a new account (orcost init --name NAME); then: "
+)
 _ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
@@ -197,7 +200,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Stored:
+class WarehouseState:
     """All that the warehouse says about how things stand."""
 
     standings: Sequence[Standing]
@@ -211,7 +214,7 @@ def is_syncing(settings: Settings) -> bool:
     return any(account.api_key is not None for account in settings.accounts)
 
 
-def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored:
+def read(connection: sa.Connection, settings: Settings, now: datetime) -> WarehouseState:
     """What is stored, read from one state of the warehouse."""
     mapping = version_in_force(connection)
     has_rules = mapping is not None and mapping.rule_count > 0
@@ -219,7 +222,7 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Stored
     waiting = reports.waiting_requests(connection, now - REQUESTS_WAIT)
     # Without an orcost up that is no news: the next one switches them on.
     switched_off = reports.stopped_automation(connection) if serving(connection) else ()
-    return Stored(standings, mapping, waiting, switched_off)
+    return WarehouseState(standings, mapping, waiting, switched_off)
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
@@ -269,7 +272,9 @@ _STORED = (
 # What is wrong
 
 
-def of_stored(stored: Stored, settings: Settings, now: datetime, is_up: bool | None = None) -> Iterator[Finding]:
+def of_stored(
+    stored: WarehouseState, settings: Settings, now: datetime, is_up: bool | None = None
+) -> Iterator[Finding]:
     """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
     for standing in stored.standings:
         yield from _of_standing(standing, settings, now, is_up)
@@ -291,7 +296,7 @@ def _of_automation(name: str) -> Finding:
 
 def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     if not standing.is_watched:
-        message = "Nobody configured it here: what is stored stays, and nothing new comes in."
+        message = "This account is not configured here: what is stored stays, and nothing new comes in."
         todo = "Nothing, if that is meant; else name it in orcost.toml as it was called, or: orcost accounts rename"
         yield Finding(NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
         return
@@ -308,7 +313,7 @@ def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: b
 def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     """Whether costs come in."""
     name, sync = standing.account, _sync(standing)
-    if standing.as_of is not None and is_future(standing.as_of, now) and not _is_refused_for_clock(standing):
+    if standing.as_of is not None and is_future(standing.as_of, now) and standing.error_code != Code.CLOCK_OFF:
         message = f"Data is marked complete until {clock(standing.as_of, now)}, in the future: a sync ran with a wrong "
         message += "clock.\nUntil the next good sync, figures of the last hours and days lack what was spent in them."
         yield Finding(ERROR, Code.CLOCK_OFF, name, message, f"Set the clock by NTP, then: {sync}, which puts it right")
@@ -338,11 +343,6 @@ def _refusal(standing: Standing) -> Iterator[Finding]:
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
     todo = {Code.OTHER_ACCOUNT: NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
     yield Finding(ERROR, code, standing.account, message, todo, standing.failing_since)
-
-
-def _is_refused_for_clock(standing: Standing) -> bool:
-    """Whether the last sync stopped at this machine's clock."""
-    return standing.error_code == Code.CLOCK_OFF
 
 
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
@@ -469,14 +469,14 @@ def _usage(standing: Standing) -> Iterator[Finding]:
 
 
 def _sync(standing: Standing) -> str:
-    return f"orcost sync --account {quoted(standing.account)}"
+    return sync_command(standing.account)
+
+
+def sync_command(account: str) -> str:
+    """The command that syncs an account, as a shell takes it."""
+    return f"orcost sync --account {shlex.quote(account)}"
 
 
 def map_check(settings: Settings) -> str:
     """The command that looks at the mapping."""
-    return "orcost map check" if settings.mapping_table else f"orcost map check {quoted(str(settings.mapping))}"
-
-
-def quoted(text: str) -> str:
-    """As a shell takes it."""
-    return f'"{text}"' if " " in text else text
+    return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"

@@ -18,10 +18,10 @@ from contextlib import suppress
 from datetime import datetime
 from getpass import getpass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dotenv import dotenv_values, set_key
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.files import replacing
@@ -32,14 +32,14 @@ from orcost_pipeline.defs.identity import require_same_account, told_evidence
 from orcost_pipeline.errors import AccountTwiceError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
-from orcost_pipeline.openrouter.requests import masked
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
 from orcost_pipeline.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_BASE_URL,
     DEFAULT_KEY_ENV,
     Account,
-    AccountConfig,
     Settings,
+    require_account_name,
     require_meant_address,
 )
 from orcost_pipeline.text import clean
@@ -47,8 +47,6 @@ from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.schemas import schema_version
 
-# Seconds for which a question that fails is asked again: somebody waits.
-PATIENCE = 3.0
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
 STARTER = """\
@@ -108,7 +106,7 @@ def _require_same_account(settings: Settings, account: Account, told: "Told") ->
     A warehouse that cannot be read as it is stops nobody: the next sync looks again.
     """
     workspaces = [workspace.id for workspace in told.workspaces or ()]
-    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits)
+    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits, is_whole=told.is_whole)
     is_managed = not told.is_ordinary
     try:
         with snapshot(settings) as connection:
@@ -139,13 +137,8 @@ def _checked_name(name: str) -> str:
             "That was a key, where the account's name was asked for; nothing was written. "
             f"The name comes first (an empty line is {DEFAULT_ACCOUNT}), then the key."
         )
-    try:
-        return AccountConfig(name=name, api_key_env=DEFAULT_KEY_ENV).name
-    except ValidationError:
-        raise PermanentError(
-            "That is no name for an account: letters, digits, spaces, dots, - and _, at most 100 of them, "
-            "a letter or digit first. Nothing was written."
-        ) from None
+    require_account_name(name, "Nothing was written.")
+    return name
 
 
 def _key(settings: Settings, account: Account) -> str:
@@ -191,7 +184,7 @@ def _line() -> str:
 class Told(NamedTuple):
     """What OpenRouter says of a key. An ordinary one lists itself, and knows neither workspaces nor credits.
 
-    workspaces, credits: None where OpenRouter does not tell them to this key.
+    workspaces, credits: None where OpenRouter does not tell them to this key; is_whole: it tells the keys of all.
     """
 
     keys: Sequence[ApiKey]
@@ -199,6 +192,7 @@ class Told(NamedTuple):
     is_ordinary: bool = False
     workspaces: Sequence[Workspace] | None = None
     credits: Credits | None = None
+    is_whole: bool = True
 
     def __str__(self) -> str:
         if self.is_ordinary:
@@ -208,10 +202,10 @@ class Told(NamedTuple):
                 "orcost init again."
             )
         listed = plural(len(self.keys), "key")
-        if self.workspaces is not None:
-            listed += f" in {plural(len(self.workspaces), 'workspace')}"
+        if self.is_whole:
+            listed += f" in {plural(len(self.workspaces or ()), 'workspace')}"
         told = f"a management key, which lists {listed}.{self._balance()}"
-        if self.workspaces is None:
+        if not self.is_whole:
             told += "\nOpenRouter does not tell it all workspaces: keys of others may be missing."
         return told
 
@@ -228,19 +222,20 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
     where a sync would refuse.
     """
     secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
-    quick: dict[str, Any] = {"timeout": 20, "patience": PATIENCE}
-    async with OpenRouter(account.name, secret, url, key_env=variable, clock=clock, **quick) as client:
+    async with OpenRouter(
+        account.name, secret, url, key_env=variable, clock=clock, timeout=20, patience=PATIENCE_AT_A_TERMINAL
+    ) as client:
         itself = await client.key()
         client.require_right_clock()
         if not itself.can_manage:
             return Told([await client.itself()], itself.organization_id, is_ordinary=True)
-        workspaces = await allowed(client.workspaces())
-        listing = await client.api_keys([workspace.id for workspace in workspaces or ()])
+        listed = await client.account_keys()
         return Told(
-            listing.keys,
+            listed.keys,
             itself.organization_id,
-            workspaces=None if listing.refused else workspaces,
+            workspaces=listed.workspaces,
             credits=await allowed(client.credits()),
+            is_whole=listed.is_whole,
         )
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
+from orcost_pipeline.cli.findings import sync_command
 from orcost_pipeline.cli.rendering import cells, change, clock, money, rounded, share, table, tokens
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
@@ -24,7 +25,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import MOST_NAMES, few, listed, quoted, short
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
-from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, floor, hour_ceil, hour_floor, is_future
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, ceil, floor, hour_floor, is_future
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
@@ -94,7 +95,7 @@ def _month(text: str) -> Window:
 def _between(start: str | None, end: str | None, now: datetime) -> Window:
     if start is None:
         raise PermanentError("--to needs --from: the first hour of the window.")
-    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else hour_ceil(now))
+    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else ceil(now, HOUR))
     if window.end <= window.start:
         raise PermanentError(f"--to must be later than --from ({start}); it is exclusive.")
     return window
@@ -153,7 +154,7 @@ class Answer:
 
     @property
     def complete_to(self) -> datetime:
-        """Of the account that is furthest behind; one that is dated into the future tells nothing of the others."""
+        """Of the account that is furthest behind; where some are dated into the future, of the first of those."""
         return min(account.as_of for account in self.ahead or self.accounts)
 
     @property
@@ -208,7 +209,7 @@ def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str |
     if not found:
         require_account(settings, accounts, wanted)
     if not found or found[0].as_of is None:
-        raise PermanentError(f'Account "{wanted}" was not synced yet. Next: orcost sync --account {wanted}')
+        raise PermanentError(f'Account "{wanted}" was not synced yet. Next: {sync_command(wanted)}')
     return found
 
 

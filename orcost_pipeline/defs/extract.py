@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from orcost_pipeline.defs import steps
 from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.resources import SyncWindow, sync_step
-from orcost_pipeline.defs.steps import Came, SyncStep
+from orcost_pipeline.defs.steps import StepResult, SyncStep
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
 
@@ -17,15 +17,15 @@ SettingsParam = dg.ResourceParam[Settings]
 KINDS = {"openrouter", "postgres"}
 
 
-def raw_result(step: SyncStep, came: Came, relation: str) -> dg.MaterializeResult:
+def raw_result(step: SyncStep, result: StepResult, relation: str) -> dg.MaterializeResult:
     """What a data engineer asks of a raw asset: complete to when, how many rows, how many requests, which columns."""
     with step.engine.connect() as connection:
         columns = column_schema(connection, f"raw.{relation}")
     metadata = {
         "as_of": dg.TimestampMetadataValue(step.as_of.timestamp()),
-        "rows": came.rows,
-        "requests_made": came.requests_made,
-        **came.more,
+        "rows": result.rows,
+        "requests_made": result.requests_made,
+        **result.more,
         "dagster/column_schema": columns,
     }
     return dg.MaterializeResult(asset_key=["raw", relation], metadata=metadata)
@@ -120,7 +120,7 @@ def raw_usage(
     )
 
 
-def _hours(reading: UsageReading, requests_made: int) -> Came:
+def _hours(reading: UsageReading, requests_made: int) -> StepResult:
     hours = reading.hours
     rows = len(hours.account) + sum(len(answer.cells) for answer in hours.keys)
     told = {
@@ -128,10 +128,10 @@ def _hours(reading: UsageReading, requests_made: int) -> Came:
         "hours_asked": sum(len(window.hours()) for window in hours.windows),
         "hours_not_explained_yet": len(hours.unexplained),
     }
-    return Came(rows, requests_made, told)
+    return StepResult(rows, requests_made, told)
 
 
-def _days(reading: UsageReading) -> Came:
+def _days(reading: UsageReading) -> StepResult:
     rows = len(reading.account_days) + sum(len(answer.rows) for answer in reading.key_days)
     days = [*reading.past_days, *reading.days]
-    return Came(rows, 0, {"days_to_settle": ", ".join(day.isoformat() for day in days) or "none"})
+    return StepResult(rows, 0, {"days_to_settle": ", ".join(day.isoformat() for day in days) or "none"})

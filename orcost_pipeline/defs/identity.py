@@ -21,15 +21,21 @@ CREDITS_TOLERANCE_USD = Decimal("0.01")
 
 
 def told_evidence(
-    keys: Sequence[ApiKey], workspaces: Iterable[str], organization_id: str | None, bought: Credits | None
+    keys: Sequence[ApiKey],
+    workspaces: Iterable[str],
+    organization_id: str | None,
+    bought: Credits | None,
+    *,
+    is_whole: bool = True,
 ) -> Evidence:
-    """What a key's answers say of the account that it belongs to."""
+    """What a key's answers say of the account that it belongs to; not whole where keys may be missing among them."""
     return Evidence(
         keys=frozenset(key.hash for key in keys),
         workspaces=frozenset(workspaces) | frozenset(key.workspace_id for key in keys if key.workspace_id),
         organization_id=organization_id,
         credits_total_usd=bought.total_credits if bought else None,
         credits_used_usd=bought.total_usage if bought else None,
+        is_whole=is_whole,
     )
 
 
@@ -51,7 +57,7 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
     """
     if stored.is_confirmed:
         return None
-    proof = stored.keys | stored.gone if stored.is_rebuilt else stored.keys
+    proof = stored.keys | stored.gone if stored.is_rebuild_requested else stored.keys
     if proof & told.keys:
         return None
     if stored.organization_id and told.organization_id:
@@ -62,8 +68,8 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
         )
     if contradicting := _credits(stored, told):
         return contradicting
-    # All keys may have been rotated at once.
-    return None if stored.workspaces & told.workspaces else _strangers(stored, told)
+    # All keys may have been rotated at once, and one that is stored may be where this key is told nothing.
+    return None if stored.workspaces & told.workspaces or not told.is_whole else _strangers(stored, told)
 
 
 def _strangers(stored: Evidence, told: Evidence) -> str | None:
@@ -89,15 +95,14 @@ def _credits(stored: Evidence, told: Evidence) -> str | None:
     ):
         if before is not None and now is not None and now < before - CREDITS_TOLERANCE_USD:
             return (
-                f"it lists no key that is stored, and {now:,.2f} USD of credits were ever {what} "
-                f"where {before:,.2f} USD are stored"
+                f"none of the stored keys is listed, and total credits {what} fell from {before:,.2f} to {now:,.2f} USD"
             )
     return None
 
 
 def _refusal(account: Account, stored: Evidence, told: Evidence, contradicting: str, nothing: str) -> str:
     name = account.name
-    sentence = f'The key of account "{name}" is of another OpenRouter account: {contradicting}. {nothing}.\n'
+    sentence = f'The key of account "{name}" belongs to another OpenRouter account: {contradicting}. {nothing}.\n'
     if back := len(stored.gone & told.keys):
         return sentence + (
             f"It lists {_count(back, 'key')} that a sync with another key took for deleted. If this key is the right "

@@ -108,9 +108,9 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     try:
         with survived_restart(context, settings):
             configured = settings.account(account)
-            if runs.has_failed(engine, run.run_id, account):
-                raise dg.Failure("Nothing is asked: an earlier step of this sync has failed.", allow_retries=False)
             with engine.begin() as connection:
+                if runs.run_status(connection, run.run_id, account) == "failed":
+                    raise dg.Failure("Nothing is asked: an earlier step of this sync has failed.", allow_retries=False)
                 as_of = raw.start_extraction(connection, extraction, account, utc_now(), key_sha256(configured))
             yield SyncStep(
                 configured,
@@ -155,8 +155,7 @@ def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exc
         if isinstance(error, LockedError):
             with engine.connect() as connection:
                 told = f"{told} {lock_holders(connection)}".strip()
-        status, code = runs.account_status(error), runs.account_error_code(error)
-        return runs.fail(engine, run.run_id, account, told, status, utc_now(), code)
+        return runs.fail(engine, run.run_id, account, error, told, utc_now())
     except sqlalchemy.exc.SQLAlchemyError:
         return told
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -33,9 +33,7 @@ from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_d
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
 # So many keys that are not listed are asked for before all are: of another account, none of them answers.
-WITNESSES = 8
-# Marks of an extraction, beside the relations that it has whole: what OpenRouter does not tell to this key.
-WORKSPACES_REFUSED, MEMBERS_REFUSED = "workspaces_refused", "members_refused"
+MISSING_KEYS_ASKED_FIRST = 8
 
 T = TypeVar("T")
 Clock = Callable[[], datetime]
@@ -46,8 +44,15 @@ def open_api(account: Account, key: SecretStr, clock: Clock) -> OpenRouter:
     return OpenRouter(account.name, key, account.base_url, key_env=account.api_key_env, clock=clock)
 
 
+class Published(NamedTuple):
+    """What a publication did: the rows it wrote, by table, and the contract checks that it asked."""
+
+    rows: Mapping[str, int]
+    checks: frozenset[str]
+
+
 @dataclass(frozen=True)
-class Came:
+class StepResult:
     """What a step got: rows, HTTP requests, and what else is worth telling."""
 
     rows: int
@@ -134,7 +139,7 @@ class SyncStep:
         return bool(self.latest("account", "is_management_key")[0].is_management_key)
 
 
-def read_account(step: SyncStep) -> Came:
+def read_account(step: SyncStep) -> StepResult:
     """The key that asks, and the account's credits; raises PermanentError for an ordinary key in a managed account."""
     (key, credits_told), requests_made = step.ask(_account)
     known = StoredUsage(step.engine, step.account.name, step.as_of)
@@ -147,11 +152,11 @@ def read_account(step: SyncStep) -> Came:
         )
     rows = step.store(["account"], wire_rows.account(key, credits_told), requests_made)
     if not key.can_manage:
-        return Came(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
+        return StepResult(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
     if credits_told is None:
-        return Came(rows, requests_made, {"balance": "unknown: OpenRouter does not tell it to this key"})
+        return StepResult(rows, requests_made, {"balance": "unknown: OpenRouter does not tell it to this key"})
     balance = credits_told.balance_usd
-    return Came(rows, requests_made, {"balance": "not known" if balance is None else f"{balance:,.2f} USD"})
+    return StepResult(rows, requests_made, {"balance": "not known" if balance is None else f"{balance:,.2f} USD"})
 
 
 async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
@@ -159,32 +164,46 @@ async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
     return key, await allowed(client.credits()) if key.can_manage else None
 
 
-def read_workspaces(step: SyncStep) -> Came:
+def read_workspaces(step: SyncStep) -> StepResult:
     """None is stored where OpenRouter does not tell them to this key; names stay as last known then."""
-    told, requests_made = step.ask(lambda client: allowed(client.workspaces())) if step.has_management_key else ([], 0)
-    relations = ["workspace", *([WORKSPACES_REFUSED] if told is None else [])]
-    return Came(step.store(relations, wire_rows.workspaces(told or []), requests_made), requests_made, _refusal(told))
+    return _read_listing(
+        step, "workspace", raw.WORKSPACES_REFUSED, lambda client: client.workspaces(), wire_rows.workspaces
+    )
 
 
-def read_members(step: SyncStep) -> Came:
+def read_members(step: SyncStep) -> StepResult:
     """As workspaces: e-mails stay as last known where members are not told."""
-    told, requests_made = step.ask(lambda client: allowed(client.members())) if step.has_management_key else ([], 0)
-    relations = ["organization_member", *([MEMBERS_REFUSED] if told is None else [])]
-    return Came(step.store(relations, wire_rows.members(told or []), requests_made), requests_made, _refusal(told))
+    return _read_listing(
+        step, "organization_member", raw.MEMBERS_REFUSED, lambda client: client.members(), wire_rows.members
+    )
+
+
+def _read_listing(
+    step: SyncStep,
+    relation: str,
+    refused: str,
+    question: Callable[[OpenRouter], Awaitable[list[T]]],
+    rows_of: Callable[[list[T]], Mapping[str, Table]],
+) -> StepResult:
+    """A listing for a management key, which may not be told to it: that is noted under the mark `refused`."""
+    told, requests_made = step.ask(lambda client: allowed(question(client))) if step.has_management_key else ([], 0)
+    relations = [relation, refused] if told is None else [relation]
+    rows = step.store(relations, rows_of(told or []), requests_made)
+    return StepResult(rows, requests_made, _refusal(told))
 
 
 def _refusal(told: Sequence[Any] | None) -> Mapping[str, str]:
     return {"note": "OpenRouter does not tell them to this key."} if told is None else {}
 
 
-def read_models(step: SyncStep) -> Came:
+def read_models(step: SyncStep) -> StepResult:
     """List prices, once a day."""
     if _models_are_fresh(step):
-        return Came(0, 0, {"note": "Read less than a day ago."})
+        return StepResult(0, 0, {"note": "Read less than a day ago."})
     told, requests_made = step.ask(lambda client: allowed(client.models()))
     if told is None:
-        return Came(0, requests_made, _refusal(told))
-    return Came(step.store(["model"], wire_rows.models(told), requests_made), requests_made)
+        return StepResult(0, requests_made, _refusal(told))
+    return StepResult(step.store(["model"], wire_rows.models(told), requests_made), requests_made)
 
 
 def _models_are_fresh(step: SyncStep) -> bool:
@@ -199,7 +218,7 @@ def _models_are_fresh(step: SyncStep) -> bool:
     return newest is not None and newest > step.as_of - MODELS_EVERY
 
 
-def read_api_keys(step: SyncStep) -> Came:
+def read_api_keys(step: SyncStep) -> StepResult:
     """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion unless
     its workspace does not list its keys (D43). Where no workspace is told, those of the stored keys are asked too.
 
@@ -218,10 +237,10 @@ def read_api_keys(step: SyncStep) -> Came:
         listed, deleted = KeyListing([itself], frozenset()), []
         _require_same_account(step, listed.keys)
     counters_day = surely_one_day(asked_at, step.clock())
-    relations = ["api_key", *([WORKSPACES_REFUSED] if listed.refused else [])]
+    relations = ["api_key", raw.WORKSPACES_REFUSED] if listed.refused else ["api_key"]
     rows = step.store(relations, wire_rows.api_keys(listed.keys, deleted, counters_day), requests_made)
     more = {"workspaces_that_refuse": ", ".join(sorted(listed.refused))} if listed.refused else {}
-    return Came(rows, requests_made, {"newly_deleted": len(deleted), **more})
+    return StepResult(rows, requests_made, {"newly_deleted": len(deleted), **more})
 
 
 def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
@@ -252,7 +271,7 @@ async def _keys(
     """
     listing = await client.api_keys(workspace_ids)
     missing = sorted(living.keys() - {key.hash for key in listing.keys})
-    few, others = missing[:WITNESSES], missing[WITNESSES:]
+    few, others = missing[:MISSING_KEYS_ASKED_FIRST], missing[MISSING_KEYS_ASKED_FIRST:]
     asked = await _asked(client, few)
     require_same_account(listing.keys + _answering(asked))
     asked |= await _asked(client, others)
@@ -282,7 +301,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     A rebuild asks for everything that the API still tells. Returns the reading and the HTTP requests that it took.
     """
     stored = StoredUsage(step.engine, step.account.name, step.as_of)
-    if stored.is_rebuilt:
+    if stored.is_rebuild_requested:
         since = first_analytics_day(step.as_of)
     columns = (
         "key_hash as hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd as usage, "
@@ -308,13 +327,17 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     )
     # What is asked again since a day is no pass over everything.
     is_whole = is_full and (since is None or not stored.is_read())
-    if reading.hours.told_until:
+    if reading.hours.cached_at:
         with step.engine.begin() as connection:
-            as_of = raw.lower_as_of(connection, step.extraction_id, step.account.name, reading.hours.told_until)
+            as_of = raw.lower_as_of(connection, step.extraction_id, step.account.name, reading.hours.cached_at)
         step = replace(step, as_of=as_of)
     relations = ["usage_hourly", "activity_daily"]
-    relations += ["full_pass"] * (is_whole and reading.has_analytics) + ["counters"] * (not reading.has_analytics)
-    relations += ["rebuild"] * stored.is_rebuilt
+    if not reading.has_analytics:
+        relations.append(raw.COUNTERS)
+    elif is_whole:
+        relations.append(raw.FULL_PASS)
+    if stored.is_rebuild_requested:
+        relations.append(raw.REBUILD)
     step.store(relations, wire_rows.usage(reading), requests_made)
     return reading, requests_made
 
@@ -326,8 +349,8 @@ def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ApiKey:
     return ApiKey.model_construct(**{**row, "name": name})
 
 
-def publish_account(step: SyncStep, note: Callable[[str], None] = lambda told: None) -> Mapping[str, int]:
-    """One transaction; returns the rows written, by table. Notes that a newer sync was published meanwhile.
+def publish_account(step: SyncStep) -> Published:
+    """One transaction. Tells whoever watches where a newer sync was published meanwhile.
 
     Raises PermanentError for an account never synced, and for a sync whose reading cannot be published.
     """
@@ -339,9 +362,9 @@ def publish_account(step: SyncStep, note: Callable[[str], None] = lambda told: N
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        if runs.is_sync(publishing.connection, step.run_id, step.account.name):
-            _require_published(publishing, now, note)
-        _publish(publishing)
+        if runs.run_status(publishing.connection, step.run_id, step.account.name):
+            _require_published(publishing, now, step.tell)
+        checks = _publish(publishing)
         runs.succeed(
             publishing.connection,
             step.run_id,
@@ -350,10 +373,10 @@ def publish_account(step: SyncStep, note: Callable[[str], None] = lambda told: N
             sum(publishing.rows.values()),
             step.clock(),
         )
-        return publishing.rows
+        return Published(publishing.rows, checks)
 
 
-def _require_published(publishing: Publication, now: datetime, note: Callable[[str], None]) -> None:
+def _require_published(publishing: Publication, now: datetime, tell: Callable[[str], None]) -> None:
     """Raises PermanentError for a sync whose reading cannot be published.
 
     One that a newer sync overtook is no failure: what it read is in already, or known better.
@@ -365,10 +388,11 @@ def _require_published(publishing: Publication, now: datetime, note: Callable[[s
     if is_future(publishing.extracted, now):
         raise ClockError.was_ahead(publishing.extracted, now)
     if not publishing.is_extraction:
-        note(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
+        tell(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
 
 
-def _publish(publishing: Publication) -> None:
+def _publish(publishing: Publication) -> frozenset[str]:
+    """Everything but the end of the run, and the contract checks that were asked."""
     if publishing.is_extraction:
         publishing.require_only_holder()
         publishing.choose_witness()
@@ -385,5 +409,6 @@ def _publish(publishing: Publication) -> None:
         (row.key_hash, row.valid_from, row.valid_to, row.company, row.share, row.rule) for row in owners
     )
     publishing.publish_marts()
-    publishing.check()
+    checks = publishing.check()
     publishing.finish()
+    return checks

@@ -118,7 +118,7 @@ def unreadable(told: Mapping[Unreadable, int]) -> Table:
 
 
 def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    if covered := reading.hours.told:
+    if covered := reading.hours.covered:
         yield ("hour", None, covered.start, covered.end, "covered")
     yield from _heard(reading)
     for window in reading.hours.windows:

@@ -22,10 +22,10 @@ from orcost_pipeline.measures import (
     tolerated_usd,
     total,
 )
-from orcost_pipeline.openrouter.client import CLOCKS_DIFFER, OpenRouter, UsageAnswer
+from orcost_pipeline.openrouter.client import OpenRouter, UsageAnswer
 from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyAnswer, KeyCell, KnownKey
 from orcost_pipeline.openrouter.records import ApiKey, UsageCell
-from orcost_pipeline.windows import HOUR, Window, covering, day_end, day_start, hour_floor, utc_day
+from orcost_pipeline.windows import CLOCK_WRONG, HOUR, Window, covering, day_end, day_start, hour_floor, utc_day
 
 NameCell = tuple[datetime, str, str]  # hour or day, name of a key, model
 KeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
@@ -57,16 +57,17 @@ class AnalyticsReader:
         self._asked: set[str] = set()
         self._lagging: set[datetime] = set()
 
-    async def account(self, windows: Sequence[Window]) -> dict[Cell, Measures]:
-        """The account's usage by model, over all keys and no key."""
-        answers = await self._answers(windows, ["model"])
-        self._tell_from(max((answer.told_from or self._window.start for answer in answers), default=self._window.start))
-        old = [it.old_since for it in answers if it.old_since and it.old_since < self._window.end - CLOCKS_DIFFER]
-        self.reading.told_until = min(old, default=None)
-        self.reading.heard += windows
-        return self._sums([cell for answer in answers for cell in answer.cells])
+    async def account(self) -> dict[Cell, Measures]:
+        """The account's usage in the window by model, over all keys and no key."""
+        window = self._window
+        answer = await self._client.usage(window, ["model"], grain=self._grain)
+        self._cover_from(answer.told_from or window.start)
+        is_old = answer.cached_at is not None and answer.cached_at < window.end - CLOCK_WRONG
+        self.reading.cached_at = answer.cached_at if is_old else None
+        self.reading.heard.append(window)
+        return self._sums(answer.cells)
 
-    def doubt(self, account: Mapping[Cell, Measures], days: Mapping[date, Measures]) -> None:
+    def shorten_by_days(self, account: Mapping[Cell, Measures], days: Mapping[date, Measures]) -> None:
         """Hours before the first that analytics tell are not told where `days` tell of usage in them: analytics may
         reach back less than they are asked, and not say so."""
         first = min((at for at, _ in account), default=self._window.end)
@@ -78,12 +79,12 @@ class AnalyticsReader:
         of_day = total(measures for (at, _), measures in account.items() if utc_day(at) == day)
         told = days.get(day, NOTHING)
         is_cut = of_day.is_below(told, SAME_USD)
-        self._tell_from(first if is_cut else max(before))
+        self._cover_from(first if is_cut else max(before))
 
-    def _tell_from(self, start: datetime) -> None:
+    def _cover_from(self, start: datetime) -> None:
         """What is told begins here: nothing before is asked for, nor taken for zero."""
         self._window = Window(max(start, self._window.start), self._window.end)
-        self.reading.told = self._window
+        self.reading.covered = self._window
 
     async def read(
         self,
@@ -124,7 +125,7 @@ class AnalyticsReader:
         answers = await self._answers(reading.windows, ["model"])
         reading.account = self._sums([cell for answer in answers for cell in answer.cells])
         self._lagging = set()
-        if any(answer.old_since for answer in answers):
+        if any(answer.cached_at for answer in answers):
             for cell, missing in self._residual(stored).items():
                 if min(missing) < 0:
                     reading.account[cell] = reading.account.get(cell, NOTHING).minus(missing.at_most(NOTHING))
@@ -149,7 +150,7 @@ class AnalyticsReader:
         moved = {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
         return gone | moved | {told.hash for told in self.newcomers()}
 
-    async def _listen_to_the_silent(
+    async def _recheck_silent_keys(
         self, named: Mapping[NameCell, Measures], stored: Mapping[KeyCell, Measures]
     ) -> None:
         """Tells a hash that has nothing to say from one that answers nothing any more: where that matters, keys that
@@ -179,7 +180,7 @@ class AnalyticsReader:
         if suspects:
             await self._ask(suspects)
             await self._read_account(stored)
-        await self._listen_to_the_silent(named, stored)
+        await self._recheck_silent_keys(named, stored)
         self._take_names_of_silent_keys(named, windows, stored)
         residual = self._residual(stored)
         beyond = self._beyond(named, self._ours(windows, stored), residual)
@@ -190,7 +191,7 @@ class AnalyticsReader:
                 *(((at, name), measures) for (at, name, _), measures in beyond.items()),
             ]
         )
-        explained = grouped([*_without_key(told), *self._of_nobody_living(beyond)])
+        explained = grouped([*_without_key(told), *self._of_deleted_keys(beyond)])
         left = {at for at, _ in disagreeing(residual, explained, SAME_USD, self._requests())}
         reading.unexplained = sorted(left & instants)
 
@@ -231,7 +232,7 @@ class AnalyticsReader:
             if (at, model) in cells and (at, name, model) in named
         }
 
-    def _of_nobody_living(self, beyond: Mapping[NameCell, Measures]) -> list[tuple[Cell, Measures]]:
+    def _of_deleted_keys(self, beyond: Mapping[NameCell, Measures]) -> list[tuple[Cell, Measures]]:
         """That part of it of which asking the living again can tell nothing more."""
         return [
             ((at, model), measures) for (at, name, model), measures in beyond.items() if not self._may_be_late(name, at)

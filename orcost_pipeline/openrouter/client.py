@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 from pydantic import SecretStr
 
@@ -40,8 +40,8 @@ from orcost_pipeline.openrouter.records import (
     read,
     usage_cells,
 )
-from orcost_pipeline.openrouter.requests import ANALYTICS, Requests
-from orcost_pipeline.windows import DAY, HOUR, Window, ceil, floor
+from orcost_pipeline.openrouter.requests import ANALYTICS, RequestOptions, Requests
+from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, Window, ceil, floor
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,10 @@ WALKS = 3
 ROW_LIMIT = 10_000
 # A cap that no answer tells would be a round number: an answer of a multiple of this many rows is asked for in parts.
 ROUND_ROWS = 500
-# An answer made before the question, by this much of the server's clock (that of its machines differs), or of ours.
+# The clocks of the server's own machines differ by less.
 SERVERS_DIFFER = timedelta(seconds=1)
-CLOCKS_DIFFER = timedelta(minutes=5)
-# In how many forms a question is asked whose answers are older than it.
-FORMS = 3
+# How often a question is asked whose answers come out of OpenRouter's cache, each time by another body.
+UNCACHED_TRIES = 3
 _GRANULARITY = {HOUR: "hour", DAY: "day"}
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 
@@ -81,18 +80,31 @@ class KeyListing(NamedTuple):
     refused: frozenset[str]
 
 
+class AccountKeys(NamedTuple):
+    """Living keys of the whole account, and its workspaces; None where OpenRouter does not tell them to this key."""
+
+    keys: list[ApiKey]
+    workspaces: list[Workspace] | None
+    refused: frozenset[str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was refused: where something was, keys may be missing."""
+        return self.workspaces is not None and not self.refused
+
+
 @dataclass(frozen=True)
 class UsageAnswer:
     """Cells of one question, and the key hashes that OpenRouter could not resolve.
 
     told_from: where analytics do not reach back to the start of the window, the first hour (or day) that they tell.
-    old_since: where the server gave an answer that it had made before it was asked, when it made it (its clock).
+    cached_at: where the answer came out of the server's cache, when the server had made it (its clock).
     """
 
     cells: list[UsageCell]
     unresolved: frozenset[str]
     told_from: datetime | None = None
-    old_since: datetime | None = None
+    cached_at: datetime | None = None
 
 
 class _UsageQuestion(NamedTuple):
@@ -112,12 +124,12 @@ class _UsageQuestion(NamedTuple):
         return len(self.keys or ())
 
 
-class _Answer(NamedTuple):
-    """An analytics answer, the limit of rows that was asked for, and when it was made where that is too long ago."""
+class _AnalyticsAnswer(NamedTuple):
+    """An analytics answer, the limit of rows that was asked for, and when it was made where it is a cached one."""
 
     body: dict[str, Any]
     limit: int
-    old_since: datetime | None
+    cached_at: datetime | None
 
 
 class _Page(NamedTuple):
@@ -144,7 +156,7 @@ class OpenRouter(Requests):
     `unreadable` counts the rows in which a field could not be read.
     """
 
-    def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Any) -> None:
+    def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Unpack[RequestOptions]) -> None:
         super().__init__(account, api_key, base_url, **options)
         self.progress = Progress(lambda told: None)
         self.unreadable: dict[Unreadable, int] = {}
@@ -154,9 +166,10 @@ class OpenRouter(Requests):
         self._limits = Limits()
         # The newest instant of the server's clock that an analytics answer told.
         self._heard = datetime.min.replace(tzinfo=UTC)
-        # How often a question was asked: each time its limit is another, so that none is the same as one before.
-        self._forms: Counter[tuple[Window, _UsageQuestion]] = Counter()
-        self._forms_help = True
+        # OpenRouter caches analytics answers by the body of the request. Each time that a question is repeated its
+        # `limit` is lower by one: such a body has no cached answer. Counted here is how often each was asked.
+        self._times_asked: Counter[tuple[Window, _UsageQuestion]] = Counter()
+        self._new_bodies_help = True
 
     # ── what an account has ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,7 +199,7 @@ class OpenRouter(Requests):
             told = await self._all(Model, "models", {"output_modalities": "all"})
         except RefusedError:
             told = await self._all(Model, "models")
-        return self._taken("GET /models", told)
+        return self._usable_rows("GET /models", told)
 
     async def workspaces(self) -> list[Workspace]:
         """Workspaces of the account; none where it has no such thing (404)."""
@@ -213,7 +226,13 @@ class OpenRouter(Requests):
         if len(refused) == len(ids):
             listings.append(await self._workspace_keys(None))
         told = {_identity(it, str(i)): it for i, it in enumerate(it for listing in listings for it in listing or ())}
-        return KeyListing(self._taken("GET /keys", told.values()), refused)
+        return KeyListing(self._usable_rows("GET /keys", told.values()), refused)
+
+    async def account_keys(self) -> AccountKeys:
+        """Every living key of every workspace that this key is told of, and the workspaces."""
+        workspaces = await allowed(self.workspaces())
+        listing = await self.api_keys([workspace.id for workspace in workspaces or ()])
+        return AccountKeys(listing.keys, workspaces, listing.refused)
 
     async def _keys_if_allowed(self, workspace_id: str | None) -> list[Any] | None:
         keys = self._workspace_keys(workspace_id)
@@ -228,7 +247,7 @@ class OpenRouter(Requests):
             return None
         # It answers, so it is there, whatever of its row can be read.
         row = read(ApiKey, (told if isinstance(told, dict) else {}) | {"hash": key_hash})
-        return self._taken(endpoint, [row])[0]
+        return self._usable_rows(endpoint, [row])[0]
 
     # ── what it used ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -236,7 +255,7 @@ class OpenRouter(Requests):
         """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 403 or 404."""
         params = {} if key_hash is None else {"api_key_hash": key_hash}
         told = await allowed(self._all(ActivityRow, "activity", params))
-        return None if told is None else self._taken("GET /activity", told, key_hash, "day")
+        return None if told is None else self._usable_rows("GET /activity", told, key_hash, "day")
 
     async def usage(
         self,
@@ -308,10 +327,12 @@ class OpenRouter(Requests):
         rest: what is not answered; part: the end of it, which was refused.
         """
         limits = self._limits.grains[question.grain]
-        if question.key_count > 1 and (question.key_count > self._limits.keys_answered or limits.take(part)):
+        if question.key_count > 1 and (
+            question.key_count > self._limits.keys_answered or limits.is_within_answered(part)
+        ):
             self._limits.most_keys = question.key_count // 2
             return await self._usage_of_fewer(rest, question)
-        if limits.oldest is None or limits.take(part):
+        if limits.oldest is None or limits.is_within_answered(part):
             raise refused
         limits.told_from = max(part.end, limits.oldest)
         log.info("account %s: analytics by %s reach back to %s", self.account, _GRANULARITY[question.grain], part.end)
@@ -331,7 +352,7 @@ class OpenRouter(Requests):
     async def _usage_once(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
         """One analytics question; raises _NotWholeError where the answer misses rows or takes the server too long."""
         try:
-            body, limit, old_since = await self._answer(window, question)
+            body, limit, cached_at = await self._answer(window, question)
         except TooSlowError as error:
             raise _NotWholeError(error) from None
         asked = self._of_account("POST /analytics/query")
@@ -341,7 +362,7 @@ class OpenRouter(Requests):
         self.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
         cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in told if first <= cell.at < window.end]
         unresolved = _unresolved(body.get("warnings"), question.keys or ())
-        answer = UsageAnswer(cells, unresolved, old_since=old_since)
+        answer = UsageAnswer(cells, unresolved, cached_at=cached_at)
         is_truncated, odd = _is_truncated(body, limit)
         self.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
         if is_truncated or (body["data"] and len(body["data"]) % ROUND_ROWS == 0):
@@ -353,35 +374,36 @@ class OpenRouter(Requests):
             raise _NotWholeError(error, None if is_truncated else answer)
         return answer
 
-    async def _answer(self, window: Window, question: _UsageQuestion) -> _Answer:
+    async def _answer(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
         """One analytics answer, as new as the question where that can be had.
 
-        The server may give an answer that it made before. Then the question is put in other forms, unless they were of
-        no use to another question.
+        A cached answer may come although the body was new. Then the question is repeated by other bodies, unless they
+        were of no use to another question.
         """
-        answer = await self._answer_in_new_form(window, question)
-        forms = 1
-        while answer.old_since and self._forms_help and forms < FORMS:
-            answer = await self._answer_in_new_form(window, question)
-            forms += 1
-        if answer.old_since:
-            self._forms_help = False
-            log.info("account %s: analytics answer what they made at %s", self.account, answer.old_since)
+        answer = await self._answer_past_the_cache(window, question)
+        tries = 1
+        while answer.cached_at and self._new_bodies_help and tries < UNCACHED_TRIES:
+            answer = await self._answer_past_the_cache(window, question)
+            tries += 1
+        if answer.cached_at:
+            self._new_bodies_help = False
+            log.info("account %s: analytics answer what they made at %s", self.account, answer.cached_at)
         return answer
 
-    async def _answer_in_new_form(self, window: Window, question: _UsageQuestion) -> _Answer:
-        """The answer to a question whose limit of rows it never had. It is old where it was made before what was heard
-        of the server's clock until then, or before the end of what is asked for."""
-        asked_at = max(self._heard, window.end - CLOCKS_DIFFER)
-        limit = ROW_LIMIT - self._forms[window, question]
-        self._forms[window, question] += 1
+    async def _answer_past_the_cache(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
+        """The answer to a body that was never sent: its limit of rows is one that the question never had. It is a
+        cached one all the same where it was made before what was heard of the server's clock until then, or before the
+        end of what is asked for."""
+        asked_at = max(self._heard, window.end - CLOCK_WRONG)
+        limit = ROW_LIMIT - self._times_asked[window, question]
+        self._times_asked[window, question] += 1
         body = await self._analytics(window, question, limit)
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             raise ContractError(f"{self._of_account('POST /analytics/query')} answered no rows at data.data.")
         made_at = _made_at(body)
         self._heard = max(self._heard, made_at or self._heard)
-        is_old = made_at is not None and made_at < asked_at - SERVERS_DIFFER
-        return _Answer(body, limit, made_at if is_old else None)
+        is_cached = made_at is not None and made_at < asked_at - SERVERS_DIFFER
+        return _AnalyticsAnswer(body, limit, made_at if is_cached else None)
 
     async def _analytics(self, window: Window, question: _UsageQuestion, limit: int) -> Any:
         asked: dict[str, Any] = {
@@ -429,11 +451,11 @@ class OpenRouter(Requests):
         return parse_all(kind, self._data(await self._get(path, params), asked), self._of_account(asked))
 
     def _needed(self, kind: type[R], value: Any, endpoint: str) -> R:
-        return self._taken(endpoint, [parse(kind, value, self._of_account(endpoint))])[0]
+        return self._usable_rows(endpoint, [parse(kind, value, self._of_account(endpoint))])[0]
 
     # ── what could not be read ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _taken(
+    def _usable_rows(
         self, endpoint: str, told: Iterable[Read[R]], key_hash: str | None = None, grain: str | None = None
     ) -> list[R]:
         """The rows that are of use, once what they lack is noted."""
@@ -493,7 +515,7 @@ class OpenRouter(Requests):
             named = [(_identity(it, str(offset + i)), it) for i, it in enumerate(rows)]
             return _Page(named, total if isinstance(total, int) and not isinstance(total, bool) else None)
 
-        return self._taken(f"GET /{path}", await self._pages(f"GET /{path}", page_at))
+        return self._usable_rows(f"GET /{path}", await self._pages(f"GET /{path}", page_at))
 
     async def _pages(self, endpoint: str, page_at: PageAt) -> list[Any]:
         """All rows of a listing, each once, also where some are made or deleted while it is walked.
@@ -560,7 +582,7 @@ def _end_of(window: Window, size: timedelta, grain: timedelta) -> Window:
 def _joined(answers: Sequence[UsageAnswer], told_from: datetime | None = None) -> UsageAnswer:
     cells = [cell for answer in answers for cell in answer.cells]
     starts = [start for start in (told_from, *(answer.told_from for answer in answers)) if start]
-    made = [answer.old_since for answer in answers if answer.old_since]
+    made = [answer.cached_at for answer in answers if answer.cached_at]
     return UsageAnswer(
         cells,
         frozenset().union(*(answer.unresolved for answer in answers)),

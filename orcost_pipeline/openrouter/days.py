@@ -16,6 +16,7 @@ from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import Cell, KeyCell, KeyDays, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
 from orcost_pipeline.windows import (
+    SETTLED_AFTER,
     Window,
     day_end,
     day_start,
@@ -25,10 +26,8 @@ from orcost_pipeline.windows import (
     utc_day,
 )
 
-# A day is settled once it ended this long ago and activity is not below the hours …
+# A day is settled once it ended this long ago and activity is not below the hours, or `SETTLED_AFTER`.
 SETTLE_AFTER = timedelta(hours=2)
-# … and in any case after this long.
-SETTLE_ANYWAY = timedelta(hours=48)
 
 DayCell = tuple[date, str]  # day, model
 
@@ -89,7 +88,7 @@ class DaysReader:
             # After an outage counters know the sum of some days, not each: these settle together, or none does.
             return self._as_of - day_start(utc_day(self._as_of)) >= SETTLE_AFTER
         age = self._as_of - day_end(day)
-        if age >= SETTLE_ANYWAY:
+        if age >= SETTLED_AFTER:
             return True
         told = total(row.measures for row in self._told if row.date == day)
         known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)

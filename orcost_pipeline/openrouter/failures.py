@@ -36,7 +36,7 @@ class RetryLaterError(TransientError):
 
 
 class UnreadableError(TransientError):
-    """A 2xx answer that is no JSON: a gateway's page, or a cut body."""
+    """A 2xx answer that is not JSON: a gateway's page, or a cut body."""
 
 
 def unreached(question: str, host: str, error: httpx.HTTPError | TimeoutError, seconds: float) -> OrcostError:
@@ -70,7 +70,7 @@ def _cause(error: httpx.HTTPError | TimeoutError, seconds: float) -> str:
         case httpx.RemoteProtocolError() if "disconnected" in str(error):
             return "closed the connection"
         case httpx.RemoteProtocolError():
-            return "answered what is no HTTP"
+            return "sent an invalid HTTP response"
         case httpx.DecodingError():
             return "answered what cannot be decoded"
         case _:

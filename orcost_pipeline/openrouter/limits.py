@@ -29,7 +29,7 @@ class GrainLimits:
         self.answered = max(self.answered, window.end - window.start)
         self.oldest = min(self.oldest or window.start, window.start)
 
-    def take(self, window: Window) -> bool:
+    def is_within_answered(self, window: Window) -> bool:
         """Whether such a window was answered before: none of its limits can be why it is refused now."""
         return self.oldest is not None and window.end - window.start <= self.answered and window.start >= self.oldest
 
@@ -40,7 +40,7 @@ class GrainLimits:
         old: the first hour (or day) that is told is searched for.
         """
         length, size = window.end - window.start, half(window, self.grain)
-        if self.take(window) or (self.oldest is None and length <= DAY):
+        if self.is_within_answered(window) or (self.oldest is None and length <= DAY):
             return None
         return max(size, DAY) if size and length > max(self.answered, DAY) else size
 

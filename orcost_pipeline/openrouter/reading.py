@@ -120,12 +120,12 @@ class AnalyticsReading:
     `changed` are the starts of cells in which a key's usage is not as stored, `unexplained` those in which the
     account's is not yet that of its keys. `doubtful_totals` counts rows whose total is not credits plus BYOK:
     something is counted twice there.
-    `told` is the span that analytics tell of the account, whether it was asked again or not: they may reach back less
-    than they are asked. `told_until`: when the account's answer was made, where the server gave an older one.
+    `covered` is the span that analytics tell of the account, whether it was asked again or not: they may reach back
+    less than they are asked. `cached_at`: when the account's answer was made, where the server gave a cached one.
     """
 
-    told: Window | None = None
-    told_until: datetime | None = None
+    covered: Window | None = None
+    cached_at: datetime | None = None
     windows: list[Window] = field(default_factory=list)
     heard: list[Window] = field(default_factory=list)
     account: dict[Cell, Measures] = field(default_factory=dict)

@@ -32,13 +32,9 @@ OptionalText = Annotated[str | None, PlainValidator(values.optional(values.text)
 Flag = Annotated[bool | None, PlainValidator(values.optional(values.flag))]
 Amount = Annotated[Decimal, PlainValidator(values.amount)]
 # None where it cannot be read: what was known stays.
-Told = Annotated[Decimal | None, PlainValidator(values.amount)]
+KnownAmount = Annotated[Decimal | None, PlainValidator(values.amount)]
 Count = Annotated[int, PlainValidator(values.count)]
 Happened = Annotated[datetime | None, PlainValidator(values.optional(values.happened))]
-
-_COUNTERS = ("usage", "usage_daily", "usage_weekly", "usage_monthly")
-COUNTER_FIELDS = (*_COUNTERS, *(f"byok_{counter}" for counter in _COUNTERS))
-COUNTERS = frozenset(COUNTER_FIELDS)
 
 
 class Record(BaseModel):
@@ -57,22 +53,30 @@ class Record(BaseModel):
         return None
 
 
-class KeyInfo(Record):
-    """`GET /key`: the key that asks. USD since it was made, and in the current UTC day, week (Monday first), month."""
+class Counters(Record):
+    """What a key used: USD since it was made, and in the current UTC day, week (Monday first), month."""
+
+    usage: KnownAmount = None
+    usage_daily: KnownAmount = Decimal(0)
+    usage_weekly: KnownAmount = Decimal(0)
+    usage_monthly: KnownAmount = Decimal(0)
+    byok_usage: KnownAmount = Decimal(0)
+    byok_usage_daily: KnownAmount = Decimal(0)
+    byok_usage_weekly: KnownAmount = Decimal(0)
+    byok_usage_monthly: KnownAmount = Decimal(0)
+
+
+COUNTER_FIELDS = tuple(Counters.model_fields)
+
+
+class KeyInfo(Counters):
+    """`GET /key`: the key that asks."""
 
     needed = frozenset({"is_management_key"})
-    unknown = COUNTERS
+    unknown = frozenset(COUNTER_FIELDS)
     expected = frozenset({"usage"})
 
     label: TextOrBlank = ""
-    usage: Told = None
-    usage_daily: Told = Decimal(0)
-    usage_weekly: Told = Decimal(0)
-    usage_monthly: Told = Decimal(0)
-    byok_usage: Told = Decimal(0)
-    byok_usage_daily: Told = Decimal(0)
-    byok_usage_weekly: Told = Decimal(0)
-    byok_usage_monthly: Told = Decimal(0)
     is_management_key: Flag = False
     is_provisioning_key: Flag = False
     organization_id: OptionalText = None
@@ -82,10 +86,10 @@ class KeyInfo(Record):
         return bool(self.is_management_key or self.is_provisioning_key)
 
 
-class ApiKey(Record):
+class ApiKey(Counters):
     """One key of `GET /keys`; `hash` is its identity, `name` free text, blank where it is not told."""
 
-    unknown = COUNTERS | {"disabled", "include_byok_in_limit"}
+    unknown = frozenset(COUNTER_FIELDS) | {"disabled", "include_byok_in_limit"}
     expected = frozenset({"name", "usage"})
 
     hash: Annotated[str, PlainValidator(values.key_hash)]
@@ -102,14 +106,6 @@ class ApiKey(Record):
     created_at: Happened = None
     expires_at: Annotated[datetime | None, PlainValidator(values.optional(values.instant))] = None
     last_used_at: Happened = None
-    usage: Told = None
-    usage_daily: Told = Decimal(0)
-    usage_weekly: Told = Decimal(0)
-    usage_monthly: Told = Decimal(0)
-    byok_usage: Told = Decimal(0)
-    byok_usage_daily: Told = Decimal(0)
-    byok_usage_weekly: Told = Decimal(0)
-    byok_usage_monthly: Told = Decimal(0)
 
 
 class Workspace(Record):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, TypedDict, cast
 
 import httpx
 from pydantic import SecretStr
@@ -40,7 +40,7 @@ from orcost_pipeline.openrouter.failures import (
     UnreadableError,
     unreached,
 )
-from orcost_pipeline.openrouter.values import decimal_json, whole_json
+from orcost_pipeline.openrouter.values import MILLISECONDS_FROM, decimal_json, whole_json
 from orcost_pipeline.text import LONGEST_VALUE, short
 from orcost_pipeline.windows import CLOCK_WRONG
 
@@ -51,12 +51,14 @@ TIMEOUT = 90.0
 CONNECT_TIMEOUT = 10.0
 # Seconds without an answer after which a client gives up.
 PATIENCE = 300.0
+# … and where somebody waits for it.
+PATIENCE_AT_A_TERMINAL = 3
+# So many requests at the same time.
+CONCURRENCY = 8
 # Seconds; the window of OpenRouter's limits is a minute. No pause is longer, nor longer than a fifth of the patience.
 LONGEST_PAUSE = 60.0
-# The first pause after a 429 that does not say how long, in units of other first pauses.
-UNTOLD = 16
-# An epoch above it is in milliseconds; in seconds it would be the year 5138.
-LAST_SECOND = 100_000_000_000
+# The first pause after a 429 whose headers do not say how long, in units of other first pauses.
+FIRST_PAUSE_WITHOUT_A_HEADER = 16
 # Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
 LARGEST_ANSWER = 200_000_000
 # Seconds; no cache keeps an answer for longer than a year.
@@ -109,13 +111,25 @@ class _Answer(NamedTuple):
         return self.body[:1_000].lstrip().startswith(b"<")
 
     @property
-    def told(self) -> dict[str, Any] | None:
+    def json_object(self) -> dict[str, Any] | None:
         """The JSON object that the API says even a refusal in; None where somebody else speaks."""
         try:
-            told = json.loads(self.body)
+            body = json.loads(self.body)
         except (ValueError, RecursionError):
             return None
-        return told if isinstance(told, dict) else None
+        return body if isinstance(body, dict) else None
+
+
+class RequestOptions(TypedDict, total=False):
+    """How a client asks, as `Requests` explains it, for those that pass it on."""
+
+    key_env: str
+    transport: httpx.AsyncBaseTransport | None
+    analytics_per_minute: int
+    timeout: float
+    patience: float | None
+    backoff: float
+    clock: Callable[[], datetime]
 
 
 class Requests:
@@ -138,7 +152,6 @@ class Requests:
         *,
         key_env: str = "OPENROUTER_API_KEY",
         transport: httpx.AsyncBaseTransport | None = None,
-        concurrency: int = 8,
         analytics_per_minute: int = ANALYTICS_PER_MINUTE,
         timeout: float = TIMEOUT,
         patience: float | None = None,
@@ -158,7 +171,7 @@ class Requests:
         # Instants of the loop's clock: of the last answer, or of the first request; until which analytics is not asked.
         self._answered_at: float | None = None
         self._analytics_from = 0.0
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(CONCURRENCY)
         # Without a leaker, which would be a thread for each client: a sync's few hundred stamps need no sweeping.
         bucket = InMemoryBucket([Rate(analytics_per_minute, Duration.MINUTE)])
         self._analytics_rate = Limiter(SingleBucketFactory(bucket, schedule_leak=False))
@@ -192,7 +205,8 @@ class Requests:
         # httpx would send a user name of the URL in the key's place.
         if url.scheme not in ("http", "https") or not url.host or url.userinfo:
             shown = short(repr(re.sub(r"sk-or-[\w-]+|//\S*@", "…", base_url)), LONGEST_VALUE)
-            raise PermanentError(f'The base URL of account "{self.account}" is none: {shown}. {CHECK_ADDRESS}')
+            what = f'The base URL of account "{self.account}" is not a valid http(s) URL: {shown}'
+            raise PermanentError(f"{what}. {CHECK_ADDRESS}")
         if url.scheme == "http" and not _is_this_machine(url.host):
             raise PermanentError(
                 f'The key of account "{self.account}" was not sent: http://{short(url.host, LONGEST_VALUE)} is not '
@@ -248,7 +262,7 @@ class Requests:
         """
         question = _Question(method, path, arguments, has_parts)
         retrying = AsyncRetrying(
-            stop=lambda state: self._is_enough(state, question),
+            stop=lambda state: self._should_stop(state, question),
             wait=lambda state: self._pause(state, question),
             retry=retry_if_exception_type(TransientError),
             reraise=True,
@@ -266,9 +280,9 @@ class Requests:
         except TransientError:
             raise
         except OrcostError:
-            self._answered_at = _moment()
+            self._answered_at = _loop_time()
             raise
-        self._answered_at = _moment()
+        self._answered_at = _loop_time()
         return body
 
     async def _send(self, question: _Question) -> _Answer:
@@ -281,20 +295,20 @@ class Requests:
                     # Its siblings' failure ended the sync while this question waited for its turn.
                     raise asyncio.CancelledError
                 # Meanwhile another question may have been told to wait.
-                if question.is_analytics and self._analytics_from > _moment():
+                if question.is_analytics and self._analytics_from > _loop_time():
                     continue
                 with self._counted(question):
                     return await self._exchange(question)
 
     async def _until_analytics_admits(self) -> None:
         """Waits as long as any question of analytics was told to: the limit is the account's."""
-        while (seconds := self._analytics_from - _moment()) > 0:
+        while (seconds := self._analytics_from - _loop_time()) > 0:
             await asyncio.sleep(seconds + _jittered(self._backoff))
 
     @contextmanager
     def _counted(self, question: _Question) -> Iterator[None]:
         """A request that is under way: counted, and ended with the client."""
-        task, now = cast("asyncio.Task[Any]", asyncio.current_task()), _moment()
+        task, now = cast("asyncio.Task[Any]", asyncio.current_task()), _loop_time()
         question.asked_at = question.asked_at or now
         self._answered_at = self._answered_at or now
         self.requests_made += 1
@@ -354,7 +368,7 @@ class Requests:
     def _error(self, answer: _Answer, question: _Question) -> OrcostError:
         """The status as an error named by its consequence."""
         status = answer.status
-        where = f"{self._of_account(str(question))} answered {status}{self._told(answer)}"
+        where = f"{self._of_account(str(question))} answered {status}{self._server_message(answer)}"
         if status in RETRIED_STATUSES:
             return _passing(answer, where, self._clock(), is_analytics="analytics" in question.path)
         if status == 401:
@@ -364,7 +378,7 @@ class Requests:
                 f"{where}.\nThe account has no credits left: buy some at openrouter.ai/settings/credits, "
                 "then: orcost sync"
             )
-        if status == 403 and answer.told is None:
+        if status == 403 and answer.json_object is None:
             return TransientError(f"{where}. That is a firewall or a proxy, not OpenRouter; the next sync asks again.")
         if status == 403:
             return ForbiddenError(f"{where}. The key may not ask this; a management key may.")
@@ -372,12 +386,12 @@ class Requests:
             return RefusedError(f"{where}. The API may have changed: see whether there is a newer orcost_pipeline.")
         if 300 <= status < 400:
             where += f": {_target(answer).replace(self._secret, self._masked())}, where the key does not go"
-        kind = NotFoundError if status == 404 and answer.told is not None else PermanentError
+        kind = NotFoundError if status == 404 and answer.json_object is not None else PermanentError
         return kind(f"{where}.\nIs {self._http.base_url} OpenRouter's API? {CHECK_ADDRESS}")
 
-    def _told(self, answer: _Answer) -> str:
+    def _server_message(self, answer: _Answer) -> str:
         """The server's own message, short, without any key that it may repeat."""
-        error = (answer.told or {}).get("error")
+        error = (answer.json_object or {}).get("error")
         if not isinstance(error, dict) or "message" not in error:
             return " with a page of HTML" if answer.is_page else ""
         line = " ".join(str(error["message"]).split())
@@ -390,9 +404,9 @@ class Requests:
 
     # ── another attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _is_enough(self, state: RetryCallState, question: _Question) -> bool:
+    def _should_stop(self, state: RetryCallState, question: _Question) -> bool:
         """Whether a passing failure has lasted too long: the client's, or that of a question that can be split."""
-        now, is_too_slow = _moment(), isinstance(_failure(state), TooSlowError)
+        now, is_too_slow = _loop_time(), isinstance(_failure(state), TooSlowError)
         if is_too_slow and question.has_parts and now - (question.asked_at or now) >= self._longest_pause:
             return True
         return now - (self._answered_at or now) >= self._patience
@@ -403,11 +417,11 @@ class Requests:
         told = error.seconds if isinstance(error, RetryLaterError) else 0.0
         first, longest = self._backoff, self._longest_pause / 3
         if told is None:
-            first, longest = UNTOLD * self._backoff, self._longest_pause
+            first, longest = FIRST_PAUSE_WITHOUT_A_HEADER * self._backoff, self._longest_pause
         pause = _jittered(wait_exponential(multiplier=first, max=longest)(state))
         least = min(told or 0.0, self._longest_pause)
         if question.is_analytics and isinstance(error, RetryLaterError):
-            self._analytics_from = max(self._analytics_from, _moment() + (least or pause))
+            self._analytics_from = max(self._analytics_from, _loop_time() + (least or pause))
         return least + pause
 
 
@@ -418,7 +432,7 @@ def _is_this_machine(host: str) -> bool:
     return host == "localhost"
 
 
-def _moment() -> float:
+def _loop_time() -> float:
     """Now, by the loop's clock."""
     return asyncio.get_running_loop().time()
 
@@ -437,8 +451,8 @@ def _passing(answer: _Answer, where: str, now: datetime, *, is_analytics: bool) 
     if answer.status == 408 and is_analytics:
         return TooSlowError(f"{where}. The question takes OpenRouter too long.")
     seconds, is_limit = _seconds_to_wait(answer.headers, now), answer.status == 429
-    what = "asks to be asked less often" if is_limit else "is in trouble"
-    sentence = f"{where}. OpenRouter {what}; the next sync catches up."
+    what = "OpenRouter's rate limit is reached" if is_limit else "OpenRouter has a server error"
+    sentence = f"{where}. {what}; the next sync catches up."
     return RetryLaterError(sentence, seconds) if is_limit or seconds is not None else TransientError(sentence)
 
 
@@ -463,9 +477,9 @@ def _json(answer: _Answer, question: str) -> Any:
         if UNSTORABLE_ESCAPE.search(answer.body) or UNSTORABLE.search(text):
             body = _storable(body)
     except (ValueError, RecursionError):
-        raise UnreadableError(f"{question} answered {answer.status} with a body that is no JSON.") from None
+        raise UnreadableError(f"{question} answered {answer.status} with a body that is not JSON.") from None
     if not isinstance(body, dict):
-        raise UnreadableError(f"{question} answered {answer.status} with JSON that is no object.")
+        raise UnreadableError(f"{question} answered {answer.status} with JSON that is not an object.")
     return body
 
 
@@ -489,7 +503,7 @@ def _seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
     elif (until := _http_date(headers.get("Retry-After"))) is not None:
         told.append((until - now).total_seconds())
     if (reset := _number(headers.get("X-RateLimit-Reset"))) is not None:
-        told.append((reset / 1_000 if reset > LAST_SECOND else reset) - now.timestamp())
+        told.append((reset / 1_000 if reset >= MILLISECONDS_FROM else reset) - now.timestamp())
     return max(0.0, *told) if told else None
 
 

@@ -49,10 +49,10 @@ async def read_usage(
     is_full = is_full or since is not None or first is None
     listed = {key.hash: key for key in keys}
     hours_reader = AnalyticsReader(client, listed, stored.known_keys(), stored.key_hours, window)
-    told, activity = await asyncio.gather(_account_usage(hours_reader, window), client.activity())
+    told, activity = await asyncio.gather(allowed(hours_reader.account()), client.activity())
     before = stored.account_hours(window)
     if told is not None:
-        hours_reader.doubt(told, _by_day(activity, before))
+        hours_reader.shorten_by_days(told, _by_day(activity, before))
     reading = UsageReading(has_analytics=told is not None, hours=hours_reader.reading)
     hours_from = min(first or window.start, window.start)
     days_reader = None
@@ -86,11 +86,6 @@ def _hours_to_compare(stored: Stored, as_of: datetime, since: date | None) -> Wi
     return Window(start, as_of)
 
 
-async def _account_usage(reader: AnalyticsReader, window: Window) -> dict[Cell, Measures] | None:
-    """The account's usage, or None where analytics are not for this account."""
-    return await allowed(reader.account([window]))
-
-
 async def _read_past(
     client: OpenRouter,
     stored: Stored,
@@ -110,14 +105,16 @@ async def _read_past(
         return
     window = Window(day_start(first), day_start(end))
     reader = AnalyticsReader(client, listed, stored.known_keys(), stored.key_days, window, DAY)
-    told = await _account_usage(reader, window)
+    told = await allowed(reader.account())
     if told is None:
         return
     known = _spend(stored.account_days(window))
     differ = {utc_day(at) for at, _ in disagreeing(_spend(told), known, tolerance_usd)}
     reading.past = reader.reading
     told_days = unsettled | {day for day in differ if since and day >= since}
-    reading.past_days = sorted(day for day in told_days if reading.past.told and day_start(day) in reading.past.told)
+    reading.past_days = sorted(
+        day for day in told_days if reading.past.covered and day_start(day) in reading.past.covered
+    )
     await reader.read({day_start(day) for day in reading.past_days}, set(), is_full=True, account=told)
 
 

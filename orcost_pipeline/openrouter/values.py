@@ -21,7 +21,8 @@ LONGEST_TEXT = 500
 # OpenRouter began in 2023. What is said to have happened long before or after that did not.
 HAPPENED_IN = range(2020, 2200)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECONDS_FROM = 10**11
+# An epoch from here on is in milliseconds; in seconds it would be the year 5138.
+MILLISECONDS_FROM = 10**11
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ def instant(value: Any) -> datetime:
 def _since_epoch(value: Any) -> datetime:
     if value is None or not (told := number(value)):
         raise ValueError("no instant")
-    return _EPOCH + timedelta(milliseconds=int(told if told >= _MILLISECONDS_FROM else told * 1000))
+    return _EPOCH + timedelta(milliseconds=int(told if told >= MILLISECONDS_FROM else told * 1000))
 
 
 def happened(value: Any) -> datetime:

@@ -24,6 +24,7 @@ class Evidence(NamedTuple):
     """What tells an OpenRouter account from another, as it is stored or as it is told now.
 
     `keys` are those that live, by hash; `gone` those that are stored as deleted. USD are those of `GET /credits`.
+    `is_whole`: OpenRouter refused no listing to the key that asked, so that what is not listed is not there.
     """
 
     keys: frozenset[str] = frozenset()
@@ -33,7 +34,8 @@ class Evidence(NamedTuple):
     credits_total_usd: Decimal | None = None
     credits_used_usd: Decimal | None = None
     is_confirmed: bool = False
-    is_rebuilt: bool = False
+    is_rebuild_requested: bool = False
+    is_whole: bool = True
 
 
 def stored_evidence(connection: sa.Connection, account: str) -> Evidence:
@@ -62,7 +64,7 @@ def stored_evidence(connection: sa.Connection, account: str) -> Evidence:
         credits_total_usd=row.credits_total_usd,
         credits_used_usd=row.credits_used_usd,
         is_confirmed=row.confirmed_at is not None,
-        is_rebuilt=row.rebuild_at is not None,
+        is_rebuild_requested=row.rebuild_at is not None,
     )
 
 
@@ -171,7 +173,7 @@ class AccountRow(NamedTuple):
     byok_usd: Decimal
 
 
-def accounts(connection: sa.Connection) -> Sequence[AccountRow]:
+def stored_accounts(connection: sa.Connection) -> Sequence[AccountRow]:
     """Every account that the warehouse knows, by name."""
     rows = connection.execute(
         sa.text(
@@ -251,6 +253,12 @@ def confirm(connection: sa.Connection, account: str, now: datetime) -> None:
     connection.execute(
         sa.text("update ref.account set confirmed_at = :now where account = :account"), {"account": account, "now": now}
     )
+
+
+def is_rebuild_requested(connection: sa.Connection, account: str) -> bool:
+    """Whether a rebuild was asked for and not made yet: its publication clears the mark."""
+    statement = sa.text("select exists (select from ref.account where account = :account and rebuild_at is not null)")
+    return bool(connection.execute(statement, {"account": account}).scalar())
 
 
 def ask_for_rebuild(connection: sa.Connection, account: str, at: datetime | None) -> None:

@@ -4,17 +4,15 @@ An account whose `as_of` lies in the future is taken as it stood at its last goo
 the publication that follows removes what was made up since. Hours that OpenRouter told stay: they are true.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse import raw
-from orcost_pipeline.windows import HOURS_REACH, day_start, first_whole_day, is_future, utc_day
+from orcost_pipeline.windows import HOURS_REACH, SETTLED_AFTER, day_start, first_whole_day, is_future, utc_day
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
-# A day that ended longer ago was settled for good.
-SETTLED_AFTER = timedelta(hours=48)
 
 
 class GoodSync(NamedTuple):

@@ -51,11 +51,12 @@ _ASKED_AGAIN = (
 # Days that an answer's oldest counter, the month's, may reach back, and some.
 COUNTERS_REACH = timedelta(days=40)
 
+# The laws (sql/check_<name>.sql), and whether each is one of new answers: a mapping alone has none to compare with.
 CONTRACT_CHECKS = {
-    "every_usage_has_one_owner": "sums of shares per key and day",
-    "companies_sum_to_usage": "companies against facts",
-    "account_sums_to_its_answer": "hours against the account's answer",
-    "settled_days_sum_to_activity": "settled days against the account's activity",
+    "every_usage_has_one_owner": False,
+    "companies_sum_to_usage": False,
+    "account_sums_to_its_answer": True,
+    "settled_days_sum_to_activity": True,
 }
 
 
@@ -376,17 +377,18 @@ class Publication:
 
     # ── contract ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def check(self) -> None:
-        """Raises ContractError with up to ten offending rows where a law does not hold; nothing is committed then."""
-        for name in CONTRACT_CHECKS:
-            if name.startswith(("account_", "settled_")) and not self.is_extraction:
-                continue
+    def check(self) -> frozenset[str]:
+        """The laws that were asked about; raises ContractError with up to ten offending rows where one does not hold:
+        nothing is committed then."""
+        names = [name for name, is_of_answers in CONTRACT_CHECKS.items() if self.is_extraction or not is_of_answers]
+        for name in names:
             rows = self.connection.execute(sql(f"check_{name}"), self._parameters).mappings().fetchmany(10)
             if rows:
                 told = "; ".join(", ".join(f"{key} {value}" for key, value in row.items()) for row in rows)
                 raise ContractError(
                     f'Contract check {name} failed for account "{self.account}"; nothing was published. Rows: {told}'
                 )
+        return frozenset(names)
 
     def finish(self) -> None:
         """Makes the account complete up to `as_of`; a mapping alone moves no instant."""
@@ -488,7 +490,7 @@ def publication(
             yield None
             return
         _set_tolerance(connection, stored.account_id, tolerance_usd)
-        is_counted = is_extraction and raw.is_extracted(connection, "counters", run_id, account)
+        is_counted = is_extraction and raw.is_extracted(connection, raw.COUNTERS, run_id, account)
         told_from = raw.hours_told_from(connection, run_id, account) if is_extraction else None
         yield Publication(
             connection,
@@ -502,7 +504,7 @@ def publication(
             is_counted=is_counted,
             tolerance_usd=tolerance_usd,
             extracted=extracted,
-            is_rebuild=is_extraction and raw.is_extracted(connection, "rebuild", run_id, account),
+            is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, run_id, account),
         )
 
 

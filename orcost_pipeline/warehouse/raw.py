@@ -24,6 +24,11 @@ TABLES = (
 # What must be whole before an extraction may be published.
 REQUIRED = frozenset({"account", "workspace", "organization_member", "api_key", "usage_hourly", "activity_daily"})
 
+# Marks of an extraction, beside the relations that it has whole: what OpenRouter does not tell to this key; that every
+# key was asked for everything; that hours follow from the keys' counters; that it replaces what is stored.
+WORKSPACES_REFUSED, MEMBERS_REFUSED = "workspaces_refused", "members_refused"
+FULL_PASS, COUNTERS, REBUILD = "full_pass", "counters", "rebuild"
+
 
 def start_extraction(
     connection: sa.Connection, run_id: str, account: str, now: datetime, key_sha256: str | None = None

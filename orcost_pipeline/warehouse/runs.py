@@ -91,19 +91,12 @@ def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | No
         )
 
 
-def is_sync(connection: sa.Connection, run_id: str, account: str) -> bool:
-    """Whether the run was noted as one: it publishes what it reads."""
-    noted = sa.text("select exists (select from ops.sync_run where run_id = :run_id and account = :account)")
-    return bool(connection.execute(noted, {"run_id": run_id, "account": account}).scalar())
-
-
-def has_failed(engine: sa.Engine, run_id: str, account: str) -> bool:
-    """Whether the run was noted as a sync, and has failed."""
-    statement = (
-        "select exists (select from ops.sync_run where run_id = :id and account = :account and status = 'failed')"
-    )
-    with engine.connect() as connection:
-        return bool(connection.execute(sa.text(statement), {"id": run_id, "account": account}).scalar())
+def run_status(connection: sa.Connection, run_id: str, account: str) -> str | None:
+    """How it stands with a run; None for one that was not noted as a sync, which publishes what it reads."""
+    return connection.execute(
+        sa.text("select status from ops.sync_run where run_id = :run_id and account = :account"),
+        {"run_id": run_id, "account": account},
+    ).scalar()
 
 
 def close_run(engine: sa.Engine, run_id: str, status: str, error: str, now: datetime) -> None:
@@ -150,16 +143,7 @@ def succeed(connection: sa.Connection, run_id: str, account: str, as_of: datetim
         ),
         {"run_id": run_id, "account": account, "as_of": as_of, "rows": rows, "now": now},
     )
-    # A run that a wrong clock dated into the future would be the last one until then.
-    connection.execute(
-        sa.text(
-            "update ops.sync_run r set started_at = s.started_at - interval '1 second', "
-            "finished_at = s.started_at - interval '1 second', as_of = case when r.as_of <= :now then r.as_of end "
-            "from ops.sync_run s where s.run_id = :run_id and s.account = :account and r.account = s.account "
-            "and r.run_id <> s.run_id and r.status <> 'running' and r.started_at > :wrong_from"
-        ),
-        {"run_id": run_id, "account": account, "now": now, "wrong_from": now + CLOCK_WRONG},
-    )
+    _redate_runs_of_the_future(connection, run_id, account, now)
     connection.execute(
         sa.text(
             "update ref.account set checked_at = :now where account = :account "
@@ -169,15 +153,28 @@ def succeed(connection: sa.Connection, run_id: str, account: str, as_of: datetim
     )
 
 
-def fail(
-    engine: sa.Engine, run_id: str, account: str, error: str, status: str, now: datetime, code: str | None = None
-) -> str:
-    """Closes the run, and says at the account what is wrong and how old the costs are that stay; returns what it says.
+def _redate_runs_of_the_future(connection: sa.Connection, run_id: str, account: str, now: datetime) -> None:
+    """Puts runs that a wrong clock dated into the future before this one: each would be the last until then."""
+    connection.execute(
+        sa.text(
+            "update ops.sync_run r set started_at = s.started_at - interval '1 second', "
+            "finished_at = s.started_at - interval '1 second', as_of = case when r.as_of <= :now then r.as_of end "
+            "from ops.sync_run s where s.run_id = :run_id and s.account = :account and r.account = s.account "
+            "and r.run_id <> s.run_id and r.status <> 'running' and r.started_at > :wrong_from"
+        ),
+        {"run_id": run_id, "account": account, "now": now, "wrong_from": now + CLOCK_WRONG},
+    )
 
-    A run that is published is not failed by what comes after. `code` is the finding's, where the error has one.
+
+def fail(engine: sa.Engine, run_id: str, account: str, error: Exception, sentence: str, now: datetime) -> str:
+    """Closes the run, and says at the account what is wrong (`sentence`, of the error) and how old the costs are that
+    stay; returns what it says.
+
+    A run that is published is not failed by what comes after.
     """
+    status, code = account_status(error), account_error_code(error)
     with engine.begin() as connection:
-        told = f"{message(error)}{_what_stays(connection, account)}"
+        told = f"{sentence}{_what_stays(connection, account)}"
         parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status, "code": code}
         connection.execute(
             sa.text(

@@ -53,7 +53,7 @@ class StoredUsage:
             # All is asked again; what was never asked stays so.
             self._is_counted |= good.was_counted
             self.full_pass_at = BEGINNING if good.as_of and not good.was_counted else None
-        self.is_rebuilt: bool = row is not None and row.rebuild_at is not None
+        self.is_rebuild_requested: bool = row is not None and row.rebuild_at is not None
         self.is_managed: bool = row is not None and row.kind == "management"
 
     def hours_from(self) -> datetime | None:
@@ -143,11 +143,11 @@ class StoredUsage:
             "where account_id = :account_id and day <> all(:doubted)))::timestamp, "
             "(:end)::date::timestamp - interval '1 day', interval '1 day') as d (day) "
             "left join core.account_day a on a.account_id = :account_id and a.day = d.day "
-            "where (a.is_settled and a.day <> all(:doubted)) is not true or :is_rebuilt",
+            "where (a.is_settled and a.day <> all(:doubted)) is not true or :is_rebuild_requested",
             first=first,
             end=end,
             doubted=self._doubted_days,
-            is_rebuilt=self.is_rebuilt,
+            is_rebuild_requested=self.is_rebuild_requested,
         )
         return [row.day for row in rows]
 

@@ -11,7 +11,6 @@ COLUMNS = {
     "account": "Name of the OpenRouter account.",
     "account_id": "Small id of the account.",
     "kind": "What the account's key is: management or ordinary.",
-    "status": "How it stands.",
     "as_of": "UTC instant at which every question of the sync ended: complete up to here.",
     "checked_at": "UTC instant of the last attempt.",
     "error": "What went wrong, and what to do; null when nothing did.",
@@ -35,7 +34,6 @@ COLUMNS = {
     "cost_centre": "Cost centre of the company.",
     "owner_email": "E-mail of who answers for the company.",
     "is_listed": "Whether the list of companies names it.",
-    "rule_line": "First line of the rule in the mapping; null for Unattributed.",
     "rules_added": "Rules that the version before had not.",
     "rules_removed": "Rules that the version before had.",
     "rules_changed": "Rules whose companies, shares or notes were others in the version before.",
@@ -45,16 +43,13 @@ COLUMNS = {
     "workspace": "Workspace of the key: name, or id where there is none.",
     "version": "Version of the mapping, counted from 1.",
     "loaded_at": "UTC instant at which the mapping came into force.",
-    "source": "Where it comes from.",
     "content_sha256": "SHA-256 of the mapping's content.",
     "rule_count": "Number of rules.",
-    "line": "Line of the mapping file, the header being 1.",
     "position": "Order of the rule: the first that matches a key on a day wins.",
     "match": "What the rule looks at: key_hash, key_name, workspace, creator, external_user or label.",
     "pattern": "Hash, or glob in which * and ? are special.",
     "valid_from": "First moment at which it holds, inclusive.",
     "valid_to": "Moment from which it no longer holds; null or infinity where it still does.",
-    "share": "Share of the usage.",
     "note": "Remark of the mapping's author.",
     "key_id": "Small id of the API key; 0 is no key.",
     "key_hash": "Identity of the API key (SHA-256 hex, as OpenRouter lists it); null: no key.",
@@ -144,7 +139,6 @@ COLUMNS = {
     "counters_credits_usd": "USD charged by the daily counters of the keys, as last told that day. Decides nothing.",
     "counters_byok_usd": "USD of BYOK inference by the daily counters of the keys. Decides nothing.",
     "credits_endpoint_usd": "USD by which GET /credits moved since the last sync of the day before. Decides nothing.",
-    "hours_known_from": "UTC hour from which on every hour of the account is known.",
     "known_from": "UTC instant from which on spend of the period is known: its start, unless history begins later.",
     "is_complete": "Whether all of the period up to as_of is known; otherwise the row shows the part that is known.",
     "noticed_at": "as_of of the sync that noticed the change.",
@@ -161,12 +155,13 @@ COLUMNS = {
     "user_id": "Id of the member.",
     "email": "E-mail of the member.",
     "other_fields": "Fields of the answer that have no column.",
-    "grain": "What was asked about: hours or days.",
+    "grain": "What was asked about: hour, day (of activity) or past_day (a day before those that activity reaches).",
     "start_at": "Start of the span asked about, inclusive.",
     "end_at": "End of the span asked about, exclusive.",
-    "outcome": "answered; silent: what is stored stays; unexplained: the keys do not account for it yet; "
-    "named: asked by name what no key explains; covered: what analytics tell of the account, asked again or not; "
-    "heard: the account as a whole was asked.",
+    "outcome": "answered: what came replaces what was stored; silent: nothing came of a key that is deleted or that "
+    "OpenRouter does not resolve, so that what is stored stays; unexplained: the sum of the keys is not yet that of "
+    "the account; named: asked which names bear what no key explains; covered: the span that analytics reach; heard: "
+    "compared for the account as a whole, and asked again by key only where it differed.",
     "endpoint_id": "Endpoint that served the model.",
     "canonical_slug": "The model's permaslug.",
     "pricing": "List prices in USD per token, as decimal strings.",
@@ -192,7 +187,6 @@ OVERRIDES = {
     "ref.assignment.share": "Share of the key's usage, above 0 and at most 1.",
     "core.assignment.share": "Share of the key's usage, above 0 and at most 1.",
     "ref.api_key.company": "Company that owns the key today; null where several share it.",
-    "core.account_day.status": "closed: the witnesses agree; explained: they differ and the cause is known; open.",
     "marts.reconciliation_daily.status": "closed: the witnesses agree; explained: they differ and the cause is known; "
     "open.",
     "ops.sync_request.account": "Account to sync; null: all.",
@@ -206,13 +200,16 @@ OVERRIDES = {
     "core.unreadable_row.noticed_at": "as_of of the sync that first could not read it.",
     "raw.unreadable.relation": "Raw relation that was read.",
     "core.unreadable_row.relation": "Raw relation that was read.",
-    "raw.unreadable.grain": "What the instant begins: hour, day or past_day, as in raw.usage_question.",
-    "core.unreadable_row.grain": "What the instant begins: hour, day or past_day; blank where there is none.",
+    "raw.unreadable.grain": "What the instant begins: an hour, a day (of activity), or a past_day (a day before those "
+    "that activity reaches).",
+    "core.unreadable_row.grain": "What the instant begins: an hour, a day (of activity), or a past_day (a day before "
+    "those that activity reaches); blank where there is none.",
     "raw.activity_daily.provider": "Provider that served the model; empty where it is not told.",
 }
 
 _COLUMNS_OF_OURS = """
-    select n.nspname || '.' || c.relname as relation, c.relkind, a.attname
+    select n.nspname || '.' || c.relname as relation, c.relkind, a.attname,
+        obj_description(c.oid, 'pg_class') as relation_comment, col_description(c.oid, a.attnum) as column_comment
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -222,15 +219,20 @@ _COLUMNS_OF_OURS = """
 
 
 def comment_everything(connection: sa.Connection) -> None:
-    """Writes every comment; raises KeyError for a relation or column that has none."""
+    """Writes every comment that is not there as it is here; raises KeyError for a relation or column without one."""
     seen: set[str] = set()
-    for relation, relkind, column in connection.execute(sa.text(_COLUMNS_OF_OURS)).all():
+    for relation, relkind, column, of_relation, of_column in connection.execute(sa.text(_COLUMNS_OF_OURS)).all():
         if relation not in seen:
             kind = "view" if relkind == "v" else "table"
-            connection.exec_driver_sql(f"comment on {kind} {relation} is {_literal(RELATIONS[relation])}")
+            _comment(connection, f"{kind} {relation}", of_relation, RELATIONS[relation])
             seen.add(relation)
         text = OVERRIDES.get(f"{relation}.{column}") or COLUMNS[column]
-        connection.exec_driver_sql(f"comment on column {relation}.{column} is {_literal(text)}")
+        _comment(connection, f"column {relation}.{column}", of_column, text)
+
+
+def _comment(connection: sa.Connection, what: str, before: str | None, text: str) -> None:
+    if before != text:
+        connection.exec_driver_sql(f"comment on {what} is {_literal(text)}")
 
 
 def _literal(text: str) -> str:
