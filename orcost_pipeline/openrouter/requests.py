@@ -62,7 +62,7 @@ FIRST_PAUSE_WITHOUT_A_HEADER = 16
 # Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
 LARGEST_ANSWER = 200_000_000
 # Seconds; no cache keeps an answer for longer than a year.
-OLDEST_ANSWER = 31_536_000.0
+OLDEST_ANSWER = 31_536_000
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 ANALYTICS = "analytics/query"
 # Postgres takes no NUL, UTF-8 no half of a character, as a server leaves where it cuts a name by UTF-16 units.
