@@ -212,7 +212,7 @@ def test_what_may_be_the_same_account_is_not_refused(stored: Evidence, told: Evi
         (evidence(keys="a", workspaces="w"), evidence(workspaces="x"), "0 keys in 1 workspace"),
         (evidence(workspaces="w"), evidence(keys="b", workspaces="x"), "none of its 0 keys and 1 workspace"),
         (evidence(organization_id="o"), evidence(organization_id="p"), "organization p, what is stored is of o"),
-        (evidence(credits_used_usd=Decimal(9)), evidence(credits_used_usd=Decimal("8.98")), "ever used"),
+        (evidence(credits_used_usd=Decimal(9)), evidence(credits_used_usd=Decimal("8.98")), "credits used fell"),
         (
             evidence(keys="a", workspaces="w", credits_total_usd=Decimal(50)),
             evidence(keys="b", workspaces="w", credits_total_usd=Decimal(20)),
@@ -413,7 +413,7 @@ def test_of_two_first_syncs_at_once_one_is_refused(world: World) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(type(it).__name__ for it in outcomes) == ["AccountTwiceError", "dict"]
+    assert sorted(type(it).__name__ for it in outcomes) == ["AccountTwiceError", "Published"]
     assert len(world.rows("select distinct account from core.spend_daily")) == 1
 
 
