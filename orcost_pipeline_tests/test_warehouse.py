@@ -300,7 +300,7 @@ class Shelf:
         self.engine = engine
         with engine.begin() as connection:
             connection.exec_driver_sql(
-                "create table shelf (place integer, book text, price numeric, primary key (place, book)) "
+                "create table public.shelf (place integer, book text, price numeric, primary key (place, book)) "
                 "with (autovacuum_enabled = off)"
             )
 
@@ -316,7 +316,7 @@ class Shelf:
                 connection.exec_driver_sql("create temporary table touched (place integer, book text) on commit drop")
             told = merge(
                 connection,
-                "shelf",
+                "public.shelf",
                 "staged_shelf",
                 ("place", "book"),
                 scope=scope,
@@ -330,12 +330,12 @@ class Shelf:
 
     @property
     def rows(self) -> list[Any]:
-        return query(self.engine, "select place, book, price from shelf order by 1, 2")
+        return query(self.engine, "select place, book, price from public.shelf order by 1, 2")
 
     @property
     def versions(self) -> list[Any]:
         """Which transaction wrote each row: moves even where a row was written as it was."""
-        return query(self.engine, "select place, book, xmin::text, ctid::text from shelf order by 1, 2")
+        return query(self.engine, "select place, book, xmin::text, ctid::text from public.shelf order by 1, 2")
 
     def wal(self) -> int:
         return int(query(self.engine, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
