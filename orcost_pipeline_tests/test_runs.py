@@ -1398,7 +1398,7 @@ def test_a_changed_mapping_is_followed_at_once_and_openrouter_is_asked_nothing(a
 def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
     with acme.engine.begin() as connection:
         connection.exec_driver_sql(
-            "create table owners as select 1 as line, 'A' company, 'key_name' match, '*' pattern"
+            "create table public.owners as select 1 as line, 'A' company, 'key_name' match, '*' pattern"
         )
     acme.settings = acme.settings.model_copy(update={"mapping_table": "owners"})
     assert acme.run().success
@@ -1406,7 +1406,7 @@ def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
     requests, seen = look(acme, None)
     assert requests == [], "it is in force"
     with acme.engine.begin() as connection:
-        connection.exec_driver_sql("update owners set company = 'B'")
+        connection.exec_driver_sql("update public.owners set company = 'B'")
     (request,), seen = look(acme, seen)
     assert request.partition_key == "acme"
     assert acme.run(job="reattribute").success
