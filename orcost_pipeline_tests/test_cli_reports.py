@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -240,7 +241,7 @@ def test_programs_get_nothing_but_data_on_stdout(orcost: Orcost, truth: Truth) -
     for output in ("json", "csv"):
         answer = orcost("report", "--format", output)
         assert "Complete to" not in answer.out
-        assert answer.err.startswith("Complete to 13:20 UTC (4 minutes ago) · 28 of 29 closed days reconcile")
+        assert answer.err.startswith("Complete to 13:20 UTC (4 minutes ago) · 28 of 29 finished days reconcile")
 
 
 def test_an_empty_window_has_a_header_and_an_empty_array(orcost: Orcost, truth: Truth) -> None:
@@ -280,7 +281,7 @@ def test_the_table_says_what_each_company_cost_and_how_far_to_trust_it(orcost: O
     assert total[6] == "5", "a split key is one key of the total"
     assert text.splitlines()[-3].startswith("Total")
     assert text.splitlines()[-1].startswith(
-        "Complete to 13:20 UTC (4 minutes ago) · 6 of 6 closed days reconcile to OpenRouter's total · "
+        "Complete to 13:20 UTC (4 minutes ago) · 6 of 6 finished days reconcile to OpenRouter's total · "
     )
     assert text.endswith("% unattributed\n")
 
@@ -789,3 +790,16 @@ def test_money_has_two_decimals_and_four_where_all_is_under_a_dollar() -> None:
     assert rendering.money([Decimal(0)])(Decimal(0)) == "0.00"
     assert rendering.money([Decimal(-3)])(Decimal("-0.001")) == "0.00"
     assert rendering.money([])(None) == "–"
+
+
+@pytest.mark.parametrize("command", [("sync",), ("resync",)], ids=str)
+def test_a_day_that_has_not_come_is_refused(orcost: Orcost, command: tuple[str, ...]) -> None:
+    ended = orcost(*command, "--since", "2999-01-01")
+    assert ended.code == 2
+    assert "2999-01-01 has not come yet: today is 20" in ended.err
+    ended = orcost(*command, "--since", "22.11.2026")
+    assert "'22.11.2026' is not a UTC day such as 2026-11-22." in ended.err
+
+
+def test_the_version_is_that_of_the_package(orcost: Orcost) -> None:
+    assert orcost("--version").out == f"orcost {version('orcost_pipeline')}\n"

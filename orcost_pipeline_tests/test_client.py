@@ -431,7 +431,8 @@ def test_a_revoked_key_is_an_invalid_key_and_asked_with_once() -> None:
         api.ask(lambda client: client.key(), key_env="OPENROUTER_API_KEY_ACME")
     assert str(caught.value).split("\n") == [
         'Invalid API key: OpenRouter refused the key of account "acme" (401, sk-or-v1-…ca4a).',
-        "It may be mistyped or revoked. Put a valid one in OPENROUTER_API_KEY_ACME (see openrouter.ai/settings/keys), "
+        "It may be mistyped or revoked. Put a valid one in OPENROUTER_API_KEY_ACME "
+        "(openrouter.ai/settings/management-keys), "
         "then: orcost sync",
     ]
     assert len(api.sent) == 1

@@ -424,7 +424,7 @@ def test_a_key_that_is_revoked_at_any_moment_is_invalid_and_changes_nothing(worl
         assert error == (
             f'Invalid API key: OpenRouter refused the key of account "acme" (401, sk-or-v1-…{end}).\n'
             "It may be mistyped or revoked. Put a valid one in OPENROUTER_API_KEY_ACME "
-            "(see openrouter.ai/settings/keys), then: orcost sync\n"
+            "(openrouter.ai/settings/management-keys), then: orcost sync\n"
             "Costs stay as of 2026-11-23 12:20 UTC; nothing was lost."
         )
         assert world.status() == "invalid_key", name
@@ -661,7 +661,9 @@ def test_the_command_line_says_in_three_lines_what_is_wrong(database_url: str, t
     sentence = f'Invalid API key: OpenRouter refused the key of account "acme" (401, sk-or-v1-…{key[-4:]}).'
     told = badly.stderr.splitlines()
     first = told.index(sentence)
-    assert told[first + 1].startswith("It may be mistyped or revoked. Put a valid one in OPENROUTER_API_KEY_ACME (see ")
+    assert told[first + 1].startswith(
+        "It may be mistyped or revoked. Put a valid one in OPENROUTER_API_KEY_ACME (openrouter"
+    )
     assert told[first + 2].startswith("Costs stay as of ")
     assert "Traceback" not in badly.stderr
     assert key[-12:] not in badly.stderr + badly.stdout

@@ -628,5 +628,5 @@ def test_the_commands_find_nothing_wrong_with_an_account_whose_analytics_cut(
     assert "All is well" in told("status")
     assert "All is well" in told("doctor", "--port", "39999")
     report = told("report", "--period", "7d").splitlines()[-1]
-    closed, whole = re.search(r"(\d+) of (\d+) closed days reconcile", report).groups()  # type: ignore[union-attr]
+    closed, whole = re.search(r"(\d+) of (\d+) finished days reconcile", report).groups()  # type: ignore[union-attr]
     assert closed == whole

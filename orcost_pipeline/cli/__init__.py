@@ -79,10 +79,43 @@ Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this acc
 AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
 Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
+
+
+def _utc_day(told: str) -> date:
+    try:
+        return date.fromisoformat(told)
+    except ValueError:
+        raise typer.BadParameter(f"{told!r} is not a UTC day such as 2026-11-22.") from None
+
+
+def _past_day(told: str) -> date:
+    if (day := _utc_day(told)) > _now().date():
+        raise typer.BadParameter(f"{day} has not come yet: today is {_now():%Y-%m-%d}, UTC.")
+    return day
+
+
 Since = Annotated[
-    datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Ask again for everything from this UTC day on."),
+    date | None,
+    typer.Option(parser=_past_day, metavar="DATE", help="Ask again for everything from this UTC day on."),
 ]
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"orcost {version('orcost_pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total."""
 
 
 # Reading
@@ -132,9 +165,7 @@ def keys_command(
 
 @app.command("reconcile")
 def reconcile_command(
-    day: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="This UTC day, in full.")
-    ] = None,
+    day: Annotated[date | None, typer.Option(parser=_utc_day, metavar="DATE", help="This UTC day, in full.")] = None,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
@@ -144,15 +175,15 @@ def reconcile_command(
     """
     from orcost_pipeline.cli import reconcile as work
 
-    raise typer.Exit(work.reconcile(_settings(), account, _day(day), output.value, _now()))
+    raise typer.Exit(work.reconcile(_settings(), account, day, output.value, _now()))
 
 
 @app.command("explain")
 def explain_command(
     company: Annotated[str, typer.Argument(help="As the reports name it; Unattributed too.")],
     day: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="UTC day; today unless you say."),
+        date | None,
+        typer.Option(parser=_utc_day, metavar="DATE", help="UTC day; today unless you say."),
     ] = None,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
@@ -164,7 +195,7 @@ def explain_command(
     from orcost_pipeline.cli import explain as work
 
     now = _now()
-    work.explain(_settings(), company, _day(day) or now.date(), account, output.value, now)
+    work.explain(_settings(), company, day or now.date(), account, output.value, now)
 
 
 @app.command("doctor")
@@ -231,7 +262,7 @@ def add_mapping(
 def explain_mapping(
     key: Annotated[str, typer.Argument(help="A key's name, its hash, or the hash's first 6 or more digits.")],
     at: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="UTC day; today unless you say.")
+        date | None, typer.Option(parser=_utc_day, metavar="DATE", help="UTC day; today unless you say.")
     ] = None,
     account: Account = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
@@ -239,8 +270,7 @@ def explain_mapping(
     """Why a key is whose it is: which rule wins."""
     from orcost_pipeline.cli.map import explain as work
 
-    on = (at or _now()).date()
-    work.explain_key(_settings(), key, on, account, output.value)
+    work.explain_key(_settings(), key, at or _now().date(), account, output.value)
 
 
 @mapping_group.command("todo")
@@ -407,7 +437,7 @@ def sync(account: Account = None, since: Since = None) -> None:
     with _spinner("Loading Dagster …"):
         from orcost_pipeline.cli import running
 
-    raise typer.Exit(running.sync(_settings(), account, _day(since)))
+    raise typer.Exit(running.sync(_settings(), account, since))
 
 
 @app.command()
@@ -449,7 +479,7 @@ def resync_command(
     """Ask the running deployment to synchronise now."""
     from orcost_pipeline.cli import resync as work
 
-    work.resync(_settings(), account, _day(since), is_waiting=wait)
+    work.resync(_settings(), account, since, is_waiting=wait)
 
 
 @contextmanager
@@ -472,10 +502,6 @@ def _settings() -> "Settings":
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _day(chosen: datetime | None) -> date | None:
-    return chosen.date() if chosen else None
 
 
 # Failing

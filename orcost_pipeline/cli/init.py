@@ -29,7 +29,7 @@ from orcost_pipeline.cli.rendering import is_terminal, plural, rounded, say
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.defs.identity import require_same_account, told_evidence
-from orcost_pipeline.errors import AccountTwiceError, OrcostError, OtherAccountError, PermanentError
+from orcost_pipeline.errors import AccountTwiceError, InvalidKeyError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
@@ -69,7 +69,7 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     account = _account(settings, _checked_name(_asked_name(settings) if name is None else name.strip()))
     key = _key(settings, account)
     _require_new(settings, account, key)
-    told = asyncio.run(_ask(account, key, clock))
+    told = _told(account, key, clock)
     _require_same_account(settings, account, told)
     say(f'Account "{account.name}": {told}')
     for path, what in _written(settings, account, key, told.keys):
@@ -215,6 +215,17 @@ class Told(NamedTuple):
         # Who is invoiced never bought any credits.
         balance = self.credits.balance_usd if self.credits.total_credits else None
         return f" Balance: {rounded(balance, 2)} USD." if balance is not None else ""
+
+
+def _told(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
+    """What OpenRouter says; of a key that it refuses, with what to do here."""
+    try:
+        return asyncio.run(_ask(account, key, clock))
+    except InvalidKeyError as error:
+        raise InvalidKeyError(
+            f"{str(error).partition(chr(10))[0]}\nIt may be mistyped or revoked; nothing was written. "
+            f"Make a management key at {MANAGEMENT_KEYS}, then run orcost init again."
+        ) from None
 
 
 async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Told:

@@ -129,7 +129,7 @@ class Answer:
     companies: Rows
     keys: Rows
     known: Mapping[str, KnownSpan]
-    closed_days: int
+    finished_days: int
     reconciling_days: int
 
     @cached_property
@@ -342,11 +342,11 @@ def standing(answer: Answer) -> Iterator[Text]:
     """How old the data is, how much of it reconciles and has an owner; then what the window lacks."""
     is_stale = rendering.is_stale(answer.complete_to, answer.now)
     said = [rendering.complete_to(answer.complete_to, answer.now)]
-    if answer.closed_days:
-        days = "day" if answer.closed_days == 1 else "days"
-        reconcile = "reconciles" if answer.closed_days == 1 else "reconcile"
+    if answer.finished_days:
+        days = "day" if answer.finished_days == 1 else "days"
+        reconcile = "reconciles" if answer.finished_days == 1 else "reconcile"
         said.append(
-            f"{answer.reconciling_days} of {answer.closed_days} closed {days} {reconcile} to OpenRouter's total"
+            f"{answer.reconciling_days} of {answer.finished_days} finished {days} {reconcile} to OpenRouter's total"
         )
     yield Text(" · ".join([*said, *_unattributed(answer.companies.rows)]), style="bold yellow" if is_stale else "dim")
     yield from (Text(note, style="yellow") for note in _notes(answer, is_stale=is_stale))

@@ -244,7 +244,7 @@ class Requests:
         what = f"{owned} {why}" if why else f"OpenRouter refused {owned} (401, {self._masked()})"
         return InvalidKeyError(
             f"Invalid API key: {what}.\nIt may be mistyped or revoked. Put a valid one in {self._key_env} "
-            "(see openrouter.ai/settings/keys), then: orcost sync"
+            "(openrouter.ai/settings/management-keys), then: orcost sync"
         )
 
     # ── a request ────────────────────────────────────────────────────────────────────────────────────────────────────
