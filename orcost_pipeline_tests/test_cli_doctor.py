@@ -859,7 +859,7 @@ def fail(deployment: Deployment, minutes: int, status: str, error: str) -> None:
 def test_an_account_that_was_never_synced_is_an_error(healthy: Deployment) -> None:
     with (healthy.folder / "orcost.toml").open("a") as file:
         file.write('[[accounts]]\nname = "big corp"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')
-    assert healthy.only("error", Code.NEVER_SYNCED, "big corp").todo == 'orcost sync --account "big corp"'
+    assert healthy.only("error", Code.NEVER_SYNCED, "big corp").todo == "orcost sync --account 'big corp'"
 
 
 def test_data_that_is_older_than_two_hours_is_an_error(healthy: Deployment) -> None:
