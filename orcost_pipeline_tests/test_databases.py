@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from orcost_pipeline.cli.dagster_home import storage_url
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse import embedded, runs
@@ -207,6 +208,24 @@ def test_settings_of_a_role_change_no_figure_and_no_secret_is_in_what_the_server
         logged = (Path(site.value("show data_directory")).parent / "server.log").read_text(encoding="utf-8")
         assert "insert into ref.mapping_version" in logged
         assert site.ledger.accounts["acme"].management_key not in logged
+
+
+SETTINGS = (
+    "select current_setting('client_encoding'), current_setting('datestyle'), current_setting('intervalstyle'), "
+    "current_setting('timezone'), current_setting('standard_conforming_strings'), current_setting('search_path'), "
+    "current_setting('transaction_isolation')"
+)
+
+
+def test_settings_of_a_role_are_none_of_our_statements(empty_url: str) -> None:
+    said = ("UTF8", "ISO, MDY", "postgres", "UTC", "on")
+    with role_of(empty_url, *UNUSUAL) as url:
+        with opened(url) as engine:
+            assert query(engine, SETTINGS) == [(*said, '""', "read committed")]
+        storage = sa.create_engine(storage_url(url), isolation_level="AUTOCOMMIT")
+        with storage.connect() as connection:
+            assert connection.execute(sa.text(SETTINGS)).all() == [(*said, "dagster", "read committed")]
+        storage.dispose()
 
 
 @contextmanager
