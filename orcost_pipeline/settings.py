@@ -2,7 +2,7 @@
 
 The project folder is the nearest one, upwards from the current, that holds `orcost.toml` or `.env`: relative paths and
 defaults resolve from there, so that a report asked for in a subfolder never starts a second, empty database. Above the
-current folder, a `.env` counts only where it is this user's or root's and speaks of this pipeline (D73).
+current folder, a `.env` counts only where it is this user's or root's and speaks of this pipeline (D61).
 The environment wins over `.env`. `definitions.py` and the CLI alone call `load_settings`.
 """
 
@@ -287,7 +287,7 @@ def _origin(url: str) -> str:
 
 
 def require_meant_address(account: Account) -> None:
-    """Raises PermanentError where a key of the environment would go to a host that only a file names (D73)."""
+    """Raises PermanentError where a key of the environment would go to a host that only a file names (D61)."""
     if account.address_from is not None:
         raise PermanentError(
             f'The key of account "{account.name}" comes from the environment, and {account.address_from} would send it '

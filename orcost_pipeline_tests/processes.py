@@ -115,7 +115,15 @@ class Outcome(NamedTuple):
 def orcost(
     folder: Path, environment: Mapping[str, str], *arguments: str, told: str = "", seconds: float = 120
 ) -> Outcome:
-    """A command in a folder, with nothing but this environment, that is over; `told` is what is typed into it."""
+    """A command in a folder, with nothing but this environment, that is over; `told` is what is typed into it.
+
+    Only a process that is started anew loads a library: that of a shifted clock.
+    """
+    if "LD_PRELOAD" in environment:
+        ended = subprocess.run(
+            [ORCOST, *arguments], cwd=folder, env=environment, input=told, capture_output=True, text=True, check=False
+        )
+        return Outcome(ended.returncode, ended.stdout, ended.stderr)
     with tempfile.TemporaryDirectory() as streams:
         paths = {name: Path(streams, name) for name in ("input", "output", "errors")}
         paths["input"].write_text(told, encoding="utf-8")

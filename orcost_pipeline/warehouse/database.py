@@ -32,7 +32,7 @@ MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_30
 DEPLOYMENT_LOCK = 7_306
 
 # What our statements rely on, whatever role, database and server have set. Local to each transaction: a pooler in
-# transaction mode refuses options at the start of a session, and loses what a session sets (D81).
+# transaction mode refuses options at the start of a session, and loses what a session sets (D63).
 SESSION = {
     "client_encoding": "'UTF8'",
     "datestyle": "'ISO, MDY'",

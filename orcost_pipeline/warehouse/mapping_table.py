@@ -1,7 +1,7 @@
 """A mapping that is kept in a table or view of the warehouse's database: its cells, as text.
 
 What the owner of a view puts into it runs as the user who reads it. So it is read in a transaction that can write
-nothing, for a limited time, in a session that is closed afterwards, and never by a superuser (D83).
+nothing, for a limited time, in a session that is closed afterwards, and never by a superuser (D65).
 """
 
 from typing import Any, NamedTuple

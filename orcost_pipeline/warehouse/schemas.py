@@ -1,6 +1,6 @@
 """The schemas that orcost makes in a database, and whether a database has room for them.
 
-All SQL names its schema, so they cannot be called otherwise (D80): a database in which one of the names belongs to
+All SQL names its schema, so they cannot be called otherwise (D62): a database in which one of the names belongs to
 somebody else is refused before anything is made.
 """
 
