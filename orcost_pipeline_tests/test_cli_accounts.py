@@ -81,6 +81,7 @@ def test_a_ledger_that_went_wrong_is_rebuilt(project: Project) -> None:
     assert project.rows("select count(*) from ref.api_key where deleted_at is null") == [(3,)]
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_fails_leaves_no_mark(project: Project) -> None:
     project.orcost("sync", OPENROUTER_API_KEY=project.key_of("acme"))
     before = spend(project)
@@ -91,6 +92,7 @@ def test_a_rebuild_that_fails_leaves_no_mark(project: Project) -> None:
     assert project.rows("select rebuild_at from ref.account") == [(None,)]
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_succeeds_beside_a_wrong_mapping_says_so(project: Project) -> None:
     acme = project.key_of("acme")
     project.orcost("sync", OPENROUTER_API_KEY=acme)

@@ -202,7 +202,7 @@ def test_a_table_can_be_checked_before_there_is_a_warehouse(told: Any, engine: s
     answer = CliRunner().invoke(app, ["map", "check"])
     assert answer.exit_code == 0
     assert answer.output.startswith("table crm.key_owner is valid: 1 rule, 1 company.\n")
-    assert "No preview of what it would move: There is no warehouse of this version yet." in answer.output
+    assert "No preview of what it would move: No account was synced yet." in answer.output
 
 
 def test_a_file_may_be_named_in_the_configuration_and_the_environment_wins(

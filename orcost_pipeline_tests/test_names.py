@@ -291,7 +291,7 @@ def test_tables_of_what_waits_and_what_changed_are_cut_with_a_count(
 def test_what_the_warehouse_keeps_of_an_error_has_a_size(world: World) -> None:
     step = world.step()
     runs.note_problem(world.engine, step.run_id, "x\x1b[31m" * 1_000_000)
-    runs.fail(world.engine, step.run_id, "acme", "line\n" * 50_000, "failed", NOON)
+    runs.fail(world.engine, step.run_id, "acme", RuntimeError(), "line\n" * 50_000, NOON)
     runs.update_request(world.engine, 1, "failed", "x" * 1_000_000, NOON)
     (row,) = world.rows(
         "select error, octet_length(error) as size from ops.sync_run where run_id = :id", id=step.run_id

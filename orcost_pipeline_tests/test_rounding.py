@@ -181,6 +181,7 @@ def exact_month(postgres_url: str) -> list[tuple[int, int, frozenset[date]]]:
 SLOW = [pytest.param(cut, marks=pytest.mark.slow) for cut in ("activity by row", "both by row")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["analytics", *SLOW])
 def test_a_month_asks_and_settles_as_if_nothing_were_cut_and_leaves_no_day_open(
     engine: sa.Engine, exact_month: list[tuple[int, int, frozenset[date]]], cut: str

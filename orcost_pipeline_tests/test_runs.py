@@ -544,7 +544,7 @@ def test_a_rule_that_won_no_key_for_thirty_days_is_a_warning(acme: Deployment) -
         for event in events(result, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         if event.event_specific_data.check_name == "every_rule_was_used"
     )
-    assert told == "- line 4: key_name:nobody matched no key in the last 30 days."
+    assert told == r"- line 4: key\_name:nobody matched no key in the last 30 days\."
 
 
 def test_the_mapping_says_which_part_of_keys_and_money_it_covers(acme: Deployment) -> None:
@@ -906,6 +906,7 @@ def slow_simulator() -> Iterator[tuple[Simulator, str]]:
         yield simulator, base_url
 
 
+@pytest.mark.slow
 def test_two_processes_that_sync_at_once_both_end_well(
     process: Callable[[], subprocess.Popen[bytes]], engine: sa.Engine
 ) -> None:

@@ -120,6 +120,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
             project.orcost("db", "stop")
 
 
+@pytest.mark.slow
 def test_no_key_is_left_anywhere_by_what_goes_well_or_badly(project: Project) -> None:
     assert project.orcost("sync") == 0
     assert project.orcost("sync", OPENROUTER_API_KEY=WRONG) == 1  # never valid

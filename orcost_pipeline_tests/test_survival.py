@@ -395,7 +395,7 @@ REFUSALS: dict[str, tuple[type[OrcostError], str, list[str]]] = {
     ),
     "connections": (DatabaseUnavailableError, "The database has no connection to spare: told. End", [raising("53300")]),
     "lock timeout": (
-        DatabaseUnavailableError,
+        LockedError,
         "Another session of the database holds a lock: told",
         [raising("55P03")],
     ),

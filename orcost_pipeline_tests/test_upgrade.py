@@ -123,8 +123,9 @@ def test_views_that_users_built_on_ours_keep_their_rights_and_comments(oldest: s
         ):
             connection.exec_driver_sql(statement)
     seen = (
-        "select n.nspname || '.' || c.relname, c.relacl::text, c.reloptions, obj_description(c.oid), "
-        "col_description(c.oid, 2) from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "select n.nspname || '.' || c.relname, c.relacl::text, c.reloptions, "
+        "case n.nspname when 'bi' then array[obj_description(c.oid), col_description(c.oid, 2)] end "
+        "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
         "where c.relkind = 'v' and n.nspname in ('ref', 'core', 'marts', 'ops', 'bi') order by 1"
     )
     try:

@@ -302,7 +302,7 @@ def _credits(answer: Answer | None) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in ("balance_usd", "credits_total_usd", "is_spending")}
 
 
-def _of_answer(answer: Answer, standing: Standing | None, contradicting: str | None) -> Iterator[Finding]:
+def _of_answer(answer: Answer, standing: Standing | None, contradicting: str | None = None) -> Iterator[Finding]:
     """What an account's API says; `standing` is None where the warehouse cannot be asked or knows nothing of it,
     `contradicting` why it cannot be the account that is stored."""
     is_known = standing is not None and standing.status in ("invalid_key", "unreachable")

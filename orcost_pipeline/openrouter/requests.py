@@ -345,7 +345,7 @@ class Requests:
         """Notes `Date`. Of an answer out of a cache, which tells its `Age`, it may be when it was made or when it was
         passed on: whichever is nearer to this machine's."""
         served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age", "0"))
-        if served_at is not None and age is not None:
+        if served_at is not None and age is not None and math.isfinite(age):
             ahead = self._clock() - served_at
             self.clock_ahead = min(ahead, ahead - timedelta(seconds=min(max(age, 0), OLDEST_ANSWER)), key=abs)
 
@@ -508,10 +508,9 @@ def _seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number; None for anything else, as Python's own reader takes `1_0`, `nan` and `inf`."""
+    """A number, `nan` and `inf` among them; Python's own reader would take `1_0` too."""
     with suppress(ValueError):
-        told = float(text or "")
-        return told if math.isfinite(told) and "_" not in (text or "") else None
+        return None if "_" in (text or "") else float(text or "")
     return None
 
 

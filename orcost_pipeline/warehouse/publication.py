@@ -426,8 +426,7 @@ class Publication:
             f"order by {column} on conflict do nothing"
         )
         with self.connection.engine.begin() as connection:
-            added = connection.execute(sa.text(addition), {**self._parameters, **parameters}).rowcount
-        self._count(relation, added)
+            connection.execute(sa.text(addition), {**self._parameters, **parameters})
 
     def _stage(self, relation: str) -> None:
         self._execute_file(relation)

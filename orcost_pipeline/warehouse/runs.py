@@ -174,7 +174,7 @@ def fail(engine: sa.Engine, run_id: str, account: str, error: Exception, sentenc
     """
     status, code = account_status(error), account_error_code(error)
     with engine.begin() as connection:
-        told = f"{sentence}{_what_stays(connection, account)}"
+        told = f"{message(sentence)}{_what_stays(connection, account)}"
         parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status, "code": code}
         connection.execute(
             sa.text(

@@ -13,7 +13,10 @@ from orcost_pipeline.warehouse.database import SESSION, set_local
 from orcost_pipeline.warehouse.schemas import DAGSTER_SCHEMA
 
 DRIVER = "postgresql+orcost_storage"  # as pyproject.toml declares it to SQLAlchemy
-_SETTINGS = set_local({**SESSION, "search_path": DAGSTER_SCHEMA})
+# How strings escape is left alone: psycopg2 quotes by what the session had at first, and a change under way would have
+# it write backslashes that mean something else.
+_PINNED = {name: value for name, value in SESSION.items() if name != "standard_conforming_strings"}
+_SETTINGS = set_local({**_PINNED, "search_path": DAGSTER_SCHEMA})
 _ISOLATION = "set transaction isolation level read committed; "
 
 
