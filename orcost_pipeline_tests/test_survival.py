@@ -642,7 +642,7 @@ def test_what_dagster_says_of_its_storage_goes_to_its_log_and_costs_are_publishe
 @pytest.mark.parametrize(
     ("number", "place"),
     [
-        pytest.param(signal.SIGTERM, "asking", marks=pytest.mark.slow),
+        (signal.SIGTERM, "asking"),
         pytest.param(signal.SIGINT, "core.usage_daily", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, "asking", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "core.usage_daily", marks=pytest.mark.slow),
