@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -84,6 +85,47 @@ def test_the_first_sync_books_this_month_and_nothing_before(world: World) -> Non
         (NOON.date(), Decimal("0.25"), 0),
     ]
     assert world.value("select credits_usd from marts.company_spend_monthly") == Decimal("3.25")
+
+
+def test_periods_that_begin_inside_a_sum_of_days_are_known_from_its_end(world: World) -> None:
+    """The first sync knows the month, the week and the day: 24 hours begin inside the week's sum, 7 days inside the
+    month's."""
+    world.now = NOON + 2 * DAY  # a Wednesday
+    with_ordinary_key(world)
+    for days, amount in ((12, "16"), (5, "8"), (1, "4"), (0, "1")):
+        spend(world, world.now - days * DAY - HOUR, amount)
+    world.sync()
+    today = world.now.replace(hour=0, minute=0)
+    monday = today - 2 * DAY
+    rolling = (
+        "select period, credits_usd, known_from, is_complete, previous_credits_usd from marts.company_spend_rolling"
+    )
+    assert sorted(world.rows(rolling)) == [
+        ("24h", 1, today, False, None),
+        ("30d", 29, MONTH, False, None),
+        ("7d", 5, monday, False, None),
+    ]
+    reconciled = world.rows(
+        "select day = :today, status, cause, count(*) from marts.reconciliation_daily group by 1, 2, 3 order by 1",
+        today=today.date(),
+    )
+    assert reconciled == [(False, "explained", "a sum of several days", 24), (True, "closed", None, 1)]
+    span = "select known_from, is_complete from core.known_span(:start, :end)"
+    assert world.rows(span, start=monday, end=today) == [(monday, True)]
+    assert world.rows(span, start=monday - DAY, end=today) == [(monday, False)]
+    assert world.rows(span, start=monday, end=today - DAY) == [(monday, False)]
+    assert world.rows(span, start=today - DAY, end=today) == [(None, False)]
+    assert world.rows("select known_from, is_complete from marts.company_spend_monthly") == [(MONTH, True)]
+    for _ in range(24):
+        world.later(hours=1).sync()
+    spend(world, world.now + HOUR, "2")
+    world.later(hours=5).sync()
+    rows = world.rows(f"{rolling} where period = '24h'")
+    assert rows == [("24h", 2, world.now.replace(minute=0) - 23 * HOUR, True, None)]
+    world.later(hours=21).sync()
+    rows = world.rows(f"{rolling} where period = '24h'")
+    assert rows == [("24h", 0, world.now.replace(minute=0) - 20 * HOUR, False, None)]
+    world.assert_books_close()
 
 
 def test_an_hourly_sync_books_each_hour_and_a_rerun_writes_nothing(world: World) -> None:
@@ -263,11 +305,33 @@ def test_counters_close_at_every_instant_they_tell_of(
             world.later(minutes=gap).sync()
             told = ledger.counters("acme", key_of(world), world.now)
             assert total_since(world, begin - 60 * DAY) == told.usage
+            assert_spans_are_true(world)
             if surely_one_day(world.now, world.now):
                 today = world.now.replace(hour=0, minute=0)
                 assert total_since(world, today) == told.usage_daily
                 assert total_since(world, today - today.weekday() * DAY) == told.usage_weekly
                 assert total_since(world, today.replace(day=1)) == told.usage_monthly
+
+
+def assert_spans_are_true(world: World) -> None:
+    """What a rolling period or a range shows was spent since it is known, give or take an hour at either end."""
+    used = partial(_used, world)
+    rolling = "select period, known_from, (select coalesce(sum(credits_usd), 0) from marts.company_spend_rolling s "
+    for period, known_from, shown in world.rows(f"{rolling} where s.period = r.period) from core.rolling_span r"):
+        at_least, at_most = used(world.now) - used(known_from), used(world.now) - used(known_from - HOUR)
+        assert at_least <= shown <= at_most, period
+    today = world.now.replace(hour=0, minute=0)
+    for days, hours in ((0, 0), (1, 0), (3, 0), (1, 5), (3, 30)):
+        start, end = today - days * DAY + hours % 24 * HOUR, today + DAY - hours // 24 * DAY - hours % 24 * HOUR
+        known = "select is_complete from core.known_span(:start, :end)"
+        total = "select coalesce(sum(credits_usd), 0) from marts.company_spend_between(:start, :end)"
+        if start < end and world.value(known, start=start, end=end):
+            shown = world.value(total, start=start, end=end)
+            assert used(end - HOUR) - used(start) <= shown <= used(end) - used(start - HOUR), (start, end)
+
+
+def _used(world: World, at: datetime) -> Decimal:
+    return world.ledger.counters("acme", key_of(world), min(at, world.now)).usage
 
 
 def total_since(world: World, start: datetime) -> Decimal:

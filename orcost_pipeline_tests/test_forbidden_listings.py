@@ -139,6 +139,19 @@ def test_a_key_that_is_gone_from_a_workspace_that_answers_is_deleted(world: Worl
     world.assert_hours_are_true()
 
 
+def test_listings_that_count_more_than_they_tell_are_published_with_a_warning(world: World, keys: Keys) -> None:
+    restricted(world, untold_rows=6).sync()
+    assert living(world) == {keys.default_key, keys.production_key, keys.lab_key}
+    assert known_of(world, keys.lab_key) == ("Trial", "Lab", "ada@acme.example")
+    assert refused_since(world) == (NOON, NOON)
+    world.ledger.delete("acme", keys.lab_key, world.now)
+    world.later(hours=1).sync()
+    assert living(world) == {keys.default_key, keys.production_key}
+    restricted(world).later(hours=1).sync()
+    assert refused_since(world) == (None, None)
+    world.assert_days_are_true()
+
+
 def test_members_alone_may_be_refused(world: World) -> None:
     restricted(world, members_status=403).sync()
     assert refused_since(world) == (None, NOON)

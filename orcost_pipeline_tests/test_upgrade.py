@@ -131,7 +131,7 @@ def test_views_that_users_built_on_ours_keep_their_rights_and_comments(oldest: s
     try:
         before, rows = query(oldest, seen), query(oldest, "select * from bi.spend order by 1, 2, 3")
         assert len(before) > 15
-        migrate(oldest)
+        migrate(oldest, "0012")
         assert query(oldest, seen) == before
         assert query(oldest, "select * from bi.spend order by 1, 2, 3") == rows
         assert rows

@@ -157,8 +157,11 @@ class World:
         for period, hours in (("24h", 24), ("7d", 168), ("30d", 720)):
             facts = self.rows(
                 "select coalesce(sum(credits_usd), 0), coalesce(sum(byok_usd), 0), coalesce(sum(requests), 0) "
-                "from core.usage_hourly, ref.account where hour > as_of - make_interval(hours => :hours)",
+                "from core.usage_hourly u join ref.account a using (account_id) "
+                "join core.rolling_span r using (account_id) where r.period = :period and u.hour >= r.start_at "
+                "and u.hour > a.as_of - make_interval(hours => :hours)",
                 hours=hours,
+                period=period,
             )
             for mart in ("company_spend_rolling", "key_spend_rolling"):
                 told = self.rows(

@@ -237,7 +237,7 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
     credit = None if isinstance(credits_told, Finding) else credits_told
     told = NOTHING_TOLD
     if not isinstance(listed, Finding):
-        workspaces = [workspace.id for workspace in listed.workspaces or ()]
+        workspaces = [workspace.id for workspace in listed.workspaces.rows]
         told = told_evidence(listed.keys, workspaces, key.organization_id, credit, is_whole=listed.is_whole)
     keys = None if isinstance(listed, Finding) else listed.keys
     return Answer(

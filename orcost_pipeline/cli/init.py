@@ -244,7 +244,7 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
         return Told(
             listed.keys,
             itself.organization_id,
-            workspaces=listed.workspaces,
+            workspaces=listed.workspaces.rows,
             credits=await allowed(client.credits()),
             is_whole=listed.is_whole,
         )

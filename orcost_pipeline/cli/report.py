@@ -386,10 +386,15 @@ def _what_is_missing(answer: Answer, account: sa.Row) -> str:
     whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
     what = f"{answer.asked.month or 'This window'}{whose}"
     begins = account.known_from or account.as_of
+    known_from = answer.known[account.account].known_from
+    if account.is_counted and (known_from is None or known_from > max(begins, answer.span.start)):
+        known = f"known from {_day_or_hour(known_from)}" if known_from else "not known by itself"
+        return f"{what} is {known}: counters tell what was spent around its start as one sum."
     if begins > answer.span.start:
-        known_from = answer.known[account.account].known_from
         told = "is not complete" if known_from else "is not known"
         return f"{what} {told}: history begins {_day_or_hour(known_from or begins)}."
+    if account.is_counted:
+        return f"{what} is not complete: counters tell what was spent around its end as one sum."
     return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from)} is known."
 
 

@@ -18,7 +18,7 @@ from orcost_pipeline.defs import identity, wire_rows
 from orcost_pipeline.defs.attribution import assignments
 from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
-from orcost_pipeline.openrouter.client import KeyListing, OpenRouter, allowed
+from orcost_pipeline.openrouter.client import KeyListing, Listing, OpenRouter, allowed
 from orcost_pipeline.openrouter.failures import RefusedError
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
@@ -133,6 +133,12 @@ class SyncStep:
             parameters = {"run_id": run_id, "account": self.account.name}
             return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()
 
+    def is_marked(self, relation: str, mark: str) -> bool:
+        """Whether the extraction that `latest` takes the relation's rows from bears the mark."""
+        with self.engine.connect() as connection:
+            run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
+            return run_id is not None and raw.is_extracted(connection, mark, run_id, self.account.name)
+
     @cached_property
     def has_management_key(self) -> bool:
         """Whether the key that this extraction asks with may list keys and usage; an ordinary one knows itself."""
@@ -165,7 +171,7 @@ async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
 
 
 def read_workspaces(step: SyncStep) -> StepResult:
-    """None is stored where OpenRouter does not tell them to this key; names stay as last known then."""
+    """Where OpenRouter does not tell all of them to this key, the names of the others stay as last known."""
     return _read_listing(
         step, "workspace", raw.WORKSPACES_REFUSED, lambda client: client.workspaces(), wire_rows.workspaces
     )
@@ -182,18 +188,18 @@ def _read_listing(
     step: SyncStep,
     relation: str,
     refused: str,
-    question: Callable[[OpenRouter], Awaitable[list[T]]],
+    question: Callable[[OpenRouter], Awaitable[Listing[T]]],
     rows_of: Callable[[list[T]], Mapping[str, Table]],
 ) -> StepResult:
-    """A listing for a management key, which may not be told to it: that is noted under the mark `refused`."""
-    told, requests_made = step.ask(lambda client: allowed(question(client))) if step.has_management_key else ([], 0)
-    relations = [relation, refused] if told is None else [relation]
-    rows = step.store(relations, rows_of(told or []), requests_made)
-    return StepResult(rows, requests_made, _refusal(told))
+    """A listing for a management key, which may not be told all of it: that is noted under the mark `refused`."""
+    listing, requests_made = Listing([], is_whole=True), 0
+    if step.has_management_key:
+        listing, requests_made = step.ask(question)
+    rows = step.store([relation] if listing.is_whole else [relation, refused], rows_of(listing.rows), requests_made)
+    return StepResult(rows, requests_made, {} if listing.is_whole else _NOT_TOLD)
 
 
-def _refusal(told: Sequence[Any] | None) -> Mapping[str, str]:
-    return {"note": "OpenRouter does not tell them to this key."} if told is None else {}
+_NOT_TOLD = {"note": "OpenRouter does not tell this key all of them."}
 
 
 def read_models(step: SyncStep) -> StepResult:
@@ -202,7 +208,7 @@ def read_models(step: SyncStep) -> StepResult:
         return StepResult(0, 0, {"note": "Read less than a day ago."})
     told, requests_made = step.ask(lambda client: allowed(client.models()))
     if told is None:
-        return StepResult(0, requests_made, _refusal(told))
+        return StepResult(0, requests_made, _NOT_TOLD)
     return StepResult(step.store(["model"], wire_rows.models(told), requests_made), requests_made)
 
 
@@ -229,7 +235,9 @@ def read_api_keys(step: SyncStep) -> StepResult:
         told = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
         known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
         living = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
-        workspace_ids = told or [None, *sorted({id_ for id_ in living.values() if id_})]
+        workspace_ids: list[str | None] = [*told]
+        if not told or step.is_marked("workspace", raw.WORKSPACES_REFUSED):
+            workspace_ids += [None, *sorted({id_ for id_ in living.values() if id_})]
         require = partial(_require_same_account, step)
         (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living, require))
     else:

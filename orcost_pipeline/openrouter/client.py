@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import Any, Generic, NamedTuple, TypeVar, Unpack
 
 from pydantic import SecretStr
 
@@ -73,6 +73,13 @@ async def allowed(question: Awaitable[T]) -> T | None:
         return None
 
 
+class Listing(NamedTuple, Generic[T]):
+    """Rows of a listing; not whole where OpenRouter does not tell all of them, or any, to the key that asks."""
+
+    rows: list[T]
+    is_whole: bool
+
+
 class KeyListing(NamedTuple):
     """Living keys, each hash once, and the workspaces that do not tell theirs to the key that asks."""
 
@@ -81,16 +88,16 @@ class KeyListing(NamedTuple):
 
 
 class AccountKeys(NamedTuple):
-    """Living keys of the whole account, and its workspaces; None where OpenRouter does not tell them to this key."""
+    """Living keys of the whole account, and its workspaces."""
 
     keys: list[ApiKey]
-    workspaces: list[Workspace] | None
+    workspaces: Listing[Workspace]
     refused: frozenset[str]
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing was refused: where something was, keys may be missing."""
-        return self.workspaces is not None and not self.refused
+        return self.workspaces.is_whole and not self.refused
 
 
 @dataclass(frozen=True)
@@ -140,11 +147,11 @@ class _Page(NamedTuple):
 
 
 class _Walk(NamedTuple):
-    """Rows of one walk through a listing, whether any moved under way, and what was promised and did not come."""
+    """Rows of one walk through a listing, whether any moved under way, and whether more were promised than came."""
 
     rows: dict[str, Any]
     has_moved: bool
-    missing: str | None
+    misses_rows: bool
 
 
 PageAt = Callable[[int], Awaitable[_Page]]
@@ -201,19 +208,13 @@ class OpenRouter(Requests):
             told = await self._all(Model, "models")
         return self._usable_rows("GET /models", told)
 
-    async def workspaces(self) -> list[Workspace]:
+    async def workspaces(self) -> Listing[Workspace]:
         """Workspaces of the account; none where it has no such thing (404)."""
-        try:
-            return await self._counted_pages("workspaces", Workspace)
-        except NotFoundError:
-            return []
+        return await self._counted_pages("workspaces", Workspace)
 
-    async def members(self) -> list[Member]:
+    async def members(self) -> Listing[Member]:
         """Members of the organization; none for a personal account (404)."""
-        try:
-            return await self._counted_pages("organization/members", Member)
-        except NotFoundError:
-            return []
+        return await self._counted_pages("organization/members", Member)
 
     async def api_keys(self, workspace_ids: Sequence[str | None]) -> KeyListing:
         """Every living key of the workspaces, disabled and expired too; None: those that are listed without a filter.
@@ -230,8 +231,9 @@ class OpenRouter(Requests):
 
     async def account_keys(self) -> AccountKeys:
         """Every living key of every workspace that this key is told of, and the workspaces."""
-        workspaces = await allowed(self.workspaces())
-        listing = await self.api_keys([workspace.id for workspace in workspaces or ()])
+        workspaces = await self.workspaces()
+        ids: list[str | None] = [workspace.id for workspace in workspaces.rows]
+        listing = await self.api_keys(ids if workspaces.is_whole else [*ids, None])
         return AccountKeys(listing.keys, workspaces, listing.refused)
 
     async def _keys_if_allowed(self, workspace_id: str | None) -> list[Any] | None:
@@ -492,7 +494,10 @@ class OpenRouter(Requests):
             page = await self._key_page(workspace_id, offset)
             return _Page([(_identity(it, str(offset + i)), it) for i, it in enumerate(page)], None)
 
-        return await self._pages("GET /keys", page_at)
+        rows, missing = await self._pages("GET /keys", page_at)
+        if missing:
+            raise ContractError(f"{self._of_account('GET /keys')} promised more rows and ended after {len(rows)}.")
+        return rows
 
     async def _key_page(self, workspace_id: str | None, offset: int) -> list[Read[ApiKey]]:
         params = {"offset": str(offset), "include_disabled": "true"}
@@ -505,8 +510,8 @@ class OpenRouter(Requests):
                 self._can_list_expired = False
         return await self._all(ApiKey, "keys", params)
 
-    async def _counted_pages(self, path: str, kind: type[Counted]) -> list[Counted]:
-        """All pages of a listing that may tell its `total_count`."""
+    async def _counted_pages(self, path: str, kind: type[Counted]) -> Listing[Counted]:
+        """All pages of a listing that may tell its `total_count`, which may count rows that this key is not told."""
 
         async def page_at(offset: int) -> _Page:
             body = await self._get(path, {"offset": str(offset), "limit": str(PAGE)})
@@ -515,23 +520,27 @@ class OpenRouter(Requests):
             named = [(_identity(it, str(offset + i)), it) for i, it in enumerate(rows)]
             return _Page(named, total if isinstance(total, int) and not isinstance(total, bool) else None)
 
-        return self._usable_rows(f"GET /{path}", await self._pages(f"GET /{path}", page_at))
+        try:
+            rows, misses_rows = await self._pages(f"GET /{path}", page_at)
+        except NotFoundError:
+            return Listing([], is_whole=True)
+        except ForbiddenError:
+            return Listing([], is_whole=False)
+        return Listing(self._usable_rows(f"GET /{path}", rows), not misses_rows)
 
-    async def _pages(self, endpoint: str, page_at: PageAt) -> list[Any]:
-        """All rows of a listing, each once, also where some are made or deleted while it is walked.
-
-        Raises ContractError for a listing that does not end as it should.
+    async def _pages(self, endpoint: str, page_at: PageAt) -> tuple[list[Any], bool]:
+        """All rows of a listing, each once, also where some are made or deleted while it is walked; and whether it
+        promised more rows than came. Raises ContractError for a listing that does not end.
         """
         met: dict[str, Any] = {}
         where = self._of_account(endpoint)
-        for number in range(WALKS):
+        walk = _Walk({}, has_moved=True, misses_rows=False)
+        for _ in range(WALKS):
             walk = await _walk(page_at, where)
             met |= walk.rows
-            if walk.missing and (not walk.has_moved or number == WALKS - 1):
-                raise ContractError(f"{where} promised {walk.missing} and ended after {len(met)}.")
             if not walk.has_moved:
-                return list(walk.rows.values())
-        return list(met.values())
+                break
+        return list((met if walk.has_moved or walk.misses_rows else walk.rows).values()), walk.misses_rows
 
 
 def _identity(told: Read[Any], place: str) -> str:
@@ -552,9 +561,9 @@ async def _walk(page_at: PageAt, where: str) -> _Walk:
         # A total may be too low; a page that is not full is the last, unless more are promised.
         goes_on = len(rows) >= PAGE or (total is not None and len(found) < total)
         if not goes_on:
-            return _Walk(found, has_moved, None)
+            return _Walk(found, has_moved, misses_rows=False)
         if len(found) == len(known):
-            return _Walk(found, has_moved, "more rows" if total is None else f"{total} rows")
+            return _Walk(found, has_moved, misses_rows=True)
     raise ContractError(f"{where} goes on after {PAGES:,} pages ({len(found):,} rows); nothing was published.")
 
 

@@ -97,7 +97,7 @@ def _refuse(status: int | None) -> None:
 
 def _paged(call: Call, rows: list[Json]) -> Json:
     offset, limit = call.whole("offset", 0, 0), call.whole("limit", 50, 1, 100)
-    return {"data": rows[offset : offset + limit], "total_count": len(rows)}
+    return {"data": rows[offset : offset + limit], "total_count": len(rows) + call.options.untold_rows}
 
 
 def _wanted(call: Call, key: ApiKey) -> bool:

@@ -45,6 +45,7 @@ class Options:
     extra_fields: rows carry a field nobody knows.
     is_personal: no organization, so the member list is 404.
     workspaces_status, members_status, credits_status, models_status: the endpoint answers this error to everyone.
+    untold_rows: workspaces and members that a listing counts and does not tell, of each so many.
     refused_workspaces, refused_status: workspaces whose keys are not listed, and the error that says so.
     refused_key_status: what one key of such a workspace answers, asked for by its hash; None tells it.
     budgets_status: what workspace budgets answer outside Enterprise plans.
@@ -95,6 +96,7 @@ class Options:
     refused_workspaces: frozenset[str] = frozenset()
     refused_status: int = 403
     refused_key_status: int | None = None
+    untold_rows: int = 0
     budgets_status: int = 403
     has_date: bool = True
     latency_seconds: float = 0.0

@@ -112,6 +112,7 @@ STATEMENTS = (
     "delete from core.usage_hourly where account_id = :account_id and hour > :as_of",
     "delete from core.unkeyed_hour where account_id = :account_id and hour > :as_of",
     "delete from core.counter_point where account_id = :account_id and at > :since",
+    "delete from core.counted_span where account_id = :account_id and start_at >= :since",
     # Keys: what became of them in the future is learnt again; one that is known only since then keeps its last version.
     "update core.api_key set deleted_at = case when deleted_at <= :as_of then deleted_at end, "
     "first_seen_at = least(first_seen_at, :as_of) "

@@ -10,7 +10,7 @@ from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.schemas import require_room, schema_version
 
-SCHEMA_VERSION = "0012"
+SCHEMA_VERSION = "0013"
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 

@@ -105,6 +105,7 @@ class Publication:
             self._start_counting()
         else:
             self._execute("delete from core.counter_point where account_id = :account_id")
+            self._execute("delete from core.counted_span where account_id = :account_id and end_at > :hours_from")
             self.was_counted = bool(
                 self._execute(
                     "update ref.account set counted_from = null "
@@ -215,6 +216,8 @@ class Publication:
         self._merge("core.usage_hourly", "staged_counter_hour", _FACT_KEYS, scope=scope, touched="touched_hour")
         scope = "t.account_id = :account_id"
         self._merge("core.counter_point", "staged_counter_point", ("account_id", "key_id", "at"), scope=scope)
+        self._stage("counted_span")
+        self._merge("core.counted_span", "staged_counted_span", ("account_id", "start_at"), scope=scope)
 
     def publish_days(self) -> None:
         """Days to settle from activity, other changed days from their hours; changes of settled days are noted."""
@@ -363,6 +366,7 @@ class Publication:
 
     def _publish_rolling(self) -> None:
         """Rolling windows move with every extraction; a mapping alone moves the keys whose owners it changed."""
+        self._stage("rolling_edge")
         self._stage("rolled_usage")
         self._stage("rolled_key")
         whole = "t.account_id = :account_id"

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.runs import locked_accounts
 from orcost_pipeline.warehouse.schemas import SCHEMAS
-from orcost_pipeline.windows import ROLLING_HOURS, Window, utc_day
+from orcost_pipeline.windows import Window, utc_day
 
 Grain = Literal["company", "key", "model", "creator", "workspace"]
 UNATTRIBUTED = "Unattributed"
@@ -53,6 +53,7 @@ def accounts(connection: sa.Connection) -> Sequence[sa.Row]:
             "a.workspaces_refused_since, a.members_refused_since, "
             "least(a.hours_from, (select min(d.day)::timestamp at time zone 'UTC' from core.account_day d "
             "where d.account_id = a.account_id)) as known_from, a.hours_from, "
+            "a.counted_from is not null as is_counted, "
             "(select max(r.finished_at) from ops.sync_run r "
             "where r.account = a.account and r.status = 'succeeded') as last_success_at, "
             "(select min(r.finished_at) from ops.sync_run r where r.account = a.account and r.status = 'failed' "
@@ -168,8 +169,8 @@ def rolling_spans(connection: sa.Connection, period: str) -> Mapping[str, KnownS
     """The same of a rolling period, which is known by its hours."""
     rows = connection.execute(
         sa.text(
-            "select account, greatest(hours_from, core.rolling_start(:period, as_of)), "
-            "hours_from <= core.rolling_start(:period, as_of) from ref.account where as_of is not null"
+            "select account, known_from, is_complete from core.rolling_span join ref.account using (account_id) "
+            "where period = :period"
         ),
         {"period": period},
     )
@@ -185,10 +186,10 @@ def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: st
         return _with_spans(rows, spans)
     source = (
         "select s.*, (s.hour at time zone 'UTC')::date as day, a.account_id, a.as_of "
-        "from ref.account a join core.spend_hourly s on s.account = a.account "
-        "and s.hour > a.as_of - :hours * interval '1 hour'"
+        "from ref.account a join core.rolling_span r on r.account_id = a.account_id and r.period = :period "
+        "join core.spend_hourly s on s.account = a.account and s.hour >= r.start_at"
     )
-    return _with_spans(_summed(connection, _held(source, by), by, account, (), {"hours": ROLLING_HOURS[period]}), spans)
+    return _with_spans(_summed(connection, _held(source, by), by, account, (), {"period": period}), spans)
 
 
 def spend_between(connection: sa.Connection, by: Grain, window: Window, account: str | None) -> Rows:

@@ -177,6 +177,10 @@ OVERRIDES = {
     "core.api_key_day_span.first_day": "First UTC day, inclusive.",
     "marts.company_spend_monthly.is_settled": "Whether every day of the whole month is taken from activity, or from "
     "analytics where activity does not reach back.",
+    "core.rolling_span.start_at": "First UTC hour that is summed: the period's start, unless counters told the hours "
+    "around it as one sum.",
+    "core.counted_span.start_at": "Start of the first UTC hour.",
+    "core.counted_span.end_at": "End of the last UTC hour, the one that the sum is booked in.",
     "ref.mapping_version.source": "File or table that the mapping was read from.",
     "ref.mapping_rule.share": "Percent of what the rule matches, above 0 and at most 100.",
     "ref.mapping_rule.account": "Account that the rule is for; null: all.",

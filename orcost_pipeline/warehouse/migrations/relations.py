@@ -15,6 +15,9 @@ RELATIONS = {
     "core.api_key_day_span": "One row per API key and span of UTC days: whose it was, and in which workspace.",
     "core.counter_point": "One row per API key and instant: what it had used by then, as its counters tell; "
     "for accounts without analytics.",
+    "core.counted_span": "One row per account and span of several UTC hours of which the keys' counters tell one sum, "
+    "booked in the last of them; for accounts without analytics.",
+    "core.rolling_span": "One row per account and rolling period: what is known of it.",
     "core.model": "One row per model permaslug: its small id.",
     "core.provider": "One row per provider: its small id; 0 where it is not known.",
     "core.usage_hourly": "One row per UTC hour, account, API key (0: no key) and model: usage, unattributed.",

@@ -9,9 +9,9 @@ with now_used as (
     group by company_id, period
 ), covered as (
     select period
-    from (values ('24h', interval '48 hours'), ('7d', interval '336 hours'), ('30d', interval '1440 hours'))
-        as p (period, length)
-    where :this_hour ::timestamptz + interval '1 hour' - length >= :hours_from
+    from rolling_edge
+    group by period
+    having bool_and(is_known)
 ), previously as (
     select company_id, period, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
     from core.key_previous
