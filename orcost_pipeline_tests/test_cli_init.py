@@ -142,7 +142,7 @@ def test_two_lines_on_stdin_connect_an_account(folder: Path) -> None:
         'Account "default": a management key, which lists 3 keys in 2 workspaces. Balance: 388.25 USD.',
         "  .gitignore: now has .env and .orcost/",
         "  .env: OPENROUTER_API_KEY is written; only you can read the file",
-        "  company_mapping.csv: a starter, whose 3 suggestions have no effect until you edit it",
+        "  company_mapping.csv: a starter with 3 suggestions, without effect until you edit it",
         "Next: orcost sync (or orcost up, which syncs every hour)",
     ]
     assert sorted(files(folder)) == [".env", ".gitignore", "company_mapping.csv"]

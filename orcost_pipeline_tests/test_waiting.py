@@ -5,6 +5,8 @@ Time is virtual unless a test says otherwise.
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -499,3 +501,23 @@ def test_a_refusal_tells_the_clock_as_well() -> None:
             return client.clock_ahead
 
     assert asyncio.run(refused()) == timedelta(hours=1)
+
+
+# ── a signal while an answer is awaited ──────────────────────────────────────────────────────────────────────────────
+
+HANGING = """
+import asyncio, signal, threading
+from orcost_pipeline.openrouter.waiting import wait_for
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+try:
+    wait_for(asyncio.sleep(60))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_a_signal_that_another_thread_takes_ends_the_wait() -> None:
+    """It does not wake the loop, and so it is with one that comes just before the loop begins to wait."""
+    ended = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=20, check=True)
+    assert ended.stdout == "stopped\n"

@@ -5,7 +5,6 @@ The key goes into `.env`, the account into orcost.toml unless it is the only one
 Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
 """
 
-import asyncio
 import os
 import re
 import shlex
@@ -33,6 +32,7 @@ from orcost_pipeline.errors import AccountTwiceError, InvalidKeyError, OrcostErr
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
+from orcost_pipeline.openrouter.waiting import wait_for
 from orcost_pipeline.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_BASE_URL,
@@ -220,7 +220,7 @@ class Told(NamedTuple):
 def _told(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
     """What OpenRouter says; of a key that it refuses, with what to do here."""
     try:
-        return asyncio.run(_ask(account, key, clock))
+        return wait_for(_ask(account, key, clock))
     except InvalidKeyError as error:
         raise InvalidKeyError(
             f"{str(error).partition(chr(10))[0]}\nIt may be mistyped or revoked; nothing was written. "
@@ -363,7 +363,7 @@ def _write_starter(settings: Settings, keys: Sequence[ApiKey]) -> str:
     settings.mapping.parent.mkdir(parents=True, exist_ok=True)
     with settings.mapping.open("x", encoding="utf-8") as file:
         file.write(starter_mapping(keys))
-    return f"a starter, whose {plural(len(keys[:SUGGESTIONS]), 'suggestion')} have no effect until you edit it"
+    return f"a starter with {plural(len(keys[:SUGGESTIONS]), 'suggestion')}, without effect until you edit it"
 
 
 def _may_be_mapped(settings: Settings) -> bool:

@@ -388,7 +388,7 @@ def _what_is_missing(answer: Answer, account: sa.Row) -> str:
     begins = account.known_from or account.as_of
     known_from = answer.known[account.account].known_from
     if account.is_counted and (known_from is None or known_from > max(begins, answer.span.start)):
-        known = f"known from {_day_or_hour(known_from)}" if known_from else "not known by itself"
+        known = f"known from {_day_or_hour(known_from)} on" if known_from else "not known by itself"
         return f"{what} is {known}: counters tell what was spent around its start as one sum."
     if begins > answer.span.start:
         told = "is not complete" if known_from else "is not known"

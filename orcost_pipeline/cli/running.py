@@ -117,7 +117,11 @@ def sync_account(
 ) -> list[str]:
     """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
     run_id = str(uuid.uuid4())
-    first = "" if is_synced(settings, account) else " for the first time: a year by day, 31 days by hour"
+    first = (
+        ""
+        if is_synced(settings, account)
+        else " for the first time: all that OpenRouter tells (up to a year by day, 31 days by hour)"
+    )
     tell(console, f'Syncing account "{account}"{first}')
     try:
         # Dagster's storage is in the same database: where that goes for long, Dagster itself fails.

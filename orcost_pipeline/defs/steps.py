@@ -24,6 +24,7 @@ from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo, Unreadable
 from orcost_pipeline.openrouter.usage import read_usage
+from orcost_pipeline.openrouter.waiting import wait_for
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
@@ -109,7 +110,7 @@ class SyncStep:
                     raise ClockError.was_ahead(self.as_of, there)
                 return answer, client.requests_made
 
-        return asyncio.run(answered())
+        return wait_for(answered())
 
     def store(self, relations: Sequence[str], tables: Mapping[str, Table], requests_made: int) -> int:
         """Makes the raw relations whole in one transaction; returns the rows that came."""
