@@ -1,34 +1,50 @@
 """What Dagster loads. With the CLI, the only reader of the environment: partitions need the accounts."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from orcost_pipeline.defs import automation, companies, extract, publish
+from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SyncWindow, warehouse
 from orcost_pipeline.settings import Settings, load_settings
 
 
-def build(settings: Settings) -> dg.Definitions:
-    """The definitions for these accounts; all but the mapping, which accounts share, is partitioned."""
-    accounts = dg.StaticPartitionsDefinition([account.name for account in settings.accounts])
-    loaded = dg.load_assets_from_modules([extract, companies, publish])
-    assets = dg.map_asset_specs(
-        lambda spec: spec.replace_attributes(
-            owners=["team:finops"], partitions_def=None if spec.key == companies.MAPPING_KEY else accounts
-        ),
-        [asset for asset in loaded if isinstance(asset, dg.AssetsDefinition)],
+def build_defs(
+    settings: Settings | None = None,
+    *,
+    key_prefix: str | Sequence[str] = (),
+    owners: Sequence[str] = ("team:finops",),
+    schedule: str | None = automation.EVERY_HOUR,
+) -> dg.Definitions:
+    """Everything that syncs the accounts, to be loaded by itself or merged into a code location of your own.
+
+    settings: the accounts; as the folder and the environment say unless given.
+    key_prefix: comes before the schema in the key of every asset. owners: e-mails or `team:` names.
+    schedule: cron expression, UTC, of the sync of every account; None where a schedule of your own does it.
+
+    All assets but the mapping, which accounts share, are partitioned by account.
+    """
+    settings = settings or load_settings()
+    place = Placement(
+        dg.StaticPartitionsDefinition([account.name for account in settings.accounts]),
+        (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix),
+        tuple(owners),
     )
+    assets = [*extract.assets(place), *companies.assets(place), *publish.assets(place)]
+    relations = [relation_of(key) for asset in assets for key in asset.keys]
     return dg.Definitions(
         assets=assets,
-        jobs=[automation.hourly_sync, automation.reattribute, automation.company_mapping_job],
-        schedules=[automation.hourly_schedule],
+        jobs=automation.jobs(place, relations),
+        schedules=[automation.hourly_schedule(schedule)] if schedule else [],
         sensors=[automation.sync_request_sensor, automation.mapping_change_sensor],
         resources={
-            "settings": dg.ResourceDefinition.hardcoded_resource(settings, "Accounts, folders, addresses."),
-            "warehouse": warehouse,
-            "window": SyncWindow(),
+            "orcost": dg.ResourceDefinition.hardcoded_resource(settings, "Accounts, folders, addresses."),
+            "orcost_warehouse": warehouse,
+            "orcost_window": SyncWindow(),
         },
-        executor=dg.in_process_executor,
     )
 
 
-defs = build(load_settings())
+# Assets that are launched by hand run in one process too.
+defs = dg.Definitions.merge(build_defs(), dg.Definitions(executor=dg.in_process_executor))

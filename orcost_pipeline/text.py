@@ -52,6 +52,10 @@ def listed(named: Iterable[str]) -> str:
     return ", ".join(few([short(name) for name in named], MOST_NAMES))
 
 
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def message(text: str) -> str:
     """Lines of a message as a terminal, a log and a column of errors hold them: clean, and neither long nor many."""
     return "\n".join(few([short(line, LONGEST_LINE) for line in text.split("\n")], MOST_LINES))

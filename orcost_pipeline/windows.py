@@ -12,6 +12,9 @@ CLOCKS_AGREE_WITHIN = timedelta(minutes=1)
 # From here on one of them is wrong.
 CLOCK_WRONG = timedelta(minutes=5)
 
+# Two missed hours are worth a look.
+STALE_AFTER = 2 * HOUR
+
 # Hour buckets of the rolling periods, the current one included.
 ROLLING_HOURS = {"24h": 24, "7d": 168, "30d": 720}
 

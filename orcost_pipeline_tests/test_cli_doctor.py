@@ -40,7 +40,6 @@ from orcost_pipeline.cli import findings, services
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped
 from orcost_pipeline.cli.doctor import Answer, examine
 from orcost_pipeline.cli.findings import Code, Finding, worst_first
-from orcost_pipeline.cli.rendering import STALE_AFTER
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.defs.attribution import load_mapping
 from orcost_pipeline.settings import load_settings
@@ -51,6 +50,7 @@ from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_l
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.warehouse.schemas import schema_version
+from orcost_pipeline.windows import STALE_AFTER
 from orcost_pipeline_tests.test_readme import README
 from orcost_pipeline_tests.world import DAY, World
 

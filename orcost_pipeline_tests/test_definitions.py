@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.definitions import build
+from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.settings import UP, Settings, load_settings
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline_tests.world import NOON
@@ -60,6 +60,7 @@ CHECKS = {
     ("marts/company_spend_rolling", "unattributed_share_is_small"),
     ("marts/reconciliation_daily", "witnesses_agree"),
     ("ops/restatement", "settled_days_stay_as_they_were"),
+    ("marts/company_spend_rolling", "every_account_is_fresh"),
 }
 CONTRACT_CHECKS = {
     "every_usage_has_one_owner",
@@ -88,7 +89,7 @@ def two_accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def definitions(two_accounts: Settings) -> dg.Definitions:
-    return build(two_accounts)
+    return build_defs(two_accounts)
 
 
 @pytest.fixture
@@ -170,8 +171,8 @@ def test_every_asset_is_a_relation_of_the_same_name(definitions: dg.Definitions,
 
 def test_assets_name_their_table_for_dagster(definitions: dg.Definitions) -> None:
     for key, spec in specs(definitions).items():
-        if not key.startswith("raw/") and key != "ref/company_mapping":
-            assert spec.metadata["dagster/table_name"] == key.replace("/", "."), key
+        table = "ref.mapping_rule" if key == "ref/company_mapping" else key.replace("/", ".")
+        assert spec.metadata["dagster/table_name"] == table, key
 
 
 # ── partitions ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,7 +190,7 @@ def test_the_partitions_are_the_accounts_and_the_mapping_is_shared(definitions: 
 def test_without_orcost_toml_there_is_one_account_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    spec = specs(build(load_settings(tmp_path)))["marts/company_spend_daily"]
+    spec = specs(build_defs(load_settings(tmp_path)))["marts/company_spend_daily"]
     assert spec.partitions_def is not None
     assert spec.partitions_def.get_partition_keys() == ["default"]
 
@@ -205,10 +206,10 @@ def test_both_jobs_resolve_and_only_the_sync_is_partitioned(definitions: dg.Defi
 
 
 def tick(settings: Settings, at: datetime) -> list[dg.RunRequest]:
-    repository = build(settings).get_repository_def()
+    repository = build_defs(settings).get_repository_def()
     schedule = repository.get_schedule_def("hourly_schedule")
     with dg.build_schedule_context(
-        scheduled_execution_time=at, resources={"settings": settings}, repository_def=repository
+        scheduled_execution_time=at, resources={"orcost": settings}, repository_def=repository
     ) as context:
         return list(schedule.evaluate_tick(context).run_requests or ())
 
@@ -236,7 +237,7 @@ def test_beside_an_orcost_up_another_daemon_stands_back_and_says_why(
 
 def reason(settings: Settings, name: str) -> str | None:
     """Why the schedule or sensor asks for nothing; None where it asks for runs."""
-    repository, given = build(settings).get_repository_def(), {"settings": settings}
+    repository, given = build_defs(settings).get_repository_def(), {"orcost": settings}
     if name == "hourly_schedule":
         schedule = repository.get_schedule_def(name)
         with dg.build_schedule_context(
@@ -287,6 +288,45 @@ def test_two_runs_of_one_account_are_never_dequeued_together() -> None:
     text = (CHECKOUT / "dagster.yaml").read_text(encoding="utf-8")
     assert "key: orcost/account" in text
     assert "applyLimitPerUniqueValue: true" in text
+
+
+# ── in somebody else's code location ─────────────────────────────────────────────────────────────────────────────────
+
+
+def merged(settings: Settings) -> dg.Definitions:
+    """A project with assets, a resource and an executor of its own, and ours below `llm`."""
+
+    @dg.asset(deps=[dg.AssetKey(["llm", "marts", "company_spend_daily"])], required_resource_keys={"warehouse"})
+    def invoices() -> None:
+        raise AssertionError("not ours to make")
+
+    theirs = dg.Definitions(
+        assets=[invoices],
+        resources={"warehouse": dg.ResourceDefinition.hardcoded_resource("theirs")},
+        executor=dg.multiprocess_executor,
+    )
+    ours = build_defs(settings, key_prefix="llm", owners=["team:data"], schedule="35 * * * *")
+    return dg.Definitions.merge(theirs, ours)
+
+
+def test_ours_merge_with_somebody_elses_under_a_prefix(two_accounts: Settings) -> None:
+    merge = merged(two_accounts)
+    ours = {key: spec for key, spec in specs(merge).items() if key != "invoices"}
+    assert set(ours) == {f"llm/{key}" for key in ASSETS}
+    assert {owner for spec in ours.values() for owner in spec.owners} == {"team:data"}
+    repository = merge.get_repository_def()
+    graph = repository.asset_graph
+    assert {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys} == {
+        (f"llm/{asset}", name) for asset, name in CHECKS
+    }
+    assert {key.to_user_string() for key in repository.get_job("hourly_sync").asset_layer.selected_asset_keys} == set(
+        ours
+    )
+    assert repository.get_schedule_def("hourly_schedule").cron_schedule == "35 * * * *"
+
+
+def test_without_a_schedule_there_is_none(two_accounts: Settings) -> None:
+    assert not build_defs(two_accounts, schedule=None).get_repository_def().schedule_defs
 
 
 # ── a fresh process ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.definitions import build
+from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.openrouter.client import OpenRouter
@@ -605,7 +605,7 @@ def run(world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
     def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-        job = build(settings).resolve_job_def("hourly_sync")
+        job = build_defs(settings).resolve_job_def("hourly_sync")
         return job.execute_in_process(instance=instance, partition_key="acme", raise_on_error=False, run_config=quiet)
 
     return run

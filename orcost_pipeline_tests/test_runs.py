@@ -22,7 +22,7 @@ from dagster._core.events import EngineEventData
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
-from orcost_pipeline.definitions import build
+from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.automation import mapping_change_sensor, sync_request_sensor
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.resources import RETRIES, extraction_id, is_sync
@@ -82,7 +82,7 @@ class Deployment:
         """One run in this process; it ends well or badly, and raises nothing."""
         config = {**arguments.pop("run_config", {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         return (
-            build(self.settings)
+            build_defs(self.settings)
             .resolve_job_def(job)
             .execute_in_process(
                 instance=self.instance, partition_key=account, raise_on_error=False, run_config=config, **arguments
@@ -153,7 +153,7 @@ def deploy(
 
     def make(ledger: Ledger | None = None, options: Options | None = None, now: datetime = NOON) -> Deployment:
         clock = Clock(now)
-        for module in ("resources", "companies", "automation"):
+        for module in ("resources", "companies", "automation", "publish"):
             monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", clock)
         ledger = ledger or small(now)
         simulator = Simulator(ledger, clock, options or Options())
@@ -228,15 +228,15 @@ def test_a_run_materializes_every_asset_and_says_as_of_when_and_how_much(acme: D
     result = acme.run()
     assert result.success
     told = materialized(result)
-    expected = {spec.key.to_user_string() for spec in build(acme.settings).resolve_all_asset_specs()}
+    expected = {spec.key.to_user_string() for spec in build_defs(acme.settings).resolve_all_asset_specs()}
     assert set(told) == expected
     for key, metadata in told.items():
         if key == "ref/company_mapping":
             assert (metadata["version"], metadata["rules"], metadata["companies"]) == (1, 2, 2)
             continue
         assert metadata["as_of"] == NOON.timestamp(), key
-        assert metadata["rows" if key.startswith("raw/") else "rows_written"] >= 0, key
-    assert told["raw/api_key"]["rows"] == 3
+        assert metadata["dagster/row_count"] >= 0, key
+    assert told["raw/api_key"]["dagster/row_count"] == 3
     assert told["marts/company_spend_daily"]["spend_of_30_days"] == "111.75 USD"
     assert told["ops/restatement"]["rows_written"] == 0
 
@@ -263,7 +263,7 @@ def test_raw_assets_carry_the_columns_of_the_catalogue(acme: Deployment) -> None
 def test_every_contract_check_is_reported_as_passed(acme: Deployment) -> None:
     acme.settings.mapping.write_text(HEADER + "A,key_name,*\n", encoding="utf-8")
     asked = checks(acme.run())
-    keys = build(acme.settings).get_repository_def().asset_graph.asset_check_keys
+    keys = build_defs(acme.settings).get_repository_def().asset_graph.asset_check_keys
     assert set(asked) == {key.name for key in keys}
     assert all(asked.values()), asked
 
@@ -279,6 +279,41 @@ def test_a_business_check_warns_and_the_run_goes_well(acme: Deployment) -> None:
     warning = evaluations["unattributed_share_is_small"]
     assert warning.severity == dg.AssetCheckSeverity.WARN
     assert warning.metadata["rows"].value
+
+
+def evaluation(result: Any, check: str) -> Any:
+    evaluated = events(result, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    (told,) = [event.event_specific_data for event in evaluated if event.event_specific_data.check_name == check]
+    return told
+
+
+def test_a_verdict_is_that_of_its_account_and_says_whose_how_much_and_which_share(deploy: Deploy) -> None:
+    both = deploy(two_accounts())
+    both.settings.mapping.write_text("company,match,pattern,account\nGlobex,key_name,*,globex\n", encoding="utf-8")
+    check = "unattributed_share_is_small"
+    red, green = evaluation(both.run("acme"), check), evaluation(both.run("globex"), check)
+    assert (red.partition, red.passed, green.partition, green.passed) == ("acme", False, "globex", True)
+    spent = both.rows(
+        "select sum(credits_usd) from marts.company_spend_rolling where account = 'acme' and period = '30d'"
+    )
+    assert red.description.startswith(f'Account "acme": {spent[0][0]:,.2f} USD (100.00 % of the credits)')
+    key = dg.AssetCheckKey(dg.AssetKey(["marts", "company_spend_rolling"]), check)
+    failed = both.instance.event_log_storage.get_asset_check_partition_info([key])
+    assert {info.partition_key: info.latest_execution_status.value for info in failed} == {
+        "acme": "FAILED",
+        "globex": "SUCCEEDED",
+    }
+
+
+def test_one_accounts_freshness_does_not_hide_that_anothers_is_late(deploy: Deploy) -> None:
+    both = deploy(two_accounts())
+    check = "every_account_is_fresh"
+    assert evaluation(both.run("acme"), check).description == "Not synced for more than two hours: globex."
+    told = evaluation(both.run("globex"), check)
+    assert (told.passed, told.description) == (True, "Every account was synced within two hours.")
+    both.clock.now += 3 * HOUR
+    late = evaluation(both.run("globex"), check)
+    assert (late.passed, late.description) == (False, "Not synced for more than two hours: acme.")
 
 
 def test_how_much_unattributed_is_too_much_is_a_setting(acme: Deployment) -> None:
@@ -341,7 +376,7 @@ def test_since_reaches_the_sync(acme: Deployment) -> None:
     assert acme.run().success
     acme.clock.later(minutes=10)
     assert materialized(acme.run())["raw/usage_hourly"]["hours_asked"] == 0
-    since = {"resources": {"window": {"config": {"since": "2026-11-22"}}}}
+    since = {"resources": {"orcost_window": {"config": {"since": "2026-11-22"}}}}
     result = acme.run(run_config=since)
     assert result.success
     hours = 24 + 13
@@ -350,7 +385,7 @@ def test_since_reaches_the_sync(acme: Deployment) -> None:
 
 
 def test_a_since_that_is_no_date_fails_before_anything_is_asked(acme: Deployment) -> None:
-    result = acme.run(run_config={"resources": {"window": {"config": {"since": "yesterday"}}}})
+    result = acme.run(run_config={"resources": {"orcost_window": {"config": {"since": "yesterday"}}}})
     assert not result.success
     assert acme.value("select count(*) from marts.company_spend_daily") == 0
 
@@ -991,7 +1026,7 @@ def test_a_sync_is_what_publishes() -> None:
 
 def environments_job() -> dg.JobDefinition:
     """hourly_sync of what the environment tells, for Dagster to find again in a retry."""
-    return build(load_settings()).resolve_job_def("hourly_sync")
+    return build_defs(load_settings()).resolve_job_def("hourly_sync")
 
 
 @pytest.fixture
@@ -1081,9 +1116,9 @@ def ask(deployment: Deployment, account: str | None = None, since: str | None = 
 
 def sense(deployment: Deployment) -> list[dg.RunRequest]:
     """One tick of the sensor; the runs it asks for."""
-    repository = build(deployment.settings).get_repository_def()
+    repository = build_defs(deployment.settings).get_repository_def()
     with dg.build_sensor_context(
-        instance=deployment.instance, repository_def=repository, resources={"settings": deployment.settings}
+        instance=deployment.instance, repository_def=repository, resources={"orcost": deployment.settings}
     ) as context:
         return list(sync_request_sensor.evaluate_tick(context).run_requests or ())
 
@@ -1227,7 +1262,7 @@ def test_since_of_a_request_reaches_the_run(acme: Deployment) -> None:
     acme.clock.later(minutes=3)
     ask(acme, "acme", "2026-11-21")
     (request,) = sense(acme)
-    assert request.run_config["resources"]["window"]["config"]["since"] == "2026-11-21"
+    assert request.run_config["resources"]["orcost_window"]["config"]["since"] == "2026-11-21"
     result = answer(acme, request)
     assert result.success
     assert materialized(result)["raw/usage_hourly"]["hours_asked"] == 2 * 24 + 13
@@ -1365,11 +1400,11 @@ def test_a_picture_of_a_month_is_short_enough_to_be_shown_at_once() -> None:
 
 def look(deployment: Deployment, cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
     """One tick of the mapping's sensor: the runs it asks for, and what it remembers."""
-    repository = build(deployment.settings).get_repository_def()
+    repository = build_defs(deployment.settings).get_repository_def()
     with dg.build_sensor_context(
         instance=deployment.instance,
         repository_def=repository,
-        resources={"settings": deployment.settings},
+        resources={"orcost": deployment.settings},
         cursor=cursor,
     ) as context:
         told = mapping_change_sensor.evaluate_tick(context)

@@ -28,7 +28,7 @@ from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, WarehouseState, is_syncing
 from orcost_pipeline.cli.map.check import warnings_of
-from orcost_pipeline.cli.rendering import as_json, plural, show
+from orcost_pipeline.cli.rendering import as_json, show
 from orcost_pipeline.cli.services import is_dagster
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
 from orcost_pipeline.companies.mapping import MappingError
@@ -41,7 +41,7 @@ from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.settings import Account, Settings, load_settings
-from orcost_pipeline.text import few
+from orcost_pipeline.text import few, plural
 from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.accounts import Evidence
 from orcost_pipeline.warehouse.database import connect, database_errors, set_local

@@ -14,12 +14,12 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, rounded, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, rounded, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import MOST_NAMES, few, quoted, short
+from orcost_pipeline.text import MOST_NAMES, few, plural, quoted, short
 from orcost_pipeline.warehouse import figures, reconciliation
 from orcost_pipeline.warehouse.raw import RETENTION
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows

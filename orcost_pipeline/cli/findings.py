@@ -15,14 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from rich.text import Text
 
-from orcost_pipeline.cli.rendering import STALE_AFTER, age, clock, plural, rounded, share
+from orcost_pipeline.cli.rendering import age, clock, rounded, share
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import message
+from orcost_pipeline.text import message, plural
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
 from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, UnreadableRows, WaitingRequest
-from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, utc_day
+from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, STALE_AFTER, day_start, is_future, utc_day
 
 FEW_DAYS_LEFT = 3
 NAMED_DAYS = 3

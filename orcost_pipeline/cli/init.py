@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.files import replacing
-from orcost_pipeline.cli.rendering import is_terminal, plural, rounded, say
+from orcost_pipeline.cli.rendering import is_terminal, rounded, say
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.defs.identity import require_same_account, told_evidence
@@ -42,7 +42,7 @@ from orcost_pipeline.settings import (
     require_account_name,
     require_meant_address,
 )
-from orcost_pipeline.text import clean
+from orcost_pipeline.text import clean, plural
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.schemas import schema_version

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, plural, share, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, share, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import quoted, short
+from orcost_pipeline.text import plural, quoted, short
 from orcost_pipeline.warehouse import key_reports
 from orcost_pipeline.warehouse.reports import Rows
 

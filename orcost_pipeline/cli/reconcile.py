@@ -15,11 +15,11 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, money, plural, rounded, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, money, rounded, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import short
+from orcost_pipeline.text import plural, short
 from orcost_pipeline.warehouse import reconciliation
 from orcost_pipeline.warehouse.reports import Rows
 from orcost_pipeline.windows import DAY, utc_day

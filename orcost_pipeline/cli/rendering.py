@@ -19,15 +19,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orcost_pipeline.text import inert, message, short
+from orcost_pipeline.text import inert, message, plural, short
 from orcost_pipeline.warehouse.reports import Rows
-from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, is_future, utc_day
+from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, STALE_AFTER, is_future, utc_day
 
 UNKNOWN = "–"
 LONGEST_CELL = 200
 # Of a table of what waits for somebody: the most important rows; csv and json have all.
 MOST_ROWS = 50
-STALE_AFTER = 2 * HOUR
 _MINUTE = timedelta(minutes=1)
 _ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
 
@@ -78,10 +77,6 @@ def share(part: Decimal, whole: Decimal) -> str:
         return "0 %"
     percent = part / whole * 100
     return "< 0.1 %" if 0 < percent < Decimal("0.05") else f"{rounded(percent, 1)} %"
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 # Times

@@ -144,14 +144,14 @@ def is_synced(settings: Settings, account: str) -> bool:
 def _run(
     settings: Settings, instance: dg.DagsterInstance, account: str, since: date | None, run_id: str, console: Console
 ) -> dg.ExecuteInProcessResult:
-    from orcost_pipeline.definitions import build
+    from orcost_pipeline.definitions import build_defs
     from orcost_pipeline.defs.automation import run_request
 
     request = run_request(account, since=since.isoformat() if since else None)
     with shown_steps(console) as show:
         instance.add_event_listener(run_id, show)
         return (
-            build(settings)
+            build_defs(settings)
             .resolve_job_def("hourly_sync")
             .execute_in_process(
                 run_id=run_id,

@@ -11,8 +11,9 @@ from rich.table import Table
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.findings import Finding, Standing
-from orcost_pipeline.cli.rendering import UNKNOWN, age, as_json, cells, clock, plural, rounded, share, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, age, as_json, cells, clock, rounded, share, show, table
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import plural
 
 COLUMNS = ("Account", "Kind", "Status", "Last success", "Complete to", "Open days", "Unattributed 30d", "Balance USD")
 

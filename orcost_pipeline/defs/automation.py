@@ -1,15 +1,16 @@
 """Jobs, hourly schedule, and the sensors: one answers requests for a sync, one follows the mapping."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC
+from typing import Any
 
 import dagster as dg
 
-from orcost_pipeline.defs.companies import MAPPING_KEY
 from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
 from orcost_pipeline.defs.mapping_source import NO_MAPPING, companies_sha256, content_sha256
-from orcost_pipeline.defs.publish import PUBLISHED, asset_key
+from orcost_pipeline.defs.placement import MAPPING, Placement
+from orcost_pipeline.defs.publish import PUBLISHED
 from orcost_pipeline.defs.resources import (
     ACCOUNT_TAG,
     PARTITION_TAG,
@@ -29,28 +30,41 @@ from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import open_database, open_warehouse
 from orcost_pipeline.warehouse.runs import SyncRequest
 
-HOUR_MINUTE = 5
+# Five minutes after each hour.
+EVERY_HOUR = "5 * * * *"
 
 _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
-hourly_sync = dg.define_asset_job(
-    "hourly_sync",
-    selection=dg.AssetSelection.all(),
-    description="**Sync Now:** Materialize all, choose an account, launch. "
-    "Everything an account needs: read OpenRouter, attribute to companies, publish. One run per account.",
-)
+HOURLY_SYNC = "hourly_sync"
 
-company_mapping_job = dg.define_asset_job(
-    "load_company_mapping",
-    selection=dg.AssetSelection.assets(["ref", "company_mapping"]),
-    description="Validates the mapping and brings it into force; costs follow with the next sync.",
-)
 
-reattribute = dg.define_asset_job(
-    REATTRIBUTE,
-    selection=dg.AssetSelection.assets(MAPPING_KEY, *(asset_key(relation) for relation in PUBLISHED)),
-    description="What is stored, attributed by the mapping as it is now; OpenRouter is asked nothing.",
-)
+def jobs(place: Placement, relations: Iterable[str]) -> list[Any]:
+    """The jobs over the assets of these relations, each in one process: a run holds its account's lock to the end."""
+    every, mapping, published = (
+        dg.AssetSelection.assets(*(place.key(relation) for relation in wanted))
+        for wanted in (relations, [MAPPING], [MAPPING, *PUBLISHED])
+    )
+    return [
+        dg.define_asset_job(
+            HOURLY_SYNC,
+            selection=every,
+            executor_def=dg.in_process_executor,
+            description="**Sync Now:** Materialize all, choose an account, launch. "
+            "Everything an account needs: read OpenRouter, attribute to companies, publish. One run per account.",
+        ),
+        dg.define_asset_job(
+            "load_company_mapping",
+            selection=mapping,
+            executor_def=dg.in_process_executor,
+            description="Validates the mapping and brings it into force; costs follow with the next sync.",
+        ),
+        dg.define_asset_job(
+            REATTRIBUTE,
+            selection=published,
+            executor_def=dg.in_process_executor,
+            description="What is stored, attributed by the mapping as it is now; OpenRouter is asked nothing.",
+        ),
+    ]
 
 
 def run_request(account: str, *, run_key: str | None = None, since: str | None = None, **tags: str) -> dg.RunRequest:
@@ -59,7 +73,7 @@ def run_request(account: str, *, run_key: str | None = None, since: str | None =
         run_key=run_key,
         partition_key=account,
         tags={ACCOUNT_TAG: account, **tags},
-        run_config=dg.RunConfig(resources={"window": SyncWindow(since=since)}),
+        run_config=dg.RunConfig(resources={"orcost_window": SyncWindow(since=since)}),
     )
 
 
@@ -81,35 +95,40 @@ def left_to_up(settings: Settings) -> dg.SkipReason | None:
     return None
 
 
-@dg.schedule(
-    job=hourly_sync,
-    cron_schedule=f"{HOUR_MINUTE} * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    required_resource_keys={"settings"},
-    description="Syncs every account, five minutes after each hour. A missed hour is caught up by the next.",
-)
-def hourly_schedule(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
-    at = context.scheduled_execution_time.astimezone(UTC)
-    settings: Settings = context.resources.settings
-    if left := left_to_up(settings):
-        return left
-    return [
-        run_request(account.name, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account.name}") for account in settings.accounts
-    ]
+def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="hourly_schedule",
+        job_name=HOURLY_SYNC,
+        cron_schedule=cron_schedule,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        required_resource_keys={"orcost"},
+        description="Syncs every account. A missed hour is caught up by the next.",
+    )
+    def due(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
+        at = context.scheduled_execution_time.astimezone(UTC)
+        settings: Settings = context.resources.orcost
+        if left := left_to_up(settings):
+            return left
+        return [
+            run_request(account.name, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account.name}")
+            for account in settings.accounts
+        ]
+
+    return due
 
 
 @dg.sensor(
-    job=hourly_sync,
+    job_name=HOURLY_SYNC,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    required_resource_keys={"settings"},
+    required_resource_keys={"orcost"},
     description="Sync Now: runs what is asked for in ops.sync_request (orcost resync, or "
     "select ops.request_sync() in any SQL client); a request's status follows its runs. "
     "A run whose process was killed is closed first: nothing waits for it.",
 )
 def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    settings: Settings = context.resources.settings
+    settings: Settings = context.resources.orcost
     if left := left_to_up(settings):
         yield left
         return
@@ -134,16 +153,16 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
 
 
 @dg.sensor(
-    job=reattribute,
+    job_name=REATTRIBUTE,
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    required_resource_keys={"settings"},
+    required_resource_keys={"orcost"},
     description="Looks at the mapping and the list of companies every 15 seconds. Where one changed, every account is "
     "attributed anew at once, without asking OpenRouter. A wrong one is told once, by the checks of "
     "ref/company_mapping; what is in force stays.",
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    settings: Settings = context.resources.settings
+    settings: Settings = context.resources.orcost
     if left := left_to_up(settings):
         yield left
         return

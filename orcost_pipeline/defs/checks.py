@@ -1,96 +1,165 @@
 """Checks of what is published. Contract checks block: they run inside the publication, before its commit. Business
-checks warn: they find what a person should look at, and carry up to ten rows of it.
+checks warn: they find what a person should look at, say how much of it, and carry up to ten rows of it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import dagster as dg
 import sqlalchemy as sa
 
+from orcost_pipeline.defs.placement import Placement
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import LONGEST_VALUE, short
+from orcost_pipeline.text import LONGEST_VALUE, listed, plural, quoted, short
+from orcost_pipeline.windows import STALE_AFTER
 
-# check → (asset, law); the SQL is warehouse/sql/check_<name>.sql
-CONTRACT_CHECK_ASSETS = {
+MOST_ROWS = 10
+
+# check → (relation, law); the SQL is warehouse/sql/check_<name>.sql
+CONTRACT_CHECKS = {
     "every_usage_has_one_owner": (
-        ["ref", "assignment"],
+        "ref.assignment",
         "Every key, and usage with no key, has owners whose shares sum to 1 on every day.",
     ),
     "companies_sum_to_usage": (
-        ["marts", "company_spend_daily"],
+        "marts.company_spend_daily",
         "Companies, Unattributed included, sum to the usage of each day, to the last digit.",
     ),
     "account_sums_to_its_answer": (
-        ["core", "usage_hourly"],
+        "core.usage_hourly",
         "Keys and no key sum to what OpenRouter says the account used in each hour that was read.",
     ),
     "settled_days_sum_to_activity": (
-        ["core", "usage_daily"],
+        "core.usage_daily",
         "Keys and no key sum to the account's activity on each day that was settled.",
     ),
 }
 
+Row = dict[str, Any]
+
 
 class BusinessCheck(NamedTuple):
-    """A warning: the asset, what it means when it fires, and the SQL for the rows that make it fire."""
+    """A warning: the relation, the law, the SQL for the rows that break it, and what they say in one sentence."""
 
-    asset: list[str]
-    description: str
+    relation: str
+    law: str
     sql: str
+    told: Callable[[Sequence[Row]], str]
+
+
+def _unattributed(rows: Sequence[Row]) -> str:
+    shares = (f"{_usd(row['unattributed'])} ({row['percent']} % of the {row['what']})" for row in rows)
+    return f"{' and '.join(shares)} of the last 30 days is Unattributed: the mapping lacks rules."
+
+
+def _open(rows: Sequence[Row]) -> str:
+    apart = sum((abs(row["residual_credits_usd"]) for row in rows), Decimal(0))
+    return f"{plural(len(rows), 'day')} open; keys and account are {_usd(apart)} apart."
+
+
+def _restated(rows: Sequence[Row]) -> str:
+    moved = sum((row["credits_usd_after"] - row["credits_usd_before"] for row in rows), Decimal(0))
+    days = len({row["day"] for row in rows})
+    return f"{plural(days, 'settled day')} restated by {_usd(moved)}, {days and rows[0]['day']} the newest."
 
 
 BUSINESS_CHECKS = {
     "unattributed_share_is_small": BusinessCheck(
-        ["marts", "company_spend_rolling"],
+        "marts.company_spend_rolling",
         "Unattributed is at most 5 % of the last 30 days' spend, or what orcost.toml says "
-        "(unattributed_percent under [alerts]); otherwise the mapping lacks rules.",
-        "select round(100 * unattributed / whole, 2)::text as percent, unattributed::text, what from ("
+        "(unattributed_percent under [alerts]).",
+        "select round(100 * unattributed / whole, 2) as percent, unattributed, what from ("
         "select what, sum(usd) as whole, sum(usd) filter (where company = 'Unattributed') as unattributed "
         "from marts.company_spend_rolling, "
-        "lateral (values ('credits_usd', credits_usd), ('byok_usd', byok_usd)) amounts (what, usd) "
+        "lateral (values ('credits', credits_usd), ('BYOK spend', byok_usd)) amounts (what, usd) "
         "where account = :account and period = '30d' group by what"
-        ") spend where 100 * unattributed > :unattributed_percent * whole",
+        ") spend where 100 * unattributed > :unattributed_percent * whole order by what desc",
+        _unattributed,
     ),
     "witnesses_agree": BusinessCheck(
-        ["marts", "reconciliation_daily"],
+        "marts.reconciliation_daily",
         "No day is open: keys, hours and activity tell the same, or differ for a known cause.",
-        "select day::text, residual_credits_usd::text, hours_credits_usd::text, account_credits_usd::text, cause "
-        "from marts.reconciliation_daily where account = :account and status = 'open' order by day desc limit 10",
+        "select day, residual_credits_usd, hours_credits_usd, account_credits_usd, cause "
+        "from marts.reconciliation_daily where account = :account and status = 'open' order by day desc",
+        _open,
     ),
     "settled_days_stay_as_they_were": BusinessCheck(
-        ["ops", "restatement"],
+        "ops.restatement",
         "OpenRouter restated no settled day in this sync.",
-        "select r.day::text, r.key_hash, r.model, r.credits_usd_before::text, r.credits_usd_after::text "
+        "select r.day, r.key_hash, r.model, r.credits_usd_before, r.credits_usd_after "
         "from ops.restatement r join ref.account a on a.account = r.account and a.as_of = r.noticed_at "
-        "where r.account = :account order by r.day desc limit 10",
+        "where r.account = :account order by r.day desc",
+        _restated,
     ),
 }
+# Dagster's freshness is that of the newest account; this one is asked by each, of all.
+FRESHNESS_CHECK = "every_account_is_fresh"
+_FRESHNESS_LAW = "Every account was synced within two hours."
 
 
-def check_specs() -> list[dg.AssetCheckSpec]:
-    contract = [
-        dg.AssetCheckSpec(name, asset=dg.AssetKey(asset), description=law, blocking=True)
-        for name, (asset, law) in CONTRACT_CHECK_ASSETS.items()
-    ]
-    business = [
-        dg.AssetCheckSpec(name, asset=dg.AssetKey(check.asset), description=check.description)
-        for name, check in BUSINESS_CHECKS.items()
-    ]
-    return contract + business
+def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
+    contract = [place.check(name, relation, law, blocking=True) for name, (relation, law) in CONTRACT_CHECKS.items()]
+    business = [place.check(name, check.relation, check.law) for name, check in BUSINESS_CHECKS.items()]
+    fresh = dg.AssetCheckSpec(
+        FRESHNESS_CHECK, asset=place.key("marts.company_spend_rolling"), description=_FRESHNESS_LAW
+    )
+    return [*contract, *business, fresh]
+
+
+def contract_check(key: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
+    """A law that was asked about and holds, or nothing would have been published."""
+    law = CONTRACT_CHECKS[key.name][1]
+    return _result(key, account, f"{law} Asked before the commit.", [])
 
 
 def business_check(
-    connection: sa.Connection, key: dg.AssetCheckKey, account: str, settings: Settings
+    connection: sa.Connection, key: dg.AssetCheckKey, account: str, settings: Settings, now: datetime
 ) -> dg.AssetCheckResult:
+    if key.name == FRESHNESS_CHECK:
+        return _freshness(connection, key, account, settings, now)
     check = BUSINESS_CHECKS[key.name]
     parameters = {"account": account, "unattributed_percent": settings.unattributed_percent}
     rows = [dict(row) for row in connection.execute(sa.text(check.sql), parameters).mappings()]
-    records = [dg.TableRecord({name: short(str(value), LONGEST_VALUE) for name, value in row.items()}) for row in rows]
+    return _result(key, account, check.told(rows) if rows else check.law, rows)
+
+
+def _freshness(
+    connection: sa.Connection, key: dg.AssetCheckKey, account: str, settings: Settings, now: datetime
+) -> dg.AssetCheckResult:
+    known = connection.execute(sa.text("select account, as_of from ref.account"))
+    complete_to = {row.account: row.as_of for row in known}
+    rows = [
+        {"account": it.name, "complete_to": complete_to.get(it.name) or "never synced"}
+        for it in settings.accounts
+        if (as_of := complete_to.get(it.name)) is None or now - as_of > STALE_AFTER
+    ]
+    late = f"Not synced for more than two hours: {listed(row['account'] for row in rows)}."
+    return _result(key, account, late if rows else _FRESHNESS_LAW, rows, is_of_all=True)
+
+
+def _result(
+    key: dg.AssetCheckKey, account: str, told: str, rows: Sequence[Row], *, is_of_all: bool = False
+) -> dg.AssetCheckResult:
+    """A verdict that says whose it is; contract checks that fail never come here."""
+    shown = [{name: short(str(value), LONGEST_VALUE) for name, value in row.items()} for row in rows[:MOST_ROWS]]
+    metadata = (
+        {"found": len(rows), "rows": dg.MetadataValue.table([dg.TableRecord(row) for row in shown])} if rows else {}
+    )
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
         passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
-        description=check.description,
-        metadata={"found": len(rows), **({"rows": dg.MetadataValue.table(records)} if records else {})},
+        description=told if is_of_all else f"Account {quoted(account)}: {told}",
+        metadata=metadata,
     )
+
+
+def is_contract(key: dg.AssetCheckKey) -> bool:
+    return key.name in CONTRACT_CHECKS
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{amount:,.2f} USD"

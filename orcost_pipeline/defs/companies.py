@@ -15,6 +15,7 @@ from orcost_pipeline.defs.attribution import coverage, idle_rules, load_mapping,
 from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.mapping_source import read_companies
 from orcost_pipeline.defs.pictures import bars
+from orcost_pipeline.defs.placement import MAPPING, Placement
 from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import LONGEST_LINE, few, markdown, message, short
@@ -22,71 +23,69 @@ from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, rules_in_force, version_in_force
 
-MAPPING_KEY = dg.AssetKey(["ref", "company_mapping"])
+# check → what it says
+_CHECKS = {
+    "mapping_is_valid": "The mapping was accepted. A wrong one is refused whole, and the mapping in force stays.",
+    "every_rule_can_win": "No rule is repeated further down, and no rule is for an account that nobody configured.",
+    "every_rule_was_used": "Every rule that is in force for 30 days won a key in the last 30 days.",
+    "company_list_is_valid": "The list of companies, if there is one, was accepted. A wrong one is refused whole.",
+    "every_company_is_listed": "The list of companies, if there is one, knows every company of the mapping: "
+    "a typing error would make two customers of one.",
+}
 
 
-@dg.asset(
-    key=MAPPING_KEY,
-    group_name="ref",
-    kinds={"csv", "postgres"},
-    check_specs=[
-        dg.AssetCheckSpec(
-            "mapping_is_valid",
-            asset=MAPPING_KEY,
-            description="The mapping was accepted. A wrong one is refused whole, and the mapping in force stays.",
-        ),
-        dg.AssetCheckSpec(
-            "every_rule_can_win",
-            asset=MAPPING_KEY,
-            description="No rule is repeated further down, and no rule is for an account that nobody configured.",
-        ),
-        dg.AssetCheckSpec(
-            "every_rule_was_used",
-            asset=MAPPING_KEY,
-            description="Every rule that is in force for 30 days won a key in the last 30 days.",
-        ),
-        dg.AssetCheckSpec(
-            "company_list_is_valid",
-            asset=MAPPING_KEY,
-            description="The list of companies, if there is one, was accepted. A wrong one is refused whole.",
-        ),
-        dg.AssetCheckSpec(
-            "every_company_is_listed",
-            asset=MAPPING_KEY,
-            description="The list of companies, if there is one, knows every company of the mapping: "
-            "a typing error would make two customers of one.",
-        ),
-    ],
-)
-def company_mapping(
-    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[sa.Engine], settings: dg.ResourceParam[Settings]
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """One row per mapping version and line: a company's share of what a rule matches."""
-    with survived_restart(context, settings):
-        mapping, problem = read_mapping_now(settings, warehouse)
-        companies, list_problem = read_companies(settings)
-        if mapping is not None:
-            load_mapping(warehouse, mapping, utc_now())
-        if companies is not None:
-            publish_companies(warehouse, ATTRIBUTES, companies)
-        if problems := "\n".join(filter(None, (problem, list_problem))):
-            runs.note_problem(warehouse, context.run.run_id, problems)
-            context.log.warning(message(problems))
-        now = utc_now()
-        with warehouse.connect() as connection:
-            in_force = rules_in_force(connection)
-            rules = rules_of(in_force)
-            covered = coverage(connection, settings, rules)
-            idle = idle_rules(connection, covered, rules, now)
-            metadata = mapping_metadata(version_in_force(connection), in_force, covered)
-            metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
-    yield dg.MaterializeResult(asset_key=MAPPING_KEY, metadata=metadata)
-    yield _validity("mapping_is_valid", problem)
-    yield _validity("company_list_is_valid", list_problem)
-    yield _doubts("every_rule_can_win", _rules_that_cannot_win(mapping, settings) if mapping else [])
-    yield _doubts("every_rule_was_used", idle)
+def assets(place: Placement) -> list[dg.AssetsDefinition]:
+    key = place.key(MAPPING)
+
+    @dg.multi_asset(
+        name="__".join(key.path),
+        specs=[place.spec(MAPPING, [], {"csv", "postgres"})],
+        check_specs=[place.check(name, MAPPING, law) for name, law in _CHECKS.items()],
+    )
+    def company_mapping(
+        context: dg.AssetExecutionContext,
+        orcost_warehouse: dg.ResourceParam[sa.Engine],
+        orcost: dg.ResourceParam[Settings],
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        with survived_restart(context, orcost):
+            results = _load(context, key, orcost_warehouse, orcost)
+        yield from results
+
+    return [company_mapping]
+
+
+def _load(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, warehouse: sa.Engine, settings: Settings
+) -> list[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Brings the mapping and the list of companies into force, each where it is valid, and checks them."""
+    mapping, problem = read_mapping_now(settings, warehouse)
+    companies, list_problem = read_companies(settings)
+    if mapping is not None:
+        load_mapping(warehouse, mapping, utc_now())
+    if companies is not None:
+        publish_companies(warehouse, ATTRIBUTES, companies)
+    if problems := "\n".join(filter(None, (problem, list_problem))):
+        runs.note_problem(warehouse, context.run.run_id, problems)
+        context.log.warning(message(problems))
+    now = utc_now()
+    with warehouse.connect() as connection:
+        in_force = rules_in_force(connection)
+        rules = rules_of(in_force)
+        covered = coverage(connection, settings, rules)
+        idle = idle_rules(connection, covered, rules, now)
+        metadata = mapping_metadata(version_in_force(connection), in_force, covered)
+        metadata["dagster/row_count"] = len(in_force)
+        metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
     listed = [company.company for company in companies or ()]
-    yield _doubts("every_company_is_listed", unlisted(mapping, listed) if mapping and companies is not None else [])
+    unlisted_companies = unlisted(mapping, listed) if mapping and companies is not None else []
+    return [
+        dg.MaterializeResult(asset_key=key, metadata=metadata),
+        _validity(key, "mapping_is_valid", problem),
+        _validity(key, "company_list_is_valid", list_problem),
+        _doubts(key, "every_rule_can_win", _rules_that_cannot_win(mapping, settings) if mapping else []),
+        _doubts(key, "every_rule_was_used", idle),
+        _doubts(key, "every_company_is_listed", unlisted_companies),
+    ]
 
 
 def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow], covered: Coverage) -> dict[str, Any]:
@@ -129,9 +128,9 @@ def _rules_that_cannot_win(mapping: Mapping, settings: Settings) -> list[Mistake
     return [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
 
 
-def _validity(check: str, problem: str | None) -> dg.AssetCheckResult:
+def _validity(key: dg.AssetKey, check: str, problem: str | None) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=MAPPING_KEY,
+        asset_key=key,
         check_name=check,
         passed=problem is None,
         severity=dg.AssetCheckSeverity.ERROR,
@@ -139,9 +138,9 @@ def _validity(check: str, problem: str | None) -> dg.AssetCheckResult:
     )
 
 
-def _doubts(check: str, doubts: Sequence[Mistake]) -> dg.AssetCheckResult:
+def _doubts(key: dg.AssetKey, check: str, doubts: Sequence[Mistake]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=MAPPING_KEY,
+        asset_key=key,
         check_name=check,
         passed=not doubts,
         severity=dg.AssetCheckSeverity.WARN,

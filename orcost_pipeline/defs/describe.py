@@ -7,9 +7,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
+import sqlalchemy.exc
 
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.text import LONGEST_VALUE, markdown, short
+from orcost_pipeline.warehouse.database import set_local
 
 _COLUMNS = sa.text(
     "select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, "
@@ -58,9 +60,26 @@ _PICTURES = {
     ),
 }
 
-_MONEY_30_DAYS = sa.text(
+_30_DAYS = (
     "select coalesce(sum(credits_usd), 0) from marts.company_spend_rolling where account = :account and period = '30d'"
 )
+# What marts are about: what the account spent, or the part of it that the relation shows.
+_MONEY = {
+    "marts.unattributed_spend": (
+        "unattributed_of_30_days",
+        f"{_30_DAYS} and company = 'Unattributed'",
+    ),
+    "marts.unkeyed_spend_daily": (
+        "without_a_key",
+        "select coalesce(sum(credits_usd), 0) from marts.unkeyed_spend_daily where account = :account",
+    ),
+}
+
+# Counting a large relation would hold up each sync; what takes longer is not told.
+COUNT_SECONDS = 1
+# Relations without the account's name.
+_BY_ID = ("core.usage_hourly", "core.usage_daily")
+_ID = "select account_id from ref.account where account = :account"
 
 
 def describe(connection: sa.Connection, relation: str, account: str, rows_written: int) -> dict[str, Any]:
@@ -68,9 +87,12 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
     as_of = connection.execute(sa.text("select as_of from ref.account where account = :a"), {"a": account}).scalar()
     metadata: dict[str, Any] = {"as_of": dg.TimestampMetadataValue(as_of.timestamp())} if as_of else {}
     metadata["rows_written"] = rows_written
+    if (rows := _row_count(connection, relation, account)) is not None:
+        metadata["dagster/row_count"] = rows
     if relation.startswith("marts."):
-        money = connection.execute(_MONEY_30_DAYS, {"account": account}).scalar_one()
-        metadata["spend_of_30_days"] = dg.MetadataValue.text(f"{money:,.2f} USD")
+        name, statement = _MONEY.get(relation, ("spend_of_30_days", _30_DAYS))
+        money = connection.execute(sa.text(statement), {"account": account}).scalar_one()
+        metadata[name] = dg.MetadataValue.text(f"{money:,.2f} USD")
     if relation in _PICTURES:
         metadata["picture"] = dg.MetadataValue.md(_picture(connection, relation, account))
     if relation in _PREVIEWS:
@@ -80,6 +102,20 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
         metadata["preview"] = dg.MetadataValue.md(markdown_table(frame))
     metadata["dagster/column_schema"] = column_schema(connection, relation)
     return metadata
+
+
+def _row_count(connection: sa.Connection, relation: str, account: str) -> int | None:
+    """Rows of the account; None where counting them takes too long."""
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.text(set_local({"statement_timeout": f"'{COUNT_SECONDS}s'"})))
+            is_ours = f"account_id = ({_ID})" if relation in _BY_ID else "account = :account"
+            counted = sa.text(f"select count(*) from {relation} where {is_ours}")
+            rows = connection.execute(counted, {"account": account}).scalar_one()
+            connection.execute(sa.text(set_local({"statement_timeout": "'0'"})))
+            return rows
+    except sqlalchemy.exc.OperationalError:
+        return None
 
 
 def _picture(connection: sa.Connection, relation: str, account: str) -> str:

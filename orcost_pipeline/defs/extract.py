@@ -1,123 +1,136 @@
 """raw/*: what OpenRouter says, typed and stamped. Each asset commits alone; readers of costs see nothing of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 import sqlalchemy as sa
 
 from orcost_pipeline.defs import steps
 from orcost_pipeline.defs.describe import column_schema
+from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SyncWindow, sync_step
 from orcost_pipeline.defs.steps import StepResult, SyncStep
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import plural
 
 Engine = dg.ResourceParam[sa.Engine]
 SettingsParam = dg.ResourceParam[Settings]
 KINDS = {"openrouter", "postgres"}
 
 
-def raw_result(step: SyncStep, result: StepResult, relation: str) -> dg.MaterializeResult:
+def raw_result(step: SyncStep, result: StepResult, key: dg.AssetKey) -> dg.MaterializeResult:
     """What a data engineer asks of a raw asset: complete to when, how many rows, how many requests, which columns."""
     with step.engine.connect() as connection:
-        columns = column_schema(connection, f"raw.{relation}")
+        columns = column_schema(connection, relation_of(key))
     metadata = {
         "as_of": dg.TimestampMetadataValue(step.as_of.timestamp()),
-        "rows": result.rows,
+        "dagster/row_count": result.rows,
         "requests_made": result.requests_made,
         **result.more,
         "dagster/column_schema": columns,
     }
-    return dg.MaterializeResult(asset_key=["raw", relation], metadata=metadata)
+    return dg.MaterializeResult(asset_key=key, metadata=metadata)
 
 
-@dg.asset(key=["raw", "account"], group_name="raw", kinds=KINDS)
-def raw_account(context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam) -> dg.MaterializeResult:
-    """One row per run and account: the key that asks (`GET /key`) and the account's credits (`GET /credits`)."""
-    with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_account(step), "account")
+# relation → (what it is read after, how, the asset's description)
+_LISTINGS: dict[str, tuple[list[str], Callable[[SyncStep], StepResult], str]] = {
+    "raw.account": (
+        [],
+        steps.read_account,
+        "One row per run and account: the key that asks (`GET /key`) and the account's credits (`GET /credits`).",
+    ),
+    "raw.workspace": (
+        ["raw.account"],
+        steps.read_workspaces,
+        "One row per run, account and workspace (`GET /workspaces`).",
+    ),
+    "raw.organization_member": (
+        ["raw.account"],
+        steps.read_members,
+        "One row per run, account and member of the organization (`GET /organization/members`); none for a person's.",
+    ),
+    "raw.model": (
+        ["raw.account"],
+        steps.read_models,
+        "One row per run and model: list prices (`GET /models`), read once a day.",
+    ),
+    "raw.api_key": (
+        ["raw.workspace"],
+        steps.read_api_keys,
+        "One row per run, account and API key of all workspaces, disabled and expired too (`GET /keys`).\n\n"
+        "A key that is no longer listed is asked for by its hash: a 404 proves that it was deleted.",
+    ),
+}
 
 
-@dg.asset(key=["raw", "workspace"], deps=[["raw", "account"]], group_name="raw", kinds=KINDS)
-def raw_workspace(
-    context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam
-) -> dg.MaterializeResult:
-    """One row per run, account and workspace (`GET /workspaces`)."""
-    with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_workspaces(step), "workspace")
+def assets(place: Placement) -> list[dg.AssetsDefinition]:
+    return [*(_listing(place, relation) for relation in _LISTINGS), _usage(place)]
 
 
-@dg.asset(key=["raw", "organization_member"], deps=[["raw", "account"]], group_name="raw", kinds=KINDS)
-def raw_organization_member(
-    context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam
-) -> dg.MaterializeResult:
-    """One row per run, account and member of the organization (`GET /organization/members`); none for a person's."""
-    with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_members(step), "organization_member")
+def _listing(place: Placement, relation: str) -> dg.AssetsDefinition:
+    deps, read, description = _LISTINGS[relation]
+
+    @dg.multi_asset(name="__".join(place.key(relation).path), specs=[place.spec(relation, deps, KINDS, description)])
+    def read_listing(
+        context: dg.AssetExecutionContext, orcost_warehouse: Engine, orcost: SettingsParam
+    ) -> dg.MaterializeResult:
+        with sync_step(context, orcost_warehouse, orcost) as step:
+            return raw_result(step, read(step), place.key(relation))
+
+    return read_listing
 
 
-@dg.asset(key=["raw", "model"], deps=[["raw", "account"]], group_name="raw", kinds=KINDS)
-def raw_model(context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam) -> dg.MaterializeResult:
-    """One row per run and model: list prices (`GET /models`), read once a day."""
-    with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_models(step), "model")
+def _usage(place: Placement) -> dg.AssetsDefinition:
+    hours_key, days_key = place.key("raw.usage_hourly"), place.key("raw.activity_daily")
 
-
-@dg.asset(key=["raw", "api_key"], deps=[["raw", "workspace"]], group_name="raw", kinds=KINDS)
-def raw_api_key(context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam) -> dg.MaterializeResult:
-    """One row per run, account and API key of all workspaces, disabled and expired too (`GET /keys`).
-
-    A key that is no longer listed is asked for by its hash: a 404 proves that it was deleted.
-    """
-    with sync_step(context, warehouse, settings) as step:
-        return raw_result(step, steps.read_api_keys(step), "api_key")
-
-
-@dg.multi_asset(
-    name="raw_usage",
-    specs=[
-        dg.AssetSpec(
-            ["raw", "usage_hourly"],
-            deps=[["raw", "api_key"]],
-            kinds=KINDS,
-            description="One row per run, API key (null: the whole account), UTC hour and model, of the hours that "
-            "differ from what is stored (`POST /analytics/query`).",
-        ),
-        dg.AssetSpec(
-            ["raw", "activity_daily"],
-            deps=[["raw", "api_key"]],
-            kinds=KINDS,
-            description="One row per run, API key (null: the whole account), UTC day, model and endpoint, of the days "
-            "to settle (`GET /activity`).",
-        ),
-    ],
-    check_specs=[
-        dg.AssetCheckSpec(
-            "totals_are_credits_plus_byok",
-            asset=["raw", "usage_hourly"],
-            description="`total_usage` of analytics is credits plus BYOK; otherwise something is counted twice.",
-        )
-    ],
-    group_name="raw",
-)
-def raw_usage(
-    context: dg.AssetExecutionContext, warehouse: Engine, settings: SettingsParam, window: SyncWindow
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Usage by hour and by day: the account first, then the keys of what differs."""
-    with sync_step(context, warehouse, settings) as step:
-        reading, requests_made = steps.read_usage_of_account(step, window.since_day)
-        hours = raw_result(step, _hours(reading, requests_made), "usage_hourly")
-        days = raw_result(step, _days(reading), "activity_daily")
-    doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
-    yield hours
-    yield days
-    yield dg.AssetCheckResult(
-        asset_key=["raw", "usage_hourly"],
-        check_name="totals_are_credits_plus_byok",
-        passed=doubtful == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"doubtful_rows": doubtful},
+    @dg.multi_asset(
+        name="raw_usage",
+        specs=[
+            place.spec(
+                "raw.usage_hourly",
+                ["raw.api_key"],
+                KINDS,
+                "One row per run, API key (null: the whole account), UTC hour and model, of the hours that "
+                "differ from what is stored (`POST /analytics/query`).",
+            ),
+            place.spec(
+                "raw.activity_daily",
+                ["raw.api_key"],
+                KINDS,
+                "One row per run, API key (null: the whole account), UTC day, model and endpoint, of the days "
+                "to settle (`GET /activity`).",
+            ),
+        ],
+        check_specs=[
+            place.check(
+                "totals_are_credits_plus_byok",
+                "raw.usage_hourly",
+                "`total_usage` of analytics is credits plus BYOK; otherwise something is counted twice.",
+            )
+        ],
     )
+    def raw_usage(
+        context: dg.AssetExecutionContext, orcost_warehouse: Engine, orcost: SettingsParam, orcost_window: SyncWindow
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Usage by hour and by day: the account first, then the keys of what differs."""
+        with sync_step(context, orcost_warehouse, orcost) as step:
+            reading, requests_made = steps.read_usage_of_account(step, orcost_window.since_day)
+            hours = raw_result(step, _hours(reading, requests_made), hours_key)
+            days = raw_result(step, _days(reading), days_key)
+        doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
+        yield hours
+        yield days
+        yield dg.AssetCheckResult(
+            asset_key=hours_key,
+            check_name="totals_are_credits_plus_byok",
+            passed=doubtful == 0,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f'{plural(doubtful, "row")} of account "{step.account.name}" add up to another total.',
+            metadata={"account": step.account.name, "doubtful_rows": doubtful},
+        )
+
+    return raw_usage
 
 
 def _hours(reading: UsageReading, requests_made: int) -> StepResult:

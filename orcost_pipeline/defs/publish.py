@@ -10,16 +10,16 @@ from datetime import timedelta
 import dagster as dg
 import sqlalchemy as sa
 
-from orcost_pipeline.defs.checks import BUSINESS_CHECKS, CONTRACT_CHECK_ASSETS, business_check, check_specs
-from orcost_pipeline.defs.companies import MAPPING_KEY
+from orcost_pipeline.defs.checks import business_check, check_specs, contract_check, is_contract
 from orcost_pipeline.defs.describe import describe
-from orcost_pipeline.defs.resources import sync_step
+from orcost_pipeline.defs.placement import Placement, relation_of
+from orcost_pipeline.defs.resources import sync_step, utc_now
 from orcost_pipeline.defs.steps import publish_account
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.windows import STALE_AFTER
 
-# Two missed hours are worth a look. Dagster sees the newest of several accounts; `orcost status` sees each.
-FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=2), fail_window=timedelta(hours=6))
+# Dagster sees the newest of several accounts; the check `every_account_is_fresh` and `orcost status` see each.
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=STALE_AFTER, fail_window=timedelta(hours=6))
 
 # asset → (what it is made of, the tables whose written rows are its own)
 PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
@@ -55,63 +55,55 @@ PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-def asset_key(relation: str) -> dg.AssetKey:
-    return dg.AssetKey(relation.split("."))
-
-
-def published_spec(relation: str) -> dg.AssetSpec:
-    made_of, _ = PUBLISHED[relation]
-    return dg.AssetSpec(
-        asset_key(relation),
-        deps=[MAPPING_KEY if dep == "ref.company_mapping" else asset_key(dep) for dep in made_of],
-        group_name=relation.split(".")[0],
-        kinds={"postgres", "sql"},
-        description=RELATIONS[relation],
-        freshness_policy=FRESHNESS if relation.startswith("marts.") else None,
-        metadata={"dagster/table_name": relation},
+def assets(place: Placement) -> list[dg.AssetsDefinition]:
+    @dg.multi_asset(
+        name="publish",
+        specs=[
+            place.spec(
+                relation,
+                made_of,
+                {"postgres", "sql"},
+                freshness_policy=FRESHNESS if relation.startswith("marts.") else None,
+            )
+            for relation, (made_of, _) in PUBLISHED.items()
+        ],
+        check_specs=check_specs(place),
+        can_subset=True,
     )
+    def publish(
+        context: dg.AssetExecutionContext,
+        orcost_warehouse: dg.ResourceParam[sa.Engine],
+        orcost: dg.ResourceParam[Settings],
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Publishes what this run read, or, where it read nothing, the mapping in force over what is published."""
+        with sync_step(context, orcost_warehouse, orcost) as step:
+            done = publish_account(step)
+            account, now = step.account.name, utc_now()
+            with orcost_warehouse.connect() as connection:
+                results = [
+                    *(published(connection, place.key(it), account, done.rows) for it in _selected(context)),
+                    *(
+                        contract_check(check, account)
+                        if is_contract(check)
+                        else business_check(connection, check, account, orcost, now)
+                        for check in context.selected_asset_check_keys
+                        if check.name in done.checks or not is_contract(check)
+                    ),
+                ]
+        yield from results
+
+    return [publish]
 
 
-@dg.multi_asset(
-    name="publish",
-    specs=[published_spec(relation) for relation in PUBLISHED],
-    check_specs=check_specs(),
-    can_subset=True,
-)
-def publish(
-    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[sa.Engine], settings: dg.ResourceParam[Settings]
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Publishes what this run read, or, where it read nothing, the mapping in force over what is published."""
-    with sync_step(context, warehouse, settings) as step:
-        done = publish_account(step)
-        with warehouse.connect() as connection:
-            results = [
-                *(
-                    published(connection, relation, step.account.name, done.rows)
-                    for relation in PUBLISHED
-                    if asset_key(relation) in context.selected_asset_keys
-                ),
-                *(
-                    check_result(connection, check, step.account.name, settings)
-                    for check in context.selected_asset_check_keys
-                    if check.name in done.checks or check.name in BUSINESS_CHECKS
-                ),
-            ]
-    yield from results
+def _selected(context: dg.AssetExecutionContext) -> list[str]:
+    selected = {relation_of(key) for key in context.selected_asset_keys}
+    return [relation for relation in PUBLISHED if relation in selected]
 
 
-def published(connection: sa.Connection, relation: str, account: str, rows: Mapping[str, int]) -> dg.MaterializeResult:
+def published(
+    connection: sa.Connection, key: dg.AssetKey, account: str, rows: Mapping[str, int]
+) -> dg.MaterializeResult:
+    relation = relation_of(key)
     _, tables = PUBLISHED[relation]
     written = sum(rows.get(table, 0) for table in tables)
-    metadata = describe(connection, relation, account, written)
-    return dg.MaterializeResult(asset_key=asset_key(relation), metadata=metadata)
-
-
-def check_result(
-    connection: sa.Connection, check: dg.AssetCheckKey, account: str, settings: Settings
-) -> dg.AssetCheckResult:
-    """Contract checks that were asked passed, or nothing would have been published; business checks are asked now."""
-    if check.name in BUSINESS_CHECKS:
-        return business_check(connection, check, account, settings)
-    description = f"{CONTRACT_CHECK_ASSETS[check.name][1]} Asked before the commit."
-    return dg.AssetCheckResult(asset_key=check.asset_key, check_name=check.name, passed=True, description=description)
+    return dg.MaterializeResult(asset_key=key, metadata=describe(connection, relation, account, written))

@@ -15,6 +15,7 @@ import dagster as dg
 import sqlalchemy as sa
 import sqlalchemy.exc
 
+from orcost_pipeline.defs.placement import relation_of
 from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
@@ -27,8 +28,8 @@ PARTITION_TAG = "dagster/partition"
 ACCOUNT_TAG = "orcost/account"
 REQUEST_TAG = "orcost/sync_request"
 _RESUMED_TAGS = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
-READING_ROOT = dg.AssetKey(["raw", "account"])
-PUBLICATION_ROOT = dg.AssetKey(["ref", "api_key"])
+READING_ROOT = "raw.account"
+PUBLICATION_ROOT = "ref.api_key"
 REATTRIBUTE = "reattribute"
 RETRIES = 2
 RETRY_SECONDS = 2
@@ -45,11 +46,11 @@ class SyncWindow(dg.ConfigurableResource):
 
 
 @dg.resource(
-    required_resource_keys={"settings"},
+    required_resource_keys={"orcost"},
     description="The warehouse. A run for an account holds the account's lock as long as it lasts.",
 )
 def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
-    settings: Settings = context.resources.settings
+    settings: Settings = context.resources.orcost
     engine = open_warehouse(secret(settings.database_url), settings.home)
     account = context.run.tags.get(PARTITION_TAG) if context.run else None
     try:
@@ -75,7 +76,7 @@ def _can_start(engine: sa.Engine, settings: Settings, account: str) -> bool:
 def is_sync(run: dg.DagsterRun) -> bool:
     """Whether the run publishes what it reads, or what the run read that it resumes; one that reads or attributes alone
     is no sync."""
-    selected = run.asset_selection
+    selected = {relation_of(key) for key in run.asset_selection or ()}
     if run.job_name == REATTRIBUTE or not selected:
         return run.job_name != REATTRIBUTE
     return PUBLICATION_ROOT in selected and (READING_ROOT in selected or _is_resumed(run))

@@ -8,14 +8,14 @@ import typer
 from orcost_pipeline.cli.database import database_snapshot
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.preview import Effect
-from orcost_pipeline.cli.rendering import as_json, plural, say, share
+from orcost_pipeline.cli.rendering import as_json, say, share
 from orcost_pipeline.companies.company_list import unlisted
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, read_mapping
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import few
+from orcost_pipeline.text import few, plural
 
 
 def check(settings: Settings, file: Path | None, output: str) -> None:

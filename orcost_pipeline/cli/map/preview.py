@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import MOST_ROWS, cells, left_out, money, plural, share, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, cells, left_out, money, share, show, table
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
@@ -25,7 +25,7 @@ from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.attribution import coverage, histories, synced
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import short
+from orcost_pipeline.text import plural, short
 from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.figures import Totals
 from orcost_pipeline.windows import utc_day

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import MOST_ROWS, UNKNOWN, cells, left_out, money, plural, share, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, UNKNOWN, cells, left_out, money, share, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import short
+from orcost_pipeline.text import plural, short
 from orcost_pipeline.warehouse import figures
 from orcost_pipeline.warehouse.reports import Rows
 
