@@ -76,7 +76,7 @@ def doctor(output: str, port: int, clock: Clock) -> int:
     try:
         settings = load_settings()
     except (OrcostError, OSError) as error:
-        todo = 'Mend it (README.md, "Connect your account")'
+        todo = "Mend it, then: orcost doctor"
         found, checked = [Finding(ERROR, Code.SETTINGS, None, str(error), todo)], "settings"
     else:
         found = findings.worst_first(examine(settings, port, clock))
@@ -529,8 +529,11 @@ def _of_companies(settings: Settings) -> Iterator[Finding]:
 
 
 def _no_mapping(settings: Settings) -> Finding:
-    where = settings.mapping_name if settings.mapping_table else settings.mapping
-    todo = f'Write rules into {where} (README.md, "Map keys to companies")'
+    todo = "orcost map suggest proposes rules from what is synced; "
+    if settings.mapping_table:
+        todo += f"put those that are right into {settings.mapping_name}"
+    else:
+        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
     return Finding(NOTE, Code.NO_MAPPING, None, "No rule says yet which key is whose: all is Unattributed.", todo)
 
 

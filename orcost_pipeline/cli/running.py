@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import uuid
@@ -251,14 +252,18 @@ def demo(once: bool, port: int) -> int:
 
 def _what_next(settings: Settings) -> str:
     url = database_url(_secret(settings), settings.home)
+    command = shutil.which(sys.argv[0]) or sys.argv[0]
+    command = "orcost" if shutil.which("orcost") == command else command
     return f"""
 This was a simulated account: nothing left this machine. What next:
-  {sys.argv[0]} demo
+  cd {shlex.quote(str(settings.folder))}
+      every command looks at the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
+  {command} demo
       Dagster's UI over the same data, with the hourly schedule running
   psql "{url}"
       the tables, from any SQL client
-  README.md, "Connect your account"
-      your own costs, in three commands"""
+  {command} init
+      your own costs, in a folder of your own; then orcost sync and orcost report"""
 
 
 def _become_demo(home: Path, base_url: str, key: str) -> None:
@@ -266,7 +271,8 @@ def _become_demo(home: Path, base_url: str, key: str) -> None:
     home.mkdir(parents=True, exist_ok=True)
     mapping = home / "company_mapping.csv"
     mapping.write_bytes((resources.files("orcost_pipeline.simulator") / "demo_mapping.csv").read_bytes())
-    (home / ".env").touch()
+    # So that commands that are run here look at the demo, and at nothing above it.
+    (home / ".env").write_text(f"ORCOST_HOME={shlex.quote(str(home))}\n", encoding="utf-8")
     os.chdir(home)
     for name in ("ORCOST_DATABASE_URL", "ORCOST_CONFIG"):
         os.environ.pop(name, None)

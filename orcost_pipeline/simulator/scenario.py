@@ -67,7 +67,7 @@ KEYS: tuple[tuple[str, str, Habit | None], ...] = (
     ("Shared gateway", "", Habit(2.0, 190_000, GATEWAY, ROUND_THE_CLOCK, 0.5)),
     ("Internal tools", "Internal", Habit(0.8, 80_000, ((CLAUDE, 2), (GPT_MINI, 1)))),
     ("Internal evaluation", "Internal", Habit(0.9, 40_000, ((LLAMA_FREE, 4), (DEEPSEEK, 1)))),
-    ("playground-tmp", "", Habit(0.3, 60_000, ((CLAUDE, 1), (GPT, 1)), weekend=0.0)),
+    ("company-b-playground", "", Habit(0.3, 60_000, ((CLAUDE, 1), (GPT, 1)), weekend=0.0)),
 )
 PILOT = Habit(0.7, 110_000, ((GPT, 1), (GEMINI, 2)))
 CHAT = Habit(0.3, 30_000, ((CLAUDE, 2), (GPT, 1)), weekend=0.0)
