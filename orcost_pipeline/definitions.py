@@ -6,7 +6,7 @@ import dagster as dg
 
 from orcost_pipeline.defs import automation, companies, extract, publish
 from orcost_pipeline.defs.placement import Placement, relation_of
-from orcost_pipeline.defs.resources import SyncWindow, warehouse
+from orcost_pipeline.defs.resources import SyncWindow, deployment, orcost_warehouse
 from orcost_pipeline.settings import Settings, load_settings
 
 
@@ -39,8 +39,8 @@ def build_defs(
         schedules=[automation.hourly_schedule(schedule)] if schedule else [],
         sensors=[automation.sync_request_sensor, automation.mapping_change_sensor],
         resources={
-            "orcost": dg.ResourceDefinition.hardcoded_resource(settings, "Accounts, folders, addresses."),
-            "orcost_warehouse": warehouse,
+            "orcost": deployment(settings),
+            "orcost_warehouse": orcost_warehouse,
             "orcost_window": SyncWindow(),
         },
     )

@@ -74,6 +74,14 @@ def kinds(document: str) -> set[str]:
 # ── one function for each place ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_table_has_the_first_rows_that_dagsters_ui_draws_at_once() -> None:
+    frame = pd.DataFrame({"key": [f"key number {i}" for i in range(100)], "company": ["B"] * 100}, dtype=object)
+    table = markdown_table(frame)
+    assert 900 < len(table) < 1000
+    assert table.splitlines()[-1].startswith("| key number ")
+    assert markdown_table(frame.head(3)).count("\n") == 4
+
+
 @pytest.mark.parametrize("name", ATTACKS, ids=ascii)
 def test_a_name_is_a_cell_of_markdown_that_shows_it(name: str) -> None:
     table = markdown_table(pd.DataFrame({"key": [name, "other"], "company": [name, "B"]}, dtype=object))

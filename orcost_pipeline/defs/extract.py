@@ -12,7 +12,7 @@ from orcost_pipeline.defs.resources import SyncWindow, sync_step
 from orcost_pipeline.defs.steps import StepResult, SyncStep
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import plural
+from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]
 SettingsParam = dg.ResourceParam[Settings]
@@ -126,8 +126,8 @@ def _usage(place: Placement) -> dg.AssetsDefinition:
             check_name="totals_are_credits_plus_byok",
             passed=doubtful == 0,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f'{plural(doubtful, "row")} of account "{step.account.name}" add up to another total.',
-            metadata={"account": step.account.name, "doubtful_rows": doubtful},
+            description=f"Account {quoted(step.account.name)}: {plural(doubtful, 'row')} with another total.",
+            metadata={"doubtful_rows": doubtful},
         )
 
     return raw_usage

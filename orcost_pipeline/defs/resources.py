@@ -45,11 +45,21 @@ class SyncWindow(dg.ConfigurableResource):
         return date.fromisoformat(self.since) if self.since else None
 
 
+def deployment(settings: Settings) -> dg.ResourceDefinition:
+    """The settings that the definitions were built with, for assets and sensors."""
+
+    @dg.resource(description="Accounts, folders, addresses.")
+    def orcost_settings() -> Settings:
+        return settings
+
+    return orcost_settings
+
+
 @dg.resource(
     required_resource_keys={"orcost"},
     description="The warehouse. A run for an account holds the account's lock as long as it lasts.",
 )
-def warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
+def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
     settings: Settings = context.resources.orcost
     engine = open_warehouse(secret(settings.database_url), settings.home)
     account = context.run.tags.get(PARTITION_TAG) if context.run else None
