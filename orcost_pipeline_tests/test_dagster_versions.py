@@ -1,4 +1,6 @@
-"""The oldest Dagster that we promise to run with; the lock pins the newest, which all other tests run with."""
+"""The wheel outside the checkout, with the oldest Dagster that we promise to run with; all other tests run with the
+newest, which the lock pins.
+"""
 
 import re
 import subprocess
@@ -7,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from orcost_pipeline_tests.processes import clean_environment
 
 CHECKOUT = Path(__file__).parents[1]
 WHAT_TOUCHES_DAGSTER = ("test_definitions.py", "test_runs.py", "test_webserver.py")
@@ -20,13 +24,24 @@ def oldest() -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_oldest_dagster_runs_everything_too(tmp_path: Path) -> None:
+def test_the_wheel_runs_outside_the_checkout_with_the_oldest_dagster(tmp_path: Path) -> None:
     pinned = oldest()
     assert len(pinned) == 3
-    subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True)
-    python = tmp_path / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--editable", f"{CHECKOUT}[dev]", *pinned], check=True)
+    environment, project = tmp_path / "environment", tmp_path / "project"
+    project.mkdir()
+    run(sys.executable, "-m", "venv", environment, cwd=tmp_path)
+    python = environment / "bin" / "python"
+    run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, CHECKOUT, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[dev]", *pinned, cwd=tmp_path)
+    told = run(environment / "bin" / "orcost", "demo", "--once", cwd=project)
+    assert "Company A" in told
+    assert "README" not in told
     tests = (CHECKOUT / "orcost_pipeline_tests" / name for name in WHAT_TOUCHES_DAGSTER)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-5000:]
+    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests, cwd=CHECKOUT)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
