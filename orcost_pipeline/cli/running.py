@@ -8,7 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from datetime import UTC, date, datetime
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.map.check import warnings_of
-from orcost_pipeline.cli.rendering import LONGEST_CELL, tell
+from orcost_pipeline.cli.rendering import LONGEST_CELL, clock, rounded, share, tell
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.defs.mapping_source import read_source
 from orcost_pipeline.errors import OrcostError
@@ -76,7 +76,14 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
     with quiet(log_file, console), dg.DagsterInstance.get() as instance:
         keep_connections(instance)
         close_dead_runs(settings, instance)
-        problems = [problem for name in names for problem in sync_account(settings, instance, name, since, console)]
+        problems = []
+        for name in names:
+            of_account = sync_account(settings, instance, name, since, console)
+            problems += of_account
+            if not of_account:
+                # All is in, whether the database says how it stands or went away at this moment.
+                with suppress(OrcostError):
+                    tell(console, _standing(settings, name), style="dim")
     for warning in few(mapping_warnings(settings)):
         tell(console, warning, style="yellow")
     # A wrong mapping is noted by the run of every account, and told once.
@@ -85,6 +92,17 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
     if problems:
         tell(console, f"Dagster's log: {log_file}", style="dim")
     return 1 if problems else 0
+
+
+def _standing(settings: Settings, account: str) -> str:
+    """What a sync that went well leaves behind."""
+    with snapshot(settings) as connection:
+        (known,) = [it for it in reports.accounts(connection) if it.account == account]
+        spend = reports.recent_spend(connection).get(account, reports.RecentSpend())
+    told = f"Complete to {clock(known.as_of, datetime.now(UTC))} · {rounded(spend.spend_30d_usd, 2)} USD in 30 days"
+    if spend.spend_30d_usd:
+        told += f", {share(spend.unattributed_30d_usd, spend.spend_30d_usd)} unattributed"
+    return told
 
 
 @contextmanager
