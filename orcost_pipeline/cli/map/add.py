@@ -29,7 +29,7 @@ from orcost_pipeline.defs.mapping_source import read_companies
 from orcost_pipeline.errors import OrcostError, PermanentError
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import clean, listed
+from orcost_pipeline.text import MOST_NAMES, clean, few, listed
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.mappings import rules_in_force
 
@@ -196,8 +196,8 @@ def _is_to_be_first(contested: Contested, is_first: bool | None, *, is_agreed: b
     """Whether the rule goes above those that win its keys; asks where it would win none below them."""
     if is_first is not None or not contested.is_lost:
         return bool(is_first)
-    lines = listed(f"line {rule.line} ({rule})" for rule in contested.above)
-    told = f"Every key that it matches is taken before it, by {lines}: at the end it has no effect."
+    lines = ", ".join(few([f"line {rule.line} ({rule})" for rule in contested.above], MOST_NAMES))
+    told = f"Every key that the rule matches is already taken by {lines}."
     if is_agreed or not is_terminal():
         raise PermanentError(f"{told} {NOT_WRITTEN} To put it above: --first; to put it below all the same: --last")
     say(told)
