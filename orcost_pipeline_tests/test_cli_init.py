@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -26,20 +26,26 @@ from orcost_pipeline.cli import init
 from orcost_pipeline.cli.init import SUGGESTIONS, starter_mapping, write_variable
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, read_mapping
-from orcost_pipeline.openrouter.records import ApiKey
+from orcost_pipeline.companies.suggestion import Key, suggest
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
-from orcost_pipeline_tests.world import World
+from orcost_pipeline.simulator.catalogue import GPT
+from orcost_pipeline_tests import processes
+from orcost_pipeline_tests.world import World, usage
 
 ORCOST = str(Path(sys.executable).with_name("orcost"))
 VARIABLES = re.compile(r"OPENROUTER_|ORCOST_|NO_COLOR$|FORCE_COLOR$", re.IGNORECASE)
 LEDGER: Ledger = small(datetime.now(UTC))
 LEDGER.add_account("globex", credits_bought=Decimal(20))
+LEDGER.add_account("initech", credits_bought=Decimal(20))
+for number, name in enumerate(("prod 7", "Globex", "Hooli Chat", "Hooli prod"), 1):
+    used_at = datetime.now(UTC) - timedelta(days=2)
+    LEDGER.spend("initech", used_at, LEDGER.add_key("initech", name, used_at), GPT, usage(str(number)))
 OLD = "sk-or-v1-0000000000000000000000000000000000000000000000000000000000001234"
 MANAGEMENT = LEDGER.accounts["acme"].management_key
 GLOBEX = LEDGER.accounts["globex"].management_key
 ORDINARY = next(iter(LEDGER.accounts["acme"].keys.values()))[-1][1]
-SECRETS = (MANAGEMENT, GLOBEX, ORDINARY.secret, OLD)
+SECRETS = (MANAGEMENT, GLOBEX, LEDGER.accounts["initech"].management_key, ORDINARY.secret, OLD)
 # As root, files may be written whatever their mode; without its capabilities root is a user like any other.
 AS_A_USER = () if os.geteuid() else ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 needs_a_user = pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="root may write anywhere")
@@ -260,7 +266,7 @@ def test_an_ordinary_key_is_taken_and_its_limits_are_told(folder: Path, orcost: 
         "again.",
     ]
     assert keys() == {"default": ORDINARY.secret}
-    assert f"\n# {ORDINARY.label},key_name,{ORDINARY.label},,,,\n" in (folder / "company_mapping.csv").read_text()
+    assert "\n## No suggestion for 1 key (10.85 USD)" in (folder / "company_mapping.csv").read_text()
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -666,8 +672,9 @@ def test_the_state_is_ignored_where_it_is_in_the_project(
 # ── the starter mapping ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def key(number: int, name: str, usage: int = 0) -> ApiKey:
-    return ApiKey(hash=f"{number:064x}", name=name, usage=Decimal(usage))
+def key(number: int, name: str, usage: int = 0) -> Key:
+    seen = datetime(2026, 1, 1, tzinfo=UTC)
+    return Key("acme", KeyHistory(f"{number:064x}", (KeyVersion(seen, name, ""),)), UNATTRIBUTED, Decimal(usage))
 
 
 def uncommented(text: str) -> bytes:
@@ -693,40 +700,67 @@ HOSTILE = (
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=4).map("".join), max_size=8))
 @example(["Company A", "Company A", "Company A ", " #1", "#2", "", "unAttributed", 'a "b", c', "two\nlines", "*"])
-def test_every_suggestion_is_a_rule_of_its_own_key(names: list[str]) -> None:
-    listed = [key(number, name) for number, name in enumerate(names)]
-    text = starter_mapping(listed)
+def test_every_suggestion_is_what_map_suggest_proposes(names: list[str]) -> None:
+    listed = [key(number, name, number) for number, name in enumerate(names)]
+    text, count = starter_mapping(listed, None)
     assert read_mapping(text.encode(), "starter").rules == ()
     mapping = read_mapping(uncommented(text), "starter")
-    assert len(mapping.rules) == len(names)
     assert mapping.warnings == ()
-    owners = []
-    for one in listed:
-        version = KeyVersion(datetime(2026, 1, 1, tzinfo=UTC), one.name, one.label)
-        told = explain("acme", mapping.rules, KeyHistory(one.hash, (version,)), date(2026, 11, 23))
-        assert told.considered == ()
-        owners.append(told.rule)
-    assert None not in owners
-    assert len(set(owners)) == len(names)
+    proposed = [it for it in suggest(listed, ()) if (it.company + it.pattern).isprintable()]
+    assert [(rule.shares[0].company, rule.match, rule.pattern) for rule in mapping.rules] == [
+        (it.company, it.match, it.pattern) for it in proposed
+    ]
+    assert count == len(proposed)
+    for suggestion, rule in zip(proposed, mapping.rules, strict=True):
+        for one in suggestion.keys:
+            told = explain("acme", mapping.rules, one.history, date(2026, 11, 23))
+            assert (told.rule, told.considered) == (rule, ())
 
 
-def test_the_dearest_keys_come_first_and_two_of_one_name_go_by_their_hashes() -> None:
-    listed = [key(1, "Staging", 1), key(2, "Production", 9), key(3, "Chat", 5), key(4, "Chat", 0), key(5, "50 % *", 2)]
-    assert [line for line in starter_mapping(listed).splitlines() if line.startswith("# ")] == [
-        "# Production,key_name,Production,,,,",
-        f"# Chat,key_hash,{3:064x},,,,Chat",
-        f"# 50 % *,key_hash,{5:064x},,,,50 % *",
-        "# Staging,key_name,Staging,,,,",
-        f"# Chat,key_hash,{4:064x},,,,Chat",
+def test_the_dearest_keys_come_first_and_keys_of_one_company_go_together() -> None:
+    listed = [key(1, "Acme Staging", 1), key(2, "Globex", 9), key(3, "Acme Chat", 5), key(4, "prod", 2), key(5, "?", 0)]
+    assert starter_mapping(listed, None).text.splitlines()[4:] == [
+        "## 9.00 USD: Globex; a new company, by its name",
+        "# Globex,key_name,Globex,,,,",
+        "## 6.00 USD: Acme Chat, Acme Staging; a new company, by its name",
+        "# Acme,key_name,Acme *,,,,",
+        "## No suggestion for 2 keys (2.00 USD): orcost sync, then: orcost map todo",
     ]
 
 
+def test_a_list_of_companies_says_whose_the_keys_may_be() -> None:
+    listed = [key(1, "Acme Staging", 1), key(2, "Globex", 9)]
+    lines = starter_mapping(listed, {"ACME-01": ["Acme"]}).text.splitlines()
+    assert [line for line in lines if line.startswith("# ")] == ["# ACME-01,key_name,Acme Staging,,,,"]
+
+
 def test_a_large_account_gets_a_list_to_read() -> None:
-    lines = starter_mapping([key(number, f"Key {number}", number) for number in range(1000)]).splitlines()
+    lines = starter_mapping([key(number, f"Firm{number}", number) for number in range(1000)], None).text.splitlines()
     suggested = [line for line in lines if line.startswith("# ")]
     assert len(suggested) == SUGGESTIONS == 200
-    assert suggested[0].startswith("# Key 999,")
-    assert lines[-1] == "## 800 keys of less usage not listed here."
+    assert suggested[0].startswith("# Firm999,")
+    assert lines[-1] == "## 800 suggestions of less usage not listed here: orcost sync, then: orcost map suggest"
+
+
+def test_the_starter_and_map_suggest_propose_the_same(
+    folder: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
+    World(engine, LEDGER, datetime.now(UTC), account="initech").sync()
+    key = LEDGER.accounts["initech"].management_key
+    started = processes.orcost(folder, os.environ, "init", "--name", "initech", told=f"{key}\n")
+    assert started.returncode == 0, started.stderr
+    assert "company_mapping.csv: a starter with 2 suggestions, without effect" in started.stdout
+    starter = (folder / "company_mapping.csv").read_text().splitlines()[4:]
+    assert starter == [
+        "## 7.00 USD: Hooli prod, Hooli Chat; a new company, by its name",
+        "# Hooli,key_name,Hooli *,,,,",
+        "## 2.00 USD: Globex; a new company, by its name",
+        "# Globex,key_name,Globex,,,,",
+        "## No suggestion for 1 key (1.00 USD): orcost sync, then: orcost map todo",
+    ]
+    suggested = processes.orcost(folder, os.environ, "map", "suggest").stdout.splitlines()
+    assert [f"#{line}" if line.startswith("#") else f"# {line}" for line in suggested[:4]] == starter[:4]
 
 
 def test_the_starter_as_written_leaves_everything_unattributed(folder: Path, orcost: Orcost) -> None:

@@ -86,7 +86,7 @@ ROWS = st.one_of(
 @given(files(), ROWS)
 def test_a_file_with_a_rule_more_means_the_same_and_that_rule(content: bytes, rows: list[dict[str, str]]) -> None:
     before = read_mapping(content, "it").rules
-    after, line = with_rows(content, rows, line_above_the_rest(before))
+    after, line, _ = with_rows(content, rows, line_above_the_rest(before))
     rules = read_mapping(after, "it").rules
     (added,) = (rule for rule in rules if rule.line == line)
     assert meaning(tuple(rule for rule in rules if rule is not added)) == meaning(before)
@@ -97,7 +97,7 @@ def test_a_file_with_a_rule_more_means_the_same_and_that_rule(content: bytes, ro
 
 @given(files())
 def test_all_that_was_there_stays_byte_by_byte(content: bytes) -> None:
-    after, _ = with_rows(content, [NEW], None)
+    after, _, _ = with_rows(content, [NEW], None)
     assert after.startswith(content)
     assert len(after) - len(content) < 100
 
@@ -119,7 +119,7 @@ def test_all_that_was_there_stays_byte_by_byte(content: bytes) -> None:
     ],
 )
 def test_a_row_is_written_as_the_file_is(content: bytes, rows: list[dict[str, str]], expected: bytes) -> None:
-    after, line = with_rows(content, rows, None)
+    after, line, _ = with_rows(content, rows, None)
     assert after == expected
     assert after.splitlines()[line - 1].startswith((b"N", b"new", b'"#1'))
 
@@ -127,7 +127,7 @@ def test_a_row_is_written_as_the_file_is(content: bytes, rows: list[dict[str, st
 def test_a_rule_comes_above_those_that_match_whatever_comes() -> None:
     content = HEADER + b"A,label,*\nB,label,x\n# the rest\nC,workspace,*\nD,key_name,*\n"
     rules = read_mapping(content, "it").rules
-    after, line = with_rows(content, [NEW], line_above_the_rest(rules))
+    after, line, _ = with_rows(content, [NEW], line_above_the_rest(rules))
     assert line == 5
     assert after == HEADER + b"A,label,*\nB,label,x\n# the rest\nN,key_name,new *\nC,workspace,*\nD,key_name,*\n"
     assert line_above_the_rest(rules[:2]) is None
@@ -198,13 +198,14 @@ def test_a_split_gives_the_first_company_the_rest(project: Path) -> None:
         (["Unattributed", "key_name", "web"], "is reserved for what no rule matches."),
         (["B", "key_hash", "7C"], "is not 64 lower-case hex digits"),
         (["B", "key_name", "web", "--from", "1.11.2026"], 'valid_from "1.11.2026" is not a date'),
-        (["B", "key_name", "app"], 'shares of "app" sum to 200, not 100 (lines 2–3).'),
+        (["B", "key_name", "app"], "Line 2 of company_mapping.csv is this rule already, for A: change that line."),
         (["B", "key_name", "web", "--share", "C"], '--share "C" is not COMPANY=PERCENT'),
         (["B", "key_name", "web", "--share", "C=NaN"], '--share "C=NaN" is not COMPANY=PERCENT'),
         (["B", "key_name", "web", "--share", "C=-1"], '--share "C=-1" is not COMPANY=PERCENT'),
         (["B", "key_name", "web", "--share", "=5"], '--share "=5" is not COMPANY=PERCENT'),
         (["B", "key_name", "web", "--share", "C=60", "--share", "D=40"], 'The shares leave nothing to "B"'),
         (["B", "key_name", "web", "--share", "B=40"], 'company "B" appears twice in one rule'),
+        (["B\udcff", "key_name", "web"], "The rule has bytes that are no text"),
         (["B", "key_name", "we\rb"], "is written so that this rule cannot be added. Add it by hand."),
     ],
 )
@@ -226,7 +227,7 @@ def test_a_header_over_several_lines_takes_no_column(project: Path) -> None:
     (project / "company_mapping.csv").write_bytes(b'company,match,"\npattern"\nA,key_name,app\n')
     before = content(project)
     with pytest.raises(MappingError):
-        read_mapping(with_rows(before, [{**NEW, "note": "x"}], None)[0], "it")
+        read_mapping(with_rows(before, [{**NEW, "note": "x"}], None).content, "it")
     assert "nothing was written" in refused(orcost("add", "B", "key_name", "web", "--note", "x", "--yes"))
     assert content(project) == before
 

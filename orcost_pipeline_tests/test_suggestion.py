@@ -109,6 +109,20 @@ def test_a_word_of_the_companys_own_name_says_nothing() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("name", ["Globex ", " Globex", "Glo\tbex", "Globex?"])
+def test_a_name_that_no_rule_can_mean_goes_by_its_hash(name: str) -> None:
+    it = key(name)
+    (found,) = suggest([it], [])
+    assert (found.match, found.pattern) == ("key_hash", hash_of(it))
+
+
+def test_a_blank_name_and_a_place_with_blanks_around_it_go_by_the_hash() -> None:
+    nameless, padded = key("", creator="ann@example.com"), key("two", workspace="W ")
+    owned = [key("one", "Globex", creator="ann@example.com"), key("three", "Globex", workspace="W "), key("4", "A")]
+    found = suggest([nameless, padded, *owned, key("5", "A", workspace="V")], [], {})
+    assert {(it.match, it.pattern) for it in found} == {("key_hash", hash_of(nameless)), ("key_name", "two")}
+
+
 # By place
 
 

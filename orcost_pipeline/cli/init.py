@@ -1,8 +1,8 @@
 """`orcost init`: an account's name and key are asked for, the key is proven, and both are written where they belong.
 
 The key goes into `.env`, the account into orcost.toml unless it is the only one, `.env` and the state folder into
-`.gitignore`, the account's own keys into a starter mapping, as suggestions without effect. What else is there stays.
-Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
+`.gitignore`, and what `orcost map suggest` would propose for the account's keys into a starter mapping, as comments.
+What else is there stays. Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
 """
 
 import os
@@ -11,10 +11,10 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
 from getpass import getpass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,9 +24,11 @@ from pydantic import SecretStr
 
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.files import replacing
+from orcost_pipeline.cli.map.suggest import amounts, listed_companies, remark, rule_line
 from orcost_pipeline.cli.rendering import is_terminal, rounded, say
-from orcost_pipeline.companies.mapping import UNATTRIBUTED
-from orcost_pipeline.companies.rows import csv_line
+from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion
+from orcost_pipeline.companies.mapping import REQUIRED_COLUMNS, UNATTRIBUTED
+from orcost_pipeline.companies.suggestion import Key, suggest
 from orcost_pipeline.defs.identity import require_same_account, told_evidence
 from orcost_pipeline.errors import AccountTwiceError, InvalidKeyError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
@@ -42,15 +44,16 @@ from orcost_pipeline.settings import (
     require_account_name,
     require_meant_address,
 )
-from orcost_pipeline.text import clean, plural
+from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.schemas import schema_version
 
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
-STARTER = """\
-company,match,pattern,valid_from,valid_to,share,note
+COLUMNS_OF_STARTER = (*REQUIRED_COLUMNS, "valid_from", "valid_to", "share", "note")
+STARTER = f"""\
+{",".join(COLUMNS_OF_STARTER)}
 ## Who pays for which API key. The first line that matches a key wins; what no line matches is Unattributed.
 ## To use a suggestion, take away its "# " and put the right company first. In a key_name, * stands for any text.
 ## Is it right?  orcost map check
@@ -72,7 +75,7 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     told = _told(account, key, clock)
     _require_same_account(settings, account, told)
     say(f'Account "{account.name}": {told}')
-    for path, what in _written(settings, account, key, told.keys):
+    for path, what in _written(settings, account, key, _keys_of_nobody(account, told, clock())):
         say(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
     say("Next: orcost sync (or orcost up, which syncs every hour)")
 
@@ -253,7 +256,7 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
 # Files
 
 
-def _written(settings: Settings, account: Account, key: str, keys: Sequence[ApiKey]) -> list[tuple[Path, str]]:
+def _written(settings: Settings, account: Account, key: str, keys: Sequence[Key]) -> list[tuple[Path, str]]:
     """Writes each file, and tells what became of it."""
     try:
         return list(_write(settings, account, key, keys))
@@ -264,7 +267,7 @@ def _written(settings: Settings, account: Account, key: str, keys: Sequence[ApiK
         ) from None
 
 
-def _write(settings: Settings, account: Account, key: str, keys: Sequence[ApiKey]) -> Iterator[tuple[Path, str]]:
+def _write(settings: Settings, account: Account, key: str, keys: Sequence[Key]) -> Iterator[tuple[Path, str]]:
     """git ignores the key before it is there."""
     ignored, env_file = settings.folder / ".gitignore", settings.folder / ".env"
     entries = _missing_entries(settings, account, key)
@@ -355,15 +358,39 @@ def _content(path: Path) -> str:
 # The starter mapping
 
 
-def _write_starter(settings: Settings, keys: Sequence[ApiKey]) -> str:
+def _keys_of_nobody(account: Account, told: Told, now: datetime) -> list[Key]:
+    """The account's keys as rules see them, with what they used so far: without a mapping, no company owns one."""
+    workspaces = {workspace.id: workspace.name for workspace in told.workspaces or ()}
+
+    def as_rules_see_it(key: ApiKey) -> KeyHistory:
+        version = KeyVersion(
+            now,
+            key.name,
+            key.label,
+            workspace_id=key.workspace_id,
+            workspace_name=workspaces.get(key.workspace_id or ""),
+            creator_user_id=key.creator_user_id,
+            external_user=key.external_user,
+        )
+        return KeyHistory(key.hash, (version,))
+
+    nothing = Decimal(0)
+    return [
+        Key(account.name, as_rules_see_it(key), UNATTRIBUTED, key.usage or nothing, key.byok_usage or nothing)
+        for key in told.keys
+    ]
+
+
+def _write_starter(settings: Settings, keys: Sequence[Key]) -> str:
     if settings.mapping.exists():
         return "kept"
     if _may_be_mapped(settings):
         return "not there and not made: a mapping is in force, which it would replace"
+    starter = starter_mapping(keys, listed_companies(settings))
     settings.mapping.parent.mkdir(parents=True, exist_ok=True)
     with settings.mapping.open("x", encoding="utf-8") as file:
-        file.write(starter_mapping(keys))
-    return f"a starter with {plural(len(keys[:SUGGESTIONS]), 'suggestion')}, without effect until you edit it"
+        file.write(starter.text)
+    return f"a starter with {plural(starter.suggestions, 'suggestion')}, without effect until you edit it"
 
 
 def _may_be_mapped(settings: Settings) -> bool:
@@ -377,20 +404,28 @@ def _may_be_mapped(settings: Settings) -> bool:
         return True
 
 
-def starter_mapping(keys: Sequence[ApiKey]) -> str:
-    """A valid mapping without a rule, and a suggestion for each key as a comment, those that cost most first."""
-    bearers = Counter(key.name for key in keys)
-    by_usage = sorted(keys, key=lambda key: (-(key.usage or 0), key.name, key.hash))
-    lines = [f"# {_suggestion(key, is_unique=bearers[key.name] == 1)}\n" for key in by_usage[:SUGGESTIONS]]
-    if more := len(keys) - len(lines):
-        lines.append(f"## {plural(more, 'key')} of less usage not listed here.\n")
-    return STARTER + "".join(lines)
+class Starter(NamedTuple):
+    """A mapping without a rule, and the number of suggestions in its comments."""
+
+    text: str
+    suggestions: int
 
 
-def _suggestion(key: ApiKey, *, is_unique: bool) -> str:
-    """A line of the mapping. A key goes by its name where that is its alone and the file can hold it as it is."""
-    name = clean(" ".join(key.name.split()))
-    company = name if name and name.casefold() != UNATTRIBUTED.casefold() else f"Key {key.hash[:8]}"
-    if is_unique and name and name == key.name and not set("*?") & set(name):
-        return csv_line([company, "key_name", name, "", "", "", ""], ",")
-    return csv_line([company, "key_hash", key.hash, "", "", "", name], ",")
+def starter_mapping(keys: Sequence[Key], companies: Mapping[str, Sequence[str]] | None) -> Starter:
+    """What `orcost map suggest` would propose for these keys, each rule as a comment, the largest usage first.
+
+    `companies` are those of the list of companies, each with what else it is called; None where there is no list.
+    """
+    told = [(it, line) for it in suggest(keys, (), companies) if (line := rule_line(it, COLUMNS_OF_STARTER, ","))]
+    shown = told[:SUGGESTIONS]
+    lines = [f"## {remark(suggestion)}\n# {line}\n" for suggestion, line in shown]
+    if more := len(told) - len(shown):
+        lines.append(
+            f"## {plural(more, 'suggestion')} of less usage not listed here: orcost sync, then: orcost map suggest\n"
+        )
+    guessed = {key for suggestion, _ in told for key in suggestion.keys}
+    if left := [key for key in keys if key not in guessed]:
+        lines.append(
+            f"## No suggestion for {plural(len(left), 'key')} ({amounts(left)}): orcost sync, then: orcost map todo\n"
+        )
+    return Starter(STARTER + "".join(lines), len(shown))

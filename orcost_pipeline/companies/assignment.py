@@ -11,13 +11,24 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import chain, pairwise
 from typing import Literal, NamedTuple
 
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
+
+# No file of rules holds it, so only wildcards match it.
+_NO_LETTER = "\0"
+# What of a key each match looks at; of two, a made-up key has one.
+_FIELDS = {
+    "key_name": "name",
+    "workspace": "workspace_name",
+    "creator": "creator_email",
+    "external_user": "external_user",
+    "label": "label",
+}
 
 # Days are ordinals inside this module, so that "without limit" is a number too: before and after every date.
 _BEGINNING, _END = 0, date.max.toordinal() + 1
@@ -132,6 +143,44 @@ def used(account: str, rules: Sequence[Rule], keys: Iterable[KeyHistory], first:
                 found.matching.update(rule.position for rule in matching)
                 found.winning.update(span.rule.position for span in _spans(matching, days) if span.rule)
     return found
+
+
+class Contest(NamedTuple):
+    """The keys that a rule matches on days of its own, and the positions of the rules that win one of them then."""
+
+    keys: set[str]
+    winning: set[int]
+
+
+def contest(account: str, rules: Sequence[Rule], rule: Rule, keys: Iterable[KeyHistory]) -> Contest:
+    """Who gets the keys of an account that `rule`, one of the rules, matches, on the days for which it is valid."""
+    index = _Index(account, rules)
+    start, end = _period(rule)
+    found = Contest(set(), set())
+    for key in keys:
+        for held in _held(key):
+            days = held._replace(start=max(held.start, start), end=min(held.end, end))
+            if days.start < days.end and rule in (matching := index.matching(key.key_hash, days.version)):
+                found.keys.add(key.key_hash)
+                found.winning.update(span.rule.position for span in _spans(matching, days) if span.rule)
+    return found
+
+
+def made_up_keys(rule: Rule, rules: Iterable[Rule]) -> list[KeyHistory]:
+    """Keys that nobody has and `rule` matches: if other rules win them, they win whatever it could match.
+
+    What a wildcard stands for in them is matched by wildcards only; it may stand for nothing or for much, with a key
+    for each.
+    """
+    if rule.match == "key_hash":
+        return [KeyHistory(rule.pattern, ())]
+    much = _NO_LETTER * (1 + max(len(other.pattern) for other in rules))
+    unlike_any = KeyVersion(datetime.min.replace(tzinfo=UTC), much, much)
+    texts = {rule.pattern.replace("?", _NO_LETTER).replace("*", meant) for meant in ("", much)}
+    return [
+        KeyHistory(f"made up {number}", (replace(unlike_any, **{_FIELDS[rule.match]: text}),))
+        for number, text in enumerate(sorted(texts))
+    ]
 
 
 def glob_matches(pattern: str, value: str) -> bool:

@@ -11,6 +11,8 @@ from orcost_pipeline.companies.mapping import UNATTRIBUTED, Mapping
 from orcost_pipeline.companies.rows import Columns, Mistake, Row, Unreadable, did_you_mean, rows_of_csv
 from orcost_pipeline.text import few, quoted
 
+# A typo in a short name is still near; two names that share "Corp" alone are not.
+NEARLY_THE_SAME = 75  # percent
 ATTRIBUTES = ("display_name", "external_id", "cost_centre", "owner_email")
 _COLUMNS = Columns(("company", *ATTRIBUTES), ("company",))
 
@@ -63,6 +65,13 @@ def unlisted(mapping: Mapping, listed: Iterable[str]) -> list[Mistake]:
         for name, line in first.items()
         if name not in set(known)
     ]
+
+
+def nearly_known(named: dict[str, int], known: Iterable[str]) -> list[Mistake]:
+    """A warning for each company, named on a line, whose name is not known and nearly that of one that is."""
+    names = tuple(sorted(set(known)))
+    near = {name: did_you_mean(name, names, NEARLY_THE_SAME) for name in named if name not in names}
+    return [Mistake(named[name], f"company {quoted(name)} is new here.{told}") for name, told in near.items() if told]
 
 
 def _row_mistakes(rows: Iterable[Row]) -> Iterable[Mistake]:

@@ -234,7 +234,11 @@ def not_one_of(value: str, names: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def did_you_mean(value: str, names: tuple[str, ...]) -> str:
+def did_you_mean(value: str, names: tuple[str, ...], likeness: int = 60) -> str:
+    """A question that names the nearest of some names, to be put after a sentence; blank where none is as near.
+
+    `likeness` is a percentage; names that differ in capitals only have 100.
+    """
     spelled = {name.lower(): name for name in names}
-    close = get_close_matches(value.lower()[:200], spelled, n=1)
+    close = get_close_matches(value.lower()[:200], spelled, n=1, cutoff=likeness / 100)
     return f" Did you mean {short(spelled[close[0]], LONGEST_VALUE)}?" if close else ""

@@ -150,12 +150,13 @@ class _Name:
     def forms(self, words: int) -> tuple[Form, ...]:
         """All names that begin with these words written like this, then this name alone."""
         told = [self.text[: self._spans[words][0]] + "*"] if 0 < words < len(self.words) else []
-        return tuple(("key_name", pattern) for pattern in [*told, self.text] if _can_be_put(pattern.removesuffix("*")))
+        return tuple(("key_name", pattern) for pattern in [*told, self.text] if _can_be_put(pattern))
 
 
-def _can_be_put(text: str) -> bool:
-    """Whether a rule can mean this text and no other: it is trimmed, and has no wildcard."""
-    return text.isprintable() and text == text.lstrip() and not set("*?") & set(text)
+def _can_be_put(pattern: str) -> bool:
+    """Whether a file can hold it as it is, and its only wildcard is a * at the end."""
+    is_kept = bool(pattern) and pattern.isprintable() and pattern == pattern.strip()
+    return is_kept and not set("*?") & set(pattern.removesuffix("*"))
 
 
 def _says_whose(words: Words) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 
@@ -16,25 +17,53 @@ from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.check import show_validity
 from orcost_pipeline.cli.rendering import is_terminal, percentage, say
+from orcost_pipeline.companies.assignment import KeyHistory, contest, made_up_keys
+from orcost_pipeline.companies.company_list import nearly_known
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
-from orcost_pipeline.companies.mapping_edit import Values, line_above_the_rest, with_rows
+from orcost_pipeline.companies.mapping_edit import Edit, Values, line_above_the_rest, with_rows
 from orcost_pipeline.companies.preview import exact_sum
-from orcost_pipeline.companies.rows import csv_line
-from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.companies.rows import Mistake
+from orcost_pipeline.defs.attribution import histories, rules_of, synced
+from orcost_pipeline.defs.mapping_source import read_companies
+from orcost_pipeline.errors import OrcostError, PermanentError
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import clean
+from orcost_pipeline.text import MOST_NAMES, clean, few, listed
+from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.mappings import rules_in_force
 
 NOT_WRITTEN = "Nothing was written."
 
 
-def add(settings: Settings, company: str, shares: Sequence[str], rule: Values, *, is_agreed: bool) -> None:
+class Stored(NamedTuple):
+    """What the warehouse knows: the rules in force, and the keys of each account."""
+
+    rules: Sequence[Rule]
+    keys: dict[str, list[KeyHistory]]
+
+
+class Contested(NamedTuple):
+    """Rules above an added one that win keys it matches, in file order, and whether they leave it none of them."""
+
+    above: Sequence[Rule]
+    is_lost: bool
+
+
+def add(
+    settings: Settings,
+    company: str,
+    shares: Sequence[str],
+    rule: Values,
+    *,
+    is_first: bool | None,
+    is_agreed: bool,
+) -> None:
     """Adds a rule, above those at the end that match whatever comes to them, if its author agrees to what it moves.
 
-    `shares` are other owners as COMPANY=PERCENT; `company` has the rest. Raises PermanentError where the file is wrong,
-    or would be.
+    `shares` are other owners as COMPANY=PERCENT; `company` has the rest. `is_first` puts it above the rules that win
+    its keys, False below them; None asks where they leave it none. Raises PermanentError where the file is wrong or
+    would be, and where nobody is there to be asked.
     """
     if settings.mapping_table is not None:
         raise PermanentError(f"The rules are in {settings.mapping_name}: add a row there, then: orcost map check")
@@ -45,17 +74,20 @@ def add(settings: Settings, company: str, shares: Sequence[str], rule: Values, *
     path = settings.mapping.resolve()  # a link stays one
     before = _content(settings, path)
     known = _read(before, settings, "is wrong already").rules if before else ()
-    after, line = with_rows(before, rows, line_above_the_rest(known))
-    mapping = _read(after, settings, "would be wrong with it")
-    _require_nothing_else_changed(known, mapping, line, rows)
-    for number, row in enumerate(rows, line):
-        say(f"  line {number}: {clean(csv_line(row.values(), ','))}")
-    effect = preview.effect(settings, mapping.rules)
-    show_validity(settings, mapping, effect)
+    _require_another(settings, known, rows[0])
+    stored = _stored(settings)
+    edit, mapping = _edited(settings, before, known, rows, line_above_the_rest(known))
+    contested = _contested(settings, stored, mapping, edit.line)
+    if contested.above and _is_to_be_first(contested, is_first, is_agreed=is_agreed):
+        edit, mapping = _edited(settings, before, known, rows, contested.above[0].line)
+    for number, record in edit.written.items():
+        say(f"  line {number}: {clean(record)}")
+    effect = preview.effect(settings, mapping.rules, known)
+    show_validity(settings, mapping, effect, _doubtful_names(settings, [*known, *stored.rules], mapping, edit.line))
     preview.show_effect(effect)
     if not is_agreed:
         _require_agreement(settings)
-    _replace(path, before, after)
+    _replace(path, before, edit.content)
     say(f"Added to {settings.mapping_name}. It counts from the next sync on; under orcost up, within a minute.")
 
 
@@ -105,6 +137,84 @@ def _read(content: bytes, settings: Settings, what: str) -> Mapping:
         return read_mapping(content, settings.mapping_name)
     except MappingError as error:
         raise PermanentError(f"{settings.mapping_name} {what}; nothing was written.\n{error.lines()}") from None
+
+
+def _require_another(settings: Settings, known: Iterable[Rule], row: Values) -> None:
+    """The same rule twice is a mistake where the two stand together, and without effect where they do not."""
+    asked = [row.get(name, "") for name in ("account", "match", "pattern", "valid_from", "valid_to")]
+    for rule in known:
+        if asked == [str(it or "") for it in (rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to)]:
+            owners = listed(share.company for share in rule.shares)
+            raise PermanentError(
+                f"Line {rule.line} of {settings.mapping_name} is this rule already, for {owners}: change that line. "
+                f"{NOT_WRITTEN}"
+            )
+
+
+# Where it stands
+
+
+def _edited(
+    settings: Settings, before: bytes, known: Sequence[Rule], rows: Sequence[Values], above_line: int | None
+) -> tuple[Edit, Mapping]:
+    """The file with the rule above a line or at its end, and what it says then."""
+    try:
+        edit = with_rows(before, rows, above_line)
+    except UnicodeEncodeError:
+        raise PermanentError(f"The rule has bytes that are no text in the terminal's encoding. {NOT_WRITTEN}") from None
+    mapping = _read(edit.content, settings, "would be wrong with it")
+    _require_nothing_else_changed(known, mapping, edit.line, rows)
+    return edit, mapping
+
+
+def _stored(settings: Settings) -> Stored:
+    """Nothing where there is no warehouse, or none that can be asked: the preview says so."""
+    try:
+        with snapshot(settings) as connection:
+            return Stored(
+                rules_of(rules_in_force(connection)),
+                {it: histories(reports.key_versions(connection, it)) for it in synced(connection, settings)},
+            )
+    except OrcostError:
+        return Stored((), {})
+
+
+def _contested(settings: Settings, stored: Stored, mapping: Mapping, line: int) -> Contested:
+    """By the keys that are known; where the rule matches none of them, by those that it could match."""
+    (added,) = (rule for rule in mapping.rules if rule.line == line)
+    found = [contest(account, mapping.rules, added, keys) for account, keys in stored.keys.items()]
+    if not any(it.keys for it in found):
+        made_up = made_up_keys(added, mapping.rules)
+        accounts = [added.account] if added.account else [account.name for account in settings.accounts]
+        found = [contest(account, mapping.rules, added, made_up) for account in accounts]
+    winning = {position for it in found for position in it.winning}
+    above = [rule for rule in mapping.rules[: added.position] if rule.position in winning]
+    return Contested(above, is_lost=added.position not in winning)
+
+
+def _is_to_be_first(contested: Contested, is_first: bool | None, *, is_agreed: bool) -> bool:
+    """Whether the rule goes above those that win its keys; asks where it would win none below them."""
+    if is_first is not None or not contested.is_lost:
+        return bool(is_first)
+    lines = ", ".join(few([f"line {rule.line} ({rule})" for rule in contested.above], MOST_NAMES))
+    told = f"Every key that the rule matches is already taken by {lines}."
+    if is_agreed or not is_terminal():
+        raise PermanentError(f"{told} {NOT_WRITTEN} To put it above: --first; to put it below all the same: --last")
+    say(told)
+    return typer.confirm(f"Put it above line {contested.above[0].line}?")
+
+
+def _doubtful_names(settings: Settings, known: Iterable[Rule], mapping: Mapping, line: int) -> list[Mistake]:
+    """A warning for each owner that is nearly one whom rules name; of those in the list, the check of it warns."""
+    (added,) = (rule for rule in mapping.rules if rule.line == line)
+    companies, _ = read_companies(settings)
+    in_list = {it.company for it in companies or ()}
+    in_rules = {share.company for rule in known for share in rule.shares}
+    named = {share.company: share.line for share in added.shares if share.company not in in_rules | in_list}
+    return nearly_known(named, in_rules - in_list)
+
+
+# The file
 
 
 def _require_nothing_else_changed(before: Iterable[Rule], mapping: Mapping, line: int, rows: Sequence[Values]) -> None:

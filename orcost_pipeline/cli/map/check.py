@@ -38,11 +38,11 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
     preview.show_effect(effect)
 
 
-def show_validity(settings: Settings, mapping: Mapping, effect: Effect) -> None:
-    """One line of counts, one for each warning."""
+def show_validity(settings: Settings, mapping: Mapping, effect: Effect, more: Sequence[Mistake] = ()) -> None:
+    """One line of counts, one for each warning; `more` are warnings that do not come of the mapping alone."""
     counts = [plural(len(mapping.rules), "rule"), plural(len(_companies(mapping)), "company", "companies")]
     say(f"{mapping.source} is valid: {', '.join([*counts, *_coverage(effect.coverage)])}.")
-    for line in few([f"warning, {warning}" for warning in _all_warnings(settings, mapping, effect)]):
+    for line in few([f"warning, {warning}" for warning in [*more, *_all_warnings(settings, mapping, effect)]]):
         say(f"  {line}")
     _, problem = read_companies(settings)
     if problem:

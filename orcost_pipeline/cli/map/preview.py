@@ -5,8 +5,8 @@ Stays out: the arithmetic (`companies/preview.py`). Nothing is loaded or written
 no preview, and a sentence says why.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -25,7 +25,7 @@ from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.attribution import coverage, histories, synced
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import plural, short
+from orcost_pipeline.text import MOST_NAMES, few, plural, short
 from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.figures import Totals
 from orcost_pipeline.windows import utc_day
@@ -36,20 +36,33 @@ _AMOUNTS = {"credits_usd": "USD", "byok_usd": "BYOK USD"}
 
 @dataclass(frozen=True)
 class AccountEffect:
-    """What moves in one account. `from_today` are the keys that have other owners from the last sync's day on."""
+    """What moves in one account, in USD by pair of companies and month.
+
+    pending: what the rules from which `moves` are counted move already, as no sync has loaded them.
+    since: for each key that has other owners from the last sync's day on, the first such day.
+    """
 
     account: str
     as_of: datetime
     totals: Totals
     moves: Sequence[Move]
-    from_today: frozenset[str]
+    pending: Sequence[Move]
+    since: Mapping[str, date]
 
     def unattributed(self, amount: str) -> tuple[Decimal, Decimal]:
         """Before and after."""
-        before: Decimal = getattr(self.totals, f"unattributed_{amount}")
-        came = [getattr(move, amount) for move in self.moves if move.taker == UNATTRIBUTED]
-        went = [getattr(move, amount).copy_negate() for move in self.moves if move.giver == UNATTRIBUTED]
-        return before, exact_sum([before, *came, *went])
+        published: Decimal = getattr(self.totals, f"unattributed_{amount}")
+        before = exact_sum([published, *_unattributed(self.pending, amount)])
+        return before, exact_sum([before, *_unattributed(self.moves, amount)])
+
+
+def _unattributed(moved: Sequence[Move], amount: str) -> Iterator[Decimal]:
+    """What each move adds to Unattributed, or takes from it."""
+    for move in moved:
+        if move.taker == UNATTRIBUTED:
+            yield getattr(move, amount)
+        if move.giver == UNATTRIBUTED:
+            yield getattr(move, amount).copy_negate()
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,15 @@ class Effect:
     left_out: str | None = None
 
 
-def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
-    """What these rules would move; a warehouse that is not there or cannot be asked is no error of the rules."""
+def effect(settings: Settings, rules: Sequence[Rule], before: Sequence[Rule] | None = None) -> Effect:
+    """What these rules would move, from where it is published or from where the rules `before` would put it.
+
+    A warehouse that is not there or cannot be asked is no error of the rules.
+    """
     try:
         with snapshot(settings) as connection:
             accounts = synced(connection, settings)
-            told = [_of_account(connection, account, as_of, rules) for account, as_of in accounts.items()]
+            told = [_of_account(connection, account, as_of, rules, before) for account, as_of in accounts.items()]
             covered = coverage(connection, settings, rules)
     except OrcostError as error:
         return Effect(left_out=str(error))
@@ -76,23 +92,32 @@ def effect(settings: Settings, rules: Sequence[Rule]) -> Effect:
     return Effect(told, covered, covered.idle(rules, utc_day(max(accounts.values()))))
 
 
-def _of_account(connection: sa.Connection, account: str, as_of: datetime, rules: Sequence[Rule]) -> AccountEffect:
+def _of_account(
+    connection: sa.Connection, account: str, as_of: datetime, rules: Sequence[Rule], before: Sequence[Rule] | None
+) -> AccountEffect:
     published = [Assignment(*row, line=None) for row in figures.published_owners(connection, account)]
-    changed = changes(published, assign(account, rules, histories(reports.key_versions(connection, account))))
-    spent = figures.key_days(connection, account, {change.key_hash for change in changed})
+    keys = histories(reports.key_versions(connection, account))
+    start = published if before is None else assign(account, before, keys)
+    pending, changed = changes(published, start), changes(start, assign(account, rules, keys))
+    hashes = {change.key_hash for change in (*pending, *changed)}
+    spent = [KeyDay(*row) for row in figures.key_days(connection, account, hashes)]
     return AccountEffect(
         account,
         as_of,
         figures.totals(connection, account),
-        moves(changed, (KeyDay(*row) for row in spent)),
-        frozenset(_hashes_from(changed, utc_day(as_of))),
+        moves(changed, spent),
+        moves(pending, spent),
+        _since(changed, utc_day(as_of)),
     )
 
 
-def _hashes_from(changed: Sequence[Change], today: date) -> Iterator[str]:
+def _since(changed: Sequence[Change], today: date) -> dict[str, date]:
+    """The first day from today on with other owners, by key."""
+    found: dict[str, date] = {}
     for change in changed:
         if change.end > today:
-            yield change.key_hash
+            found.setdefault(change.key_hash, max(change.start, today))
+    return found
 
 
 # How it is told
@@ -136,7 +161,7 @@ def _account_data(told: AccountEffect) -> dict[str, object]:
             }
             for move in sorted(told.moves, key=lambda move: (move.giver, move.taker, move.month))
         ],
-        "keys_from_today": len(told.from_today),
+        "keys_from_today": len(told.since),
         "unattributed_before": {name: before for name, (before, _) in both.items()},
         "unattributed_after": {name: after for name, (_, after) in both.items()},
     }
@@ -164,11 +189,15 @@ def _parts(told: AccountEffect, *, is_one_of_several: bool) -> Iterator[Renderab
     for amount, unit in _AMOUNTS.items():
         if any(told.unattributed(amount)):
             yield Text(f"{UNATTRIBUTED}: {_before_and_after(told, amount, unit)}")
-    if told.from_today:
-        owners = "another owner" if len(told.from_today) == 1 else "other owners"
-        verb = "has" if len(told.from_today) == 1 else "have"
-        since = utc_day(told.as_of)
-        yield Text(f"From {since} on, {plural(len(told.from_today), 'key')} {verb} {owners} than now.")
+    days = sorted(Counter(told.since.values()).items())
+    for line in few([f"From {day} on, {_with_other_owners(keys)} than now." for day, keys in days], MOST_NAMES):
+        yield Text(line)
+    if told.pending:
+        yield Text("Other lines that no sync has loaded yet move spend too: orcost map check", style="yellow")
+
+
+def _with_other_owners(keys: int) -> str:
+    return f"{plural(keys, 'key')} {'has another owner' if keys == 1 else 'have other owners'}"
 
 
 def _before_and_after(told: AccountEffect, amount: str, unit: str) -> str:

@@ -37,16 +37,20 @@ def suggest_rules(settings: Settings, output: str) -> None:
     with snapshot(settings) as connection:
         rules = _rules(settings, connection)
         keys = list(_keys(settings, connection, rules))
-    companies, _ = read_companies(settings)
-    listed = None
-    if companies is not None:
-        listed = {it.company: [name for name in (it.display_name, it.external_id) if name] for it in companies}
-    found = suggest(keys, rules, listed)
+    found = suggest(keys, rules, listed_companies(settings))
     if output == "json":
         typer.echo(as_json([_as_data(suggestion) for suggestion in found]))
         return
     for line in _lines(settings, rules, keys, found):
         typer.echo(line)
+
+
+def listed_companies(settings: Settings) -> dict[str, list[str]] | None:
+    """The companies of the list, each with what else it is called; None where there is no list, or a wrong one."""
+    companies, _ = read_companies(settings)
+    if companies is None:
+        return None
+    return {it.company: [name for name in (it.display_name, it.external_id) if name] for it in companies}
 
 
 def _rules(settings: Settings, connection: sa.Connection) -> Sequence[Rule]:
@@ -111,22 +115,15 @@ def _lines(
         yield csv_line(columns, delimiter)
     line = max((share.line for rule in rules for share in rule.shares), default=0)
     for number, suggestion in enumerate(found, 1):
-        yield f"# {_remark(suggestion)}"
-        if "�" in clean(suggestion.company + suggestion.pattern):
-            yield "# Left out, for a line could not be pasted as it is: orcost map suggest --format json"
-            continue
-        values = {
-            "company": suggestion.company,
-            "match": suggestion.match,
-            "pattern": suggestion.pattern,
-            "note": clean(suggestion.keys[0].now.name) if suggestion.match == "key_hash" else "",
-            LINE: str(line + number * LINE_STEP),
-        }
-        yield csv_line([values.get(name, "") for name in columns], delimiter)
+        yield f"# {remark(suggestion)}"
+        yield (
+            rule_line(suggestion, columns, delimiter, str(line + number * LINE_STEP))
+            or "# Left out, for a line could not be pasted as it is: orcost map suggest --format json"
+        )
     guessed = {key for suggestion in found for key in suggestion.keys}
     left = [key for key in keys if key.is_open and key not in guessed]
     if left:
-        yield f"# No guess for {plural(len(left), 'key')} ({_money(left)}): orcost map todo"
+        yield f"# No guess for {plural(len(left), 'key')} ({amounts(left)}): orcost map todo"
     elif not found:
         yield "# No key waits for a rule."
     if found:
@@ -144,15 +141,30 @@ def _layout(settings: Settings) -> tuple[Sequence[str], str, bool]:
     return header.names, header.delimiter, True
 
 
-def _remark(suggestion: Suggestion) -> str:
+def rule_line(suggestion: Suggestion, columns: Sequence[str], delimiter: str, line: str = "") -> str | None:
+    """The rule as a line of a mapping, or as a row of a table at `line`; None where it could not be pasted as it is."""
+    if "�" in clean(suggestion.company + suggestion.pattern):
+        return None
+    values = {
+        "company": suggestion.company,
+        "match": suggestion.match,
+        "pattern": suggestion.pattern,
+        "note": clean(suggestion.keys[0].now.name) if suggestion.match == "key_hash" else "",
+        LINE: line,
+    }
+    return csv_line([values.get(name, "") for name in columns], delimiter)
+
+
+def remark(suggestion: Suggestion) -> str:
+    """What its keys spent, a few of their names, and what speaks for it."""
     names = [clean(short(key.now.name)) for key in suggestion.keys[:NAMES_SHOWN]]
     if more := len(suggestion.keys) - len(names):
         names.append(f"{more} more")
-    return f"{_money(suggestion.keys)}: {', '.join(names)}; {clean(suggestion.reason)}"
+    return f"{amounts(suggestion.keys)}: {', '.join(names)}; {clean(suggestion.reason)}"
 
 
-def _money(keys: Sequence[Key]) -> str:
-    """What keys spent that is nobody's."""
+def amounts(keys: Sequence[Key]) -> str:
+    """What keys spent that is nobody's, in USD."""
     spend, byok = exact_sum(key.credits_usd for key in keys), exact_sum(key.byok_usd for key in keys)
     told = f"{money([spend])(spend)} USD"
     return f"{told} and {money([byok])(byok)} USD of BYOK" if byok else told
