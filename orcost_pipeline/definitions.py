@@ -47,4 +47,4 @@ def build_defs(
 
 
 # Assets that are launched by hand run in one process too.
-defs = dg.Definitions.merge(build_defs(), dg.Definitions(executor=dg.in_process_executor))
+defs = dg.Definitions.merge(build_defs(load_settings()), dg.Definitions(executor=dg.in_process_executor))

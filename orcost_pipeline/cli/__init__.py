@@ -544,7 +544,7 @@ def _logged(error: Exception) -> str:
     try:
         log = _log_file()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             trace = "".join(traceback.format_exception(error))
             file.write(_without_secrets(f"{_now().isoformat()} {' '.join(sys.argv[1:])}\n{trace}\n"))
     except OSError as trouble:

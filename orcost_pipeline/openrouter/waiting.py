@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 # Between two looks for a signal.
-LOOK_SECONDS = 0.2
+LOOK_EVERY = timedelta(milliseconds=200)
 
 
 def wait_for(answer: Coroutine[Any, Any, T]) -> T:
@@ -22,7 +23,7 @@ def wait_for(answer: Coroutine[Any, Any, T]) -> T:
 async def _looking_up(answer: Coroutine[Any, Any, T]) -> T:
     async def look_up() -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_EVERY.total_seconds())
 
     looking = asyncio.create_task(look_up())
     try:
