@@ -110,11 +110,10 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
     mapping = [*_of_mapping(settings, look, now), *_of_companies(settings)]
     yield from mapping
     if stored:
-        is_refused = any(finding.severity is ERROR for finding in mapping)
         is_up = bool(listens) if is_syncing(settings) else None
         told = findings.of_stored(stored, settings, now, is_up)
-        # What the last sync said of the mapping is older than what the file itself says.
-        yield from (it for it in told if not (is_refused and it.code is Code.MAPPING_WRONG))
+        superseded = _superseded(mapping)
+        yield from (it for it in told if it.code not in superseded)
     yield from _of_disk(settings)
     yield from _of_port(port, listens)
 
@@ -508,17 +507,25 @@ def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findi
             code = Code.MAPPING_GONE if error.is_gone else Code.MAPPING_WRONG
             yield Finding(ERROR, code, None, f"{error.problem}; {stays}.", error.todo)
         elif look.stored or look.is_new:
-            yield _no_mapping(settings)
+            yield _no_mapping(settings, look)
     except OrcostError:
         return  # the database cannot be asked: that is told where it is looked into
     else:
         idle = _idle_rules(settings, mapping, now) if look.stored else []
         doubts = [*warnings_of(settings, mapping), *idle]
-        yield from _of_valid_mapping(mapping, settings, doubts)
+        yield from _of_valid_mapping(mapping, settings, look, doubts)
         if look.stored and (version is None or version.content_sha256 != mapping.sha256):
             message = f"{mapping.source} is not in force as it is now: it counts from the next sync on. "
             message += "Under orcost up, that is within a minute."
             yield Finding(NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
+
+
+def _superseded(mapping: Sequence[Finding]) -> set[Code]:
+    """What the warehouse says of the mapping, where the file, which is newer, says it or more."""
+    codes = {finding.code for finding in mapping}
+    of_rules = {Code.NO_MAPPING, Code.MAPPING_WRONG, Code.MAPPING_GONE, Code.MAPPING_PENDING}
+    is_refused = any(finding.severity is ERROR for finding in mapping)
+    return ({Code.MAPPING_WRONG} if is_refused else set()) | ({Code.NO_MAPPING} if codes & of_rules else set())
 
 
 def _of_companies(settings: Settings) -> Iterator[Finding]:
@@ -528,13 +535,9 @@ def _of_companies(settings: Settings) -> Iterator[Finding]:
         yield Finding(ERROR, Code.MAPPING_WRONG, None, problem, "Mend it; it counts from the next sync on")
 
 
-def _no_mapping(settings: Settings) -> Finding:
-    todo = "orcost map suggest proposes rules from what is synced; "
-    if settings.mapping_table:
-        todo += f"put those that are right into {settings.mapping_name}"
-    else:
-        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
-    return Finding(NOTE, Code.NO_MAPPING, None, "No rule says yet which key is whose: all is Unattributed.", todo)
+def _no_mapping(settings: Settings, look: Look) -> Finding:
+    lacks_rules = look.stored is not None and look.stored.lacks_rules
+    return findings.no_mapping(settings, WARNING if lacks_rules else NOTE)
 
 
 def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> list[Mistake]:
@@ -547,9 +550,11 @@ def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> l
         return []
 
 
-def _of_valid_mapping(mapping: CompanyMapping, settings: Settings, doubts: Sequence[Mistake]) -> Iterator[Finding]:
+def _of_valid_mapping(
+    mapping: CompanyMapping, settings: Settings, look: Look, doubts: Sequence[Mistake]
+) -> Iterator[Finding]:
     if not mapping.rules:
-        yield _no_mapping(settings)
+        yield _no_mapping(settings, look)
     if doubts:
         told = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
