@@ -37,9 +37,11 @@ from dagster._core.scheduler.instigation import (
 
 from orcost_pipeline.cli import doctor as doctor_module
 from orcost_pipeline.cli import findings, services
+from orcost_pipeline.cli import home as home_module
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped
 from orcost_pipeline.cli.doctor import Answer, examine
 from orcost_pipeline.cli.findings import Code, Finding, worst_first
+from orcost_pipeline.cli.home import of_home
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.defs.attribution import load_mapping
 from orcost_pipeline.settings import load_settings
@@ -684,18 +686,18 @@ def test_little_space_is_told_once_for_a_file_system(
     assert f"{free // 1_000_000} MB are free at {healthy.folder}" in finding.message
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (healthy.folder / ".orcost" / "postgres" / "data").mkdir(parents=True)
-    assert len(list(doctor_module._of_disk(load_settings(healthy.folder)))) == 1
+    assert len(list(of_home(load_settings(healthy.folder)))) == 1
 
 
 def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> None:
     home = healthy.folder / ".orcost"
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (home / "postgres" / "data").mkdir(parents=True)
-    assert list(doctor_module._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
+    assert list(home_module._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
     elsewhere = healthy.folder / "elsewhere"
     (elsewhere / "data").mkdir(parents=True)
     (home / "postgres.location").write_text(f"{elsewhere}\n")
-    assert list(doctor_module._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
+    assert list(home_module._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
 
 
 @contextmanager

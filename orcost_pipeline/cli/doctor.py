@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, WarehouseState, is_syncing
+from orcost_pipeline.cli.home import of_home
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, show
 from orcost_pipeline.cli.services import is_dagster
@@ -60,7 +61,6 @@ from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 # Seconds: for each of the two rounds of questions to OpenRouter; for a statement of the database.
 ANSWER_WITHIN = 6.0
 STATEMENT_WITHIN = 10
-LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
 NAMED_KEYS = 3
 GROUP_OR_OTHERS = 0o077
 
@@ -114,7 +114,7 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
         told = findings.of_stored(stored, settings, now, is_up)
         superseded = _superseded(mapping)
         yield from (it for it in told if it.code not in superseded)
-    yield from _of_disk(settings)
+    yield from of_home(settings)
     yield from _of_port(port, listens)
 
 
@@ -559,27 +559,6 @@ def _of_valid_mapping(
         told = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
         yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, findings.map_check(settings))
-
-
-def _of_disk(settings: Settings) -> Iterator[Finding]:
-    """Whether there is space where orcost writes, each file system told once."""
-    seen: set[int] = set()
-    for folder in _written_folders(settings):
-        with suppress(OSError):
-            device, free = folder.stat().st_dev, shutil.disk_usage(folder).free
-            if device not in seen and free < LITTLE_SPACE:
-                severity = ERROR if free < TOO_LITTLE_SPACE else WARNING
-                message = f"{free // 1_000_000:,} MB are free at {folder}."
-                yield Finding(severity, Code.DISK_FULL, None, message, "Free some space, or move ORCOST_HOME")
-            seen.add(device)
-
-
-def _written_folders(settings: Settings) -> Iterator[Path]:
-    home = settings.home
-    yield next(folder for folder in (home, *home.parents) if folder.is_dir())
-    with suppress(EmbeddedPostgresError):
-        if settings.database_url is None and (data := EmbeddedPostgres(home).data()):
-            yield data
 
 
 def _of_port(port: int, listens: bool | None) -> Iterator[Finding]:

@@ -64,6 +64,7 @@ class Code(StrEnum):
     DATABASE_RIGHTS = "database_rights"
     DATABASE_FULL = "database_full"
     SCHEMA_NEWER = "schema_newer"
+    HOME_UNUSABLE = "home_unusable"
     DISK_FULL = "disk_full"
     CLOCK_OFF = "clock_off"
     NO_CREDITS = "no_credits"
