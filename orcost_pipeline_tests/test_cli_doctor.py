@@ -37,9 +37,11 @@ from dagster._core.scheduler.instigation import (
 
 from orcost_pipeline.cli import doctor as doctor_module
 from orcost_pipeline.cli import findings, services
+from orcost_pipeline.cli import home as home_module
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped
 from orcost_pipeline.cli.doctor import Answer, examine
 from orcost_pipeline.cli.findings import Code, Finding, worst_first
+from orcost_pipeline.cli.home import of_home
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.defs.attribution import load_mapping
 from orcost_pipeline.settings import load_settings
@@ -149,8 +151,12 @@ class Deployment:
             connection.execute(sa.text(statement), parameters)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command that asks the port, as a process."""
+        return self.run_in_folder(*arguments, "--port", str(self.port))
+
+    def run_in_folder(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command line, as a process."""
-        command = [*ORCOST, *arguments, "--port", str(self.port)]
+        command = [*ORCOST, *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -680,18 +686,18 @@ def test_little_space_is_told_once_for_a_file_system(
     assert f"{free // 1_000_000} MB are free at {healthy.folder}" in finding.message
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (healthy.folder / ".orcost" / "postgres" / "data").mkdir(parents=True)
-    assert len(list(doctor_module._of_disk(load_settings(healthy.folder)))) == 1
+    assert len(list(of_home(load_settings(healthy.folder)))) == 1
 
 
 def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> None:
     home = healthy.folder / ".orcost"
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (home / "postgres" / "data").mkdir(parents=True)
-    assert list(doctor_module._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
+    assert list(home_module._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
     elsewhere = healthy.folder / "elsewhere"
     (elsewhere / "data").mkdir(parents=True)
     (home / "postgres.location").write_text(f"{elsewhere}\n")
-    assert list(doctor_module._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
+    assert list(home_module._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
 
 
 @contextmanager
@@ -802,15 +808,52 @@ def test_an_edited_mapping_counts_from_the_next_sync_on(healthy: Deployment) -> 
     assert healthy.only("note", Code.MAPPING_PENDING, None).todo == "orcost sync"
 
 
-@pytest.mark.parametrize("starter", [None, "company,match,pattern\n# Company A,key_name,Company A\n"])
-def test_without_any_rule_a_note_says_that_all_is_unattributed(healthy: Deployment, starter: str | None) -> None:
-    healthy.do("update core.key_rolling set company_id = 0")
-    healthy.do("truncate ref.mapping_rule, ref.mapping_version restart identity")
-    (healthy.folder / "company_mapping.csv").unlink()
+NO_RULES = "company,match,pattern\n# Company A,key_name,Company A\n"
+
+
+def without_rules(deployment: Deployment, starter: str | None) -> None:
+    """Has the deployment no mapping at all, or one without rules."""
+    deployment.do("update core.key_rolling set company_id = 0")
+    deployment.do("truncate ref.mapping_rule, ref.mapping_version restart identity")
+    (deployment.folder / "company_mapping.csv").unlink()
     if starter is not None:
-        (healthy.folder / "company_mapping.csv").write_text(starter)
-        bring_into_force(healthy, starter)
-    assert "all is Unattributed" in healthy.only("note", Code.NO_MAPPING, None).message
+        (deployment.folder / "company_mapping.csv").write_text(starter)
+        bring_into_force(deployment, starter)
+
+
+@pytest.mark.parametrize("starter", [None, NO_RULES])
+def test_spend_without_any_rule_is_a_warning_of_status_and_doctor(healthy: Deployment, starter: str | None) -> None:
+    without_rules(healthy, starter)
+    finding = healthy.only("warning", Code.NO_MAPPING, None)
+    assert finding.message == "No mapping rules yet; all spend is Unattributed."
+    assert "orcost map suggest" in finding.todo
+    assert healthy.stored_findings() == [finding]
+    assert findings.exit_code([finding]) == 0
+    told = healthy.run_in_folder("status")
+    assert told.returncode == 0
+    assert "All is well" not in told.stdout
+
+
+@pytest.mark.parametrize("starter", [None, NO_RULES])
+def test_without_spend_a_missing_rule_is_a_note(healthy: Deployment, starter: str | None) -> None:
+    without_rules(healthy, starter)
+    healthy.do("truncate core.key_rolling, core.company_rolling")
+    assert ("note", Code.NO_MAPPING, None) in healthy.said()
+    assert Code.NO_MAPPING not in {it.code for it in healthy.stored_findings()}
+
+
+def test_rules_that_wait_for_the_next_sync_are_told_instead_of_missing_ones(healthy: Deployment) -> None:
+    without_rules(healthy, NO_RULES)
+    (healthy.folder / "company_mapping.csv").write_text(MAPPING)
+    healthy.only("note", Code.MAPPING_PENDING, None)
+    (healthy.folder / "company_mapping.csv").write_text("company,match,pattern\nA,key_nam,x\n")
+    healthy.only("error", Code.MAPPING_WRONG, None)
+
+
+def test_a_machine_without_keys_tells_of_missing_rules_too(healthy: Deployment) -> None:
+    without_rules(healthy, NO_RULES)
+    healthy.configure(base_url_of(healthy), OPENROUTER_API_KEY_ACME="")
+    assert ("warning", Code.NO_MAPPING, None) in healthy.said()
 
 
 def bring_into_force(deployment: Deployment, text: str) -> None:

@@ -74,6 +74,30 @@ def test_a_day_is_told_in_full(told: Told) -> None:
     assert "1 day: 0 closed, 1 explained, none open." in out
 
 
+def test_spend_that_no_key_explains_names_the_keys_that_bore_its_name(world: World, told: Told) -> None:
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into core.unkeyed_hour (account_id, hour, name, credits_usd, byok_usd) "
+            "select account_id, timestamptz '2026-11-22 12:00Z', name, 0.5, 0 "
+            "from ref.account, unnest(array['app', 'stranger']) as name"
+        )
+        connection.exec_driver_sql("update core.api_key set deleted_at = '2026-11-23Z'")
+    lines = [line.split() for line in told(YESTERDAY)[1].splitlines()]
+    assert ["Key", "Hash", "Cause", "USD", "BYOK", "USD"] in lines
+    assert ["app", app[:8], *["spend", "of", "a", "deleted", "key"], "0.5000", "–"] in lines
+    assert ["stranger", "–", *["spend", "of", "a", "key", "never", "listed"], "0.5000", "–"] in lines
+
+
+def test_a_key_that_was_never_listed_is_named_by_its_hash(world: World, told: Told) -> None:
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql("update core.usage_daily set credits_usd = credits_usd + 1 where key_id > 0")
+        connection.exec_driver_sql("delete from core.api_key_version")
+    out = told(YESTERDAY)[1]
+    assert f"(never listed) {app[:8]}" in out[out.index("Hours and day differ") :]
+
+
 def test_an_open_day_names_the_keys_that_disagree_and_exits_1(world: World, told: Told) -> None:
     app = next(iter(world.ledger.accounts["acme"].keys))
     world.later(days=3).sync()

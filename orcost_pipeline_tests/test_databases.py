@@ -93,6 +93,20 @@ def test_empty_schemas_of_our_names_are_used_without_the_right_to_make_any(empty
         script(empty_url, f"drop owned by {role} cascade", f"drop role {role}")
 
 
+def test_schemas_that_are_another_users_keep_their_comments(empty_url: str, tmp_path: Any) -> None:
+    role = f"r_{uuid.uuid4().hex}"
+    made = [f"create schema {name}; grant all on schema {name} to {role}" for name in SCHEMAS]
+    script(empty_url, f"create role {role} login password 'x'", *made, "comment on schema marts is 'Theirs.'")
+    url = sa.make_url(empty_url).set(username=role, password="x").render_as_string(hide_password=False)
+    try:
+        open_warehouse(url, tmp_path).dispose()
+        with opened(empty_url) as engine:
+            comment = "select obj_description('marts'::regnamespace, 'pg_namespace')"
+            assert query(engine, comment) == [("Theirs.",)]
+    finally:
+        script(empty_url, f"drop owned by {role} cascade", f"drop role {role}")
+
+
 def test_an_empty_schema_that_this_user_may_not_use_is_refused(empty_url: str, tmp_path: Any) -> None:
     role, database = f"r_{uuid.uuid4().hex}", sa.make_url(empty_url).database
     script(

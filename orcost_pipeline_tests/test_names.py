@@ -219,6 +219,49 @@ def test_a_key_and_its_company_are_explained_as_text(orcost: Orcost, name: str) 
         assert not re.search("^(two|# head|=cmd)", text, re.MULTILINE)
 
 
+NAMING = ("report --by key", "map todo", "explain Unattributed --day 2026-11-22")
+
+
+def rename_first_unattributed(world: World, change: str) -> str:
+    """Changes the versions of a key that is nobody's; returns its hash."""
+    with world.engine.begin() as connection:
+        found = "select key_hash from ref.api_key where company = 'Unattributed' order by 1 limit 1"
+        key_hash = connection.exec_driver_sql(found).scalar_one()
+        connection.exec_driver_sql(
+            f"{change} where key_id = (select key_id from core.api_key where key_hash = '{key_hash}')"
+        )
+    return key_hash
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize("command", [*NAMING, "keys", "keys --history"])
+def test_a_key_whose_name_is_blank_says_so(world: World, orcost: Orcost, command: str, blank: str) -> None:
+    rename_first_unattributed(world, f"update core.api_key_version set name = '{blank}'")
+    told = orcost(*command.split()).output
+    assert "(no name)" in told
+    assert "(never listed)" not in told
+
+
+@pytest.mark.parametrize("command", NAMING)
+def test_a_key_that_was_never_listed_is_none_without_a_name(world: World, orcost: Orcost, command: str) -> None:
+    rename_first_unattributed(world, "delete from core.api_key_version")
+    told = orcost(*command.split()).output
+    assert "(never listed)" in told
+    assert "(no name)" not in told
+    assert "(no key)" not in told
+
+
+def test_a_key_whose_name_is_blank_is_explained(world: World, orcost: Orcost) -> None:
+    key_hash = rename_first_unattributed(world, "update core.api_key_version set name = ''")
+    assert f"(no name) ({key_hash[:8]}…" in orcost("map", "explain", key_hash).output
+
+
+def test_programs_get_blank_names_as_they_are(world: World, orcost: Orcost) -> None:
+    key_hash = rename_first_unattributed(world, "update core.api_key_version set name = ''")
+    rows = json.loads(orcost("report", "--by", "key", "--format", "json").stdout)
+    assert {row["key_name"] for row in rows if row["key_hash"] == key_hash} == {""}
+
+
 def test_programs_get_the_true_names_from_json_and_inert_ones_from_csv(orcost: Orcost) -> None:
     told = {row["name"] for row in json.loads(orcost("keys", "--format", "json").stdout)}
     # A name of thousands of characters is stored shorter.

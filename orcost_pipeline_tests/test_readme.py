@@ -1,6 +1,7 @@
 """What the README says is so: relations, commands, variables, and every query runs."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,20 @@ def blocks(language: str) -> list[str]:
 def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() -> None:
     rows = dict(re.findall(r"^\| `((?:ref|core|marts|ops)\.\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
     assert rows == {name: told for name, told in RELATIONS.items() if name.startswith(CONTRACT_SCHEMAS)}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_the_unit_and_runs_it_as_a_user_of_its_own(tmp_path: Path) -> None:
+    (unit,) = (block for block in blocks("ini") if "[Service]" in block)
+    assert "User=orcost\n" in unit
+    assert "After=network-online.target\n" in unit
+    assert any("useradd --system" in block and "/srv/costs" in block for block in blocks("sh"))
+    file = tmp_path / "orcost.service"
+    file.write_text(unit.replace("/srv/costs/.venv/bin/orcost", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_cause_of_a_difference_is_told_with_its_status(engine: sa.Engine) -> None:

@@ -54,7 +54,7 @@ def test_how_much_unattributed_is_too_much(folder: Path) -> None:
     (folder / "orcost.toml").write_text("[alerts]\nunattributed_percent = 2.5\n", encoding="utf-8")
     assert load_settings().unattributed_percent == Decimal("2.5")
     (folder / "orcost.toml").write_text("[alerts]\nunattributed_percent = 101\n", encoding="utf-8")
-    with pytest.raises(PermanentError, match=r"orcost\.toml was refused: alerts\.unattributed_percent: "):
+    with pytest.raises(PermanentError, match=r'orcost\.toml, line 2: "unattributed_percent" is wrong: '):
         load_settings()
 
 
@@ -256,21 +256,50 @@ def test_a_file_without_accounts_leaves_the_default_one(folder: Path) -> None:
 
 
 REFUSED = {
-    "an unknown key": ("acounts = []", r"acounts: Extra inputs are not permitted"),
+    "an unknown key": ("\nacounts = []", r'line 2: there is no "acounts"; did you mean "accounts"\?'),
     "a key of an account that is none": (
         '[[accounts]]\nname = "a"\napi_key_env = "A"\nbaseurl = "x"',
-        r"accounts\.0\.baseurl: Extra inputs",
+        r'line 4: there is no "baseurl"; did you mean "base_url"\?',
     ),
-    "an account without a name": ('[[accounts]]\napi_key_env = "A"', r"accounts\.0\.name: Field required"),
-    "an account without its key's name": ('[[accounts]]\nname = "a"', r"accounts\.0\.api_key_env: Field required"),
-    "an empty name": ('[[accounts]]\nname = ""\napi_key_env = "A"', r"accounts\.0\.name: "),
-    "a name of many lines": ('[[accounts]]\nname = "a\\nb"\napi_key_env = "A"', r"accounts\.0\.name: "),
-    "a name that ends a line": ('[[accounts]]\nname = "a\\n"\napi_key_env = "A"', r"accounts\.0\.name: "),
-    "a name that leaves its folder": ('[[accounts]]\nname = "../a"\napi_key_env = "A"', r"accounts\.0\.name: "),
-    "one account instead of a list": ('[accounts]\nname = "a"\napi_key_env = "A"', r"accounts: "),
+    "a key of a later account": (
+        f'# ours\n{TWO_ACCOUNTS}\n[[accounts]]\nname = "c"\n\napi_key_env = "C"\napi_key_var = "C"',
+        r'line 16: there is no "api_key_var"; did you mean "api_key_env"\?',
+    ),
+    "a key of an account written in a line": (
+        'mapping = """\nrules.csv"""\naccounts = [\n  {name = "a", api_key_env = 5},\n]',
+        r'line 3: "api_key_env" is wrong: Input should be a valid string\.',
+    ),
+    "a section of no name": (
+        "[alert]\nunattributed_percent = 5",
+        r'line 1: there is no "alert"; did you mean "alerts"\?',
+    ),
+    "a section of an account": (
+        f"{TWO_ACCOUNTS}[accounts.proxy]\nhost = 'x'",
+        r'line 10: there is no "proxy"\.$',
+    ),
+    "a key in the wrong section": (
+        "[reconciliation]\nunattributed_percent = 5",
+        r'line 2: there is no "unattributed_percent"; it belongs under \[alerts\]\.',
+    ),
+    "a setting below an account": (
+        f'{TWO_ACCOUNTS}mapping = "rules.csv"',
+        r'line 10: there is no "mapping"; it belongs above all sections\.',
+    ),
+    "a dotted key": ("alerts . 'percent' = 5", r'line 1: there is no "percent"'),
+    "an account without a name": ('\n[[accounts]]\napi_key_env = "A"', r'line 2: "name" is missing\.'),
+    "an account without its key's name": ('[[accounts]]\nname = "a"', r'line 1: "api_key_env" is missing\.'),
+    "an empty name": ('[[accounts]]\nname = ""\napi_key_env = "A"', r'line 2: "name" is wrong: '),
+    "a name of many lines": ('[[accounts]]\nname = "a\\nb"\napi_key_env = "A"', r'line 2: "name" is wrong: '),
+    "a name that ends a line": ('[[accounts]]\nname = "a\\n"\napi_key_env = "A"', r'line 2: "name" is wrong: '),
+    "a name that leaves its folder": ('[[accounts]]\nname = "../a"\napi_key_env = "A"', r'line 2: "name" is wrong: '),
+    "one account instead of a list": (
+        '[accounts]\nname = "a"\napi_key_env = "A"',
+        r'line 1: "accounts" is a list: write \[\[accounts\]\] above each account\.',
+    ),
+    "a value instead of a section": ("alerts = 5", r'line 1: "alerts" is a section with fields, not a value\.'),
     "two accounts of a name": (
         '[[accounts]]\nname = "a"\napi_key_env = "A"\n[[accounts]]\nname = "a"\napi_key_env = "B"',
-        r"accounts: .*two accounts have the same name",
+        r'line 5: "name" is the name of two accounts\.',
     ),
     "invalid TOML": ('[[accounts]\nname = "a"', r"is not valid TOML: .*line 1"),
 }
@@ -284,6 +313,31 @@ def test_a_wrong_file_is_refused_in_one_sentence_that_names_it(folder: Path, mis
         load_settings()
     assert str(folder / "orcost.toml") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_of_a_file_are_told_in_its_order(folder: Path) -> None:
+    file = folder / "orcost.toml"
+    file.write_text(
+        '[alerts]\nunattributed = 101\n\n[[accounts]]\nname = ""\n\n[[accounts]]\nname = "b"\nkey_env = "B"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(PermanentError) as caught:
+        load_settings()
+    assert str(caught.value).splitlines() == [
+        f'{file}, line 2: there is no "unattributed"; did you mean "unattributed_percent"?',
+        f'{file}, line 4: "api_key_env" is missing.',
+        f'{file}, line 5: "name" is wrong: String should have at least 1 character.',
+        f'{file}, line 7: "api_key_env" is missing.',
+        f'{file}, line 9: there is no "key_env"; did you mean "api_key_env"?',
+    ]
+
+
+def test_of_many_mistakes_the_first_are_told(folder: Path) -> None:
+    (folder / "orcost.toml").write_text('[[accounts]]\napi_key_env = "A"\n' * 1_000, encoding="utf-8")
+    with pytest.raises(PermanentError) as caught:
+        load_settings()
+    told = str(caught.value).splitlines()
+    assert (len(told), told[-1]) == (21, "… and 980 more")
 
 
 def test_a_file_that_is_no_utf8_is_refused_in_a_sentence(folder: Path) -> None:

@@ -22,7 +22,8 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse import migrations, raw, runs
 from orcost_pipeline.warehouse.database import Merged, connect, copy_rows, merge
 from orcost_pipeline.warehouse.migrations.comments import COLUMNS, OVERRIDES
-from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.warehouse.migrations.relations import FUNCTIONS, RELATIONS
+from orcost_pipeline.warehouse.migrations.relations import SCHEMAS as SCHEMA_TEXTS
 from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication
@@ -191,6 +192,24 @@ def test_every_relation_and_column_has_a_comment(engine: sa.Engine) -> None:
         schemas=list(SCHEMAS),
     )
     assert without == []
+
+
+SCHEMA_COMMENTS = "select nspname, obj_description(oid, 'pg_namespace') from pg_namespace where nspname = any(:schemas)"
+FUNCTION_COMMENTS = (
+    "select pronamespace::regnamespace || '.' || proname, obj_description(oid, 'pg_proc') from pg_proc "
+    "where pronamespace::regnamespace::text = any(:schemas)"
+)
+
+
+def test_every_schema_and_function_has_its_comment_and_no_other_has(engine: sa.Engine) -> None:
+    assert dict(query(engine, SCHEMA_COMMENTS, schemas=list(SCHEMAS))) == SCHEMA_TEXTS
+    assert dict(query(engine, FUNCTION_COMMENTS, schemas=list(SCHEMAS))) == FUNCTIONS
+
+
+def test_a_function_without_a_comment_is_refused(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(FUNCTIONS, "core.agrees")
+    with pytest.raises(KeyError, match=r"core\.agrees"):
+        migrate(engine)
 
 
 COMMENTS = (

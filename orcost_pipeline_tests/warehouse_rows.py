@@ -323,13 +323,13 @@ def _fill_rolling(connection: sa.Connection, account_id: int) -> None:
         "is_extraction": True,
     }
     execute(connection, "create temporary table touched_assignment (key_id integer)")
-    for step in ("rolled_usage", "rolled_key"):
+    for step in ("rolling_edge", "rolled_usage", "rolled_key"):
         connection.execute(sql(step), parameters)
     for relation in ("key_rolling", "key_previous", "company_rolling"):
         connection.execute(sql(relation), parameters)
         execute(connection, f"insert into core.{relation} select * from staged_{relation}")
         execute(connection, f"drop table staged_{relation}")
-    for step in ("rolled_usage", "rolled_key", "touched_assignment"):
+    for step in ("rolling_edge", "rolled_usage", "rolled_key", "touched_assignment"):
         execute(connection, f"drop table {step}")
 
 

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from orcost_pipeline.cli.home import require_home
 from orcost_pipeline.cli.rendering import say
-from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -30,11 +31,9 @@ def warehouse(
     settings: Settings, opened: Callable[[str | None, Path], sa.Engine] = open_existing
 ) -> Iterator[sa.Engine]:
     """The warehouse, for as long as the block lasts; unless told otherwise, as it is: nothing is made or migrated."""
-    if settings.database_url is None and not settings.home.is_dir():
-        raise NoWarehouseError(NOTHING_YET)
     try:
         with database_errors():
-            engine = opened(_configured(settings), settings.home)
+            engine = _opened(settings, opened)
             try:
                 yield engine
             finally:
@@ -44,6 +43,24 @@ def warehouse(
         raise PermanentError(
             f"The database refused: {told}. Check the rights of the user in ORCOST_DATABASE_URL."
         ) from None
+
+
+def _opened(settings: Settings, opened: Callable[[str | None, Path], sa.Engine]) -> sa.Engine:
+    with _home_blamed(settings):
+        if settings.database_url is None and not settings.home.is_dir():
+            raise NoWarehouseError(NOTHING_YET)
+        return opened(_configured(settings), settings.home)
+
+
+@contextmanager
+def _home_blamed(settings: Settings) -> Iterator[None]:
+    """Where the embedded database does not open because nothing can be written to the home, says so instead."""
+    try:
+        yield
+    except OrcostError:
+        if settings.database_url is None:
+            require_home(settings.home)
+        raise
 
 
 @contextmanager
@@ -66,7 +83,8 @@ def _frozen(engine: sa.Engine) -> sa.Connection:
 
 def url(settings: Settings) -> None:
     """Prints the warehouse's URL, password and all, for psql or a BI tool; starts the embedded server if need be."""
-    typer.echo(database_url(_configured(settings), settings.home))
+    with _home_blamed(settings):
+        typer.echo(database_url(_configured(settings), settings.home))
 
 
 def migrate(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.findings import ERROR, NOTE, WARNING, Code, Finding, Standing, WarehouseState, is_syncing
+from orcost_pipeline.cli.home import of_home
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import as_json, show
 from orcost_pipeline.cli.services import is_dagster
@@ -60,7 +61,6 @@ from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 # Seconds: for each of the two rounds of questions to OpenRouter; for a statement of the database.
 ANSWER_WITHIN = 6.0
 STATEMENT_WITHIN = 10
-LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
 NAMED_KEYS = 3
 GROUP_OR_OTHERS = 0o077
 
@@ -110,12 +110,11 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
     mapping = [*_of_mapping(settings, look, now), *_of_companies(settings)]
     yield from mapping
     if stored:
-        is_refused = any(finding.severity is ERROR for finding in mapping)
         is_up = bool(listens) if is_syncing(settings) else None
         told = findings.of_stored(stored, settings, now, is_up)
-        # What the last sync said of the mapping is older than what the file itself says.
-        yield from (it for it in told if not (is_refused and it.code is Code.MAPPING_WRONG))
-    yield from _of_disk(settings)
+        superseded = _superseded(mapping)
+        yield from (it for it in told if it.code not in superseded)
+    yield from of_home(settings)
     yield from _of_port(port, listens)
 
 
@@ -508,17 +507,25 @@ def _of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findi
             code = Code.MAPPING_GONE if error.is_gone else Code.MAPPING_WRONG
             yield Finding(ERROR, code, None, f"{error.problem}; {stays}.", error.todo)
         elif look.stored or look.is_new:
-            yield _no_mapping(settings)
+            yield _no_mapping(settings, look)
     except OrcostError:
         return  # the database cannot be asked: that is told where it is looked into
     else:
         idle = _idle_rules(settings, mapping, now) if look.stored else []
         doubts = [*warnings_of(settings, mapping), *idle]
-        yield from _of_valid_mapping(mapping, settings, doubts)
+        yield from _of_valid_mapping(mapping, settings, look, doubts)
         if look.stored and (version is None or version.content_sha256 != mapping.sha256):
             message = f"{mapping.source} is not in force as it is now: it counts from the next sync on. "
             message += "Under orcost up, that is within a minute."
             yield Finding(NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
+
+
+def _superseded(mapping: Sequence[Finding]) -> set[Code]:
+    """What the warehouse says of the mapping, where the file, which is newer, says it or more."""
+    codes = {finding.code for finding in mapping}
+    of_rules = {Code.NO_MAPPING, Code.MAPPING_WRONG, Code.MAPPING_GONE, Code.MAPPING_PENDING}
+    is_refused = any(finding.severity is ERROR for finding in mapping)
+    return ({Code.MAPPING_WRONG} if is_refused else set()) | ({Code.NO_MAPPING} if codes & of_rules else set())
 
 
 def _of_companies(settings: Settings) -> Iterator[Finding]:
@@ -528,13 +535,9 @@ def _of_companies(settings: Settings) -> Iterator[Finding]:
         yield Finding(ERROR, Code.MAPPING_WRONG, None, problem, "Mend it; it counts from the next sync on")
 
 
-def _no_mapping(settings: Settings) -> Finding:
-    todo = "orcost map suggest proposes rules from what is synced; "
-    if settings.mapping_table:
-        todo += f"put those that are right into {settings.mapping_name}"
-    else:
-        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
-    return Finding(NOTE, Code.NO_MAPPING, None, "No rule says yet which key is whose: all is Unattributed.", todo)
+def _no_mapping(settings: Settings, look: Look) -> Finding:
+    lacks_rules = look.stored is not None and look.stored.lacks_rules
+    return findings.no_mapping(settings, WARNING if lacks_rules else NOTE)
 
 
 def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> list[Mistake]:
@@ -547,34 +550,15 @@ def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> l
         return []
 
 
-def _of_valid_mapping(mapping: CompanyMapping, settings: Settings, doubts: Sequence[Mistake]) -> Iterator[Finding]:
+def _of_valid_mapping(
+    mapping: CompanyMapping, settings: Settings, look: Look, doubts: Sequence[Mistake]
+) -> Iterator[Finding]:
     if not mapping.rules:
-        yield _no_mapping(settings)
+        yield _no_mapping(settings, look)
     if doubts:
         told = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
         yield Finding(WARNING, Code.MAPPING_DOUBTFUL, None, message, findings.map_check(settings))
-
-
-def _of_disk(settings: Settings) -> Iterator[Finding]:
-    """Whether there is space where orcost writes, each file system told once."""
-    seen: set[int] = set()
-    for folder in _written_folders(settings):
-        with suppress(OSError):
-            device, free = folder.stat().st_dev, shutil.disk_usage(folder).free
-            if device not in seen and free < LITTLE_SPACE:
-                severity = ERROR if free < TOO_LITTLE_SPACE else WARNING
-                message = f"{free // 1_000_000:,} MB are free at {folder}."
-                yield Finding(severity, Code.DISK_FULL, None, message, "Free some space, or move ORCOST_HOME")
-            seen.add(device)
-
-
-def _written_folders(settings: Settings) -> Iterator[Path]:
-    home = settings.home
-    yield next(folder for folder in (home, *home.parents) if folder.is_dir())
-    with suppress(EmbeddedPostgresError):
-        if settings.database_url is None and (data := EmbeddedPostgres(home).data()):
-            yield data
 
 
 def _of_port(port: int, listens: bool | None) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, rounded, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, key_name, money, rounded, short_hash, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
@@ -25,7 +25,6 @@ from orcost_pipeline.warehouse.raw import RETENTION
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows
 from orcost_pipeline.windows import day_start
 
-NO_KEY = "(no key)"
 Row = dict[str, Any]
 
 
@@ -105,7 +104,7 @@ def _parts(rows: Sequence[Row]) -> RenderableType:
         rule = f"{short(row['rule'])} (line {row['line']})" if row["rule"] else "no rule"
         drawn.add_row(
             *cells(
-                short(row["key_name"] or NO_KEY),
+                key_name(row["key_name"], row["key_hash"]),
                 row["model"],
                 row["provider"] or UNKNOWN,
                 rule,
@@ -123,7 +122,7 @@ def _hours(rows: Sequence[Row]) -> RenderableType:
     spent = money(row["credits_usd"] for row in rows)
     drawn = table("Hour", "Key", "Model", "Requests", "USD", right=["Requests", "USD"])
     for row in sorted(rows, key=lambda row: row["hour"]):
-        hour, key = f"{row['hour']:%H:%M}", short(row["key_name"] or NO_KEY)
+        hour, key = f"{row['hour']:%H:%M}", key_name(row["key_name"], row["key_hash"])
         drawn.add_row(*cells(hour, key, row["model"], rounded(row["requests"], 0), spent(row["credits_usd"])))
     return drawn
 
@@ -132,7 +131,7 @@ def _unkeyed(rows: Sequence[Row]) -> RenderableType:
     spent = money(row["credits_usd"] for row in rows)
     drawn = table("Shown as", "Cause", "USD", right=["USD"])
     for row in rows:
-        drawn.add_row(*cells(short(row["key_name"] or NO_KEY), row["cause"], spent(row["credits_usd"])))
+        drawn.add_row(*cells(key_name(row["key_name"], None), row["cause"], spent(row["credits_usd"])))
     return drawn
 
 
@@ -145,7 +144,7 @@ def _answers(rows: Sequence[Row]) -> RenderableType:
     spent = money(sums.values())
     drawn = table("Asked at", "Table", "Of key", "Rows", "USD", "Run", right=["Rows", "USD"])
     for (as_of, relation, key_hash, run_id), of_group in sorted(groups.items(), key=lambda group: str(group[0])):
-        whose = key_hash[:8] if key_hash else "the account"
+        whose = short_hash(key_hash) if key_hash else "the account"
         count, total = plural(len(of_group), "row"), spent(sums[as_of, relation, key_hash, run_id])
         drawn.add_row(*cells(f"{as_of:%Y-%m-%d %H:%M}", relation, whose, count, total, run_id[:8]))
     return drawn

@@ -64,6 +64,7 @@ class Code(StrEnum):
     DATABASE_RIGHTS = "database_rights"
     DATABASE_FULL = "database_full"
     SCHEMA_NEWER = "schema_newer"
+    HOME_UNUSABLE = "home_unusable"
     DISK_FULL = "disk_full"
     CLOCK_OFF = "clock_off"
     NO_CREDITS = "no_credits"
@@ -82,6 +83,7 @@ class Code(StrEnum):
     WORKSPACES_UNKNOWN = "workspaces_unknown"
     KEYS_MISSING = "keys_missing"
     NO_API_KEYS = "no_api_keys"
+    NO_MAPPING = "no_mapping"
     UNATTRIBUTED = "unattributed"
     MEMBERS_UNKNOWN = "members_unknown"
     MAPPING_DOUBTFUL = "mapping_doubtful"
@@ -91,7 +93,6 @@ class Code(StrEnum):
     ORDINARY_KEY = "ordinary_key"
     SCHEMA_OLDER = "schema_older"
     MAPPING_PENDING = "mapping_pending"
-    NO_MAPPING = "no_mapping"
     NO_USAGE = "no_usage"
     NOT_CONFIGURED = "not_configured"
 
@@ -208,6 +209,12 @@ class WarehouseState:
     waiting: Sequence[WaitingRequest]
     switched_off: Sequence[str] = ()
 
+    @property
+    def lacks_rules(self) -> bool:
+        """Whether there is spend of the last 30 days, and no rule in force that could give it to a company."""
+        has_rules = self.mapping is not None and self.mapping.rule_count > 0
+        return not has_rules and any(it.spend.spend_30d_usd or it.spend.byok_30d_usd for it in self.standings)
+
 
 def is_syncing(settings: Settings) -> bool:
     """Whether this machine has any key; without one it reads what another machine syncs."""
@@ -278,12 +285,24 @@ def of_stored(
     """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
     for standing in stored.standings:
         yield from _of_standing(standing, settings, now, is_up)
+    if stored.lacks_rules:
+        yield no_mapping(settings, WARNING)
     yield from map(_of_automation, stored.switched_off)
     if stored.waiting:
         first, others = stored.waiting[0], len(stored.waiting) - 1
         who = f"Sync request {first.id} and {others} more wait" if others else f"Sync request {first.id} waits"
         message, todo = f"{who} for the deployment. Is orcost up running?", "orcost up, where the deployment runs"
         yield Finding(WARNING, Code.REQUEST_WAITS, first.account, message, todo, first.requested_at)
+
+
+def no_mapping(settings: Settings, severity: Severity) -> Finding:
+    """That there is no rule, which is a warning once there is spend."""
+    todo = "orcost map suggest proposes rules from what is synced; "
+    if settings.mapping_table:
+        todo += f"put those that are right into {settings.mapping_name}"
+    else:
+        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
+    return Finding(severity, Code.NO_MAPPING, None, "No mapping rules yet; all spend is Unattributed.", todo)
 
 
 def _of_automation(name: str) -> Finding:
@@ -435,7 +454,7 @@ def of_credits(standing: Standing) -> Iterator[Finding]:
 
 
 def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
-    """Whether much of the money has no owner; before there is any rule all is Unattributed, which is no surprise."""
+    """Whether much of the money has no owner; without any rule all of it has none, which `no_mapping` says."""
     spend, parts = standing.spend, []
     for part, whole, unit in (
         (spend.unattributed_30d_usd, spend.spend_30d_usd, "USD"),

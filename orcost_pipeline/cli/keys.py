@@ -11,14 +11,13 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, money, share, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, key_name, money, share, short_hash, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, quoted, short
 from orcost_pipeline.warehouse import key_reports
 from orcost_pipeline.warehouse.reports import Rows
 
-SHORT_HASH = 8
 Row = dict[str, Any]
 # What may change about a key: column → its name in a sentence.
 _ATTRIBUTES = {
@@ -59,7 +58,11 @@ def _keys(rows: Rows, now: datetime) -> Table:
     for row in rows.rows:
         amounts = [tell(row[column]) for tell, column in zip(told, numbers.values(), strict=True)]
         used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else UNKNOWN
-        values = (short(row["name"]), row["key_hash"][:SHORT_HASH], short(row["companies"] or UNKNOWN))
+        values = (
+            key_name(row["name"], row["key_hash"]),
+            short_hash(row["key_hash"]),
+            short(row["companies"] or UNKNOWN),
+        )
         values += (short(row["workspace_name"] or UNKNOWN), state(row, now), used)
         limit = _limit(row) if has_limits else ()
         drawn.add_row(*cells(*[row["account"]] * several, *values, *amounts, *limit))
@@ -92,10 +95,8 @@ def _history(rows: Rows) -> Table:
         before: Row | None = None
         for row in versions:
             since = f"{row['valid_from']:%Y-%m-%d %H:%M}"
-            told = "; ".join(changes(before, row))
-            drawn.add_row(
-                *cells(*[row["account"]] * several, short(row["name"]), row["key_hash"][:SHORT_HASH], since, told)
-            )
+            told, key = "; ".join(changes(before, row)), short_hash(row["key_hash"])
+            drawn.add_row(*cells(*[row["account"]] * several, key_name(row["name"], row["key_hash"]), key, since, told))
             before = row
     return drawn
 

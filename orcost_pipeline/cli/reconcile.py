@@ -15,17 +15,17 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, money, rounded, show, table
+from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, key_name, money, rounded, short_hash, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import plural, short
+from orcost_pipeline.text import few, plural, short
 from orcost_pipeline.warehouse import reconciliation
 from orcost_pipeline.warehouse.reports import Rows
 from orcost_pipeline.windows import DAY, utc_day
 
 DAYS_SHOWN = 31
-NO_KEY = "(no key)"
+NAMED_HASHES = 3
 ROUNDING = "rounding"
 CUT = "some of OpenRouter's answers cut each request's cost to a millionth"
 BARS = "▁▂▃▄▅▆▇█"
@@ -96,8 +96,10 @@ def _details(connection: Any, account: str | None, day: date, days: Rows) -> Ite
     """What is known of one day: what each witness says, whose a difference is, what was restated or replaced."""
     yield Text("\nWitnesses", style="bold")
     yield _witnesses(days)
+    unkeyed = reconciliation.unkeyed(connection, account, day)
+    named = ("key_name", "key_hashes", "cause") if any(row["key_hashes"] for row in unkeyed.rows) else _NAMED
     for title, rows, names, amounts in (
-        ("No key explains", reconciliation.unkeyed(connection, account, day), ("key_name", "cause"), _USD),
+        ("No key explains", unkeyed, named, _USD),
         ("Hours and day differ", reconciliation.disagreeing_keys(connection, account, day), ("key_name",), _HOURS_DAY),
         ("Restated", reconciliation.restated(connection, account, day), ("noticed_at", "key_name", "model"), _RESTATED),
         ("Counters replaced", reconciliation.replaced_counters(connection, account, day), ("replaced_at",), _REPLACED),
@@ -107,6 +109,7 @@ def _details(connection: Any, account: str | None, day: date, days: Rows) -> Ite
             yield _detail(rows, names, amounts)
 
 
+_NAMED = ("key_name", "cause")
 _USD = {"USD": "credits_usd", "BYOK USD": "byok_usd"}
 _HOURS_DAY = {"By hours USD": "hours_credits_usd", "By day USD": "day_credits_usd"}
 _RESTATED = {"Before USD": "credits_usd_before", "After USD": "credits_usd_after"}
@@ -120,7 +123,14 @@ _WITNESSES = {
     "the keys' counters": ("counters_credits_usd", "counters_byok_usd"),
     "GET /credits": ("credits_endpoint_usd", None),
 }
-_TITLES = {"replaced_at": "Replaced", "key_name": "Key", "cause": "Cause", "noticed_at": "Noticed", "model": "Model"}
+_TITLES = {
+    "replaced_at": "Replaced",
+    "key_name": "Key",
+    "key_hashes": "Hash",
+    "cause": "Cause",
+    "noticed_at": "Noticed",
+    "model": "Model",
+}
 
 
 def _witnesses(days: Rows) -> Table:
@@ -139,14 +149,18 @@ def _detail(rows: Rows, names: Sequence[str], amounts: dict[str, str]) -> Table:
     drawn = table(*(_TITLES[name] for name in names), *amounts, right=list(amounts))
     shown = [_amounts([row[column] for row in rows.rows]) for column in amounts.values()]
     for number, row in enumerate(rows.rows):
-        drawn.add_row(*cells(*(_named(name, row[name]) for name in names), *(column[number] for column in shown)))
+        drawn.add_row(*cells(*(_named(name, row) for name in names), *(column[number] for column in shown)))
     return drawn
 
 
-def _named(column: str, value: Any) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    return NO_KEY if column == "key_name" and value is None else short(value or UNKNOWN)
+def _named(column: str, row: dict[str, Any]) -> str:
+    """A cell that says what a row is about; a key that was never listed has nothing but its hash."""
+    value, key_hash = row[column], row.get("key_hash")
+    if column == "key_name":
+        return f"{key_name(value, key_hash)} {short_hash(key_hash) if key_hash and value is None else ''}".rstrip()
+    if column == "key_hashes":
+        return ", ".join(few([short_hash(it) for it in value or ()], NAMED_HASHES)) or UNKNOWN
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else short(value or UNKNOWN)
 
 
 def _left(row: dict[str, Any], column: str) -> Decimal:

@@ -24,11 +24,28 @@ from orcost_pipeline.warehouse.reports import Rows
 from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, STALE_AFTER, is_future, utc_day
 
 UNKNOWN = "–"
+NO_KEY, NO_NAME, NEVER_LISTED = "(no key)", "(no name)", "(never listed)"
+SHORT_HASH = 8
 LONGEST_CELL = 200
 # Of a table of what waits for somebody: the most important rows; csv and json have all.
 MOST_ROWS = 50
 _MINUTE = timedelta(minutes=1)
 _ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
+
+
+# Keys
+
+
+def key_name(name: str | None, key_hash: str | None) -> str:
+    """How a key is called, or why no name is to be had: it is blank, OpenRouter never listed the key, there is none."""
+    if name is None:
+        return NEVER_LISTED if key_hash else NO_KEY
+    return short(name) if name.strip() else NO_NAME
+
+
+def short_hash(key_hash: str | None) -> str:
+    """Enough of a hash to tell a key from others, and for `orcost map explain` to find it."""
+    return key_hash[:SHORT_HASH] if key_hash else UNKNOWN
 
 
 # Amounts and counts

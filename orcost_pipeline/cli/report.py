@@ -18,7 +18,18 @@ from rich.text import Text
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
 from orcost_pipeline.cli.findings import sync_command
-from orcost_pipeline.cli.rendering import cells, change, clock, money, rounded, share, table, tokens
+from orcost_pipeline.cli.rendering import (
+    cells,
+    change,
+    clock,
+    key_name,
+    money,
+    rounded,
+    share,
+    short_hash,
+    table,
+    tokens,
+)
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
@@ -285,8 +296,8 @@ def _names(answer: Answer) -> dict[str, Callable[[Row], str]]:
     """The columns that say what a row is about."""
     by_key: dict[str, Callable[[Row], str]] = {
         "Company": lambda row: row["company"],
-        "Key": lambda row: row["key_name"] or ("(never listed)" if row["key_hash"] else "(no key)"),
-        "Hash": lambda row: row["key_hash"][:8] if row["key_hash"] else rendering.UNKNOWN,
+        "Key": lambda row: key_name(row["key_name"], row["key_hash"]),
+        "Hash": lambda row: short_hash(row["key_hash"]),
     }
     by = answer.asked.by
     if by == "key":

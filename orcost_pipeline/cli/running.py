@@ -20,6 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from orcost_pipeline.cli import services
 from orcost_pipeline.cli.dagster_home import keep_connections, prepare
 from orcost_pipeline.cli.database import database_snapshot, snapshot
+from orcost_pipeline.cli.home import require_home
 from orcost_pipeline.cli.map.check import warnings_of
 from orcost_pipeline.cli.rendering import LONGEST_CELL, clock, rounded, share, tell
 from orcost_pipeline.companies.mapping import MappingError
@@ -51,6 +52,7 @@ def sync(settings: Settings, account: str | None, since: date | None) -> int:
 
 def sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
     """Syncs each of the accounts; tells what went wrong, or that it was stopped (by Ctrl-C, or SIGTERM)."""
+    require_home(settings.home)
     with terminated_as_interrupted():
         try:
             with database_errors():
@@ -252,6 +254,7 @@ def demo(once: bool, port: int) -> int:
 
     console = Console(stderr=True, highlight=False)
     home = load_settings().home / "demo"
+    require_home(home)
     ledger = demo_ledger(datetime.now(UTC))
     with ExitStack() as stack:
         reserved = None if once else stack.enter_context(services.reserved(home, port))

@@ -20,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
 from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped, storage_url
+from orcost_pipeline.cli.home import require_home
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.cli.supervision import (
     LONGEST_PAUSE,
@@ -74,8 +75,9 @@ def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
 def reserved(home: Path, port: int) -> Iterator[Reserved]:
     """Home and port for this process alone, once the services of one that was killed have ended.
 
-    Raises PermanentError where another process has them.
+    Raises PermanentError where another process has them, or where nothing can be written to the home.
     """
+    require_home(home)
     home.mkdir(parents=True, exist_ok=True)
     with (home / "up.lock").open("a+", encoding="utf-8") as ours, (home / "services.lock").open("a") as alive:
         if not locks(ours):

@@ -11,6 +11,7 @@ from rich.table import Table
 from orcost_pipeline.cli import findings
 from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.findings import Finding, Standing
+from orcost_pipeline.cli.home import of_home
 from orcost_pipeline.cli.rendering import UNKNOWN, age, as_json, cells, clock, rounded, share, show, table
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
@@ -22,7 +23,7 @@ def status(settings: Settings, output: str, now: datetime) -> int:
     """Prints the standing of every account; the exit code is 1 where there is an error."""
     with snapshot(settings) as connection:
         stored = findings.read(connection, settings, now)
-    found = findings.worst_first(findings.of_stored(stored, settings, now))
+    found = findings.worst_first([*findings.of_stored(stored, settings, now), *of_home(settings)])
     if output == "json":
         typer.echo(as_json(_as_data(stored.standings, found)))
     else:

@@ -15,11 +15,19 @@ from marts.reconciliation_daily
 where (cast(:account as text) is null or account = :account) and day >= :first and day <= :last
 order by account, day
 """
+# Analytics tell a name; whose it may be are the keys that bear or bore it, of a deleted key's spend the deleted ones.
 _UNKEYED = """
-select account, key_name, cause, credits_usd, byok_usd
-from marts.unkeyed_spend_daily
-where (cast(:account as text) is null or account = :account) and day = :day
-order by account, credits_usd desc, byok_usd desc, key_name
+select u.account, u.key_name, u.cause, u.credits_usd, u.byok_usd, (
+    select array_agg(distinct k.key_hash order by k.key_hash)
+    from core.api_key k
+    join core.api_key_version v using (key_id)
+    join ref.account a on a.account_id = k.account_id
+    where a.account = u.account and v.name = u.key_name
+      and (u.cause <> 'spend of a deleted key' or k.deleted_at is not null)
+) as key_hashes
+from marts.unkeyed_spend_daily u
+where (cast(:account as text) is null or u.account = :account) and u.day = :day
+order by u.account, u.credits_usd desc, u.byok_usd desc, u.key_name
 """
 # A key's hours, summed over the day, beside what activity says of it; only those of whom the two do not say the same.
 _DISAGREEING = """
@@ -76,7 +84,10 @@ def days(connection: sa.Connection, account: str | None, first: date, last: date
 
 
 def unkeyed(connection: sa.Connection, account: str | None, day: date) -> Rows:
-    """A row for each name under which a day has spend that no key explains."""
+    """A row for each name under which a day has spend that no key explains, with the keys that it may be of.
+
+    `key_hashes` is null for spend without a key and for a name that no listed key ever bore.
+    """
     return _asked(connection, _UNKEYED, account=account, day=day)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import as_json, cells, left_out, percentage, show
+from orcost_pipeline.cli.rendering import as_json, cells, key_name, left_out, percentage, short_hash, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import Rule
@@ -41,7 +41,7 @@ class Key(NamedTuple):
         return KeyHistory(self.key_hash, tuple(key_version(row) for row in self.versions))
 
     def __str__(self) -> str:
-        return f'{self.key_hash}  {short(self.name)} (account "{self.account}")'
+        return f'{self.key_hash}  {key_name(self.name, self.key_hash)} (account "{self.account}")'
 
 
 def explain_key(settings: Settings, wanted: str, on: date, account: str | None, output: str) -> None:
@@ -129,12 +129,12 @@ def _sentences(key: Key, explanation: Explanation) -> Iterator[Text | Table]:
 def _described(key: Key, version: KeyVersion | None) -> str:
     """The key as it was called that day."""
     name = version.name if version else key.name
-    told = [f"{key.key_hash[:8]}…"]
+    told = [f"{short_hash(key.key_hash)}…"]
     if version and version.workspace_name:
         told.append(f"workspace {short(version.workspace_name)}")
     if name != key.name:
-        told.append(f"today {short(key.name)}")
-    return f"{short(name)} ({', '.join(told)})"
+        told.append(f"today {key_name(key.name, key.key_hash)}")
+    return f"{key_name(name, key.key_hash)} ({', '.join(told)})"
 
 
 def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str]]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import typer
 
 from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import as_json, money
+from orcost_pipeline.cli.rendering import as_json, key_name, money
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import covers, nobodys
 from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
@@ -23,7 +23,7 @@ from orcost_pipeline.defs.attribution import histories, rules_of, synced
 from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import clean, plural, short
+from orcost_pipeline.text import clean, plural
 from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.windows import utc_day
@@ -157,7 +157,7 @@ def rule_line(suggestion: Suggestion, columns: Sequence[str], delimiter: str, li
 
 def remark(suggestion: Suggestion) -> str:
     """What its keys spent, a few of their names, and what speaks for it."""
-    names = [clean(short(key.now.name)) for key in suggestion.keys[:NAMES_SHOWN]]
+    names = [key_name(key.now.name, key.history.key_hash) for key in suggestion.keys[:NAMES_SHOWN]]
     if more := len(suggestion.keys) - len(names):
         names.append(f"{more} more")
     return f"{amounts(suggestion.keys)}: {', '.join(names)}; {clean(suggestion.reason)}"

@@ -10,14 +10,23 @@ from rich.text import Text
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import MOST_ROWS, UNKNOWN, cells, left_out, money, share, show, table
+from orcost_pipeline.cli.rendering import (
+    MOST_ROWS,
+    UNKNOWN,
+    cells,
+    key_name,
+    left_out,
+    money,
+    share,
+    short_hash,
+    show,
+    table,
+)
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, short
 from orcost_pipeline.warehouse import figures
 from orcost_pipeline.warehouse.reports import Rows
-
-NO_KEY = "(no key)"
 
 
 def todo(settings: Settings, account: str | None, output: str, now: datetime) -> None:
@@ -55,8 +64,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> RenderableType:
         drawn.add_row(
             *cells(
                 *([row["account"]] if several else []),
-                short(row["key_name"] or NO_KEY),
-                row["key_hash"][:8] if row["key_hash"] else UNKNOWN,
+                key_name(row["key_name"], row["key_hash"]),
+                short_hash(row["key_hash"]),
                 short(row["workspace_name"] or UNKNOWN),
                 short(row["creator"] or UNKNOWN),
                 days,

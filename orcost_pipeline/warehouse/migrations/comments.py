@@ -1,11 +1,11 @@
-"""Comments of every relation and column, so that BI tools and Dagster explain the warehouse themselves.
+"""Comments of schemas, relations, columns and functions, so that BI tools and Dagster explain the warehouse themselves.
 
 The same column means the same everywhere: one sentence each, and a few that a relation says better.
 """
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.warehouse.migrations.relations import FUNCTIONS, RELATIONS, SCHEMAS
 
 COLUMNS = {
     "account": "Name of the OpenRouter account.",
@@ -222,8 +222,29 @@ _COLUMNS_OF_OURS = """
 """
 
 
+# A schema that was made for us is another user's, who alone may comment on it.
+_SCHEMAS_OF_OURS = """
+    select nspname, obj_description(oid, 'pg_namespace') as comment
+    from pg_namespace
+    where nspname in ('raw', 'ref', 'core', 'marts', 'ops') and pg_has_role(nspowner, 'usage')
+"""
+
+_FUNCTIONS_OF_OURS = """
+    select n.nspname || '.' || p.proname as function, p.oid::regprocedure::text as signature,
+        obj_description(p.oid, 'pg_proc') as comment
+    from pg_proc p
+    join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('raw', 'ref', 'core', 'marts', 'ops')
+"""
+
+
 def comment_everything(connection: sa.Connection) -> None:
-    """Writes every comment that is not there as it is here; raises KeyError for a relation or column without one."""
+    """Writes every comment that is not there as it is here; raises KeyError where a relation, column or function has
+    none."""
+    for schema, before in connection.execute(sa.text(_SCHEMAS_OF_OURS)).all():
+        _comment(connection, f"schema {schema}", before, SCHEMAS[schema])
+    for function, signature, before in connection.execute(sa.text(_FUNCTIONS_OF_OURS)).all():
+        _comment(connection, f"function {signature}", before, FUNCTIONS[function])
     seen: set[str] = set()
     for relation, relkind, column, of_relation, of_column in connection.execute(sa.text(_COLUMNS_OF_OURS)).all():
         if relation not in seen:

@@ -1,4 +1,27 @@
-"""What a row of each relation is, in one sentence: for the catalogue, for Dagster, for the README."""
+"""What each schema and function is for, and what a row of each relation is, in one sentence: for the catalogue, for
+Dagster, for the README."""
+
+SCHEMAS = {
+    "raw": "Answers of OpenRouter as they came, by run; kept for some days.",
+    "ref": "What usage is told by: accounts, API keys, companies, the mapping and its assignments.",
+    "core": "Usage and spend at their finest grain, with small ids; what the marts are made of.",
+    "marts": "Costs for reports and BI tools: by company, key, creator and workspace; start here.",
+    "ops": "How syncs went, what was asked of them, and what later answers changed.",
+}
+
+FUNCTIONS = {
+    "core.tolerated_usd": "USD by which two sums of so many requests may differ and still agree: the tolerance, and a "
+    "millionth of a dollar for each request.",
+    "core.agrees": "Whether two amounts in USD of so many requests agree; null counts as 0.",
+    "core.is_below": "Whether usage is less than other usage: less money, or the same money for fewer requests.",
+    "core.rolling_start": "First UTC hour of a rolling period (24h, 7d or 30d) that ends at as_of.",
+    "core.known_span": "One row per account: from when on a span of whole UTC hours is known, and whether all of it up "
+    "to as_of is.",
+    "marts.company_spend_between": "One row per company: spend of the UTC hours from start_at to before end_at. Raises "
+    "an error where start_at is later than end_at, or one of them is no whole UTC hour.",
+    "ops.request_sync": "Asks for a sync (Sync Now) of an account (null: all), of everything again from a UTC day on "
+    "where since is given; returns the request's id in ops.sync_request.",
+}
 
 RELATIONS = {
     "ref.account": "One row per OpenRouter account: what it is, how it is, and up to when it is complete.",

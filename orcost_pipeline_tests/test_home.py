@@ -1,0 +1,109 @@
+"""ORCOST_HOME that nothing can be written to: every command says so in the same sentence, and none with a traceback."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from orcost_pipeline import cli
+from orcost_pipeline.cli.home import of_home
+from orcost_pipeline.settings import load_settings
+
+VARIABLES = ("ORCOST_HOME", "ORCOST_CONFIG", "ORCOST_MAPPING", "ORCOST_DATABASE_URL", "OPENROUTER_API_KEY")
+COMMANDS = ("status", "report", "doctor", "sync", "up --port 39997", "demo --once", "db start", "db url")
+# Nobody listens on this port.
+NOWHERE = "http://127.0.0.1:9/api/v1"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with a key, whose home would be `.orcost`."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".env").write_text(f"OPENROUTER_API_KEY=sk-or-v1-none\nOPENROUTER_BASE_URL={NOWHERE}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Runs a command that must fail, in this process; returns what it said."""
+
+    def run(command: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["orcost", *command.split()])
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        assert ending.value.code == 1
+        told = "".join(capsys.readouterr())
+        assert "Traceback" not in told
+        assert "Something went wrong" not in told
+        return told
+
+    return run
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this user may not write to; of root, one that is mounted so."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", folder], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("root may not mount here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("home", ["home", "home/below"])
+def test_a_home_that_is_a_file_is_said_alike(
+    project: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], str], command: str, home: str
+) -> None:
+    (project / "home").write_text("a file")
+    monkeypatch.setenv("ORCOST_HOME", home)
+    named = project / home / "demo" if command.startswith("demo") else project / home
+    assert f"ORCOST_HOME ({named}) cannot be used: {project}/home is not a folder." in said(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("home", ["theirs", "theirs/below"])
+def test_a_home_that_cannot_be_written_is_said_alike(
+    unwritable: Path,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: Callable[[str], str],
+    command: str,
+    home: str,
+) -> None:
+    monkeypatch.setenv("ORCOST_HOME", home)
+    assert f"cannot be used: this user may not write to {unwritable}." in said(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS[:-2])  # a database is started where it still can be
+def test_a_full_disk_is_said_alike(
+    project: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], str], command: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9_999_999))
+    assert f"9 MB are free at {project}." in said(command)
+    assert not (project / ".orcost").exists()
+
+
+def test_whoever_only_reads_the_database_of_others_needs_no_home(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "home").write_text("a file")
+    monkeypatch.setenv("ORCOST_HOME", "home")
+    monkeypatch.setenv("ORCOST_DATABASE_URL", "postgresql://reader@db.example/costs")
+    assert [it.code for it in of_home(load_settings())] == ["home_unusable"]
+    (project / ".env").write_text("")
+    assert list(of_home(load_settings())) == []
