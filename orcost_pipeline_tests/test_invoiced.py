@@ -29,7 +29,9 @@ def world_of(engine: sa.Engine, bought: str, used_hours_ago: float | None, usd: 
 
 
 def codes(world: World) -> set[Code]:
-    settings = Settings.model_construct(accounts=[world.configured], unattributed_percent=Decimal(100))
+    settings = Settings.model_construct(
+        accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
+    )
     with world.engine.connect() as connection:
         stored = findings.read(connection, settings, world.now)
     return {it.code for it in findings.of_stored(stored, settings, world.now)} & {Code.NO_CREDITS, Code.CREDITS_LOW}
@@ -81,7 +83,9 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
     alone = {it.code for it in doctor._of_answer(answers["acme"], None)} & credit_codes
     # How long a balance lasts is known to the warehouse alone.
     assert alone == expected - {Code.CREDITS_LOW}
-    settings = Settings.model_construct(accounts=[world.configured], unattributed_percent=Decimal(100))
+    settings = Settings.model_construct(
+        accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
+    )
     with engine.connect() as connection:
         stored = findings.read(connection, settings, world.now)
     heard = doctor.with_answers(stored, settings, answers)

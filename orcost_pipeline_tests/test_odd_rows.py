@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -104,7 +105,9 @@ def status(world: World, day: date) -> tuple[Any, ...]:
 
 
 def found(world: World) -> list[findings.Finding]:
-    settings = Settings.model_construct(accounts=[world.configured], unattributed_percent=Decimal(100))
+    settings = Settings.model_construct(
+        accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
+    )
     with world.engine.connect() as connection:
         stored = findings.read(connection, settings, world.now)
         return list(findings.of_stored(stored, settings, world.now))
