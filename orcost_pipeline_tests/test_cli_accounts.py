@@ -57,7 +57,7 @@ def test_a_wrong_key_ends_in_a_sentence_and_the_right_one_goes_on(project: Proje
     assert spend(project) == before
     assert project.rows("select status from ops.sync_run order by started_at") == [("succeeded",), ("failed",)]
     status = project.orcost("status", "--format", "json", OPENROUTER_API_KEY=globex)
-    assert [it["code"] for it in json.loads(status.stdout)["findings"]] == ["other_account"]
+    assert [it["code"] for it in json.loads(status.stdout)["findings"]] == ["other_account", "no_mapping"]
     assert status.returncode == 1
     assert project.orcost("sync", OPENROUTER_API_KEY=acme).returncode == 0
     assert project.orcost("status", OPENROUTER_API_KEY=acme).returncode == 0

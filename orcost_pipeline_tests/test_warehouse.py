@@ -206,10 +206,16 @@ def test_every_schema_and_function_has_its_comment_and_no_other_has(engine: sa.E
     assert dict(query(engine, FUNCTION_COMMENTS, schemas=list(SCHEMAS))) == FUNCTIONS
 
 
-def test_a_function_without_a_comment_is_refused(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(FUNCTIONS, "core.agrees")
-    with pytest.raises(KeyError, match=r"core\.agrees"):
-        migrate(engine)
+def test_what_users_put_into_our_schemas_stops_no_migration_and_keeps_its_comment(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        for statement in (
+            "create view marts.theirs as select 1 as one",
+            "comment on view marts.theirs is 'Theirs'",
+            "create function marts.their_function() returns integer language sql as 'select 1'",
+        ):
+            connection.exec_driver_sql(statement)
+    migrate(engine)
+    assert query(engine, "select obj_description('marts.theirs'::regclass)") == [("Theirs",)]
 
 
 COMMENTS = (
@@ -621,8 +627,8 @@ def test_a_migration_that_fails_leaves_nothing_and_can_run_again(
 ) -> None:
     with opened(empty_url) as engine:
         with monkeypatch.context() as patch:
-            relations = {name: told for name, told in RELATIONS.items() if name != "raw.model"}
-            patch.setattr("orcost_pipeline.warehouse.migrations.comments.RELATIONS", relations)
+            columns = {name: told for name, told in COLUMNS.items() if name != "pricing"}
+            patch.setattr("orcost_pipeline.warehouse.migrations.comments.COLUMNS", columns)
             with pytest.raises(KeyError):
                 migrate(engine)
         assert query(engine, "select to_regclass('ref.account')::text") == [(None,)]

@@ -239,14 +239,16 @@ _FUNCTIONS_OF_OURS = """
 
 
 def comment_everything(connection: sa.Connection) -> None:
-    """Writes every comment that is not there as it is here; raises KeyError where a relation, column or function has
-    none."""
+    """Writes every comment of ours that is not there as it is here; what users put into the schemas is theirs."""
     for schema, before in connection.execute(sa.text(_SCHEMAS_OF_OURS)).all():
         _comment(connection, f"schema {schema}", before, SCHEMAS[schema])
     for function, signature, before in connection.execute(sa.text(_FUNCTIONS_OF_OURS)).all():
-        _comment(connection, f"function {signature}", before, FUNCTIONS[function])
+        if function in FUNCTIONS:
+            _comment(connection, f"function {signature}", before, FUNCTIONS[function])
     seen: set[str] = set()
     for relation, relkind, column, of_relation, of_column in connection.execute(sa.text(_COLUMNS_OF_OURS)).all():
+        if relation not in RELATIONS:
+            continue
         if relation not in seen:
             kind = "view" if relkind == "v" else "table"
             _comment(connection, f"{kind} {relation}", of_relation, RELATIONS[relation])
