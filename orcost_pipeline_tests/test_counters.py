@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import InvalidKeyError, PermanentError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
+from orcost_pipeline.warehouse import migrations
 from orcost_pipeline.windows import surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -126,6 +128,29 @@ def test_periods_that_begin_inside_a_sum_of_days_are_known_from_its_end(world: W
     rows = world.rows(f"{rolling} where period = '24h'")
     assert rows == [("24h", 0, world.now.replace(minute=0) - 20 * HOUR, False, None)]
     world.assert_books_close()
+
+
+def test_a_warehouse_of_before_learns_its_spans_from_the_syncs_that_it_noted(world: World) -> None:
+    world.now = NOON + 2 * DAY
+    with_ordinary_key(world)
+    synced = [world.now]
+    world.sync()
+    for hours in (1, 1, 5, 30, 1, 9 * 24, 14 * 24, 1):
+        world.later(hours=hours).sync()
+        synced.append(world.now)
+    spans = world.rows("select * from core.counted_span order by start_at")
+    assert len(spans) > 8
+    migration = (Path(migrations.__file__).parent / "versions" / "0013_counted_spans.sql").read_text(encoding="utf-8")
+    (backfill,) = (it for it in migration.split(";") if "insert into core.counted_span" in it)
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql("delete from core.counted_span; delete from ops.sync_run")
+        for number, as_of in enumerate(synced):
+            noted = (
+                "insert into ops.sync_run (run_id, account, started_at, as_of, status) values (:n, 'acme', :at, :at, "
+            )
+            connection.execute(sa.text(f"{noted} 'succeeded')"), {"n": str(number), "at": as_of})
+        connection.exec_driver_sql(backfill)
+    assert world.rows("select * from core.counted_span order by start_at") == spans
 
 
 def test_an_hourly_sync_books_each_hour_and_a_rerun_writes_nothing(world: World) -> None:
