@@ -1,6 +1,7 @@
 """A real Postgres for all tests of a worker, and a fresh, migrated database for each test."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -16,6 +17,11 @@ from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline_tests.virtual_time import VirtualLoop
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A quarter of a test's time is spent waiting for processes and servers."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(scope="session")
