@@ -19,6 +19,7 @@ from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline_tests.virtual_time import VirtualLoop
 
 
+@pytest.hookimpl(optionalhook=True)  # xdist may be switched off
 def pytest_xdist_auto_num_workers() -> int:
     """A quarter of a test's time is spent waiting for processes and servers."""
     return max(1, (os.cpu_count() or 1) * 3 // 2)
