@@ -58,6 +58,14 @@ class Project:
         self.printed += (ended.stdout + ended.stderr).encode()
         return ended.returncode
 
+    def impatient(self, *arguments: str, **variables: str) -> int:
+        """The same, which gives up a server that is down after seconds instead of minutes."""
+        command = [sys.executable, "-c", IMPATIENT, *arguments]
+        environment = self.environment(**variables)
+        ended = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=False)
+        self.printed += ended.stdout + ended.stderr
+        return ended.returncode
+
     @contextmanager
     def serving(self) -> Iterator[str]:
         """The address of `orcost up`."""
@@ -107,6 +115,14 @@ class Project:
             assert [piece for piece in PIECES if piece in content] == []
 
 
+IMPATIENT = """
+from orcost_pipeline.openrouter import requests
+requests.PATIENCE = 3.0
+from orcost_pipeline.cli import main
+main()
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     ledger = small(datetime.now(UTC))
@@ -134,12 +150,12 @@ def test_no_key_is_left_anywhere_by_any_failure(project: Project) -> None:
     project.simulator.inject(Fault("401", times=1, match="/analytics"))  # revoked in the middle
     assert project.orcost("sync") == 1
     project.simulator.inject(Fault("500", times=None, match="/activity"))  # down, and repeating what it was sent
-    assert project.orcost("sync") == 1
+    assert project.impatient("sync") == 1
     project.simulator.clear_faults()
     project.simulator.ledger.accounts["acme"].credits_bought = "no number"  # type: ignore[assignment]
-    assert project.orcost("sync") == 1  # an answer that breaks its promise
+    assert project.orcost("sync") == 0  # a row that cannot be read is left out
     assert project.orcost("sync", OPENROUTER_API_KEY=f"{WRONG}\x07") == 1  # unfit for a header
-    assert project.orcost("sync", OPENROUTER_BASE_URL=f"http://{WRONG}@127.0.0.1:9/api/v1") == 1
+    assert project.impatient("sync", OPENROUTER_BASE_URL=f"http://{WRONG}@127.0.0.1:9/api/v1") == 1
     assert project.orcost("sync", ORCOST_CONFIG=WRONG) == 1
     project.orcost("status")
     project.assert_it_holds_no_key()
