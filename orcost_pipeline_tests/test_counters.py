@@ -16,7 +16,7 @@ from orcost_pipeline.errors import InvalidKeyError, PermanentError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.warehouse import migrations
-from orcost_pipeline.windows import surely_one_day
+from orcost_pipeline.windows import HOURS_REACH, surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
@@ -394,6 +394,38 @@ def test_activity_knows_better_than_counters(world: World) -> None:
     world.assert_books_close()
     world.later(hours=24).sync()
     world.assert_days_are_true()
+
+
+def test_analytics_that_begin_inside_a_sum_make_nothing_before_them_known(world: World) -> None:
+    """They replace the hour in which the sum was booked, and do not reach back to all that it was of."""
+    world.now = datetime(2026, 11, 30, 23, 20, tzinfo=UTC)
+    world.simulator.options = Options(analytics_status=403)
+    spend(world, MONTH + DAY + 12 * HOUR, "7")
+    spend(world, MONTH + 19 * DAY + 12 * HOUR, "1")
+    world.sync()
+    span = "select known_from, is_complete from core.known_span(:start, :end)"
+    asked = {"start": MONTH + 2 * DAY + 6 * HOUR, "end": datetime(2026, 12, 7, tzinfo=UTC)}
+    assert world.rows(span, **asked) == [(datetime(2026, 11, 30, tzinfo=UTC), False)]
+    world.simulator.options = Options()
+    world.now = datetime(2026, 12, 6, 10, 20, tzinfo=UTC)
+    world.sync()
+    told_from = world.now.replace(minute=0) - HOURS_REACH
+    assert world.value("select hours_from from ref.account") == told_from
+    assert world.rows(span, **asked) == [(told_from, False)]
+    assert world.rows("select * from core.counted_span where end_at > :told_from", told_from=told_from) == []
+
+
+def test_a_period_that_lies_whole_inside_a_sum_is_not_known(world: World) -> None:
+    """A sync right after midnight, after days off: the server does not yet say which day its counters are of."""
+    world.now = datetime(2026, 11, 30, 18, tzinfo=UTC)
+    with_ordinary_key(world).sync()
+    spend(world, world.now + 5 * DAY, "4")
+    world.now = datetime(2026, 12, 6, 0, 0, 29, tzinfo=UTC)
+    world.sync()
+    rolling = "select known_from, is_complete from core.rolling_span where period = '24h'"
+    assert world.rows(rolling) == [(None, False)]
+    world.later(hours=1).sync()
+    assert world.rows(rolling) == [(datetime(2026, 12, 6, tzinfo=UTC), False)]
 
 
 def test_days_off_without_analytics_end_with_true_days(world: World) -> None:

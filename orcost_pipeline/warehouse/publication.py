@@ -76,6 +76,7 @@ class Publication:
     tolerance_usd: Decimal
     extracted: datetime | None = None
     is_rebuild: bool = False
+    told_from: datetime | None = None
     was_counted: bool = False
     rows: dict[str, int] = field(default_factory=dict)
 
@@ -92,6 +93,7 @@ class Publication:
             "tolerance_usd": self.tolerance_usd,
             "this_hour": hour_floor(self.as_of),
             "hours_from": self.hours_from,
+            "told_from": self.told_from,
             "first_day": first_whole_day(self.hours_from),
             # Day, week and month of an answer begin after this; older points and what follows from them stay.
             "counters_horizon": day_start(utc_day(self.as_of) - COUNTERS_REACH),
@@ -105,7 +107,7 @@ class Publication:
             self._start_counting()
         else:
             self._execute("delete from core.counter_point where account_id = :account_id")
-            self._execute("delete from core.counted_span where account_id = :account_id and end_at > :hours_from")
+            self._execute("delete from core.counted_span where account_id = :account_id and end_at > :told_from")
             self.was_counted = bool(
                 self._execute(
                     "update ref.account set counted_from = null "
@@ -494,7 +496,7 @@ def publication(
             return
         _set_tolerance(connection, stored.account_id, tolerance_usd)
         is_counted = is_extraction and raw.is_extracted(connection, raw.COUNTERS, run_id, account)
-        told_from = raw.hours_told_from(connection, run_id, account) if is_extraction else None
+        told_from = raw.hours_told_from(connection, run_id, account) if is_extraction and not is_counted else None
         yield Publication(
             connection,
             account,
@@ -502,12 +504,13 @@ def publication(
             run_id,
             dagster_run_id,
             as_of,
-            _hours_from(stored, as_of, None if is_counted else told_from),
+            _hours_from(stored, as_of, told_from, has_hole=_is_inside_a_sum(connection, stored.account_id, told_from)),
             is_extraction=is_extraction,
             is_counted=is_counted,
             tolerance_usd=tolerance_usd,
             extracted=extracted,
             is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, run_id, account),
+            told_from=told_from,
         )
 
 
@@ -518,13 +521,24 @@ def _set_tolerance(connection: sa.Connection, account_id: int, tolerance_usd: De
     )
 
 
-def _hours_from(stored: sa.Row, as_of: datetime, told_from: datetime | None) -> datetime:
+def _is_inside_a_sum(connection: sa.Connection, account_id: int, told_from: datetime | None) -> bool:
+    """Whether analytics begin among hours that counters told as one sum: they replace it, and lack what came before."""
+    inside = "account_id = :account_id and start_at < :told_from and end_at > :told_from"
+    parameters = {"account_id": account_id, "told_from": told_from}
+    return bool(
+        connection.execute(
+            sa.text(f"select exists (select from core.counted_span where {inside})"), parameters
+        ).scalar()
+    )
+
+
+def _hours_from(stored: sa.Row, as_of: datetime, told_from: datetime | None, *, has_hole: bool) -> datetime:
     """From which hour on all are known: counters begin with a month, analytics tell all that they reach (from
     `told_from` on; None where they told nothing).
 
-    What was known before a time without syncs that those do not reach back over stays, and is not whole.
+    What was known before a time without syncs, or a sum, that those do not reach back over stays, and is not whole.
     """
     if told_from is None:
         return stored.hours_from or month_start(as_of)
-    has_hole = stored.as_of is None or stored.as_of < told_from
+    has_hole |= stored.as_of is None or stored.as_of < told_from
     return told_from if has_hole else min(stored.hours_from, told_from)

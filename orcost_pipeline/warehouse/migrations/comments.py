@@ -139,7 +139,8 @@ COLUMNS = {
     "counters_credits_usd": "USD charged by the daily counters of the keys, as last told that day. Decides nothing.",
     "counters_byok_usd": "USD of BYOK inference by the daily counters of the keys. Decides nothing.",
     "credits_endpoint_usd": "USD by which GET /credits moved since the last sync of the day before. Decides nothing.",
-    "known_from": "UTC instant from which on spend of the period is known: its start, unless history begins later.",
+    "known_from": "UTC instant from which on spend of the period is known: its start, unless history begins later; "
+    "null where none of it is known by itself.",
     "is_complete": "Whether all of the period up to as_of is known; otherwise the row shows the part that is known.",
     "noticed_at": "as_of of the sync that noticed the change.",
     "credits_usd_before": "USD charged, as stored before.",

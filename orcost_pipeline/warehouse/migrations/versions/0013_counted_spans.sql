@@ -35,7 +35,8 @@ where end_at - start_at > interval '1 hour';
 
 create view core.rolling_span as
 select a.account_id, p.period, coalesce(s.end_at, r.start_at) as start_at,
-    greatest(a.hours_from, s.end_at, r.start_at) as known_from,
+    case when greatest(a.hours_from, s.end_at, r.start_at) <= a.as_of
+        then greatest(a.hours_from, s.end_at, r.start_at) end as known_from,
     s.end_at is null and a.hours_from <= r.start_at as is_complete
 from ref.account a
 cross join (values ('24h'), ('7d'), ('30d')) as p (period)
