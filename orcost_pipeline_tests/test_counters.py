@@ -411,7 +411,8 @@ def test_analytics_that_begin_inside_a_sum_make_nothing_before_them_known(world:
     world.sync()
     told_from = world.now.replace(minute=0) - HOURS_REACH
     assert world.value("select hours_from from ref.account") == told_from
-    assert world.rows(span, **asked) == [(told_from, False)]
+    # From the first whole day on: analytics tell days further back than hours.
+    assert world.rows(span, **asked) == [(MONTH + 3 * DAY, False)]
     assert world.rows("select * from core.counted_span where end_at > :told_from", told_from=told_from) == []
 
 
