@@ -488,7 +488,9 @@ def gone(server: Server, site: Site) -> Iterator[None]:
 
 
 TROUBLES = {
-    stopped: "The database does not answer: connection to server at .* Connection refused. Check ORCOST_DATABASE_URL",
+    # A server of another test may begin to listen on the port meanwhile.
+    stopped: "(The database does not answer: connection to server at .* Connection refused. Check ORCOST_DATABASE_URL"
+    "|The connection to the database was lost: connection to server at .* Try again)",
     without_connections: "The database has no connection to spare: sorry, too many clients already. End sessions",
     read_only: "The database takes no writes: cannot execute .* in a read-only transaction. Name its primary server",
     gone: 'The database is not there: database ".*" does not exist. Create it',

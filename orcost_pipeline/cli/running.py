@@ -273,8 +273,7 @@ def demo(once: bool, port: int) -> int:
 
 def _what_next(settings: Settings) -> str:
     url = database_url(_secret(settings), settings.home)
-    command = shutil.which(sys.argv[0]) or sys.argv[0]
-    command = "orcost" if shutil.which("orcost") == command else command
+    command = "orcost" if shutil.which("orcost") else str(Path(sys.executable).with_name("orcost"))
     return f"""
 This was a simulated account: nothing left this machine. What next:
   cd {shlex.quote(str(settings.folder))}
