@@ -249,6 +249,7 @@ def test_an_empty_window_has_a_header_and_an_empty_array(orcost: Orcost, truth: 
     header = f"account,company,as_of,{','.join(MEASURES)},known_from,is_complete\n"
     assert orcost("report", "--month", "2026-08", "--format", "csv").out == header
     assert "No spend is known in this window." in orcost("report", "--month", "2026-08").out
+    assert "This window lies in the future." in orcost("report", "--month", "2027-08").out
 
 
 def test_an_unknown_earlier_window_is_null_and_a_dash(orcost: Orcost, truth: Truth) -> None:

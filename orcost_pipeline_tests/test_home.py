@@ -73,7 +73,9 @@ def test_a_home_that_is_a_file_is_said_alike(
     (project / "home").write_text("a file")
     monkeypatch.setenv("ORCOST_HOME", home)
     named = project / home / "demo" if command.startswith("demo") else project / home
-    assert f"ORCOST_HOME ({named}) cannot be used: {project}/home is not a folder." in said(command)
+    told = said(command)
+    assert f"ORCOST_HOME ({named}) cannot be used: {project}/home is not a folder." in told
+    assert "There is no warehouse yet" not in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -106,7 +106,10 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
         stored_evidence = look.evidence.get(answer.account, NOTHING_TOLD)
         yield from _of_answer(answer, standings.get(answer.account), contradiction(stored_evidence, answer.told))
     yield from _of_clock(answers.values())
-    yield from look.found
+    home = [*of_home(settings)]
+    # Where nothing can be written, a sync is no help.
+    is_unusable = any(it.code is Code.HOME_UNUSABLE for it in home)
+    yield from (it for it in look.found if not (is_unusable and it is _NOTHING_YET))
     mapping = [*_of_mapping(settings, look, now), *_of_companies(settings)]
     yield from mapping
     if stored:
@@ -114,7 +117,7 @@ def examine(settings: Settings, port: int, clock: Clock) -> Iterator[Finding]:
         told = findings.of_stored(stored, settings, now, is_up)
         superseded = _superseded(mapping)
         yield from (it for it in told if it.code not in superseded)
-    yield from of_home(settings)
+    yield from home
     yield from _of_port(port, listens)
 
 

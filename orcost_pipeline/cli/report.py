@@ -270,7 +270,8 @@ def _table(answer: Answer) -> RenderableType:
     """The table, with what to do about Unattributed beside it, or below where the terminal is too narrow."""
     rows = _merged(answer)
     if not rows:
-        return Text("No spend is known in this window.")
+        is_ahead = answer.span.start > answer.now
+        return Text("This window lies in the future." if is_ahead else "No spend is known in this window.")
     hint = "→ orcost map todo" if answer.needs_rule else ""
     drawn = _drawn(answer, rows, hint)
     if not hint or rendering.fits(drawn):

@@ -277,7 +277,8 @@ def _what_next(settings: Settings) -> str:
     return f"""
 This was a simulated account: nothing left this machine. What next:
   cd {shlex.quote(str(settings.folder))}
-      every command looks at the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
+      explore the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
+      (the simulated account answers only orcost demo: orcost sync and orcost doctor find no key there)
   {command} demo
       Dagster's UI over the same data, with the hourly schedule running
   psql "{url}"

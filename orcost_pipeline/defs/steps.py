@@ -318,6 +318,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     )
     known = stored.known_keys()
     keys = [_listed(row, known) for row in step.latest("api_key", columns, "not is_deleted")]
+    counters_day = next((row.counters_day for row in step.latest("api_key", "counters_day", "not is_deleted")), None)
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
         step.ask(
@@ -327,6 +328,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
                 keys,
                 step.as_of,
                 step.tolerance_usd,
+                counters_day=counters_day,
                 since=since,
                 is_full=is_full,
             )

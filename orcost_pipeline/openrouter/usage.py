@@ -33,10 +33,12 @@ async def read_usage(
     as_of: datetime,
     tolerance_usd: Decimal,
     *,
+    counters_day: date | None = None,
     since: date | None = None,
     is_full: bool = False,
 ) -> UsageReading:
-    """One account's usage as of one instant, given its living keys.
+    """One account's usage as of one instant, given its living keys and the UTC day that their daily counters belong to
+    (None too near midnight to know).
 
     The first reading goes as far back as the API tells, by hour and by day; `since` shortens it, and what it left out
     stays unknown. Later, `since` asks again for everything from that day, and may reach further back. `is_full` asks
@@ -58,7 +60,9 @@ async def read_usage(
     days_reader = None
     if activity is not None:
         reading.days_heard = Window(day_start(first_activity_day(as_of)), as_of)
-        days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from, tolerance_usd)
+        days_reader = DaysReader(
+            client, stored, listed, reading, as_of, activity, hours_from, counters_day, tolerance_usd
+        )
     if told is not None:
         changed_days = days_reader.changed() if days_reader else set()
         hours = (
