@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import InvalidKeyError, PermanentError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
+from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse import migrations
 from orcost_pipeline.windows import HOURS_REACH, surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine

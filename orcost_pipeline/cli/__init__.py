@@ -457,7 +457,7 @@ def up(
     ] = None,
 ) -> None:
     """Run it for good: database, web interface, hourly schedule."""
-    from orcost_pipeline.cli import services
+    from orcost_pipeline.deployment import services
 
     services.up(_settings(), port, host or ())
 

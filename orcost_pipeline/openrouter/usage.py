@@ -37,14 +37,13 @@ async def read_usage(
     since: date | None = None,
     is_full: bool = False,
 ) -> UsageReading:
-    """One account's usage as of one instant, given its living keys and the UTC day that their daily counters belong to
-    (None too near midnight to know).
+    """One account's usage as of one instant.
 
-    The first reading goes as far back as the API tells, by hour and by day; `since` shortens it, and what it left out
+    `keys` are the living ones, `counters_day` the UTC day of their daily counters (None too near midnight to know). The
+    first reading goes as far back as the API reports, by hour and by day; `since` shortens it, and what it left out
     stays unknown. Later, `since` asks again for everything from that day, and may reach further back. `is_full` asks
-    every key for everything. Where analytics are not for this account (403, 404), its hours are left to its keys'
-    counters, and days are read alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding.
-    Raises TransientError and ContractError as the client does.
+    every key for everything. Without analytics (403, 404), hours are left to the keys' counters, and days are read
+    alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding. Raises what the client does.
     """
     first = stored.hours_from()
     window = _hours_to_compare(stored, as_of, since)

@@ -14,9 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import identity, wire_rows
-from orcost_pipeline.defs.attribution import assignments
-from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.client import KeyListing, Listing, OpenRouter, allowed
 from orcost_pipeline.openrouter.failures import RefusedError
@@ -26,6 +23,9 @@ from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo, Unreada
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.openrouter.waiting import wait_for
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
+from orcost_pipeline.sync import identity, wire_rows
+from orcost_pipeline.sync.attribution import assignments
+from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
