@@ -38,7 +38,7 @@ CLOCKS = {
     ),
 }
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
-# The CLI and the services of a deployment, and these, may: a client's clock, a clock that can be replaced, waits for another process, the settings.
+# The CLI and deployments may, and these: clocks that can be replaced, waits for another process, the settings.
 READERS = {
     ("openrouter/progress.py", "Progress.__init__"),
     ("openrouter/requests.py", "utc_now"),
