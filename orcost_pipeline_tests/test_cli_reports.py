@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline import cli, formats
-from orcost_pipeline.cli import rendering
+from orcost_pipeline.cli import options, rendering
 from orcost_pipeline.cli import resync as resync_module
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
@@ -99,7 +99,7 @@ def orcost(
 ) -> Orcost:
     """Runs the console script in this process, in the project folder, at NOW."""
     monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
-    monkeypatch.setattr(cli, "_now", lambda: NOW)
+    monkeypatch.setattr(options, "now", lambda: NOW)
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["orcost", *arguments])
@@ -388,7 +388,7 @@ def test_a_month_has_one_total_everywhere(orcost: Orcost, truth: Truth, engine: 
 
 
 def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_now", lambda: NOW + timedelta(hours=29))
+    monkeypatch.setattr(options, "now", lambda: NOW + timedelta(hours=29))
     text = orcost("report").out
     assert "STALE: complete to 2026-11-23 13:20 UTC (29 hours ago)" in text
     assert "Next: orcost status" in text
