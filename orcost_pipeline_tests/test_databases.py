@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.cli.dagster_home import storage_url
+from orcost_pipeline.deployment.dagster_home import storage_url
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse import embedded, runs

@@ -384,7 +384,7 @@ def test_the_sum_over_any_whole_hours_is_the_facts(two_keys: tuple[World, list[s
 
 
 def test_an_outdated_extraction_is_not_published(two_keys: tuple[World, list[str]]) -> None:
-    from orcost_pipeline.defs import steps
+    from orcost_pipeline.sync import steps
 
     world, keys = two_keys
     world.sync()

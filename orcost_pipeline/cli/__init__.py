@@ -249,16 +249,17 @@ def add_mapping(
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="First UTC day after it; open unless you say.")] = "",
     account: Annotated[str, typer.Option(metavar="NAME", help="Only for keys of this account.")] = "",
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why it is so.")] = "",
-    first: Annotated[
-        bool | None, typer.Option("--first/--last", help="Above the rules that take its keys now, or below them.")
-    ] = None,
+    first: Annotated[bool, typer.Option("--first", help="Above the rules that take its keys now.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Below them, even where they leave it no key.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
     """Add a rule to the file, after saying what it moves."""
     from orcost_pipeline.cli.map import add as work
 
+    if first and last:
+        raise typer.BadParameter("--first and --last exclude each other.")
     rule = {"match": match, "pattern": pattern, "account": account, "valid_from": start, "valid_to": end, "note": note}
-    work.add(_settings(), company, share or (), rule, is_first=first, is_agreed=yes)
+    work.add(_settings(), company, share or (), rule, is_first=first if first or last else None, is_agreed=yes)
 
 
 @mapping_group.command("explain")
@@ -456,7 +457,7 @@ def up(
     ] = None,
 ) -> None:
     """Run it for good: database, web interface, hourly schedule."""
-    from orcost_pipeline.cli import services
+    from orcost_pipeline.deployment import services
 
     services.up(_settings(), port, host or ())
 

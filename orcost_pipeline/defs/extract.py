@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import sqlalchemy as sa
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SyncWindow, sync_step
-from orcost_pipeline.defs.steps import StepResult, SyncStep
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync import steps
+from orcost_pipeline.sync.steps import StepResult, SyncStep
 from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]

@@ -16,13 +16,17 @@ from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import Cell, KeyCell, KeyDays, Stored, UsageReading
 from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
 from orcost_pipeline.windows import (
+    DAY,
     SETTLED_AFTER,
     Window,
+    ceil,
     day_end,
     day_start,
     days_between,
     first_activity_day,
     first_whole_day,
+    floor,
+    joined,
     utc_day,
 )
 
@@ -44,6 +48,7 @@ class DaysReader:
         as_of: datetime,
         told: list[ActivityRow],
         hours_from: datetime,
+        counters_day: date | None,
         tolerance_usd: Decimal,
     ) -> None:
         self._client = client
@@ -55,6 +60,7 @@ class DaysReader:
         self._tolerance_usd = tolerance_usd
         self._days = days_between(max(first_activity_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
         self._settled = stored.settled_days(self._days[0]) if self._days else {}
+        self._untold = [days for days in self._summed(counters_day) if not self._are_told(days)]
 
     def changed(self) -> set[date]:
         """Settled days whose activity is not as stored."""
@@ -83,7 +89,26 @@ class DaysReader:
         if is_full or self._is_unexplained(cells, after):
             await self._ask(self._others())
 
+    def _summed(self, counters_day: date | None) -> list[Window]:
+        """Runs of UTC days of which the keys' counters know the sum but not each, up to this sync. Daily counters cut
+        them where their day begins, if midnight is not too near to know it.
+        """
+        spans = list(self._stored.counted_spans())
+        last = self._stored.as_of()
+        if last is not None and not self._reading.has_analytics:
+            spans.append(Window(last, self._as_of))
+        cut = day_start(counters_day) if counters_day else None
+        parts = [part for span in spans for part in (span.cut(cut) if cut else [span])]
+        return joined([Window(floor(part.start, DAY), ceil(part.end, DAY)) for part in parts])
+
+    def _are_told(self, days: Window) -> bool:
+        """Whether activity tells each of the days, all of them finished."""
+        return not self._days or (utc_day(days.start) >= self._days[0] and days.end <= day_start(utc_day(self._as_of)))
+
     def _can_settle(self, day: date, hours: Mapping[Cell, Measures]) -> bool:
+        if day not in self._settled and any(day_start(day) in days for days in self._untold):
+            # Counters booked the sum on one day. Activity may not replace that day where it does not tell the others.
+            return False
         if not self._reading.has_analytics:
             # After an outage counters know the sum of some days, not each: these settle together, or none does.
             return self._as_of - day_start(utc_day(self._as_of)) >= SETTLE_AFTER

@@ -63,6 +63,10 @@ class Stored(Protocol):
         """Settled days from `first` on, by model, over all keys and no key."""
         ...
 
+    def counted_spans(self) -> Sequence[Window]:
+        """Spans of several hours of which the keys' counters told one sum, oldest first."""
+        ...
+
     def settled_keys(self, days: Sequence[date]) -> frozenset[str]:
         """Hashes with usage stored on one of the days."""
         ...

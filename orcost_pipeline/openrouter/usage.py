@@ -33,16 +33,17 @@ async def read_usage(
     as_of: datetime,
     tolerance_usd: Decimal,
     *,
+    counters_day: date | None = None,
     since: date | None = None,
     is_full: bool = False,
 ) -> UsageReading:
-    """One account's usage as of one instant, given its living keys.
+    """One account's usage as of one instant.
 
-    The first reading goes as far back as the API tells, by hour and by day; `since` shortens it, and what it left out
+    `keys` are the living ones, `counters_day` the UTC day of their daily counters (None too near midnight to know). The
+    first reading goes as far back as the API reports, by hour and by day; `since` shortens it, and what it left out
     stays unknown. Later, `since` asks again for everything from that day, and may reach further back. `is_full` asks
-    every key for everything. Where analytics are not for this account (403, 404), its hours are left to its keys'
-    counters, and days are read alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding.
-    Raises TransientError and ContractError as the client does.
+    every key for everything. Without analytics (403, 404), hours are left to the keys' counters, and days are read
+    alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding. Raises what the client does.
     """
     first = stored.hours_from()
     window = _hours_to_compare(stored, as_of, since)
@@ -58,7 +59,9 @@ async def read_usage(
     days_reader = None
     if activity is not None:
         reading.days_heard = Window(day_start(first_activity_day(as_of)), as_of)
-        days_reader = DaysReader(client, stored, listed, reading, as_of, activity, hours_from, tolerance_usd)
+        days_reader = DaysReader(
+            client, stored, listed, reading, as_of, activity, hours_from, counters_day, tolerance_usd
+        )
     if told is not None:
         changed_days = days_reader.changed() if days_reader else set()
         hours = (

@@ -14,9 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import identity, wire_rows
-from orcost_pipeline.defs.attribution import assignments
-from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.client import KeyListing, Listing, OpenRouter, allowed
 from orcost_pipeline.openrouter.failures import RefusedError
@@ -26,6 +23,9 @@ from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo, Unreada
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.openrouter.waiting import wait_for
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
+from orcost_pipeline.sync import identity, wire_rows
+from orcost_pipeline.sync.attribution import assignments
+from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
@@ -318,6 +318,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     )
     known = stored.known_keys()
     keys = [_listed(row, known) for row in step.latest("api_key", columns, "not is_deleted")]
+    counters_day = next((row.counters_day for row in step.latest("api_key", "counters_day", "not is_deleted")), None)
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
         step.ask(
@@ -327,6 +328,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
                 keys,
                 step.as_of,
                 step.tolerance_usd,
+                counters_day=counters_day,
                 since=since,
                 is_full=is_full,
             )
