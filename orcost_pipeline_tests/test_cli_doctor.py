@@ -56,7 +56,7 @@ from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.warehouse.schemas import schema_version
 from orcost_pipeline.windows import STALE_AFTER
-from orcost_pipeline_tests.test_readme import README
+from orcost_pipeline_tests.test_readme import page
 from orcost_pipeline_tests.world import DAY, World
 
 MAPPING = "company,match,pattern\nCompany A,key_name,Company A\nCompany B,key_name,Company B\nCompany C,key_name,*\n"
@@ -1026,7 +1026,7 @@ def test_an_account_that_is_no_longer_configured_is_a_note(healthy: Deployment) 
     healthy.only("note", Code.NOT_CONFIGURED, "old")
 
 
-# The README
+# Automation
 
 
 @pytest.fixture
@@ -1082,7 +1082,9 @@ def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, 
         healthy.do(f"drop role {reader}")
 
 
-def test_the_readme_names_every_finding_once() -> None:
-    section = README.split("\n## When something is wrong\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| .* \|$", section, flags=re.MULTILINE)
+# Documentation
+
+
+def test_the_page_of_findings_names_every_finding_once() -> None:
+    rows = re.findall(r"^\| .* \|$", page("findings"), flags=re.MULTILINE)
     assert sorted(code for row in rows for code in re.findall(r"`([a-z_]+)`", row.split("|")[1])) == sorted(Code)

@@ -1,5 +1,5 @@
 """What each schema and function is for, and what a row of each relation is, in one sentence: for the catalogue, for
-Dagster, for the README."""
+Dagster, for docs/tables.md."""
 
 SCHEMAS = {
     "raw": "Answers of OpenRouter as they came, by run; kept for some days.",
