@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from orcost_pipeline import cli
+from orcost_pipeline.cli import running
 from orcost_pipeline.health.machine import of_home
 from orcost_pipeline.settings import load_settings
 
@@ -110,3 +111,11 @@ def test_whoever_only_reads_the_database_of_others_needs_no_home(
     assert [it.code for it in of_home(load_settings())] == ["home_unusable"]
     (project / ".env").write_text("")
     assert list(of_home(load_settings())) == []
+
+
+def test_a_demo_that_is_run_in_its_folder_is_the_same_demo(project: Path) -> None:
+    folder = project / ".orcost" / "demo"
+    assert running.demo_home(load_settings(project)) == folder
+    folder.mkdir(parents=True)
+    (folder / ".env").write_text(f"ORCOST_HOME={folder}\n", encoding="utf-8")
+    assert running.demo_home(load_settings(folder)) == folder

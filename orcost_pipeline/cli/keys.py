@@ -56,9 +56,10 @@ def _keys(rows: Rows, now: datetime) -> Table:
         numbers["BYOK 30d"] = "byok_usd_30d"
     named = ("Key", "Hash", "Company", "Workspace", "State", "Last used")
     drawn = table(*(["Account"] if several else []), *named, *numbers, *limits, right=[*numbers, *limits])
-    told = [money([row[column] for row in rows.rows]) for column in numbers.values()]
+    shown = [money([row[column] for row in rows.rows]) for column in numbers.values()]
     for row in rows.rows:
-        amounts = [tell(row[column]) for tell, column in zip(told, numbers.values(), strict=True)]
+        spend, *byok = (row[column] for column in numbers.values())
+        amounts = [show_usd(it) for show_usd, it in zip(shown, [spend, *(it or None for it in byok)], strict=True)]
         used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else UNKNOWN
         values = (
             key_name(row["name"], row["key_hash"]),

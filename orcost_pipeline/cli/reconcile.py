@@ -128,7 +128,7 @@ _WITNESSES = {
 _TITLES = {
     "replaced_at": "Replaced",
     "key_name": "Key",
-    "key_hashes": "Hash",
+    "key_hashes": "Keys of that name",
     "cause": "Cause",
     "noticed_at": "Noticed",
     "model": "Model",

@@ -32,6 +32,8 @@ from orcost_pipeline.warehouse.database import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 
+DEMO = "demo"
+
 _STEPS = {
     "raw__account": "account and credits",
     "raw__workspace": "workspaces",
@@ -253,7 +255,7 @@ def demo(once: bool, port: int) -> int:
     from orcost_pipeline.simulator import demo as demo_ledger
 
     console = Console(stderr=True, highlight=False)
-    home = load_settings().home / "demo"
+    home = demo_home(load_settings())
     require_home(home)
     ledger = demo_ledger(datetime.now(UTC))
     with ExitStack() as stack:
@@ -269,6 +271,12 @@ def demo(once: bool, port: int) -> int:
             else:
                 services.serve(settings, reserved, f"ORCOST_HOME={shlex.quote(str(home))} orcost db stop")
         return code
+
+
+def demo_home(settings: Settings) -> Path:
+    """The folder of the demo, which commands may be run in."""
+    is_there = settings.home == settings.folder and settings.home.name == DEMO
+    return settings.home if is_there else settings.home / DEMO
 
 
 def _what_next(settings: Settings) -> str:

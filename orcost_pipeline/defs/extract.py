@@ -145,6 +145,7 @@ def _hours(reading: UsageReading, requests_made: int) -> StepResult:
 
 
 def _days(reading: UsageReading) -> StepResult:
-    rows = len(reading.account_days) + sum(len(answer.rows) for answer in reading.key_days)
-    days = [*reading.past_days, *reading.days]
+    activity = reading.activity
+    rows = len(activity.account) + sum(len(key.rows) for key in activity.keys) if activity else 0
+    days = [*reading.past_days, *(activity.days if activity else ())]
     return StepResult(rows, 0, {"days_to_settle": ", ".join(day.isoformat() for day in days) or "none"})
