@@ -18,6 +18,11 @@ from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline_tests.virtual_time import VirtualLoop
 
+# Their fixtures are for who names them in `pytest_plugins`: Dagster is not loaded where nothing needs it.
+pytest.register_assert_rewrite(
+    *(f"orcost_pipeline_tests.{name}" for name in ("client_world", "dagster_deployment", "healthy_deployment"))
+)
+
 
 @pytest.hookimpl(optionalhook=True)  # xdist may be switched off
 def pytest_xdist_auto_num_workers() -> int:

@@ -35,6 +35,7 @@ from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline_tests.processes import free_port
 
 CHECKOUT = Path(__file__).parents[1]
 STAND_IN = '''
@@ -351,12 +352,6 @@ def test_the_log_is_plain_and_silent_of_what_is_no_news(supervise: Any) -> None:
 
 
 # ── one home, one port ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_a_home_is_served_once_and_the_second_is_told_by_whom(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ from orcost_pipeline.warehouse.database import (
     database_errors,
 )
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline_tests.dagster_deployment import READERS
 from orcost_pipeline_tests.processes import Command, Site, away_from_the_hour, eventually
-from orcost_pipeline_tests.test_runs import READERS
 from orcost_pipeline_tests.world import DAY, usage
 
 PRODUCTION = "company,match,pattern\nA,key_name,Company A\nB,key_name,Company B\n"
