@@ -1,8 +1,6 @@
 """A deployment with nothing to complain of, for each test to break one thing of."""
 
 import http.server
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.mapping import read_mapping
-from orcost_pipeline.health.examination import examine
+from orcost_pipeline.health.examination import LIMITS, Limits, examine
 from orcost_pipeline.health.finding import Code, Finding, worst_first
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import of_stored
@@ -25,16 +23,13 @@ from orcost_pipeline.simulator import Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline.warehouse.database import connect
-from orcost_pipeline_tests.processes import free_port
+from orcost_pipeline_tests.processes import Outcome, clean_environment, free_port, orcost
 from orcost_pipeline_tests.world import World
 
 MAPPING = "company,match,pattern\nCompany A,key_name,Company A\nCompany B,key_name,Company B\nCompany C,key_name,*\n"
 
 
 VARIABLES = ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "ORCOST_HOME", "ORCOST_CONFIG", "ORCOST_MAPPING")
-
-
-ORCOST = [sys.executable, "-c", "from orcost_pipeline.cli import main; main()"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +79,7 @@ class Deployment:
     synced_at: datetime
     port: int
     ahead: timedelta = timedelta(0)
+    limits: Limits = LIMITS
 
     @property
     def key(self) -> str:
@@ -100,7 +96,7 @@ class Deployment:
         env.chmod(0o600)
 
     def examine(self) -> list[Finding]:
-        return worst_first(examine(load_settings(self.folder), self.port, self.clock))
+        return worst_first(examine(load_settings(self.folder), self.port, self.clock, self.limits))
 
     def stored_findings(self) -> list[Finding]:
         """What `orcost status` tells."""
@@ -123,14 +119,13 @@ class Deployment:
         with self.engine.begin() as connection:
             connection.execute(sa.text(statement), parameters)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> Outcome:
         """A command that asks the port, as a process."""
         return self.run_in_folder(*arguments, "--port", str(self.port))
 
-    def run_in_folder(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_in_folder(self, *arguments: str) -> Outcome:
         """The command line, as a process."""
-        command = [*ORCOST, *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60)
+        return orcost(self.folder, clean_environment(), *arguments, seconds=60)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.health import database
+from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.simulator import Fault
 from orcost_pipeline.warehouse import reports
@@ -91,8 +92,8 @@ def test_a_read_only_database_cannot_be_synced_to(healthy: Deployment) -> None:
     assert "transaction_read_only" in healthy.only("error", Code.DATABASE_READ_ONLY, None).message
 
 
-def test_a_locked_warehouse_is_not_waited_for(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "STATEMENT_WITHIN", 1)
+def test_a_locked_warehouse_is_not_waited_for(healthy: Deployment) -> None:
+    healthy.limits = Limits(statement=1)
     with healthy.engine.begin() as connection:
         connection.exec_driver_sql("set idle_in_transaction_session_timeout = '5s'")
         connection.exec_driver_sql("lock table ref.account in access exclusive mode")
@@ -115,16 +116,16 @@ WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
     ],
 )
 def test_a_server_that_does_not_serve_is_told_so(server: Server, severity: str, code: Code, said: str) -> None:
-    (finding,) = database._of_server(server, is_writer=True)
+    (finding,) = database.of_server(server, is_writer=True)
     assert (finding.severity, finding.code) == (severity, code)
     assert said in finding.message
 
 
 def test_a_server_that_serves_is_no_finding() -> None:
     for well in (WELL, WELL._replace(connections=90), WELL._replace(may_read=None, may_write=None)):
-        assert not list(database._of_server(well, is_writer=True))
+        assert not list(database.of_server(well, is_writer=True))
     reader = WELL._replace(is_read_only=True, may_create=False, may_write=False)
-    assert not list(database._of_server(reader, is_writer=False))
+    assert not list(database.of_server(reader, is_writer=False))
 
 
 def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from orcost_pipeline.deployment import services
 from orcost_pipeline.health import machine
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.machine import of_home
@@ -58,11 +57,11 @@ def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> 
     home = healthy.folder / ".orcost"
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (home / "postgres" / "data").mkdir(parents=True)
-    assert list(machine._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
+    assert list(machine.written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
     elsewhere = healthy.folder / "elsewhere"
     (elsewhere / "data").mkdir(parents=True)
     (home / "postgres.location").write_text(f"{elsewhere}\n")
-    assert list(machine._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
+    assert list(machine.written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
 
 
 @pytest.mark.parametrize("body", [b"<html>A dashboard</html>", b"[]", b"7", b"{}"])
@@ -72,10 +71,9 @@ def test_a_port_that_another_program_has_is_a_warning(healthy: Deployment, body:
     assert finding.todo == f"orcost up --port {healthy.port + 1}"
 
 
-def test_a_port_that_never_answers_is_another_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "PORT_WITHIN", 0.2)
+def test_a_port_that_never_answers_is_another_programs() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        assert services.is_dagster(silent.getsockname()[1]) is False
+        assert machine.is_dagster(silent.getsockname()[1], within=0.2) is False
 
 
 def test_a_port_where_dagster_answers_is_well(healthy: Deployment) -> None:

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.health import openrouter
+from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.openrouter import Answer
 from orcost_pipeline.simulator import Fault, Options
@@ -74,14 +75,16 @@ def test_credits_that_are_used_up_or_soon_will_be_are_said(healthy: Deployment) 
 
 @pytest.mark.parametrize("kind", ["refused", "503", "502_html", "reset"])
 def test_an_unreachable_openrouter_is_a_finding_within_seconds(healthy: Deployment, kind: str) -> None:
+    if kind != "refused":
+        healthy.limits = Limits(patience=0.2)
     healthy.simulator.inject(Fault(kind, times=None))  # type: ignore[arg-type]
     started = time.monotonic()
     healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme")
     assert time.monotonic() - started < 5
 
 
-def test_a_hanging_openrouter_is_not_waited_for(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.3)
+def test_a_hanging_openrouter_is_not_waited_for(healthy: Deployment) -> None:
+    healthy.limits = Limits(answer=0.3)
     healthy.simulator.inject(Fault("hang", times=None, seconds=3))
     started = time.monotonic()
     finding = healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme")
@@ -89,15 +92,15 @@ def test_a_hanging_openrouter_is_not_waited_for(healthy: Deployment, monkeypatch
     assert "did not answer in 0.3 seconds" in finding.message
 
 
-def test_who_asks_to_be_asked_later_is_not_waited_for(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.3)
+def test_who_asks_to_be_asked_later_is_not_waited_for(healthy: Deployment) -> None:
+    healthy.limits = Limits(answer=0.3)
     healthy.simulator.inject(Fault("429", times=None, retry_after=30, match="/credits"))
     finding = healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme")
     assert "its last answer was 429" in finding.message
 
 
 def test_a_name_that_no_server_resolves_holds_nothing_up(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.3)
+    healthy.limits = Limits(answer=0.3)
     resolve = socket.getaddrinfo
 
     def hang(host: str, *arguments: object, **options: object) -> object:
@@ -119,8 +122,8 @@ def test_a_wrong_address_is_told_as_such(healthy: Deployment, wrong: str) -> Non
     assert "hush" not in finding.message + finding.todo
 
 
-def test_all_accounts_are_asked_at_the_same_time(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.5)
+def test_all_accounts_are_asked_at_the_same_time(healthy: Deployment) -> None:
+    healthy.limits = Limits(answer=0.5)
     entries = [f'[[accounts]]\nname = "a{n}"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n' for n in range(8)]
     (healthy.folder / "orcost.toml").write_text("".join(entries))
     healthy.simulator.inject(Fault("hang", times=None, seconds=3))

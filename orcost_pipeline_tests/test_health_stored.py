@@ -17,6 +17,7 @@ from dagster._core.scheduler.instigation import (
 )
 
 from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_stopped
+from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import of_stored
@@ -88,6 +89,7 @@ def test_a_failed_sync_says_why_and_since_when(healthy: Deployment, status: str)
 def test_an_unreachable_openrouter_is_said_once(healthy: Deployment) -> None:
     fail(healthy, 30, "unreachable", "The network is down.")
     healthy.simulator.inject(Fault("refused", times=None))
+    healthy.limits = Limits(patience=0.2)
     assert healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme").since == minutes_ago(healthy, 30)
 
 

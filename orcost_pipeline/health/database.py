@@ -46,8 +46,11 @@ class Look:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
-def look_into(settings: Settings, now: datetime) -> Look:
-    """Reads the warehouse as it is: nothing is made, nothing migrated."""
+def look_into(settings: Settings, now: datetime, statement_within: int = STATEMENT_WITHIN) -> Look:
+    """Reads the warehouse as it is: nothing is made, nothing migrated.
+
+    statement_within: seconds, after which a statement is given up.
+    """
     configured = settings.database_url.get_secret_value() if settings.database_url else None
     try:
         if configured is None and EmbeddedPostgres(settings.home).data() is None:
@@ -56,7 +59,7 @@ def look_into(settings: Settings, now: datetime) -> Look:
             engine = connect(configured or EmbeddedPostgres(settings.home).start())
             try:
                 with engine.connect() as connection:
-                    return _look(connection, settings, now)
+                    return _look(connection, settings, now, statement_within)
             finally:
                 engine.dispose()
     except (OrcostError, EmbeddedPostgresError, DBAPIError, OSError) as error:
@@ -77,15 +80,15 @@ NO_WAREHOUSE_YET = Finding(
 )
 
 
-def _look(connection: sa.Connection, settings: Settings, now: datetime) -> Look:
-    within = sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"}))
+def _look(connection: sa.Connection, settings: Settings, now: datetime, statement_within: int) -> Look:
+    within = sa.text(set_local({"statement_timeout": f"'{statement_within}s'"}))
     connection.execute(within)
     server, foreign = reports.server(connection), foreign_schemas(connection)
     connection.commit()
     if foreign:
         problem, todo = foreign_problem(server.database, foreign)
         return Look(found=(Finding(Severity.ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
-    found = tuple(_of_server(server, is_writer=is_syncing(settings)))
+    found = tuple(of_server(server, is_writer=is_syncing(settings)))
     if server.major < OLDEST_MAJOR or server.may_read is False:
         return Look(found=found)
     frozen = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -101,7 +104,7 @@ def _look(connection: sa.Connection, settings: Settings, now: datetime) -> Look:
     return Look(read(frozen, settings, now), found, evidence=evidence)
 
 
-def _of_server(server: Server, *, is_writer: bool) -> Iterator[Finding]:
+def of_server(server: Server, *, is_writer: bool) -> Iterator[Finding]:
     if server.major < OLDEST_MAJOR:
         message = f"Postgres {server.major} is too old: orcost needs {OLDEST_MAJOR} or newer."
         yield Finding(

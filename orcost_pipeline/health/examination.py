@@ -6,25 +6,44 @@ It mends nothing: it neither migrates nor makes a first, empty database (one tha
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import NamedTuple
 
-from orcost_pipeline.health.database import NO_WAREHOUSE_YET, look_into
+from orcost_pipeline.health.database import NO_WAREHOUSE_YET, STATEMENT_WITHIN, look_into
 from orcost_pipeline.health.finding import Code, Finding
 from orcost_pipeline.health.machine import is_dagster, of_env, of_home, of_keys, of_port
 from orcost_pipeline.health.mapping import of_companies, of_mapping, superseded
-from orcost_pipeline.health.openrouter import NOTHING_TOLD, ask_all, of_answer, of_clock, with_answers
+from orcost_pipeline.health.openrouter import ANSWER_WITHIN, NOTHING_TOLD, ask_all, of_answer, of_clock, with_answers
 from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.identity import contradiction
 
 
-def examine(settings: Settings, port: int, clock: Callable[[], datetime]) -> Iterator[Finding]:
+class Limits(NamedTuple):
+    """Seconds that are waited: for a round of questions to OpenRouter, for its next attempt, for a statement."""
+
+    answer: float = ANSWER_WITHIN
+    patience: float = PATIENCE_AT_A_TERMINAL
+    statement: int = STATEMENT_WITHIN
+
+
+LIMITS = Limits()
+
+
+def examine(settings: Settings, port: int, clock: Callable[[], datetime], limits: Limits = LIMITS) -> Iterator[Finding]:
     """Every finding there is."""
     now = clock()
     with ThreadPoolExecutor() as pool:
-        asking = pool.submit(ask_all, settings.accounts, clock)
+        asking = pool.submit(
+            ask_all,
+            settings.accounts,
+            clock,
+            answer_within=limits.answer,
+            options=RequestOptions(patience=limits.patience),
+        )
         listening = pool.submit(is_dagster, port)
-        look = look_into(settings, now)
+        look = look_into(settings, now, limits.statement)
         answers, listens = asking.result(), listening.result()
     stored = with_answers(look.stored, settings, answers) if look.stored else None
     standings = {standing.account: standing for standing in stored.standings} if stored else {}

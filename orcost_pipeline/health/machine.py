@@ -85,7 +85,7 @@ def of_home(settings: Settings) -> Iterator[Finding]:
 def _of_disk(settings: Settings) -> Iterator[Finding]:
     """Whether there is space where orcost writes, each file system told once."""
     seen: set[int] = set()
-    for folder in _written_folders(settings):
+    for folder in written_folders(settings):
         with suppress(OSError):
             device = folder.stat().st_dev
             if device not in seen and (finding := _of_space(folder)):
@@ -93,7 +93,8 @@ def _of_disk(settings: Settings) -> Iterator[Finding]:
             seen.add(device)
 
 
-def _written_folders(settings: Settings) -> Iterator[Path]:
+def written_folders(settings: Settings) -> Iterator[Path]:
+    """Where orcost writes: its home, and the data of the embedded Postgres, which may be elsewhere."""
     yield existing(settings.home)
     with suppress(EmbeddedPostgresError):
         if settings.database_url is None and (data := EmbeddedPostgres(settings.home).data()):
@@ -110,9 +111,9 @@ def _of_space(folder: Path) -> Finding | None:
 # The port of the web interface
 
 
-def is_dagster(port: int) -> bool | None:
+def is_dagster(port: int, within: float = PORT_WITHIN) -> bool | None:
     """Whether it is Dagster that listens on a port of this machine; None where nobody does."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PORT_WITHIN)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=within)
     try:
         connection.request("GET", "/server_info")
         told = json.loads(connection.getresponse().read(10_000))

@@ -16,7 +16,7 @@ from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.health.stored import NOT_ITS_KEY, of_credits
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
-from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.identity import told_evidence
 from orcost_pipeline.text import plural
@@ -26,6 +26,7 @@ from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 # Seconds for each of the two rounds of questions.
 ANSWER_WITHIN = 6.0
 NAMED_KEYS = 3
+AT_A_TERMINAL = RequestOptions(patience=PATIENCE_AT_A_TERMINAL)
 
 NOTHING_TOLD = Evidence()
 
@@ -53,15 +54,12 @@ class Answer:
 class _Api(OpenRouter):
     """An account's API that notes the last refusal's status."""
 
-    def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
-        super().__init__(
-            account.name,
-            key,
-            account.base_url,
-            key_env=account.api_key_env,
-            clock=clock,
-            patience=PATIENCE_AT_A_TERMINAL,
-        )
+    def __init__(
+        self, account: Account, key: SecretStr, clock: Clock, answer_within: float, options: RequestOptions
+    ) -> None:
+        ours = RequestOptions(key_env=account.api_key_env, clock=clock)
+        super().__init__(account.name, key, account.base_url, **(ours | options))
+        self.answer_within = answer_within
         self.refusal: int | None = None
         self._http.event_hooks = {"response": [self._note]}
 
@@ -70,11 +68,21 @@ class _Api(OpenRouter):
             self.refusal = response.status_code
 
 
-def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
-    """The answer of each account that has a key, all asked at the same time."""
+def ask_all(
+    accounts: Sequence[Account],
+    clock: Clock,
+    *,
+    answer_within: float = ANSWER_WITHIN,
+    options: RequestOptions = AT_A_TERMINAL,
+) -> Mapping[str, Answer]:
+    """The answer of each account that has a key, all asked at the same time.
+
+    answer_within: seconds for each of the two rounds of questions; options: of the client that asks.
+    """
 
     async def answers() -> list[Answer]:
-        return await asyncio.gather(*(ask(it, it.api_key, clock) for it in accounts if it.api_key is not None))
+        with_key = ((account, account.api_key) for account in accounts if account.api_key is not None)
+        return await asyncio.gather(*(ask(it, key, clock, answer_within, options) for it, key in with_key))
 
     # Unlike asyncio.run, closing a loop does not wait for a look-up of a name that hangs.
     loop = asyncio.new_event_loop()
@@ -84,12 +92,14 @@ def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
         loop.close()
 
 
-async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
+async def ask(
+    account: Account, secret: SecretStr, clock: Clock, answer_within: float, options: RequestOptions
+) -> Answer:
     """Which kind of key it is; of a management key also what is left and which keys there are."""
     try:
-        api = _Api(account, secret, clock)
+        api = _Api(account, secret, clock, answer_within, options)
     except OrcostError as error:
-        return Answer(account.name, is_accepted=False, found=(_of_error(account, error, None),))
+        return Answer(account.name, is_accepted=False, found=(_of_error(account, error, answer_within),))
     async with api:
         key = await _tried(account, api, api.key())
         if isinstance(key, Finding):
@@ -128,19 +138,19 @@ def _is_spending(key: ApiKey, now: datetime) -> bool:
 async def _tried(account: Account, api: _Api, question: Awaitable[T]) -> T | Finding:
     """The answer, or why there is none."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(api.answer_within):
             return await question
     except (OrcostError, TimeoutError) as error:
-        return _of_error(account, error, api.refusal)
+        return _of_error(account, error, api.answer_within, api.refusal)
 
 
-def _of_error(account: Account, error: Exception, refusal: int | None) -> Finding:
+def _of_error(account: Account, error: Exception, answer_within: float, refusal: int | None = None) -> Finding:
     """An error of several lines says in the last what to do. Of the address, which may hold a secret, only the host."""
     told, _, advice = str(error).rpartition("\n")
     if isinstance(error, TransientError | TimeoutError):
         host = httpx.URL(account.base_url).netloc.decode()
         last = f"; its last answer was {refusal}" if refusal else ""
-        told = told or advice or f"{host} did not answer in {ANSWER_WITHIN:g} seconds{last}."
+        told = told or advice or f"{host} did not answer in {answer_within:g} seconds{last}."
         todo = f"See status.openrouter.ai, and whether this machine reaches {host} (network, proxy)"
         return Finding(Severity.ERROR, Code.OPENROUTER_UNREACHABLE, account.name, told, todo)
     code = Code.INVALID_KEY if isinstance(error, InvalidKeyError) else Code.OPENROUTER_REFUSES
