@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter import requests
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.migrations.run import migrate
@@ -113,9 +112,3 @@ def limiter_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
         return int(loop.time() * 1e9) if loop else time.monotonic_ns()
 
     monkeypatch.setattr("pyrate_limiter.clocks.monotonic_ns", monotonic_ns)
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that stays down is given up within seconds, where a sync would wait for minutes of real time."""
-    monkeypatch.setattr(requests, "PATIENCE", 2.0)

@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.automation import sync_request_sensor
+from orcost_pipeline.defs.resources import Surroundings
+from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
@@ -57,12 +59,21 @@ class Deployment:
     simulator: Simulator
     instance: dg.DagsterInstance
     clock: Clock
+    surroundings: Surroundings
+
+    def definitions(self) -> dg.Definitions:
+        return build_defs(self.settings, surroundings=self.surroundings)
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What a sensor needs."""
+        return {"orcost": self.settings, "orcost_surroundings": self.surroundings}
 
     def run(self, account: str | None = "acme", *, job: str = "hourly_sync", **arguments: Any) -> Any:
         """One run in this process; it ends well or badly, and raises nothing."""
         config = {**arguments.pop("run_config", {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         return (
-            build_defs(self.settings)
+            self.definitions()
             .resolve_job_def(job)
             .execute_in_process(
                 instance=self.instance, partition_key=account, raise_on_error=False, run_config=config, **arguments
@@ -119,22 +130,22 @@ class Deployment:
 Deploy = Callable[..., Deployment]
 
 
+def impatient(clock: Clock) -> Surroundings:
+    """A server that stays down says as much within a second, and nothing comes back by being waited for."""
+
+    def connect(account: Account, key: SecretStr, clock: Callable[[], datetime]) -> OpenRouter:
+        return OpenRouter(account.name, key, account.base_url, key_env=account.api_key_env, clock=clock, patience=1)
+
+    return Surroundings(clock, connect, sleep=lambda seconds: None)
+
+
 @pytest.fixture
-def deploy(
-    engine: sa.Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Deployment]]:
+def deploy(engine: sa.Engine, database_url: str, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     """Makes a deployment of a ledger's accounts; without one, of the account `acme` of `small`."""
-    # A server that stays down says as much within a second.
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.PATIENCE", 1)
-    # Nothing comes back by being waited for.
-    monkeypatch.setattr("orcost_pipeline.defs.resources.RETRY_SECONDS", 0)
-    monkeypatch.setattr("orcost_pipeline.defs.dead_runs.SECOND_LOOK_SECONDS", 0)
     stack: list[Any] = []
 
     def make(ledger: Ledger | None = None, options: Options | None = None, now: datetime = NOON) -> Deployment:
         clock = Clock(now)
-        for module in ("resources", "companies", "automation", "publish"):
-            monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", clock)
         ledger = ledger or small(now)
         simulator = Simulator(ledger, clock, options or Options())
         stack.append(serve(simulator))
@@ -152,7 +163,7 @@ def deploy(
             accounts=accounts,
         )
         stack.append(dg.DagsterInstance.ephemeral())
-        return Deployment(engine, settings, ledger, simulator, stack[-1].__enter__(), clock)
+        return Deployment(engine, settings, ledger, simulator, stack[-1].__enter__(), clock, impatient(clock))
 
     yield make
     for manager in reversed(stack):
@@ -231,9 +242,9 @@ def ask(deployment: Deployment, account: str | None = None, since: str | None = 
 
 def sense(deployment: Deployment) -> list[dg.RunRequest]:
     """One tick of the sensor; the runs it asks for."""
-    repository = build_defs(deployment.settings).get_repository_def()
+    repository = deployment.definitions().get_repository_def()
     with dg.build_sensor_context(
-        instance=deployment.instance, repository_def=repository, resources={"orcost": deployment.settings}
+        instance=deployment.instance, repository_def=repository, resources=deployment.resources
     ) as context:
         return list(sync_request_sensor.evaluate_tick(context).run_requests or ())
 

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import pytest
 from dagster._core.events import EngineEventData
 
 from orcost_pipeline.warehouse import runs
@@ -65,13 +64,11 @@ def test_a_run_whose_lock_is_held_is_left_alone_and_that_of_another_account_is_n
     assert status(both, living) == "FAILURE"
 
 
-def test_a_lock_that_is_back_at_the_second_look_saves_the_run(
-    acme: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_is_back_at_the_second_look_saves_the_run(acme: Deployment) -> None:
     """As after a restart of the database: the run's process takes its lock again."""
     run, stack = started_run(acme), ExitStack()
     locked = lambda _: stack.enter_context(runs.sync_lock(acme.engine, "acme"))  # noqa: E731
-    monkeypatch.setattr("orcost_pipeline.defs.dead_runs.time.sleep", locked)
+    acme.surroundings = acme.surroundings._replace(sleep=locked)
     with stack:
         sense(acme)
     assert status(acme, run) == "STARTED"

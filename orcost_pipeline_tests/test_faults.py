@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
+from orcost_pipeline.defs.resources import Surroundings
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
@@ -588,10 +589,8 @@ def failures(run: dg.ExecuteInProcessResult) -> list[str]:
 
 
 @pytest.fixture
-def run(world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(world: PortWorld, database_url: str, tmp_path: Path) -> Run:
     """A sync by the hour's job."""
-    for module in ("resources", "companies", "automation"):
-        monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", lambda: world.now)
     settings = Settings(
         folder=tmp_path,
         home=tmp_path,
@@ -605,7 +604,7 @@ def run(world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
     def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-        job = build_defs(settings).resolve_job_def("hourly_sync")
+        job = build_defs(settings, surroundings=Surroundings(lambda: world.now)).resolve_job_def("hourly_sync")
         return job.execute_in_process(instance=instance, partition_key="acme", raise_on_error=False, run_config=quiet)
 
     return run

@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.automation import mapping_change_sensor
 from orcost_pipeline_tests.dagster_deployment import Deployment
 
@@ -14,11 +13,11 @@ pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 
 def look(deployment: Deployment, cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
     """One tick of the mapping's sensor: the runs it asks for, and what it remembers."""
-    repository = build_defs(deployment.settings).get_repository_def()
+    repository = deployment.definitions().get_repository_def()
     with dg.build_sensor_context(
         instance=deployment.instance,
         repository_def=repository,
-        resources={"orcost": deployment.settings},
+        resources=deployment.resources,
         cursor=cursor,
     ) as context:
         told = mapping_change_sensor.evaluate_tick(context)

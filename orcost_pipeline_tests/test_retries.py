@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from orcost_pipeline.definitions import build_defs
-from orcost_pipeline.defs.resources import extraction_id, is_sync
+from orcost_pipeline.defs.resources import SURROUNDINGS, extraction_id, is_sync
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault
 from orcost_pipeline_tests.dagster_deployment import Deployment, dagster_run, fail_once
@@ -48,9 +48,12 @@ def test_a_sync_is_what_publishes() -> None:
     assert not is_sync(selecting("marts/company_spend_daily"))
 
 
+AROUND = {"environments_job": SURROUNDINGS}
+
+
 def environments_job() -> dg.JobDefinition:
     """hourly_sync of what the environment tells, for Dagster to find again in a retry."""
-    return build_defs(load_settings()).resolve_job_def("hourly_sync")
+    return build_defs(load_settings(), surroundings=AROUND["environments_job"]).resolve_job_def("hourly_sync")
 
 
 @pytest.fixture
@@ -60,6 +63,7 @@ def by_environment(acme: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert account.api_key is not None
     assert acme.settings.database_url is not None
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(AROUND, "environments_job", acme.surroundings)
     monkeypatch.delenv("ORCOST_CONFIG", raising=False)
     monkeypatch.setenv("OPENROUTER_API_KEY", account.api_key.get_secret_value())
     monkeypatch.setenv("OPENROUTER_BASE_URL", account.base_url)

@@ -23,6 +23,8 @@ from orcost_pipeline.sync.steps import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# Seconds: a server that stays down is given up, where a sync would wait for minutes.
+PATIENCE = 2.0
 NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
 
 
@@ -40,7 +42,7 @@ class World:
     options: Options = field(default_factory=Options)
     account: str = "acme"
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
-    patience: float | None = None
+    patience: float = PATIENCE
     ahead: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ that lock is dead. So it is where one process runs all steps; a run whose steps 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -19,12 +19,14 @@ SECOND_LOOK_SECONDS = 5
 FAILURE_REASON_TAG = "dagster/failure_reason"
 
 
-def close_dead_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: datetime) -> list[str]:
+def close_dead_runs(
+    instance: dg.DagsterInstance, engine: sa.Engine, now: datetime, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
     """Reports runs whose process is gone as failed, and notes them as abandoned; returns their ids."""
     dead = unattended_runs(instance, engine, now)
     if dead:
         # A lock that was lost with a restarted database, or that somebody waited for, is taken within seconds.
-        time.sleep(SECOND_LOOK_SECONDS)
+        sleep(SECOND_LOOK_SECONDS)
         dead = {run_id: run for run_id, run in unattended_runs(instance, engine, now).items() if run_id in dead}
     for run_id, run in dead.items():
         instance.report_run_failed(run, runs.DIED)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.placement import Placement, relation_of
-from orcost_pipeline.defs.resources import SyncWindow, sync_step
+from orcost_pipeline.defs.resources import Surroundings, SyncWindow, sync_step
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync import steps
@@ -16,6 +16,7 @@ from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]
 SettingsParam = dg.ResourceParam[Settings]
+Around = dg.ResourceParam[Surroundings]
 KINDS = {"openrouter", "postgres"}
 
 
@@ -73,9 +74,12 @@ def _listing(place: Placement, relation: str) -> dg.AssetsDefinition:
 
     @dg.multi_asset(name="__".join(place.key(relation).path), specs=[place.spec(relation, deps, KINDS, description)])
     def read_listing(
-        context: dg.AssetExecutionContext, orcost_warehouse: Engine, orcost: SettingsParam
+        context: dg.AssetExecutionContext,
+        orcost_warehouse: Engine,
+        orcost: SettingsParam,
+        orcost_surroundings: Around,
     ) -> dg.MaterializeResult:
-        with sync_step(context, orcost_warehouse, orcost) as step:
+        with sync_step(context, orcost_warehouse, orcost, orcost_surroundings) as step:
             return raw_result(step, read(step), place.key(relation))
 
     return read_listing
@@ -111,10 +115,14 @@ def _usage(place: Placement) -> dg.AssetsDefinition:
         ],
     )
     def raw_usage(
-        context: dg.AssetExecutionContext, orcost_warehouse: Engine, orcost: SettingsParam, orcost_window: SyncWindow
+        context: dg.AssetExecutionContext,
+        orcost_warehouse: Engine,
+        orcost: SettingsParam,
+        orcost_surroundings: Around,
+        orcost_window: SyncWindow,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Usage by hour and by day: the account first, then the keys of what differs."""
-        with sync_step(context, orcost_warehouse, orcost) as step:
+        with sync_step(context, orcost_warehouse, orcost, orcost_surroundings) as step:
             reading, requests_made = steps.read_usage_of_account(step, orcost_window.since_day)
             hours = raw_result(step, _hours(reading, requests_made), hours_key)
             days = raw_result(step, _days(reading), days_key)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from orcost_pipeline.defs.placement import relation_of
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
-from orcost_pipeline.sync.steps import SyncStep
+from orcost_pipeline.sync.steps import Clock, Connect, SyncStep, open_api
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.database import DatabaseUnavailableError, LockedError, database_errors, lock_holders
@@ -45,6 +45,22 @@ class SyncWindow(dg.ConfigurableResource):
         return date.fromisoformat(self.since) if self.since else None
 
 
+def utc_now() -> datetime:
+    """The clock, read where a run begins and nowhere below."""
+    return datetime.now(UTC)
+
+
+class Surroundings(NamedTuple):
+    """What runs and sensors find around them: the time, the way to OpenRouter, and how to wait."""
+
+    clock: Clock = utc_now
+    connect: Connect = open_api
+    sleep: Callable[[float], None] = time.sleep
+
+
+SURROUNDINGS = Surroundings()
+
+
 def deployment(settings: Settings) -> dg.ResourceDefinition:
     """The settings that the definitions were built with, for assets and sensors."""
 
@@ -56,11 +72,12 @@ def deployment(settings: Settings) -> dg.ResourceDefinition:
 
 
 @dg.resource(
-    required_resource_keys={"orcost"},
+    required_resource_keys={"orcost", "orcost_surroundings"},
     description="The warehouse. A run for an account holds the account's lock as long as it lasts.",
 )
 def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
     settings: Settings = context.resources.orcost
+    now: Clock = context.resources.orcost_surroundings.clock
     engine = open_warehouse(secret(settings.database_url), settings.home)
     account = context.run.tags.get(PARTITION_TAG) if context.run else None
     try:
@@ -71,7 +88,7 @@ def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
         with database_errors(), runs.sync_lock(engine, account, waiting):
             if is_sync(context.run) and _can_start(engine, settings, account):
                 request_id = context.run.tags.get(REQUEST_TAG)
-                runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, utc_now())
+                runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, now())
             yield engine
     finally:
         engine.dispose()
@@ -107,7 +124,9 @@ def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None
 
 
 @contextmanager
-def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings) -> Iterator[SyncStep]:
+def sync_step(
+    context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings, around: Surroundings
+) -> Iterator[SyncStep]:
     """The frame of a step; an error ends the run with one sentence, and is retried only where that can help.
 
     Once a step has failed, nothing will be published: no further one waits for a server that is down.
@@ -117,31 +136,32 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     account, run = context.partition_key, context.run
     extraction = extraction_id(run, context.instance.get_run_by_id)
     try:
-        with survived_restart(context, settings):
+        with survived_restart(context, settings, around):
             configured = settings.account(account)
             with engine.begin() as connection:
                 if runs.run_status(connection, run.run_id, account) == "failed":
                     raise dg.Failure("Nothing is asked: an earlier step of this sync has failed.", allow_retries=False)
-                as_of = raw.start_extraction(connection, extraction, account, utc_now(), key_sha256(configured))
+                as_of = raw.start_extraction(connection, extraction, account, around.clock(), key_sha256(configured))
             yield SyncStep(
                 configured,
                 engine,
                 run.run_id,
                 extraction,
                 as_of,
-                utc_now,
+                around.clock,
+                around.connect,
                 tolerance_usd=settings.tolerance_usd,
                 tell=context.log.info,
             )
     except (dg.RetryRequested, dg.Failure):
         raise
     except Exception as error:
-        told = note_failure(engine, run, account, error)
+        told = note_failure(engine, run, account, error, around.clock())
         raise dg.Failure(told, allow_retries=isinstance(error, TransientError)) from error
 
 
 @contextmanager
-def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
+def survived_restart(context: dg.AssetExecutionContext, settings: Settings, around: Surroundings) -> Iterator[None]:
     """Waits for a warehouse that went away; where it can be used again, raises RetryRequested, `RETRIES` times.
 
     No RetryPolicy: under one, Dagster runs a step again that Ctrl-C or SIGTERM stopped. The wait is before the request:
@@ -151,14 +171,14 @@ def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> I
         with database_errors():
             yield
     except DatabaseUnavailableError as error:
-        time.sleep(RETRY_SECONDS)
+        around.sleep(RETRY_SECONDS)
         if context.retry_number == RETRIES or not can_be_used(secret(settings.database_url), settings.home):
             raise
         context.log.warning("%s Now it can be used: the step runs again.", error)
         raise dg.RetryRequested(max_retries=RETRIES) from error
 
 
-def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> str:
+def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception, now: datetime) -> str:
     """Says at the run and at the account what is wrong, where the database can still be told; returns what it says."""
     told = str(error) if isinstance(error, OrcostError) else unforeseen(error)
     told = message(told)
@@ -166,7 +186,7 @@ def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exc
         if isinstance(error, LockedError):
             with engine.connect() as connection:
                 told = f"{told} {lock_holders(connection)}".strip()
-        return runs.fail(engine, run.run_id, account, error, told, utc_now())
+        return runs.fail(engine, run.run_id, account, error, told, now)
     except sqlalchemy.exc.SQLAlchemyError:
         return told
 
@@ -183,11 +203,6 @@ def unforeseen(error: Exception) -> str:
 def key_sha256(account: Account) -> str | None:
     """What tells the account's key from another."""
     return hashlib.sha256(account.api_key.get_secret_value().encode()).hexdigest() if account.api_key else None
-
-
-def utc_now() -> datetime:
-    """The clock, read where a run begins and nowhere below."""
-    return datetime.now(UTC)
 
 
 def secret(value: Any) -> str | None:

@@ -38,6 +38,7 @@ MISSING_KEYS_ASKED_FIRST = 8
 
 T = TypeVar("T")
 Clock = Callable[[], datetime]
+Connect = Callable[[Account, SecretStr, Clock], OpenRouter]
 
 
 def open_api(account: Account, key: SecretStr, clock: Clock) -> OpenRouter:
@@ -74,7 +75,7 @@ class SyncStep:
     extraction_id: str
     as_of: datetime
     clock: Clock
-    connect: Callable[[Account, SecretStr, Clock], OpenRouter] = open_api
+    connect: Connect = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     tell: Callable[[str], None] = lambda told: None
     unreadable: dict[Unreadable, int] = field(default_factory=dict)
