@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,7 +21,9 @@ from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline_tests.conftest import fresh_database
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, usage
 
 READERS = (
@@ -139,40 +142,58 @@ def impatient(clock: Clock) -> Surroundings:
     return Surroundings(clock, connect, sleep=lambda seconds: None)
 
 
-@pytest.fixture
-def deploy(engine: sa.Engine, database_url: str, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
-    """Makes a deployment of a ledger's accounts; without one, of the account `acme` of `small`."""
-    stack: list[Any] = []
-
-    def make(ledger: Ledger | None = None, options: Options | None = None, now: datetime = NOON) -> Deployment:
-        clock = Clock(now)
-        ledger = ledger or small(now)
-        simulator = Simulator(ledger, clock, options or Options())
-        stack.append(serve(simulator))
-        base_url = stack[-1].__enter__()
+@contextmanager
+def deployed(
+    database_url: str, folder: Path, ledger: Ledger | None = None, options: Options | None = None, now: datetime = NOON
+) -> Iterator[Deployment]:
+    """A deployment of a ledger's accounts; without one, of the account `acme` of `small`."""
+    clock = Clock(now)
+    ledger = ledger or small(now)
+    simulator = Simulator(ledger, clock, options or Options())
+    engine = connect(database_url)
+    with serve(simulator) as base_url, dg.DagsterInstance.ephemeral() as instance:
         accounts = tuple(
             Account(name=name, api_key_env=f"KEY_{name}", api_key=SecretStr(owner.management_key), base_url=base_url)
             for name, owner in ledger.accounts.items()
         )
         settings = Settings(
-            folder=tmp_path,
-            home=tmp_path,
-            mapping=tmp_path / "company_mapping.csv",
-            config_file=tmp_path / "orcost.toml",
+            folder=folder,
+            home=folder,
+            mapping=folder / "company_mapping.csv",
+            config_file=folder / "orcost.toml",
             database_url=SecretStr(database_url),
             accounts=accounts,
         )
-        stack.append(dg.DagsterInstance.ephemeral())
-        return Deployment(engine, settings, ledger, simulator, stack[-1].__enter__(), clock, impatient(clock))
+        yield Deployment(engine, settings, ledger, simulator, instance, clock, impatient(clock))
+    engine.dispose()
 
-    yield make
-    for manager in reversed(stack):
-        manager.__exit__(None, None, None)
+
+@pytest.fixture
+def deploy(database_url: str, tmp_path: Path) -> Iterator[Deploy]:
+    """Makes a deployment of any ledger's accounts."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **more: stack.enter_context(deployed(database_url, tmp_path, *arguments, **more))
 
 
 @pytest.fixture
 def acme(deploy: Deploy) -> Deployment:
     return deploy()
+
+
+@pytest.fixture(scope="session")
+def synced_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a database in which a run has just synced `acme`, without a mapping."""
+    with fresh_database(postgres_url) as url:
+        with deployed(url, tmp_path_factory.mktemp("template")) as deployment:
+            assert deployment.run().success
+        yield sa.make_url(url).database or ""
+
+
+@pytest.fixture
+def synced(postgres_url: str, synced_template: str, tmp_path: Path) -> Iterator[Deployment]:
+    """The deployment of `acme` after its first run, which succeeded."""
+    with fresh_database(postgres_url, synced_template) as url, deployed(url, tmp_path) as deployment:
+        yield deployment
 
 
 def events(result: Any, kind: dg.DagsterEventType) -> list[Any]:

@@ -45,7 +45,7 @@ class Template:
         name = f"t_{uuid.uuid4().hex}"
         admin = sa.create_engine(self.server, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
-            connection.exec_driver_sql(f"create database {name} template {template or self.name}")
+            connection.exec_driver_sql(f"create database {name} template {template or self.name} strategy file_copy")
         try:
             yield self.server.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
         finally:

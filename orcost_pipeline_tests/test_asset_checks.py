@@ -92,10 +92,9 @@ def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
     assert checks(result)["unattributed_share_is_small"] is False
 
 
-def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(acme: Deployment) -> None:
-    assert acme.run().success
-    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
-    result = acme.run(job="reattribute")
+def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(synced: Deployment) -> None:
+    synced.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    result = synced.run(job="reattribute")
     assert result.success
     asked = checks(result)
     assert {"every_usage_has_one_owner", "companies_sum_to_usage"} <= set(asked)
@@ -113,20 +112,19 @@ def test_every_contract_check_is_reported_as_passed(acme: Deployment) -> None:
     assert all(asked.values()), asked
 
 
-def test_a_contract_check_that_fails_publishes_nothing(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert acme.run().success
-    before = acme.figures()
-    acme.clock.later(hours=1)
-    acme.spend("5")
+def test_a_contract_check_that_fails_publishes_nothing(synced: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = synced.figures()
+    synced.clock.later(hours=1)
+    synced.spend("5")
     with monkeypatch.context() as patch:
         one_more = sa.text("update core.company_day set credits_usd = credits_usd + 0.0000000001")
         after("publish_marts", patch, lambda publishing: publishing.connection.execute(one_more) and None)
-        result = acme.run()
+        result = synced.run()
     assert not result.success
     assert "Contract check companies_sum_to_usage failed" in sentence(result)
     assert "nothing was published" in sentence(result)
     assert not {key for key in materialized(result) if key.startswith(("core/", "marts/"))}
-    assert acme.figures() == before
-    assert acme.rows("select status, as_of from ref.account") == [("failed", NOON)]
-    assert acme.run().success
-    assert sum(acme.companies().values()) == Decimal("116.75")
+    assert synced.figures() == before
+    assert synced.rows("select status, as_of from ref.account") == [("failed", NOON)]
+    assert synced.run().success
+    assert sum(synced.companies().values()) == Decimal("116.75")

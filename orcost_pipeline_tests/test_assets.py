@@ -88,31 +88,29 @@ def test_the_figures_are_those_of_the_account(acme: Deployment) -> None:
     assert told == [("B", 3)]
 
 
-def test_a_second_run_writes_no_row_of_usage_and_asks_little(acme: Deployment) -> None:
-    assert acme.run().success
-    asked = acme.simulator.count
-    before, age = acme.figures_without_age(), acme.figures()["as_of"]
-    acme.clock.later(minutes=1)
-    result = acme.run()
+def test_a_second_run_writes_no_row_of_usage_and_asks_little(synced: Deployment) -> None:
+    asked = synced.simulator.count
+    before, age = synced.figures_without_age(), synced.figures()["as_of"]
+    synced.clock.later(minutes=1)
+    result = synced.run()
     assert result.success
     written = {key: metadata.get("rows_written") for key, metadata in materialized(result).items()}
     assert {key for key, rows in written.items() if rows} == set()
-    assert acme.last_run().rows_written == 0
-    assert acme.simulator.count - asked <= 9
-    assert acme.figures_without_age() == before
-    assert acme.figures()["as_of"] != age
+    assert synced.last_run().rows_written == 0
+    assert synced.simulator.count - asked <= 9
+    assert synced.figures_without_age() == before
+    assert synced.figures()["as_of"] != age
 
 
-def test_since_reaches_the_sync(acme: Deployment) -> None:
-    assert acme.run().success
-    acme.clock.later(minutes=10)
-    assert materialized(acme.run())["raw/usage_hourly"]["hours_asked"] == 0
+def test_since_reaches_the_sync(synced: Deployment) -> None:
+    synced.clock.later(minutes=10)
+    assert materialized(synced.run())["raw/usage_hourly"]["hours_asked"] == 0
     since = {"resources": {"orcost_window": {"config": {"since": "2026-11-22"}}}}
-    result = acme.run(run_config=since)
+    result = synced.run(run_config=since)
     assert result.success
     hours = 24 + 13
     assert materialized(result)["raw/usage_hourly"]["hours_asked"] == hours
-    assert acme.last_run().rows_written == 0
+    assert synced.last_run().rows_written == 0
 
 
 def test_a_since_that_is_no_date_fails_before_anything_is_asked(acme: Deployment) -> None:
@@ -124,19 +122,18 @@ def test_a_since_that_is_no_date_fails_before_anything_is_asked(acme: Deployment
 # ── an asset by hand ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_materializing_marts_alone_attributes_anew_without_a_question(acme: Deployment) -> None:
-    assert acme.run().success
-    asked = acme.simulator.count
-    acme.clock.later(minutes=10)
-    assert acme.load_mapping(A_AND_B).success
-    result = acme.run(asset_selection=PUBLISHED_MARTS)
+def test_materializing_marts_alone_attributes_anew_without_a_question(synced: Deployment) -> None:
+    asked = synced.simulator.count
+    synced.clock.later(minutes=10)
+    assert synced.load_mapping(A_AND_B).success
+    result = synced.run(asset_selection=PUBLISHED_MARTS)
     assert result.success
     assert set(materialized(result)) == {key.to_user_string() for key in PUBLISHED_MARTS}
-    assert acme.simulator.count == asked
-    assert acme.companies() == {"A": Decimal("10.85"), "B": Decimal("100.65"), "Unattributed": Decimal("0.25")}
-    days = acme.rows("select company, sum(credits_usd) from marts.company_spend_daily group by 1 order by 1")
-    assert dict(days) == acme.companies()
-    assert acme.value("select as_of from ref.account") == NOON
+    assert synced.simulator.count == asked
+    assert synced.companies() == {"A": Decimal("10.85"), "B": Decimal("100.65"), "Unattributed": Decimal("0.25")}
+    days = synced.rows("select company, sum(credits_usd) from marts.company_spend_daily group by 1 order by 1")
+    assert dict(days) == synced.companies()
+    assert synced.value("select as_of from ref.account") == NOON
 
 
 def test_materializing_marts_of_an_account_never_synced_says_so(acme: Deployment) -> None:
@@ -147,23 +144,21 @@ def test_materializing_marts_of_an_account_never_synced_says_so(acme: Deployment
     )
 
 
-def test_materializing_a_raw_asset_by_hand_is_no_sync_and_changes_no_figure(acme: Deployment) -> None:
-    assert acme.run().success
-    before, syncs = acme.figures(), acme.value("select count(*) from ops.sync_run")
-    acme.clock.later(hours=1)
-    acme.spend("5")
-    result = acme.run(asset_selection=[dg.AssetKey(["raw", "api_key"])])
+def test_materializing_a_raw_asset_by_hand_is_no_sync_and_changes_no_figure(synced: Deployment) -> None:
+    before, syncs = synced.figures(), synced.value("select count(*) from ops.sync_run")
+    synced.clock.later(hours=1)
+    synced.spend("5")
+    result = synced.run(asset_selection=[dg.AssetKey(["raw", "api_key"])])
     assert result.success
-    assert acme.value("select count(*) from raw.api_key where run_id = :id", id=result.run_id) == 3
-    assert acme.value("select count(*) from ops.sync_run") == syncs
-    assert acme.figures() == before
-    assert acme.run().success
-    assert sum(acme.companies().values()) == Decimal("116.75")
+    assert synced.value("select count(*) from raw.api_key where run_id = :id", id=result.run_id) == 3
+    assert synced.value("select count(*) from ops.sync_run") == syncs
+    assert synced.figures() == before
+    assert synced.run().success
+    assert sum(synced.companies().values()) == Decimal("116.75")
 
 
-def test_a_raw_asset_that_fails_by_hand_leaves_no_sync_but_says_what_is_wrong(acme: Deployment) -> None:
-    assert acme.run().success
-    acme.simulator.inject(Fault("401", times=None))
-    assert not acme.run(asset_selection=[dg.AssetKey(["raw", "account"])]).success
-    assert acme.value("select count(*) from ops.sync_run") == 1
-    assert acme.value("select status from ref.account") == "invalid_key"
+def test_a_raw_asset_that_fails_by_hand_leaves_no_sync_but_says_what_is_wrong(synced: Deployment) -> None:
+    synced.simulator.inject(Fault("401", times=None))
+    assert not synced.run(asset_selection=[dg.AssetKey(["raw", "account"])]).success
+    assert synced.value("select count(*) from ops.sync_run") == 1
+    assert synced.value("select status from ref.account") == "invalid_key"

@@ -73,13 +73,12 @@ def test_a_rule_for_an_account_nobody_configured_is_a_warning(acme: Deployment) 
     }
 
 
-def test_a_rule_that_won_no_key_for_thirty_days_is_a_warning(acme: Deployment) -> None:
-    assert acme.run().success
+def test_a_rule_that_won_no_key_for_thirty_days_is_a_warning(synced: Deployment) -> None:
     mapping = A_AND_B + "C,key_name,nobody\n"
-    assert checks(acme.load_mapping(mapping))["every_rule_was_used"] is True, "it is new"
-    acme.clock.later(days=30)
-    assert acme.run().success
-    result = acme.load_mapping(mapping + "D,key_name,new\n")
+    assert checks(synced.load_mapping(mapping))["every_rule_was_used"] is True, "it is new"
+    synced.clock.later(days=30)
+    assert synced.run().success
+    result = synced.load_mapping(mapping + "D,key_name,new\n")
     assert checks(result)["every_rule_was_used"] is False
     (told,) = (
         event.event_specific_data.metadata["lines"].value
@@ -89,25 +88,23 @@ def test_a_rule_that_won_no_key_for_thirty_days_is_a_warning(acme: Deployment) -
     assert told == r"- line 4: key\_name:nobody matched no key in the last 30 days\."
 
 
-def test_the_mapping_says_which_part_of_keys_and_money_it_covers(acme: Deployment) -> None:
-    assert acme.run().success
-    (metadata,) = materialized(acme.load_mapping(A_AND_B)).values()
+def test_the_mapping_says_which_part_of_keys_and_money_it_covers(synced: Deployment) -> None:
+    (metadata,) = materialized(synced.load_mapping(A_AND_B)).values()
     assert metadata["keys_with_a_company"] == "2 of 3"
     assert metadata["spend_with_a_company"] == "99.8 % of 111.75 USD in 30 days"
     assert metadata["byok_with_a_company"] == "100.0 % of 3.00 USD in 30 days"
     assert metadata["picture"].startswith("![](data:image/svg+xml,")
     assert len(metadata["picture"]) < 1000
-    (metadata,) = materialized(acme.load_mapping(HEADER)).values()
+    (metadata,) = materialized(synced.load_mapping(HEADER)).values()
     assert metadata["spend_with_a_company"] == "0.0 % of 111.75 USD in 30 days"
 
 
-def test_loading_a_mapping_twice_makes_one_version_and_moves_no_figure(acme: Deployment) -> None:
-    assert acme.run().success
-    before = acme.figures()
+def test_loading_a_mapping_twice_makes_one_version_and_moves_no_figure(synced: Deployment) -> None:
+    before = synced.figures()
     for _ in range(2):
-        assert acme.load_mapping(A_AND_B).success
-    assert acme.value("select count(*) from ref.mapping_version") == 1
-    assert acme.figures() == before
+        assert synced.load_mapping(A_AND_B).success
+    assert synced.value("select count(*) from ref.mapping_version") == 1
+    assert synced.figures() == before
 
 
 def test_a_picture_of_a_month_is_short_enough_to_be_shown_at_once() -> None:

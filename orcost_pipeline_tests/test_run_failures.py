@@ -26,23 +26,22 @@ pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 # ── a key or a server that fails ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_revoked_key_fails_the_run_and_changes_no_figure(acme: Deployment) -> None:
-    assert acme.run().success
-    before = acme.figures()
-    acme.clock.later(hours=1)
-    acme.spend("5")
-    acme.simulator.inject(Fault("401", times=None))
-    result = acme.run()
+def test_a_revoked_key_fails_the_run_and_changes_no_figure(synced: Deployment) -> None:
+    before = synced.figures()
+    synced.clock.later(hours=1)
+    synced.spend("5")
+    synced.simulator.inject(Fault("401", times=None))
+    result = synced.run()
     assert not result.success
     assert sentence(result).startswith("Invalid API key: ")
     assert sentence(result).endswith("\nCosts stay as of 2026-11-23 12:20 UTC; nothing was lost.")
     assert not events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
-    assert acme.figures() == before
-    run = acme.last_run()
-    assert (run.status, run.as_of, run.finished_at) == ("failed", None, acme.clock.now)
+    assert synced.figures() == before
+    run = synced.last_run()
+    assert (run.status, run.as_of, run.finished_at) == ("failed", None, synced.clock.now)
     assert run.error == sentence(result)
-    account = acme.rows("select status, checked_at, error, as_of from ref.account")
-    assert account == [("invalid_key", acme.clock.now, run.error, NOON)]
+    account = synced.rows("select status, checked_at, error, as_of from ref.account")
+    assert account == [("invalid_key", synced.clock.now, run.error, NOON)]
 
 
 def test_no_event_and_no_table_ever_holds_a_key(acme: Deployment) -> None:
@@ -66,32 +65,30 @@ def test_a_key_put_right_makes_the_account_whole_again(acme: Deployment) -> None
     assert sum(acme.companies().values()) == Decimal("111.75")
 
 
-def test_a_server_that_is_down_is_unreachable_and_the_figures_stay(acme: Deployment) -> None:
-    assert acme.run().success
-    before = acme.figures()
-    acme.clock.later(hours=1)
-    acme.with_account(base_url="http://127.0.0.1:9/api/v1")
-    result = acme.run()
+def test_a_server_that_is_down_is_unreachable_and_the_figures_stay(synced: Deployment) -> None:
+    before = synced.figures()
+    synced.clock.later(hours=1)
+    synced.with_account(base_url="http://127.0.0.1:9/api/v1")
+    result = synced.run()
     assert not result.success
     assert "OpenRouter or the network is down; the next sync catches up." in sentence(result)
-    assert acme.value("select status from ref.account") == "unreachable"
-    assert acme.last_run().status == "failed"
-    assert acme.figures() == before
+    assert synced.value("select status from ref.account") == "unreachable"
+    assert synced.last_run().status == "failed"
+    assert synced.figures() == before
 
 
-def test_analytics_that_fail_midway_publish_nothing(acme: Deployment) -> None:
-    assert acme.run().success
-    before = acme.figures()
-    acme.clock.later(hours=1)
-    acme.spend("5")
-    acme.ledger.rename("acme", next(iter(acme.ledger.accounts["acme"].keys)), "Other", acme.clock.now)
-    acme.simulator.inject(Fault("500", times=None, match="/analytics"))
-    assert not acme.run().success
-    assert acme.value("select status from ref.account") == "unreachable"
-    assert acme.figures() == before
-    acme.simulator.clear_faults()
-    assert acme.run().success
-    assert sum(acme.companies().values()) == Decimal("116.75")
+def test_analytics_that_fail_midway_publish_nothing(synced: Deployment) -> None:
+    before = synced.figures()
+    synced.clock.later(hours=1)
+    synced.spend("5")
+    synced.ledger.rename("acme", next(iter(synced.ledger.accounts["acme"].keys)), "Other", synced.clock.now)
+    synced.simulator.inject(Fault("500", times=None, match="/analytics"))
+    assert not synced.run().success
+    assert synced.value("select status from ref.account") == "unreachable"
+    assert synced.figures() == before
+    synced.simulator.clear_faults()
+    assert synced.run().success
+    assert sum(synced.companies().values()) == Decimal("116.75")
 
 
 def test_an_ordinary_key_syncs_itself(acme: Deployment) -> None:
@@ -102,17 +99,16 @@ def test_an_ordinary_key_syncs_itself(acme: Deployment) -> None:
     assert acme.rows("select name from ref.api_key") == [(versions[0][1].label,)]
 
 
-def test_an_ordinary_key_in_a_managed_account_is_told_what_to_do(acme: Deployment) -> None:
-    assert acme.run().success
-    before = acme.figures()
-    versions = next(iter(acme.ledger.accounts["acme"].keys.values()))
-    acme.with_account(api_key=SecretStr(versions[0][1].secret))
-    result = acme.run()
+def test_an_ordinary_key_in_a_managed_account_is_told_what_to_do(synced: Deployment) -> None:
+    before = synced.figures()
+    versions = next(iter(synced.ledger.accounts["acme"].keys.values()))
+    synced.with_account(api_key=SecretStr(versions[0][1].secret))
+    result = synced.run()
     assert not result.success
     assert "is an ordinary key; a management key has synced it so far." in sentence(result)
     assert "Put a management key into KEY_acme" in sentence(result)
-    assert acme.rows("select status, error from ref.account") == [("failed", sentence(result))]
-    assert acme.figures() == before
+    assert synced.rows("select status, error from ref.account") == [("failed", sentence(result))]
+    assert synced.figures() == before
 
 
 def test_an_account_without_a_key_is_told_which_variable_to_set(acme: Deployment) -> None:
@@ -136,19 +132,18 @@ def test_a_launch_without_a_partition_fails_with_one_sentence(acme: Deployment) 
 # ── nothing is published that is wrong ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_connection_lost_in_the_middle_publishes_nothing(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert acme.run().success
-    before = acme.figures()
-    acme.clock.later(hours=1)
-    acme.spend("5")
+def test_a_connection_lost_in_the_middle_publishes_nothing(synced: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = synced.figures()
+    synced.clock.later(hours=1)
+    synced.spend("5")
     with monkeypatch.context() as patch:
         after("publish_days", patch, cut_connection)
-        assert not acme.run().success
-    assert acme.figures() == before
-    assert acme.last_run().status == "failed"
-    acme.clock.later(minutes=1)
-    assert acme.run().success
-    assert sum(acme.companies().values()) == Decimal("116.75")
+        assert not synced.run().success
+    assert synced.figures() == before
+    assert synced.last_run().status == "failed"
+    synced.clock.later(minutes=1)
+    assert synced.run().success
+    assert sum(synced.companies().values()) == Decimal("116.75")
 
 
 def test_a_connection_lost_in_the_middle_is_told_in_a_sentence(

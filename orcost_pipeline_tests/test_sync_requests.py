@@ -150,13 +150,12 @@ def test_a_request_for_an_unknown_account_fails_at_once_and_says_which_there_are
     assert request_row(both, request_id) == ("failed", NOON, error)
 
 
-def test_since_of_a_request_reaches_the_run(acme: Deployment) -> None:
-    assert acme.run().success
-    acme.clock.later(minutes=3)
-    ask(acme, "acme", "2026-11-21")
-    (request,) = sense(acme)
+def test_since_of_a_request_reaches_the_run(synced: Deployment) -> None:
+    synced.clock.later(minutes=3)
+    ask(synced, "acme", "2026-11-21")
+    (request,) = sense(synced)
     assert request.run_config["resources"]["orcost_window"]["config"]["since"] == "2026-11-21"
-    result = answer(acme, request)
+    result = answer(synced, request)
     assert result.success
     assert materialized(result)["raw/usage_hourly"]["hours_asked"] == 2 * 24 + 13
 
@@ -171,8 +170,7 @@ def test_a_request_whose_sync_fails_fails_with_it(acme: Deployment) -> None:
     assert request_row(acme, request_id)[0] == "failed"
 
 
-def test_what_ran_before_the_request_does_not_answer_it(acme: Deployment) -> None:
-    assert acme.run().success
-    request_id = ask(acme)
-    assert len(sense(acme)) == 1
-    assert request_row(acme, request_id)[0] == "queued"
+def test_what_ran_before_the_request_does_not_answer_it(synced: Deployment) -> None:
+    request_id = ask(synced)
+    assert len(sense(synced)) == 1
+    assert request_row(synced, request_id)[0] == "queued"
