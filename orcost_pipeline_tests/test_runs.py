@@ -29,7 +29,8 @@ from orcost_pipeline.defs.resources import RETRIES, extraction_id, is_sync
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
-from orcost_pipeline.sync.steps import SyncStep, publish_account
+from orcost_pipeline.sync.step import SyncStep
+from orcost_pipeline.sync.steps import publish_account
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import SYNC_LOCK
 from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force

@@ -76,10 +76,13 @@ def report_command(
 ) -> None:
     """What each company, key, model, creator or workspace cost. Below it: how old and complete that is."""
     from orcost_pipeline.cli import report as work
+    from orcost_pipeline.cli.report_request import report_request
 
     now = options.now()
     chosen = period.value if period else None
-    work.report(options.settings(), work.asked(by.value, account, chosen, month, start, end, now), output.value, now)
+    work.report(
+        options.settings(), report_request(by.value, account, chosen, month, start, end, now), output.value, now
+    )
 
 
 @app.command("status")

@@ -17,7 +17,8 @@ from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.rendering import as_json, cells, is_terminal, say, show, table
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, clock, rounded
-from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings, require_account_name
+from orcost_pipeline.project_file import require_account_name
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.access import warehouse

@@ -34,13 +34,13 @@ from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
 from orcost_pipeline.openrouter.waiting import wait_for
+from orcost_pipeline.project_file import require_account_name
 from orcost_pipeline.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_BASE_URL,
     DEFAULT_KEY_ENV,
     Account,
     Settings,
-    require_account_name,
     require_meant_address,
 )
 from orcost_pipeline.sync.identity import require_same_account, told_evidence
