@@ -15,7 +15,7 @@ from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.settings import Environment, ProjectConfig
 from orcost_pipeline.simulator import small
-from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.warehouse.schema.relations import RELATIONS
 from orcost_pipeline_tests.world import NOON, World
 
 ROOT = Path(__file__).parents[1] / "orcost_pipeline"

@@ -47,7 +47,7 @@ from orcost_pipeline.settings import (
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
-from orcost_pipeline.warehouse.schemas import schema_version
+from orcost_pipeline.warehouse.schema.namespaces import schema_version
 
 SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
