@@ -182,6 +182,8 @@ def shown(engine: sa.Engine, view: str) -> list[str]:
     return [name for (name,) in query(engine, statement, view=view)]
 
 
+# A column that no view of ours uses.
+SPAN = ("coalesce(s.end_at, r.start_at) as start_at,", "coalesce(s.end_at, r.start_at) as new,")
 APPENDED = ("c.owner_email\n", "c.owner_email, 1 as new\n")
 
 
@@ -277,6 +279,16 @@ def test_a_long_query_is_named_in_bounded_time_and_nothing_is_half_done(
     assert shown(engine, DAILY)[-1] == "new"
 
 
+def test_who_holds_a_view_that_uses_the_changed_one_is_named(engine: sa.Engine, files: Files) -> None:
+    files.edit("core.rolling_span", SPAN)
+    with engine.connect() as other:
+        other.exec_driver_sql("comment on view marts.key_spend_rolling is 'not committed'")
+        with pytest.raises(TransientError, match=r"Locked: marts\.key_spend_rolling by session"):
+            files.apply(engine)
+    files.apply(engine)
+    assert "new" in shown(engine, "core.rolling_span")
+
+
 def test_tables_and_views_are_upgraded_together_or_not_at_all(
     oldest: sa.Engine,  # noqa: F811
     empty_url: str,
@@ -343,13 +355,9 @@ def test_views_of_ours_that_use_one_that_is_made_again_are_made_again_with_their
     engine: sa.Engine, files: Files, role: str
 ) -> None:
     execute(engine, f"grant select on marts.key_spend_rolling to {role}")
-    files.edit("core.rolling_span", ("as is_complete", "as is_complete_"))
-    for view in ("key", "company"):
-        files.edit(f"marts.{view}_spend_rolling", ("s.is_complete,", "s.is_complete_ as is_complete,"))
-    schema = files.schema()
-    columns = {**schema.comments.columns, "is_complete_": "Renamed."}
-    migrate(engine, schema=replace(schema, comments=schema.comments._replace(columns=columns)))
-    assert shown(engine, "core.rolling_span")[-1] == "is_complete_"
+    files.edit("core.rolling_span", SPAN)
+    files.apply(engine)
+    assert "new" in shown(engine, "core.rolling_span")
     assert query(engine, f"select has_table_privilege('{role}', 'marts.key_spend_rolling', 'select')") == [(True,)]
     assert query(engine, "select count(*) from marts.company_spend_rolling") == [(0,)]
 
@@ -416,10 +424,13 @@ def test_what_users_put_into_our_schemas_is_left_alone(engine: sa.Engine, files:
     [
         ("view", "create view marts.taken as select 1 as day", "create or replace view marts.taken as select 2 as day"),
         ("view", "create table marts.taken (day int)", "create or replace view marts.taken as select 2 as day"),
-        (
-            "function",
-            "create function marts.taken() returns int language sql as 'select 1'",
-            "create or replace function marts.taken() returns int language sql as 'select 2'",
+        *(
+            (
+                "function",
+                f"create function marts.taken() returns {result} language sql as 'select null::{result}'",
+                "create or replace function marts.taken() returns text language sql as 'select null'",
+            )
+            for result in ("text", "date")
         ),
     ],
 )

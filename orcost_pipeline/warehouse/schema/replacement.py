@@ -112,8 +112,6 @@ class _Replacement:
         """A function with other arguments is another one to Postgres: the one before is dropped."""
         old = self._record[it.name].arguments if it.name in self._record else None
         before = self._functions()
-        if it.name not in self._record and any(name == it.name for name, _ in before):
-            raise _not_ours(it)
         dropped = self._create(it)
         written = {key for key, at in self._functions().items() if key[0] == it.name and before.get(key) != at}
         ((_, arguments),) = written
@@ -132,10 +130,11 @@ class _Replacement:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) not in _INCOMPATIBLE:
                 raise
+            if it.name not in self._record:
+                raise _not_ours(it) from error
         else:
             return set()
-        arguments = self._record[it.name].arguments if it.name in self._record else None
-        dropped = drop_with_ours(self._connection, Target(it.kind, it.name, arguments), self._ours())
+        dropped = drop_with_ours(self._connection, self._target(it.name), self._ours())
         self._execute(it)
         return dropped
 
