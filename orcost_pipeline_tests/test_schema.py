@@ -530,6 +530,16 @@ def test_what_has_no_file_any_more_is_dropped_and_forgotten(engine: sa.Engine, f
     assert query(engine, "select count(*) from marts.workspace_spend_daily") == [(0,)]
 
 
+def test_what_has_no_file_any_more_goes_with_what_it_uses_where_that_is_made_again(
+    engine: sa.Engine, files: Files
+) -> None:
+    files.remove("marts.unkeyed_spend_daily")
+    files.edit("core.unkeyed_day", ("'UTC')::date as day", "'UTC')::timestamp as day"))
+    files.apply(engine)
+    names = "select name, to_regclass('marts.unkeyed_spend_daily')::text from ops.schema_object where name like '%.unkeyed%'"
+    assert query(engine, names) == [("core.unkeyed_day", None)]
+
+
 def test_what_has_no_file_any_more_stays_while_a_users_view_stands_on_it(engine: sa.Engine, files: Files) -> None:
     execute(engine, "create view public.theirs as select day from marts.unkeyed_spend_daily")
     files.remove("marts.unkeyed_spend_daily")

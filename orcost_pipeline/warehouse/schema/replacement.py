@@ -95,11 +95,10 @@ class _Replacement:
         return it.name not in self._record or self._record[it.name].content_sha256 != it.sha256()
 
     def _put_all(self, names: set[str]) -> None:
-        """Makes these, each after those that it uses, and what had to be dropped on the way."""
-        while names:
-            it = next(it for it in self._objects if it.name in names)
-            names |= self._put_view(it) if it.kind == "view" else self._put_function(it)
-            names.discard(it.name)
+        """Makes these, each after those that it uses, and what had to be dropped on the way and still has a file."""
+        while it := next((it for it in self._objects if it.name in names), None):
+            dropped = self._put_view(it) if it.kind == "view" else self._put_function(it)
+            names = (names | dropped) - {it.name}
 
     def _put_view(self, it: SchemaObject) -> set[str]:
         if it.name not in self._record and it.name in self._relations():

@@ -31,7 +31,8 @@ def migrate(
     warehouse as it was. A view that a query holds is waited for within that transaction, so that tables are migrated
     once however often it is tried. Processes that start together do it once.
 
-    A migration may drop a view whose column it changes: the view is made again from its file, with its rights.
+    A migration that changes a column drops the views that show it (`if exists`: a new warehouse may not have them yet);
+    they are made again from their files, with their rights.
 
     Raises PermanentError for a Postgres too old, and where something that users built depends on what has to be
     dropped; TransientError where a session holds a view for longer than is waited for.
