@@ -44,6 +44,7 @@ check: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 format: install

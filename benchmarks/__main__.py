@@ -20,11 +20,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import steps
-from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.settings import Account
 from orcost_pipeline.simulator import Options, Simulator, scale, serve
+from orcost_pipeline.sync import steps
+from orcost_pipeline.sync.steps import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.opening import open_warehouse

@@ -113,6 +113,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 # By pydantic's type of error, where its own words are for programmers.
 IN_PLAIN_WORDS = {
     "missing": "is missing",
+    "string_type": "is no text: write it in quotes",
     "tuple_type": "is a list: write [[accounts]] above each account",
     "value_error": "is the name of two accounts",
     "model_type": "is a section with fields, not a value",
@@ -340,8 +341,13 @@ def _mistakes(path: Path, text: str, error: ValidationError) -> list[str]:
     """Every mistake with its line, in the order of the file; no value is repeated, as it may be a key."""
     lines = _lines_of(text)
     found: list[tuple[int, str]] = []
-    for mistake in error.errors(include_input=False, include_url=False):
+    mistakes = error.errors(include_input=False, include_url=False)
+    unknown: list[Place] = [it["loc"] for it in mistakes if it["type"] == "extra_forbidden"]
+    misspelt = {(*place[:-1], name) for place in unknown for name in _nearly(str(place[-1]), place)}
+    for mistake in mistakes:
         place: Place = mistake["loc"]
+        if mistake["type"] == "missing" and place in misspelt:
+            continue
         if isinstance(taken := mistake.get("ctx", {}).get("error"), NameTakenError):
             place = (*place, *taken.args, "name")
         above = (place[:length] for length in range(len(place), 0, -1))
@@ -360,12 +366,17 @@ def _told(mistake: Mapping[str, Any], place: Place) -> str:
 
 def _nearest(field: str, place: Place) -> str:
     """The known name that an unknown one may have been meant for, or where it would be known."""
-    section = next((it for where, it in SECTIONS.items() if f"[{place[0]}]" in where), ProjectConfig)
-    known = section.model_fields if len(place) > 1 else ProjectConfig.model_fields
-    if near := get_close_matches(field.lower(), known, n=1):
+    if near := _nearly(field, place):
         return f'; did you mean "{near[0]}"?'
     belongs = next((where for where, it in SECTIONS.items() if field in it.model_fields), None)
     return f"; it belongs {belongs}." if belongs else "."
+
+
+def _nearly(field: str, place: Place) -> list[str]:
+    """The known name most like an unknown one at its place, if any is."""
+    section = next((it for where, it in SECTIONS.items() if f"[{place[0]}]" in where), ProjectConfig)
+    known = section.model_fields if len(place) > 1 else ProjectConfig.model_fields
+    return get_close_matches(field.lower(), known, n=1)
 
 
 def _lines_of(text: str) -> dict[Place, int]:

@@ -47,6 +47,10 @@ class Window:
         middle = floor(self.start, grain) + (buckets // 2) * grain
         return Window(self.start, middle), Window(middle, self.end)
 
+    def cut(self, at: datetime) -> "list[Window]":
+        """The parts before and after an instant; itself where that is not inside."""
+        return [Window(self.start, at), Window(at, self.end)] if self.start < at < self.end else [self]
+
     def whole_days(self) -> "Window | None":
         """The UTC days that lie whole inside, None where none does."""
         first, last = day_ceil(self.start), floor(self.end, DAY)
@@ -135,6 +139,17 @@ def first_analytics_day(as_of: datetime) -> date:
 def hours_window(as_of: datetime) -> Window:
     """Every hour that the API is sure to know at `as_of`: 743 whole buckets and the current one."""
     return Window(hour_floor(as_of) - HOURS_REACH, as_of)
+
+
+def joined(windows: Iterable[Window]) -> list[Window]:
+    """The windows in order, those that overlap made one."""
+    result: list[Window] = []
+    for window in sorted(windows):
+        if result and window.start < result[-1].end:
+            result[-1] = Window(result[-1].start, max(window.end, result[-1].end))
+        else:
+            result.append(window)
+    return result
 
 
 def covering(starts: Iterable[datetime], end: datetime, grain: timedelta = HOUR, at_most: int = 4) -> list[Window]:

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.companies.rows import csv_line
-from orcost_pipeline.defs.attribution import load_mapping
 from orcost_pipeline.simulator import Ledger, Usage
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.test_assignment import slow_glob
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage

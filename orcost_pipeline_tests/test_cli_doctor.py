@@ -35,25 +35,28 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
 )
 
-from orcost_pipeline.cli import doctor as doctor_module
-from orcost_pipeline.cli import findings, services
-from orcost_pipeline.cli import home as home_module
-from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped
-from orcost_pipeline.cli.doctor import Answer, examine
-from orcost_pipeline.cli.findings import Code, Finding, worst_first
-from orcost_pipeline.cli.home import of_home
+from orcost_pipeline.cli.rendering import finding_lines
 from orcost_pipeline.companies.mapping import read_mapping
-from orcost_pipeline.defs.attribution import load_mapping
+from orcost_pipeline.deployment import services
+from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_stopped
+from orcost_pipeline.health import database, machine, openrouter
+from orcost_pipeline.health.examination import examine
+from orcost_pipeline.health.finding import Code, Finding, exit_code, map_check, sync_command, worst_first
+from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.openrouter import Answer
+from orcost_pipeline.health.standing import read
+from orcost_pipeline.health.stored import of_stored
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline.warehouse import accounts, reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.warehouse.schema.namespaces import schema_version
 from orcost_pipeline.windows import STALE_AFTER
-from orcost_pipeline_tests.test_readme import README
+from orcost_pipeline_tests.test_readme import page
 from orcost_pipeline_tests.world import DAY, World
 
 MAPPING = "company,match,pattern\nCompany A,key_name,Company A\nCompany B,key_name,Company B\nCompany C,key_name,*\n"
@@ -133,8 +136,8 @@ class Deployment:
         """What `orcost status` tells."""
         settings, now = load_settings(self.folder), self.clock()
         with self.engine.connect() as connection:
-            stored = findings.read(connection, settings, now)
-        return worst_first(findings.of_stored(stored, settings, now))
+            stored = read(connection, settings, now)
+        return worst_first(of_stored(stored, settings, now))
 
     def said(self) -> list[tuple[str, str, str | None]]:
         """Severity, code and account of everything that is found."""
@@ -248,8 +251,8 @@ def test_warnings_and_notes_are_no_failure_and_notes_leave_all_well(
     healthy.ledger.add_key("acme", "New", healthy.clock())
     (healthy.folder / ".env").chmod(mode)
     found = healthy.examine()
-    told = [str(line) for line in findings.lines(found, healthy.clock(), "All is well.")]
-    assert findings.exit_code(found) == 0
+    told = [str(line) for line in finding_lines(found, healthy.clock(), "All is well.")]
+    assert exit_code(found) == 0
     assert [line.split()[0] for line in told if not line.startswith("  since")] == said
 
 
@@ -383,7 +386,7 @@ def test_an_unreachable_openrouter_is_a_finding_within_seconds(healthy: Deployme
 
 
 def test_a_hanging_openrouter_is_not_waited_for(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.3)
     healthy.simulator.inject(Fault("hang", times=None, seconds=3))
     started = time.monotonic()
     finding = healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme")
@@ -392,14 +395,14 @@ def test_a_hanging_openrouter_is_not_waited_for(healthy: Deployment, monkeypatch
 
 
 def test_who_asks_to_be_asked_later_is_not_waited_for(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.3)
     healthy.simulator.inject(Fault("429", times=None, retry_after=30, match="/credits"))
     finding = healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme")
     assert "its last answer was 429" in finding.message
 
 
 def test_a_name_that_no_server_resolves_holds_nothing_up(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.3)
     resolve = socket.getaddrinfo
 
     def hang(host: str, *arguments: object, **options: object) -> object:
@@ -422,7 +425,7 @@ def test_a_wrong_address_is_told_as_such(healthy: Deployment, wrong: str) -> Non
 
 
 def test_all_accounts_are_asked_at_the_same_time(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(openrouter, "ANSWER_WITHIN", 0.5)
     entries = [f'[[accounts]]\nname = "a{n}"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n' for n in range(8)]
     (healthy.folder / "orcost.toml").write_text("".join(entries))
     healthy.simulator.inject(Fault("hang", times=None, seconds=3))
@@ -477,7 +480,7 @@ def test_a_clock_that_is_off_is_told_by_the_server(
 
 def test_of_several_servers_the_one_that_differs_most_tells_the_clock() -> None:
     answers = [Answer(name, is_accepted=True, ahead=timedelta(seconds=s)) for name, s in (("a", 1), ("b", -90))]
-    (finding,) = doctor_module._of_clock(answers)
+    (finding,) = openrouter.of_clock(answers)
     assert "90 seconds behind" in finding.message
 
 
@@ -557,7 +560,7 @@ def test_a_read_only_database_cannot_be_synced_to(healthy: Deployment) -> None:
 
 
 def test_a_locked_warehouse_is_not_waited_for(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "STATEMENT_WITHIN", 1)
+    monkeypatch.setattr(database, "STATEMENT_WITHIN", 1)
     with healthy.engine.begin() as connection:
         connection.exec_driver_sql("set idle_in_transaction_session_timeout = '5s'")
         connection.exec_driver_sql("lock table ref.account in access exclusive mode")
@@ -580,16 +583,16 @@ WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
     ],
 )
 def test_a_server_that_does_not_serve_is_told_so(server: Server, severity: str, code: Code, said: str) -> None:
-    (finding,) = doctor_module._of_server(server, is_writer=True)
+    (finding,) = database._of_server(server, is_writer=True)
     assert (finding.severity, finding.code) == (severity, code)
     assert said in finding.message
 
 
 def test_a_server_that_serves_is_no_finding() -> None:
     for well in (WELL, WELL._replace(connections=90), WELL._replace(may_read=None, may_write=None)):
-        assert not list(doctor_module._of_server(well, is_writer=True))
+        assert not list(database._of_server(well, is_writer=True))
     reader = WELL._replace(is_read_only=True, may_create=False, may_write=False)
-    assert not list(doctor_module._of_server(reader, is_writer=False))
+    assert not list(database._of_server(reader, is_writer=False))
 
 
 def test_the_key_of_another_account_is_told_before_any_sync(healthy: Deployment) -> None:
@@ -631,10 +634,10 @@ def test_where_workspaces_are_not_told_missing_keys_are_no_proof(
 
 
 def test_commands_take_names_as_a_shell_does(tmp_path: Path) -> None:
-    assert findings.sync_command("acme") == "orcost sync --account acme"
-    assert findings.sync_command("a b") == "orcost sync --account 'a b'"
+    assert sync_command("acme") == "orcost sync --account acme"
+    assert sync_command("a b") == "orcost sync --account 'a b'"
     (tmp_path / "orcost.toml").write_text('mapping = "$HOME it\'s.csv"\n')
-    command = findings.map_check(load_settings(tmp_path))
+    command = map_check(load_settings(tmp_path))
     assert shlex.split(command) == ["orcost", "map", "check", str(tmp_path / "$HOME it's.csv")]
 
 
@@ -693,11 +696,11 @@ def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> 
     home = healthy.folder / ".orcost"
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (home / "postgres" / "data").mkdir(parents=True)
-    assert list(home_module._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
+    assert list(machine._written_folders(load_settings(healthy.folder))) == [home, home / "postgres" / "data"]
     elsewhere = healthy.folder / "elsewhere"
     (elsewhere / "data").mkdir(parents=True)
     (home / "postgres.location").write_text(f"{elsewhere}\n")
-    assert list(home_module._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
+    assert list(machine._written_folders(load_settings(healthy.folder)))[1] == elsewhere / "data"
 
 
 @contextmanager
@@ -736,7 +739,7 @@ def test_a_port_that_another_program_has_is_a_warning(healthy: Deployment, body:
 
 
 def test_a_port_that_never_answers_is_another_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "PORT_WITHIN", 0.2)
+    monkeypatch.setattr(machine, "PORT_WITHIN", 0.2)
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         assert services.is_dagster(silent.getsockname()[1]) is False
 
@@ -828,7 +831,7 @@ def test_spend_without_any_rule_is_a_warning_of_status_and_doctor(healthy: Deplo
     assert finding.message == "No mapping rules yet; all spend is Unattributed."
     assert "orcost map suggest" in finding.todo
     assert healthy.stored_findings() == [finding]
-    assert findings.exit_code([finding]) == 0
+    assert exit_code([finding]) == 0
     told = healthy.run_in_folder("status")
     assert told.returncode == 0
     assert "All is well" not in told.stdout
@@ -934,8 +937,8 @@ def test_a_sync_that_stopped_at_the_clock_says_so_until_the_clock_is_right(healt
     fail(healthy, 20, "failed", refused)
     healthy.do("update ref.account set error_code = 'clock_off'")
     with healthy.engine.connect() as connection:
-        stored = findings.read(connection, load_settings(healthy.folder), healthy.clock())
-    (finding,) = findings.of_stored(stored, load_settings(healthy.folder), healthy.clock())
+        stored = read(connection, load_settings(healthy.folder), healthy.clock())
+    (finding,) = of_stored(stored, load_settings(healthy.folder), healthy.clock())
     assert (finding.code, finding.message) == (Code.CLOCK_OFF, refused)
     assert refused in healthy.only("error", Code.SYNC_FAILED, "acme").message, "the server tells the clock as it is now"
 
@@ -1023,7 +1026,7 @@ def test_an_account_that_is_no_longer_configured_is_a_note(healthy: Deployment) 
     healthy.only("note", Code.NOT_CONFIGURED, "old")
 
 
-# The README
+# Automation
 
 
 @pytest.fixture
@@ -1079,7 +1082,9 @@ def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, 
         healthy.do(f"drop role {reader}")
 
 
-def test_the_readme_names_every_finding_once() -> None:
-    section = README.split("\n## When something is wrong\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| .* \|$", section, flags=re.MULTILINE)
+# Documentation
+
+
+def test_the_page_of_findings_names_every_finding_once() -> None:
+    rows = re.findall(r"^\| .* \|$", page("findings"), flags=re.MULTILINE)
     assert sorted(code for row in rows for code in re.findall(r"`([a-z_]+)`", row.split("|")[1])) == sorted(Code)

@@ -84,7 +84,7 @@ def test_spend_that_no_key_explains_names_the_keys_that_bore_its_name(world: Wor
         )
         connection.exec_driver_sql("update core.api_key set deleted_at = '2026-11-23Z'")
     lines = [line.split() for line in told(YESTERDAY)[1].splitlines()]
-    assert ["Key", "Hash", "Cause", "USD", "BYOK", "USD"] in lines
+    assert ["Key", "Keys", "of", "that", "name", "Cause", "USD", "BYOK", "USD"] in lines
     assert ["app", app[:8], *["spend", "of", "a", "deleted", "key"], "0.5000", "–"] in lines
     assert ["stranger", "–", *["spend", "of", "a", "key", "never", "listed"], "0.5000", "–"] in lines
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline import cli
-from orcost_pipeline.cli import rendering
+from orcost_pipeline import cli, formats
+from orcost_pipeline.cli import options, rendering
 from orcost_pipeline.cli import resync as resync_module
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
@@ -99,7 +99,7 @@ def orcost(
 ) -> Orcost:
     """Runs the console script in this process, in the project folder, at NOW."""
     monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
-    monkeypatch.setattr(cli, "_now", lambda: NOW)
+    monkeypatch.setattr(options, "now", lambda: NOW)
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["orcost", *arguments])
@@ -249,6 +249,7 @@ def test_an_empty_window_has_a_header_and_an_empty_array(orcost: Orcost, truth: 
     header = f"account,company,as_of,{','.join(MEASURES)},known_from,is_complete\n"
     assert orcost("report", "--month", "2026-08", "--format", "csv").out == header
     assert "No spend is known in this window." in orcost("report", "--month", "2026-08").out
+    assert "This window lies in the future." in orcost("report", "--month", "2027-08").out
 
 
 def test_an_unknown_earlier_window_is_null_and_a_dash(orcost: Orcost, truth: Truth) -> None:
@@ -387,7 +388,7 @@ def test_a_month_has_one_total_everywhere(orcost: Orcost, truth: Truth, engine: 
 
 
 def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_now", lambda: NOW + timedelta(hours=29))
+    monkeypatch.setattr(options, "now", lambda: NOW + timedelta(hours=29))
     text = orcost("report").out
     assert "STALE: complete to 2026-11-23 13:20 UTC (29 hours ago)" in text
     assert "Next: orcost status" in text
@@ -765,7 +766,7 @@ def test_a_database_of_ones_own_is_not_ours_to_stop(orcost: Orcost, database_url
     [("0", "0"), ("999", "999"), ("1234", "1.2 k"), ("999949", "999.9 k"), ("999950", "1.0 M"), ("5e9", "5.0 B")],
 )
 def test_tokens_are_humanised(count: str, text: str) -> None:
-    assert rendering.tokens(Decimal(count)) == text
+    assert formats.tokens(Decimal(count)) == text
 
 
 @pytest.mark.parametrize(
@@ -781,15 +782,15 @@ def test_tokens_are_humanised(count: str, text: str) -> None:
     ],
 )
 def test_a_change_is_a_percentage_or_new_or_unknown(now: str, before: str | None, text: str) -> None:
-    assert rendering.change(Decimal(now), None if before is None else Decimal(before)) == text
+    assert formats.change(Decimal(now), None if before is None else Decimal(before)) == text
 
 
 def test_money_has_two_decimals_and_four_where_all_is_under_a_dollar() -> None:
-    assert rendering.money([Decimal("0.5"), Decimal("1204.545")])(Decimal("1204.545")) == "1,204.55"
-    assert rendering.money([Decimal("0.5"), Decimal("0.00004")])(Decimal("0.00005")) == "0.0001"
-    assert rendering.money([Decimal(0)])(Decimal(0)) == "0.00"
-    assert rendering.money([Decimal(-3)])(Decimal("-0.001")) == "0.00"
-    assert rendering.money([])(None) == "–"
+    assert formats.money([Decimal("0.5"), Decimal("1204.545")])(Decimal("1204.545")) == "1,204.55"
+    assert formats.money([Decimal("0.5"), Decimal("0.00004")])(Decimal("0.00005")) == "0.0001"
+    assert formats.money([Decimal(0)])(Decimal(0)) == "0.00"
+    assert formats.money([Decimal(-3)])(Decimal("-0.001")) == "0.00"
+    assert formats.money([])(None) == "–"
 
 
 @pytest.mark.parametrize("command", [("sync",), ("resync",)], ids=str)

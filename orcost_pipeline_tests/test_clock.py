@@ -18,11 +18,11 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import ClockError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.sync import steps
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.processes import orcost
 from orcost_pipeline_tests.test_shifted_clock import Clock

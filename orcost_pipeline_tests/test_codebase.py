@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -19,43 +20,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "orcost_pipeline"
 LONGEST_FUNCTION = 50
 
-BASE = {"errors", "measures", "windows", "text", "settings"}
-# What each layer may import of this package, besides itself.
-LAYERS = {
-    "errors": set(),
-    "measures": set(),
-    "windows": set(),
-    "text": set(),
-    "settings": {"errors", "text"},
-    "openrouter": BASE,
-    "companies": BASE,
-    "warehouse": BASE,
-    "simulator": set(),
-    "defs": BASE | {"openrouter", "companies", "warehouse"},
-    "definitions": BASE | {"defs"},
-    "cli": BASE | {"openrouter", "companies", "warehouse", "simulator", "defs", "definitions"},
-}
-POSTGRES, DAGSTER = (
-    {"sqlalchemy", "psycopg", "psycopg2", "alembic"},
-    {"dagster", "dagster_postgres", "dagster_webserver"},
-)
-HTTP = {"httpx", "httpcore", "requests", "urllib", "http", "aiohttp"}
-# What a layer knows nothing of. The longest path that a module begins with counts.
-STRANGERS = {
-    "errors.py": POSTGRES | DAGSTER | HTTP,
-    "measures.py": POSTGRES | DAGSTER | HTTP,
-    "windows.py": POSTGRES | DAGSTER | HTTP,
-    "text.py": POSTGRES | DAGSTER | HTTP,
-    "settings.py": POSTGRES | DAGSTER | HTTP,
-    "openrouter/": POSTGRES | DAGSTER,
-    "companies/": POSTGRES | DAGSTER | HTTP,
-    "warehouse/": DAGSTER | HTTP,
-    "simulator/": POSTGRES | DAGSTER,
-    "defs/": HTTP,
-    "defs/steps.py": DAGSTER | HTTP,
-    "defs/attribution.py": DAGSTER | HTTP,
-    "defs/wire_rows.py": DAGSTER | HTTP,
-}
 MONEY_LAYERS = {"measures", "windows", "openrouter", "companies", "warehouse"}
 # Seconds: time-outs and waits, which are not money.
 SECONDS = {
@@ -74,7 +38,7 @@ CLOCKS = {
     ),
 }
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
-# The CLI, and these, may: a client's clock, a clock that can be replaced, waits for another process, the settings.
+# The CLI and deployments may, and these: clocks that can be replaced, waits for another process, the settings.
 READERS = {
     ("openrouter/progress.py", "Progress.__init__"),
     ("openrouter/requests.py", "utc_now"),
@@ -179,35 +143,17 @@ def reads(node: ast.AST) -> str | None:
 # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_module_belongs_to_a_layer() -> None:
-    assert {module.layer for module in MODULES} == {*LAYERS, "__init__"}
-    assert len(MODULES) > 40
-
-
-def test_layers_point_down_only() -> None:
-    upwards = []
-    for told in (told for module in MODULES for told in imports(module)):
-        package, _, rest = told.name.partition(".")
-        if package != "orcost_pipeline":
-            continue
-        layer = rest.split(".")[0]
-        if layer != told.module.layer and layer not in LAYERS.get(told.module.layer, set()):
-            upwards.append(str(told))
-    assert not upwards
-
-
-@pytest.mark.parametrize("place", STRANGERS)
-def test_a_layer_knows_nothing_of_its_strangers(place: str) -> None:
-    ours = [module for module in MODULES if module.path.startswith(place)]
-    assert ours
-    ours = [module for module in ours if max((p for p in STRANGERS if module.path.startswith(p)), key=len) == place]
-    known = [str(told) for module in ours for told in imports(module) if told.name.split(".")[0] in STRANGERS[place]]
-    assert not known
-
-
-def test_a_layer_imports_dagster_in_defs_definitions_and_cli_only() -> None:
-    users = {module.layer for module in MODULES for told in imports(module) if told.name.split(".")[0] in DAGSTER}
-    assert users <= {"defs", "definitions", "cli"}
+def test_modules_import_only_what_their_layer_may() -> None:
+    """The contracts are in pyproject.toml, `[tool.importlinter]`."""
+    linted = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert " 0 broken" in linted.stdout
 
 
 def test_what_is_imported_by_name_is_not_hidden_from_the_layer_rule() -> None:
@@ -296,7 +242,7 @@ def test_the_clock_and_the_environment_are_read_in_a_few_known_places() -> None:
     readers = {
         (module.path, place): f"{module.path}:{node.lineno} {told} in {place or 'the module'}"
         for module in MODULES
-        if module.layer != "cli"
+        if module.layer not in ("cli", "deployment")
         for node, place in located(module)
         if (told := reads(node)) in CLOCKS | ENVIRONMENT
     }
@@ -424,7 +370,7 @@ def test_everything_that_is_no_python_is_packed() -> None:
 
 
 def test_dagster_is_configured_the_same_in_a_checkout_and_in_a_package() -> None:
-    packed = (PACKAGE / "cli" / "dagster.yaml").read_text(encoding="utf-8")
+    packed = (PACKAGE / "deployment" / "dagster.yaml").read_text(encoding="utf-8")
     assert (ROOT / "dagster.yaml").read_text(encoding="utf-8") == packed
     assert packed.strip()
 

@@ -1,6 +1,6 @@
 """Accounts without analytics: an ordinary key, and a management key whose analytics are refused. Cost from counters."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import InvalidKeyError, PermanentError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
+from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline.windows import HOURS_REACH, surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine
@@ -454,6 +454,75 @@ def test_days_off_that_end_after_midnight_are_not_counted_twice_meanwhile(world:
     world.later(hours=2).sync()
     assert world.value("select sum(credits_usd) from core.spend_daily") == 9
     world.assert_days_are_true()
+
+
+@pytest.mark.parametrize("hour", [2, 10])
+def test_days_of_a_sum_settle_only_where_activity_tells_them_all(world: World, hour: int) -> None:
+    """A month without a sync ends shortly after midnight: when days may settle, activity has let go of the first."""
+    world.simulator.options = Options(analytics_status=403)
+    world.now = datetime(2026, 12, 1, 22, 20, tzinfo=UTC)
+    world.sync()
+    for day, amount in ((3, "2"), (20, "3")):
+        spend(world, datetime(2026, 12, day, 12, tzinfo=UTC), amount)
+    for day in (1, 2, 3, 4, 5):
+        world.now = datetime(2027, 1, day, 1 if day < 4 else hour, 10, tzinfo=UTC)
+        world.sync()
+        december = "select credits_usd, is_complete from marts.company_spend_monthly where month = '2026-12-01'"
+        assert world.rows(december) == [(5, True)]
+    world.assert_books_close()
+
+
+def test_days_of_a_sum_that_settled_are_restated_although_activity_has_let_go_of_the_first(world: World) -> None:
+    world.simulator.options = Options(analytics_status=403)
+    world.now = datetime(2026, 12, 1, 22, 20, tzinfo=UTC)
+    world.sync()
+    for day, amount in ((3, "2"), (20, "3")):
+        spend(world, datetime(2026, 12, day, 12, tzinfo=UTC), amount)
+    for day in (30, 31):
+        world.now = datetime(2026, 12, day, 10, 20, tzinfo=UTC)
+        world.sync()
+    spend(world, datetime(2026, 12, 20, 13, tzinfo=UTC), "4")
+    world.now = datetime(2027, 1, 10, 10, 20, tzinfo=UTC)
+    world.sync()
+    world.sync()
+    by_day = dict(world.rows("select day, sum(credits_usd) from core.spend_daily where credits_usd <> 0 group by 1"))
+    assert by_day == {date(2026, 12, 3): 2, date(2026, 12, 20): 7}
+
+
+def test_sums_that_share_a_day_settle_together(world: World) -> None:
+    """Two syncs within a minute of a midnight do not know the day of their counters: their sums are not cut there."""
+    world.simulator.options = Options(analytics_status=403)
+    world.now = datetime(2026, 12, 1, 5, tzinfo=UTC)
+    world.sync()
+    spent = Decimal(0)
+    for day, at in (
+        (3, datetime(2026, 12, 5, 0, 0, 18, tzinfo=UTC)),
+        (7, datetime(2026, 12, 9, 23, 59, 48, tzinfo=UTC)),
+        (10, datetime(2026, 12, 10, 12, 10, tzinfo=UTC)),
+        (11, datetime(2026, 12, 11, 12, 10, tzinfo=UTC)),
+    ):
+        spend(world, datetime(2026, 12, day, 8, tzinfo=UTC), "2")
+        spent += 2
+        world.now = at
+        world.sync()
+        assert world.value("select credits_usd from marts.company_spend_monthly") == spent
+    world.assert_days_are_true()
+
+
+def test_analytics_that_begin_with_a_sum_lack_the_rest_of_the_hour_before(world: World) -> None:
+    """A sync knew the first two minutes of an hour. Counters told the rest of it within a sum, which analytics replace
+    from the next hour on."""
+    midnight = datetime(2026, 12, 1, tzinfo=UTC)
+    world.now = midnight + timedelta(minutes=2)
+    world.sync()
+    spend(world, midnight + timedelta(minutes=30), "2")
+    world.simulator.options = Options(analytics_status=403)
+    world.later(days=3).sync()
+    world.simulator.options = Options()
+    world.now = datetime(2027, 1, 1, 0, 1, tzinfo=UTC)
+    world.sync()
+    assert world.value("select hours_from from ref.account") == midnight + HOUR
+    assert world.rows("select day from marts.reconciliation_daily where status = 'open'") == []
 
 
 def test_a_key_is_not_given_twice_what_counters_booked_on_another_day(world: World) -> None:

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.cli.dagster_home import storage_url
+from orcost_pipeline.deployment.dagster_home import storage_url
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse import embedded, runs
@@ -29,7 +29,7 @@ from orcost_pipeline.warehouse.reports import server
 from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS, schema_version
 from orcost_pipeline_tests.processes import Site, eventually, orcost
 from orcost_pipeline_tests.test_cli_doctor import free_port
-from orcost_pipeline_tests.test_readme import README
+from orcost_pipeline_tests.test_readme import blocks, section
 from orcost_pipeline_tests.test_warehouse import opened, query
 from orcost_pipeline_tests.world import NOON, World
 
@@ -349,10 +349,10 @@ def test_an_older_postgres_gives_the_same_figures(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def reader_url(database_url: str) -> Iterator[str]:
-    """A user with the rights that the README grants, where nobody has any by default."""
+    """A user with the rights that the documentation grants, where nobody has any by default."""
     role = f"reader_{uuid.uuid4().hex}"
-    section = README.split("### Let others read")[1].split("### Tables")[0]
-    statements = section.split("```sql")[1].split("```")[0].replace("reader", role)
+    (grants,) = blocks("sql", section("operations", "Grant read access"))
+    statements = grants.replace("reader", role)
     script(database_url, "revoke execute on all functions in schema core, marts, ops from public", statements)
     try:
         yield (
@@ -362,7 +362,7 @@ def reader_url(database_url: str) -> Iterator[str]:
         script(database_url, f"drop owned by {role}", f"drop role {role}")
 
 
-def test_a_reader_reads_and_asks_for_a_sync_with_what_the_readme_grants(
+def test_a_reader_reads_and_asks_for_a_sync_with_what_the_documentation_grants(
     database_url: str, reader_url: str, tmp_path: Path
 ) -> None:
     with opened(database_url) as engine:

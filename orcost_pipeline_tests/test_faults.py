@@ -21,13 +21,13 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
-from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
 from orcost_pipeline.simulator.faults import BASE_PATH
+from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from orcost_pipeline import cli
-from orcost_pipeline.cli.home import of_home
+from orcost_pipeline.cli import running
+from orcost_pipeline.health.machine import of_home
 from orcost_pipeline.settings import load_settings
 
 VARIABLES = ("ORCOST_HOME", "ORCOST_CONFIG", "ORCOST_MAPPING", "ORCOST_DATABASE_URL", "OPENROUTER_API_KEY")
@@ -27,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / ".env").write_text(f"OPENROUTER_API_KEY=sk-or-v1-none\nOPENROUTER_BASE_URL={NOWHERE}\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("orcost_pipeline.cli.doctor.PATIENCE_AT_A_TERMINAL", 0)
+    monkeypatch.setattr("orcost_pipeline.health.openrouter.PATIENCE_AT_A_TERMINAL", 0)
     return tmp_path
 
 
@@ -73,7 +74,9 @@ def test_a_home_that_is_a_file_is_said_alike(
     (project / "home").write_text("a file")
     monkeypatch.setenv("ORCOST_HOME", home)
     named = project / home / "demo" if command.startswith("demo") else project / home
-    assert f"ORCOST_HOME ({named}) cannot be used: {project}/home is not a folder." in said(command)
+    told = said(command)
+    assert f"ORCOST_HOME ({named}) cannot be used: {project}/home is not a folder." in told
+    assert "There is no warehouse yet" not in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -108,3 +111,11 @@ def test_whoever_only_reads_the_database_of_others_needs_no_home(
     assert [it.code for it in of_home(load_settings())] == ["home_unusable"]
     (project / ".env").write_text("")
     assert list(of_home(load_settings())) == []
+
+
+def test_a_demo_that_is_run_in_its_folder_is_the_same_demo(project: Path) -> None:
+    folder = project / ".orcost" / "demo"
+    assert running.demo_home(load_settings(project)) == folder
+    folder.mkdir(parents=True)
+    (folder / ".env").write_text(f"ORCOST_HOME={folder}\n", encoding="utf-8")
+    assert running.demo_home(load_settings(folder)) == folder

@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import steps
-from orcost_pipeline.defs.identity import contradiction
 from orcost_pipeline.errors import AccountTwiceError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.settings import Account
 from orcost_pipeline.simulator import Ledger, Options, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.sync import steps
+from orcost_pipeline.sync.identity import contradiction
 from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.accounts import Evidence
 from orcost_pipeline_tests.conftest import fresh_engine

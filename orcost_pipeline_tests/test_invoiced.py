@@ -10,9 +10,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.cli import doctor, findings
-from orcost_pipeline.cli.findings import Code
 from orcost_pipeline.cli.status import status
+from orcost_pipeline.health import openrouter
+from orcost_pipeline.health.finding import Code
+from orcost_pipeline.health.standing import read
+from orcost_pipeline.health.stored import of_stored
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
@@ -33,8 +35,8 @@ def codes(world: World) -> set[Code]:
         accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
     )
     with world.engine.connect() as connection:
-        stored = findings.read(connection, settings, world.now)
-    return {it.code for it in findings.of_stored(stored, settings, world.now)} & {Code.NO_CREDITS, Code.CREDITS_LOW}
+        stored = read(connection, settings, world.now)
+    return {it.code for it in of_stored(stored, settings, world.now)} & {Code.NO_CREDITS, Code.CREDITS_LOW}
 
 
 CASES = [
@@ -67,7 +69,7 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
 ) -> None:
     world = world_of(engine, bought, used_hours_ago)
     world.sync()
-    plain = doctor._Api.__init__
+    plain = openrouter._Api.__init__
 
     def simulated(self: Any, account: Any, key: Any, clock: Any) -> None:
         plain(self, account, key, clock)
@@ -77,19 +79,19 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
             transport=httpx.MockTransport(world.simulator.handle),
         )
 
-    monkeypatch.setattr(doctor._Api, "__init__", simulated)
-    answers = doctor.ask_all([world.configured], lambda: world.now)
+    monkeypatch.setattr(openrouter._Api, "__init__", simulated)
+    answers = openrouter.ask_all([world.configured], lambda: world.now)
     credit_codes = {Code.NO_CREDITS, Code.CREDITS_LOW}
-    alone = {it.code for it in doctor._of_answer(answers["acme"], None)} & credit_codes
+    alone = {it.code for it in openrouter.of_answer(answers["acme"], None)} & credit_codes
     # How long a balance lasts is known to the warehouse alone.
     assert alone == expected - {Code.CREDITS_LOW}
     settings = Settings.model_construct(
         accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
     )
     with engine.connect() as connection:
-        stored = findings.read(connection, settings, world.now)
-    heard = doctor.with_answers(stored, settings, answers)
-    assert {it.code for it in findings.of_stored(heard, settings, world.now)} & credit_codes == expected
+        stored = read(connection, settings, world.now)
+    heard = openrouter.with_answers(stored, settings, answers)
+    assert {it.code for it in of_stored(heard, settings, world.now)} & credit_codes == expected
 
 
 @pytest.fixture

@@ -132,6 +132,14 @@ def test_a_key_that_a_name_takes_is_freed_by_its_hash(desk: Desk) -> None:
     assert desk.mapping.splitlines()[1] == f"B,key_hash,{key_hash},,,,"
 
 
+def test_first_and_last_exclude_each_other(desk: Desk) -> None:
+    desk.in_force("A,key_name,web,,,,")
+    before = desk.mapping
+    outcome = desk.add("B", "key_name", "web", "--first", "--last", "--yes")
+    assert (outcome.returncode, desk.mapping) == (2, before)
+    assert "exclude each other" in outcome.stderr
+
+
 def test_last_leaves_it_below_for_keys_to_come(desk: Desk) -> None:
     desk.in_force("A,key_name,web,,,,", "A,key_name,web two,,,,")
     assert "--last" in desk.add("B", "key_name", "web*", "--yes").stderr

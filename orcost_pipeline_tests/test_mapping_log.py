@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import compare, counted
-from orcost_pipeline.defs.attribution import load_mapping
+from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline_tests.world import DAY, NOON
 
 rule_lines = st.lists(

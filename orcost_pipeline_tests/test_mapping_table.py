@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import COLUMNS, MappingError, Rule, mapping_of_table, read_mapping
-from orcost_pipeline.defs.attribution import load_mapping, read_mapping_now
-from orcost_pipeline.defs.mapping_source import NO_MAPPING, MappingUnreadableError, content_sha256, read_source
 from orcost_pipeline.settings import Settings, load_settings
+from orcost_pipeline.sync.attribution import load_mapping, read_mapping_now
+from orcost_pipeline.sync.mapping_source import NO_MAPPING, MappingUnreadableError, content_sha256, read_source
 from orcost_pipeline.warehouse import mapping_table
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.mapping_table import UnreadableTableError, read_table

@@ -19,6 +19,7 @@ from markdown_it.token import Token
 from typer.testing import CliRunner, Result
 
 from orcost_pipeline import cli
+from orcost_pipeline.cli import options
 from orcost_pipeline.cli.rendering import cells, write_csv
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.defs.companies import _lines
@@ -191,7 +192,7 @@ def orcost(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orc
     monkeypatch.setenv("ORCOST_DATABASE_URL", world.engine.url.render_as_string(hide_password=False))
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "ACME"\n', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_now", lambda: NOON)
+    monkeypatch.setattr(options, "now", lambda: NOON)
     return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
 
 

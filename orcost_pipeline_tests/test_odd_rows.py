@@ -13,9 +13,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.cli import findings
-from orcost_pipeline.cli.findings import Code, Severity
 from orcost_pipeline.errors import ContractError
+from orcost_pipeline.health.finding import Code, Finding, Severity
+from orcost_pipeline.health.standing import read
+from orcost_pipeline.health.stored import of_stored
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -104,16 +105,16 @@ def status(world: World, day: date) -> tuple[Any, ...]:
     return tuple(world.rows("select status, cause from marts.reconciliation_daily where day = :day", day=day)[0])
 
 
-def found(world: World) -> list[findings.Finding]:
+def found(world: World) -> list[Finding]:
     settings = Settings.model_construct(
         accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
     )
     with world.engine.connect() as connection:
-        stored = findings.read(connection, settings, world.now)
-        return list(findings.of_stored(stored, settings, world.now))
+        stored = read(connection, settings, world.now)
+        return list(of_stored(stored, settings, world.now))
 
 
-def finding(world: World) -> findings.Finding:
+def finding(world: World) -> Finding:
     (it,) = [it for it in found(world) if it.code is Code.UNREADABLE_ROWS]
     return it
 

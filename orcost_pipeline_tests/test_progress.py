@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.openrouter import progress
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.simulator import Options, demo
+from orcost_pipeline.sync import steps
 from orcost_pipeline_tests.world import NOON, World
 
 

@@ -89,7 +89,7 @@ def test_a_key_rotated_away_before_the_first_sync_is_not_late(engine: sa.Engine)
     assert world.reading is not None
     assert world.reading.hours.unexplained == []
     world.later(minutes=5).sync()
-    assert world.reading.hours.windows == []
+    assert list(world.reading.hours.windows) == []
 
 
 def test_last_spend_of_one_of_two_deleted_keys_of_one_name_is_a_deleted_keys(world: World) -> None:

@@ -26,10 +26,10 @@ from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.automation import mapping_change_sensor, sync_request_sensor
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.resources import RETRIES, extraction_id, is_sync
-from orcost_pipeline.defs.steps import SyncStep, publish_account
 from orcost_pipeline.settings import Account, Settings, load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
+from orcost_pipeline.sync.steps import SyncStep, publish_account
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import SYNC_LOCK
 from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force

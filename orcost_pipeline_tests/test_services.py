@@ -24,10 +24,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from orcost_pipeline.cli import app, services, supervision
-from orcost_pipeline.cli.dagster_home import STORAGE_URL
-from orcost_pipeline.cli.services import reserved
-from orcost_pipeline.cli.supervision import Service, Surroundings
+from orcost_pipeline.cli import app
+from orcost_pipeline.deployment import services, supervision
+from orcost_pipeline.deployment.dagster_home import STORAGE_URL
+from orcost_pipeline.deployment.services import reserved
+from orcost_pipeline.deployment.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import UP, load_settings
 from orcost_pipeline.simulator import Simulator, serve, small
@@ -79,8 +80,8 @@ time.sleep(600)
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from orcost_pipeline.cli import supervision
-from orcost_pipeline.cli.supervision import Service, Surroundings, leash, stop_requested, supervise
+from orcost_pipeline.deployment import supervision
+from orcost_pipeline.deployment.supervision import Service, Surroundings, leash, stop_requested, supervise
 
 folder = Path(sys.argv[1])
 supervision.FIRST_PAUSE = 0.2
@@ -481,10 +482,12 @@ class Up:
             ["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True
         )
         ours = [line.split() for line in lines.stdout.splitlines()]
-        return {it[it.index("orcost_pipeline.cli.service") + 2]: int(it[0]) for it in ours if self._is_service(it)}
+        return {
+            it[it.index("orcost_pipeline.deployment.service") + 2]: int(it[0]) for it in ours if self._is_service(it)
+        }
 
     def _is_service(self, process: list[str]) -> bool:
-        return process[1] == str(self.process.pid) and "orcost_pipeline.cli.service" in process
+        return process[1] == str(self.process.pid) and "orcost_pipeline.deployment.service" in process
 
     def is_ready(self, seconds: float = 120) -> bool:
         return eventually(lambda: "Dagster is ready" in self.told() or self.process.poll() is not None, seconds)
@@ -530,7 +533,7 @@ def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: A
     assert it.is_ready()
     assert it.told().splitlines()[2:] == [f"Dagster is ready: http://127.0.0.1:{it.port} (Ctrl-C stops it)"]
     pids = it.pids()
-    assert set(pids) == {"dagster", "dagster._daemon", "orcost_pipeline.cli.webserver"}
+    assert set(pids) == {"dagster", "dagster._daemon", "orcost_pipeline.deployment.webserver"}
     for port in (it.port, it.code_port()):
         with socket.create_connection(("127.0.0.1", port)):
             pass
@@ -600,7 +603,7 @@ def test_up_recovers_from_whatever_is_killed_and_leaves_nothing_when_it_is_kille
     with serve(Simulator(ledger)) as base_url:
         it = up(place, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key)
         assert it.is_ready()
-        for module in ("dagster", "dagster._daemon", "orcost_pipeline.cli.webserver"):
+        for module in ("dagster", "dagster._daemon", "orcost_pipeline.deployment.webserver"):
             before = it.pids()[module]
             os.kill(before, signal.SIGKILL)
             assert eventually(lambda before=before, module=module: it.pids().get(module, before) != before), module

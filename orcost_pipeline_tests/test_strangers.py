@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
+from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse.publication import Publication
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 

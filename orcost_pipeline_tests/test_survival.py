@@ -26,10 +26,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from orcost_pipeline.cli.dagster_home import STORAGE_URL, storage_url
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.defs.dead_runs import close_dead_runs
 from orcost_pipeline.defs.resources import note_failure
+from orcost_pipeline.deployment.dagster_home import STORAGE_URL, storage_url
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter.reading import AnalyticsReading
+from orcost_pipeline.openrouter import analytics
 from orcost_pipeline.simulator import Fault, Ledger, Options, demo
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -384,7 +384,7 @@ def test_the_sum_over_any_whole_hours_is_the_facts(two_keys: tuple[World, list[s
 
 
 def test_an_outdated_extraction_is_not_published(two_keys: tuple[World, list[str]]) -> None:
-    from orcost_pipeline.defs import steps
+    from orcost_pipeline.sync import steps
 
     world, keys = two_keys
     world.sync()
@@ -470,13 +470,13 @@ def test_what_is_left_is_made_once_however_many_deleted_keys_are_silent(
     for key in keys:
         ledger.spend("acme", world.now - timedelta(minutes=30), key, GPT, usage("0.3"))
         ledger.delete("acme", key, world.now - timedelta(minutes=5))
-    counted, key_cells = [0], AnalyticsReading.key_cells
+    counted, merged = [0], analytics.merged
 
-    def count(reading: AnalyticsReading, stored: Any) -> Any:
+    def count(*arguments: Any) -> Any:
         counted[0] += 1
-        return key_cells(reading, stored)
+        return merged(*arguments)
 
-    monkeypatch.setattr(AnalyticsReading, "key_cells", count)
+    monkeypatch.setattr(analytics, "merged", count)
     world.sync()
     assert_all_is_true(world)
     assert 1 <= counted[0] <= 10

@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
 from orcost_pipeline.simulator import Ledger, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.database import Merged, connect, copy_rows, merge
 from orcost_pipeline.warehouse.opening import open_warehouse

@@ -110,7 +110,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     workspace = "load_from:\n  - python_module:\n      module_name: orcost_pipeline.definitions\n"
     (folder / "workspace.yaml").write_text(f"{workspace}      location_name: orcost_pipeline\n")
     (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    command = [sys.executable, "-m", "orcost_pipeline.cli.webserver", str(port), "workspace.yaml", PUBLIC]
+    command = [sys.executable, "-m", "orcost_pipeline.deployment.webserver", str(port), "workspace.yaml", PUBLIC]
     environment = {**clean_environment(), "PYTHONPATH": str(CHECKOUT), "DAGSTER_HOME": str(folder)}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)

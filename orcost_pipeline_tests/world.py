@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.companies.mapping import read_mapping
-from orcost_pipeline.defs import steps
-from orcost_pipeline.defs.attribution import load_mapping
-from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.simulator import Ledger, Options, Simulator, Usage
+from orcost_pipeline.sync import steps
+from orcost_pipeline.sync.attribution import load_mapping
+from orcost_pipeline.sync.steps import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -11,93 +11,34 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from enum import StrEnum
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from orcost_pipeline.cli import options
+from orcost_pipeline.cli.administration import accounts_group, database_group
+from orcost_pipeline.cli.map.commands import mapping_group
+from orcost_pipeline.cli.options import (
+    Account,
+    By,
+    Format,
+    Period,
+    Port,
+    Since,
+    TableOrJson,
+    group,
+    proxy_names,
+    utc_day,
+)
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.text import message
 
-if TYPE_CHECKING:
-    from orcost_pipeline.settings import Settings
-
-
-class Period(StrEnum):
-    DAY = "24h"
-    WEEK = "7d"
-    MONTH = "30d"
-
-
-class By(StrEnum):
-    COMPANY = "company"
-    KEY = "key"
-    MODEL = "model"
-    CREATOR = "creator"
-    WORKSPACE = "workspace"
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-
-
-class CsvOrJson(StrEnum):
-    CSV = "csv"
-    JSON = "json"
-
-
-class TableOrJson(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
-def _group(description: str, *, is_command: bool = False) -> typer.Typer:
-    # Without Rich markup, help is three times as fast and errors are plain lines; Rich still draws the reports.
-    return typer.Typer(
-        help=description,
-        no_args_is_help=not is_command,
-        invoke_without_command=is_command,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-
-
-app = _group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
-mapping_group = _group("The mapping from API keys to companies.")
-database_group = _group("The warehouse's Postgres.")
+app = group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
 app.add_typer(mapping_group, name="map")
 app.add_typer(database_group, name="db")
-accounts_group = _group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
 app.add_typer(accounts_group, name="accounts")
-
-Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
-AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
-Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
-
-
-def _utc_day(told: str) -> date:
-    try:
-        return date.fromisoformat(told)
-    except ValueError:
-        raise typer.BadParameter(f"{told!r} is not a UTC day such as 2026-11-22.") from None
-
-
-def _past_day(told: str) -> date:
-    if (day := _utc_day(told)) > _now().date():
-        raise typer.BadParameter(f"{day} has not come yet: today is {_now():%Y-%m-%d}, UTC.")
-    return day
-
-
-Since = Annotated[
-    date | None,
-    typer.Option(parser=_past_day, metavar="DATE", help="Ask again for everything from this UTC day on."),
-]
 
 
 def _show_version(is_asked: bool) -> None:
@@ -136,9 +77,9 @@ def report_command(
     """What each company, key, model, creator or workspace cost. Below it: how old and complete that is."""
     from orcost_pipeline.cli import report as work
 
-    now = _now()
+    now = options.now()
     chosen = period.value if period else None
-    work.report(_settings(), work.asked(by.value, account, chosen, month, start, end, now), output.value, now)
+    work.report(options.settings(), work.asked(by.value, account, chosen, month, start, end, now), output.value, now)
 
 
 @app.command("status")
@@ -148,7 +89,7 @@ def status_command(
     """How each account stands, what is wrong, what helps. Exits 1 where there is an error."""
     from orcost_pipeline.cli import status as work
 
-    raise typer.Exit(work.status(_settings(), output.value, _now()))
+    raise typer.Exit(work.status(options.settings(), output.value, options.now()))
 
 
 @app.command("keys")
@@ -160,12 +101,12 @@ def keys_command(
     """Which keys there are and were, and whose they are."""
     from orcost_pipeline.cli import keys as work
 
-    work.keys(_settings(), account, output.value, _now(), is_history=history)
+    work.keys(options.settings(), account, output.value, options.now(), is_history=history)
 
 
 @app.command("reconcile")
 def reconcile_command(
-    day: Annotated[date | None, typer.Option(parser=_utc_day, metavar="DATE", help="This UTC day, in full.")] = None,
+    day: Annotated[date | None, typer.Option(parser=utc_day, metavar="DATE", help="This UTC day, in full.")] = None,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
@@ -175,7 +116,7 @@ def reconcile_command(
     """
     from orcost_pipeline.cli import reconcile as work
 
-    raise typer.Exit(work.reconcile(_settings(), account, day, output.value, _now()))
+    raise typer.Exit(work.reconcile(options.settings(), account, day, output.value, options.now()))
 
 
 @app.command("explain")
@@ -183,7 +124,7 @@ def explain_command(
     company: Annotated[str, typer.Argument(help="As the reports name it; Unattributed too.")],
     day: Annotated[
         date | None,
-        typer.Option(parser=_utc_day, metavar="DATE", help="UTC day; today unless you say."),
+        typer.Option(parser=utc_day, metavar="DATE", help="UTC day; today unless you say."),
     ] = None,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
@@ -194,8 +135,8 @@ def explain_command(
     """
     from orcost_pipeline.cli import explain as work
 
-    now = _now()
-    work.explain(_settings(), company, day or now.date(), account, output.value, now)
+    now = options.now()
+    work.explain(options.settings(), company, day or now.date(), account, output.value, now)
 
 
 @app.command("doctor")
@@ -206,217 +147,10 @@ def doctor_command(
     """What is wrong and what to do, asking OpenRouter too. Exits 1 where there is an error."""
     from orcost_pipeline.cli import doctor as work
 
-    raise typer.Exit(work.doctor(output.value, port, _now))
-
-
-@mapping_group.command("check")
-def check_mapping(
-    file: Annotated[Path | None, typer.Argument(help="The project's mapping unless you say.")] = None,
-    output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
-) -> None:
-    """Whether a mapping is valid, and what it would move.
-
-    Needs no warehouse, and loads nothing. Exits 0 only for a mapping that would be accepted.
-    """
-    from orcost_pipeline.cli.map import check as work
-
-    work.check(_settings(), file, output.value)
-
-
-@mapping_group.command("suggest")
-def suggest_mapping(
-    output: Annotated[CsvOrJson, typer.Option("--format", help="json is exact.")] = CsvOrJson.CSV,
-) -> None:
-    """Rules for keys without an owner, ready to paste.
-
-    Guessed from names of companies, keys and rules, workspaces and creators; the largest spend first.
-    """
-    from orcost_pipeline.cli.map import suggest as work
-
-    work.suggest_rules(_settings(), output.value)
-
-
-@mapping_group.command("add")
-def add_mapping(
-    company: Annotated[str, typer.Argument(help="Who owns what the rule matches.")],
-    match: Annotated[str, typer.Argument(help="key_hash, key_name, workspace, creator, external_user or label.")],
-    pattern: Annotated[str, typer.Argument(help="A glob, or a whole hash.")],
-    share: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COMPANY=PERCENT", help="Another owner's part; COMPANY keeps the rest. May be repeated."),
-    ] = None,
-    start: Annotated[str, typer.Option("--from", metavar="DATE", help="First UTC day; open unless you say.")] = "",
-    end: Annotated[str, typer.Option("--to", metavar="DATE", help="First UTC day after it; open unless you say.")] = "",
-    account: Annotated[str, typer.Option(metavar="NAME", help="Only for keys of this account.")] = "",
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Why it is so.")] = "",
-    first: Annotated[
-        bool | None, typer.Option("--first/--last", help="Above the rules that take its keys now, or below them.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
-) -> None:
-    """Add a rule to the file, after saying what it moves."""
-    from orcost_pipeline.cli.map import add as work
-
-    rule = {"match": match, "pattern": pattern, "account": account, "valid_from": start, "valid_to": end, "note": note}
-    work.add(_settings(), company, share or (), rule, is_first=first, is_agreed=yes)
-
-
-@mapping_group.command("explain")
-def explain_mapping(
-    key: Annotated[str, typer.Argument(help="A key's name, its hash, or the hash's first 6 or more digits.")],
-    at: Annotated[
-        date | None, typer.Option(parser=_utc_day, metavar="DATE", help="UTC day; today unless you say.")
-    ] = None,
-    account: Account = None,
-    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
-) -> None:
-    """Why a key is whose it is: which rule wins."""
-    from orcost_pipeline.cli.map import explain as work
-
-    work.explain_key(_settings(), key, at or _now().date(), account, output.value)
-
-
-@mapping_group.command("todo")
-def todo_mapping(
-    account: Account = None,
-    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
-) -> None:
-    """Keys without an owner, the most expensive first."""
-    from orcost_pipeline.cli.map import todo as work
-
-    work.todo(_settings(), account, output.value, _now())
-
-
-@mapping_group.command("log")
-def log_mapping(
-    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
-) -> None:
-    """Every version of the mapping that was in force."""
-    from orcost_pipeline.cli.map import versions as work
-
-    work.log(_settings(), output.value)
-
-
-@mapping_group.command("diff")
-def diff_mapping(
-    before: Annotated[int | None, typer.Argument(min=0, help="A version; the one before AFTER unless you say.")] = None,
-    after: Annotated[int | None, typer.Argument(min=1, help="A later one; the newest unless you say.")] = None,
-    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
-) -> None:
-    """Which rules changed from one version to another."""
-    from orcost_pipeline.cli.map import versions as work
-
-    work.diff(_settings(), before, after, output.value)
-
-
-@database_group.command("url")
-def database_url() -> None:
-    """Print the warehouse's URL, password included.
-
-    As in: psql "$(orcost db url)"
-    """
-    from orcost_pipeline.cli import database as work
-
-    work.url(_settings())
-
-
-@database_group.command("start")
-def start_database() -> None:
-    """Start the embedded Postgres and print its URL."""
-    from orcost_pipeline.cli import database as work
-
-    work.url(_settings())
-
-
-@database_group.command("migrate")
-def migrate_database() -> None:
-    """Bring the warehouse's schema to this program's version.
-
-    orcost sync and orcost up do so too; commands that only read never do.
-    """
-    from orcost_pipeline.cli import database as work
-
-    work.migrate(_settings())
-
-
-@database_group.command("stop")
-def stop_database() -> None:
-    """Stop the embedded Postgres."""
-    from orcost_pipeline.cli import database as work
-
-    work.stop(_settings())
-
-
-@accounts_group.callback()
-def show_accounts(
-    context: typer.Context,
-    output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
-) -> None:
-    """Which accounts are stored and configured, and since when.
-
-    With a command: what is done to one as a whole.
-    """
-    from orcost_pipeline.cli import accounts as work
-
-    if context.invoked_subcommand is None:
-        work.show_accounts(_settings(), output.value, _now())
-
-
-@accounts_group.command("rename")
-def rename_account(
-    old: Annotated[str, typer.Argument(help="As it is stored.")],
-    new: Annotated[str, typer.Argument(help="New name.")],
-) -> None:
-    """Give an account another name, with all that is stored.
-
-    Says what to change in orcost.toml and in the mapping.
-    """
-    from orcost_pipeline.cli import accounts as work
-
-    work.rename(_settings(), old, new)
-
-
-@accounts_group.command("forget")
-def forget_account(name: AccountName, yes: Agreed = False) -> None:
-    """Remove an account and all that is stored of it."""
-    from orcost_pipeline.cli import accounts as work
-
-    work.forget(_settings(), name, is_agreed=yes)
-
-
-@accounts_group.command("confirm")
-def confirm_account(name: AccountName) -> None:
-    """Confirm that the current key belongs to the stored account.
-
-    The next sync goes on, where it was refused as another account's.
-    """
-    from orcost_pipeline.cli import accounts as work
-
-    work.confirm(_settings(), name, _now())
-
-
-@accounts_group.command("rebuild")
-def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
-    """Read again all that OpenRouter still tells.
-
-    Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
-    """
-    from orcost_pipeline.cli import accounts as work
-
-    raise typer.Exit(work.rebuild(_settings(), name, _now(), is_agreed=yes))
+    raise typer.Exit(work.doctor(output.value, port, options.now))
 
 
 # Running
-
-
-def _names(given: list[str] | None) -> list[str]:
-    """Names as browsers send them, which is in lower case."""
-    names = [name.lower() for name in given or ()]
-    for name in names:
-        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name) or name == "0.0.0.0":  # noqa: S104 (no address to listen on)
-            told = "is no name such as costs.example.com. The web interface listens on the loopback address only"
-            raise typer.BadParameter(f'"{name}" {told}.')
-    return names
 
 
 # An argument is let in to be refused in words that do not repeat it: it may be a key.
@@ -431,7 +165,7 @@ def init_command(
     """
     from orcost_pipeline.cli import init as work
 
-    work.init(_settings(), name, _now, context.args)
+    work.init(options.settings(), name, options.now, context.args)
 
 
 @app.command()
@@ -440,7 +174,7 @@ def sync(account: Account = None, since: Since = None) -> None:
     with _spinner("Loading Dagster …"):
         from orcost_pipeline.cli import running
 
-    raise typer.Exit(running.sync(_settings(), account, since))
+    raise typer.Exit(running.sync(options.settings(), account, since))
 
 
 @app.command()
@@ -450,15 +184,15 @@ def up(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            callback=_names,
+            callback=proxy_names,
             help="A name that a proxy in front has, besides localhost. May be repeated; opens no other address.",
         ),
     ] = None,
 ) -> None:
     """Run it for good: database, web interface, hourly schedule."""
-    from orcost_pipeline.cli import services
+    from orcost_pipeline.deployment import services
 
-    services.up(_settings(), port, host or ())
+    services.up(options.settings(), port, host or ())
 
 
 @app.command()
@@ -482,7 +216,7 @@ def resync_command(
     """Ask the running deployment to synchronise now."""
     from orcost_pipeline.cli import resync as work
 
-    work.resync(_settings(), account, since, is_waiting=wait)
+    work.resync(options.settings(), account, since, is_waiting=wait)
 
 
 @contextmanager
@@ -492,19 +226,6 @@ def _spinner(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(what):
         yield
-
-
-def _settings() -> "Settings":
-    from orcost_pipeline.settings import load_settings
-
-    settings = load_settings()
-    for note in settings.notes:
-        typer.echo(message(note), err=True)
-    return settings
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 # Failing
@@ -546,7 +267,7 @@ def _logged(error: Exception) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             trace = "".join(traceback.format_exception(error))
-            file.write(_without_secrets(f"{_now().isoformat()} {' '.join(sys.argv[1:])}\n{trace}\n"))
+            file.write(_without_secrets(f"{options.now().isoformat()} {' '.join(sys.argv[1:])}\n{trace}\n"))
     except OSError as trouble:
         return f"{told}, and no log could be written ({trouble})."
     return f"{told}. The details are in {log}"

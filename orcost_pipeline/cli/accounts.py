@@ -14,12 +14,13 @@ import typer
 from rich.table import Table
 
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import warehouse
-from orcost_pipeline.cli.rendering import UNKNOWN, as_json, cells, clock, is_terminal, rounded, say, show, table
+from orcost_pipeline.cli.rendering import as_json, cells, is_terminal, say, show, table
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import UNKNOWN, clock, rounded
 from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings, require_account_name
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse import accounts, runs
+from orcost_pipeline.warehouse.access import warehouse
 from orcost_pipeline.warehouse.accounts import AccountRow
 
 NOTHING_CHANGED = "Nothing was changed."

@@ -12,15 +12,17 @@ import sqlalchemy as sa
 from rich.console import RenderableType
 from rich.text import Text
 
+from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, key_name, money, rounded, short_hash, show, table
+from orcost_pipeline.cli.rendering import cells, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import UNKNOWN, key_name, money, rounded, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import MOST_NAMES, few, plural, quoted, short
 from orcost_pipeline.warehouse import figures, reconciliation
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.raw import RETENTION
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows
 from orcost_pipeline.windows import day_start
@@ -39,7 +41,7 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
             figure = figures.figure(connection, company, day, account)
             show(Text(_headline(company, day, figure.rows, is_settled=is_settled), style="bold"))
             show(*_told(connection, company, day, account, parts, as_of))
-            show(Text(rendering.complete_to(as_of, now), style="dim"))
+            show(Text(formats.complete_to(as_of, now), style="dim"))
             return
     (rendering.write_csv if output == "csv" else rendering.write_json)(parts)
 

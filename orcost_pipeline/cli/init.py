@@ -22,15 +22,14 @@ from typing import NamedTuple
 from dotenv import dotenv_values, set_key
 from pydantic import SecretStr
 
-from orcost_pipeline.cli.database import database_snapshot, snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map.suggest import amounts, listed_companies, remark, rule_line
-from orcost_pipeline.cli.rendering import is_terminal, rounded, say
+from orcost_pipeline.cli.rendering import is_terminal, say
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion
 from orcost_pipeline.companies.mapping import REQUIRED_COLUMNS, UNATTRIBUTED
 from orcost_pipeline.companies.suggestion import Key, suggest
-from orcost_pipeline.defs.identity import require_same_account, told_evidence
 from orcost_pipeline.errors import AccountTwiceError, InvalidKeyError, OrcostError, OtherAccountError, PermanentError
+from orcost_pipeline.formats import rounded
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
@@ -44,7 +43,9 @@ from orcost_pipeline.settings import (
     require_account_name,
     require_meant_address,
 )
+from orcost_pipeline.sync.identity import require_same_account, told_evidence
 from orcost_pipeline.text import plural
+from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.schema.namespaces import schema_version

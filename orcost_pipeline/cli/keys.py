@@ -9,13 +9,15 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, key_name, money, share, short_hash, show, table
+from orcost_pipeline.cli.rendering import cells, show, table
 from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.formats import UNKNOWN, key_name, money, share, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, quoted, short
 from orcost_pipeline.warehouse import key_reports
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.reports import Rows
 
 Row = dict[str, Any]
@@ -39,8 +41,8 @@ def keys(settings: Settings, account: str | None, output: str, now: datetime, *,
     if output == "table":
         drawn = _history(rows) if is_history else _keys(rows, now)
         count = len({(row["account"], row["key_hash"]) for row in rows.rows})
-        footer = f"{plural(count, 'key')} · {rendering.complete_to(as_of, now)}"
-        show(drawn, "", Text(footer, style="bold yellow" if rendering.is_stale(as_of, now) else "dim"))
+        footer = f"{plural(count, 'key')} · {formats.complete_to(as_of, now)}"
+        show(drawn, "", Text(footer, style="bold yellow" if formats.is_stale(as_of, now) else "dim"))
     else:
         (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
 
@@ -54,9 +56,10 @@ def _keys(rows: Rows, now: datetime) -> Table:
         numbers["BYOK 30d"] = "byok_usd_30d"
     named = ("Key", "Hash", "Company", "Workspace", "State", "Last used")
     drawn = table(*(["Account"] if several else []), *named, *numbers, *limits, right=[*numbers, *limits])
-    told = [money([row[column] for row in rows.rows]) for column in numbers.values()]
+    shown = [money([row[column] for row in rows.rows]) for column in numbers.values()]
     for row in rows.rows:
-        amounts = [tell(row[column]) for tell, column in zip(told, numbers.values(), strict=True)]
+        spend, *byok = (row[column] for column in numbers.values())
+        amounts = [show_usd(it) for show_usd, it in zip(shown, [spend, *(it or None for it in byok)], strict=True)]
         used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else UNKNOWN
         values = (
             key_name(row["name"], row["key_hash"]),

@@ -13,14 +13,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import UNKNOWN, cells, clock, key_name, money, rounded, short_hash, show, table
+from orcost_pipeline.cli.rendering import cells, show, table
 from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import UNKNOWN, clock, key_name, money, rounded, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import few, plural, short
 from orcost_pipeline.warehouse import reconciliation
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.reports import Rows
 from orcost_pipeline.windows import DAY, utc_day
 
@@ -42,7 +44,7 @@ def reconcile(settings: Settings, account: str | None, day: date | None, output:
             raise PermanentError(f"Nothing is known of {day}. Complete to {clock(as_of, now)}; see: orcost reconcile")
         details = list(_details(connection, account, day, days)) if day and output == "table" else [_picture(days)]
     if output == "table":
-        footer = Text(rendering.complete_to(as_of, now), style="dim")
+        footer = Text(formats.complete_to(as_of, now), style="dim")
         show(_days(days), *details, *_rounding(days.rows), "", Text(_verdict(days.rows)), footer)
     else:
         (rendering.write_csv if output == "csv" else rendering.write_json)(days)
@@ -126,7 +128,7 @@ _WITNESSES = {
 _TITLES = {
     "replaced_at": "Replaced",
     "key_name": "Key",
-    "key_hashes": "Hash",
+    "key_hashes": "Keys of that name",
     "cause": "Cause",
     "noticed_at": "Noticed",
     "model": "Model",

@@ -1,6 +1,6 @@
-"""How answers look: amounts, times and tables for people, exact JSON and CSV for programs.
+"""How answers look: tables and messages for people, exact JSON and CSV for programs.
 
-Colour only on a terminal and without NO_COLOR; pipes get plain text that is never wrapped. What is not known is `–`.
+Colour only on a terminal and without NO_COLOR; pipes get plain text that is never wrapped.
 """
 
 import csv
@@ -8,9 +8,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import typer
@@ -19,115 +19,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orcost_pipeline.text import inert, message, plural, short
+from orcost_pipeline.formats import age, clock
+from orcost_pipeline.health.finding import Finding, Severity
+from orcost_pipeline.text import inert, message, short
 from orcost_pipeline.warehouse.reports import Rows
-from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, STALE_AFTER, is_future, utc_day
 
-UNKNOWN = "–"
-NO_KEY, NO_NAME, NEVER_LISTED = "(no key)", "(no name)", "(never listed)"
-SHORT_HASH = 8
 LONGEST_CELL = 200
 # Of a table of what waits for somebody: the most important rows; csv and json have all.
 MOST_ROWS = 50
-_MINUTE = timedelta(minutes=1)
-_ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
-
-
-# Keys
-
-
-def key_name(name: str | None, key_hash: str | None) -> str:
-    """How a key is called, or why no name is to be had: it is blank, OpenRouter never listed the key, there is none."""
-    if name is None:
-        return NEVER_LISTED if key_hash else NO_KEY
-    return short(name) if name.strip() else NO_NAME
-
-
-def short_hash(key_hash: str | None) -> str:
-    """Enough of a hash to tell a key from others, and for `orcost map explain` to find it."""
-    return key_hash[:SHORT_HASH] if key_hash else UNKNOWN
-
-
-# Amounts and counts
-
-
-def rounded(amount: Decimal, places: int) -> str:
-    """Half up, with thousands separators and a real minus."""
-    shown = amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)
-    return f"{shown + 0:,}".replace("-", "−")
-
-
-def money(column: Iterable[Decimal | None]) -> Callable[[Decimal | None], str]:
-    """How to write the amounts of a column: two decimals, four where all of them are under a dollar."""
-    largest = max((abs(amount) for amount in column if amount is not None), default=Decimal(0))
-    places = 4 if 0 < largest < 1 else 2
-    return lambda amount: UNKNOWN if amount is None else rounded(amount, places)
-
-
-def tokens(count: Decimal) -> str:
-    """12,345,678 is 12.3 M."""
-    for size, unit in ((1, ""), (10**3, "k"), (10**6, "M"), (10**9, "B")):
-        if abs(count) < Decimal("999.95") * size or unit == "B":
-            break
-    return f"{rounded(count / size, 1)} {unit}" if unit else rounded(count, 0)
-
-
-def change(now: Decimal, before: Decimal | None) -> str:
-    """From `before` to `now` in percent; `new` for what was nothing."""
-    if before is None or now == before == 0:
-        return UNKNOWN
-    if before == 0:
-        return "new"
-    percent = rounded((now - before) / abs(before) * 100, 0)
-    return f"{percent} %" if percent.startswith(("−", "0")) else f"+{percent} %"
-
-
-def percentage(percent: Decimal) -> str:
-    """As short as it is exact: 60.0 is 60."""
-    text = f"{percent:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def share(part: Decimal, whole: Decimal) -> str:
-    """A part in percent; what is there is never 0.0 %."""
-    if part == 0 or whole == 0:
-        return "0 %"
-    percent = part / whole * 100
-    return "< 0.1 %" if 0 < percent < Decimal("0.05") else f"{rounded(percent, 1)} %"
-
-
-# Times
-
-
-def age(span: timedelta) -> str:
-    """How long ago, in the largest unit that says enough; of what is yet to come, that a clock was wrong."""
-    if span < -CLOCK_WRONG:
-        return f"in {length(-span)}: a clock was wrong"
-    return f"{length(span)} ago" if span >= _MINUTE else "just now"
-
-
-def length(span: timedelta) -> str:
-    """In whole days from two days on, else in hours or minutes."""
-    for unit, name in ((DAY, "day"), (HOUR, "hour")):
-        if span >= (2 * unit if unit is DAY else unit):
-            return plural(span // unit, name)
-    return plural(span // _MINUTE, "minute")
-
-
-def clock(instant: datetime, now: datetime) -> str:
-    """The minute in UTC, with its date unless that is today."""
-    return f"{instant:%H:%M} UTC" if utc_day(instant) == utc_day(now) else f"{instant:%Y-%m-%d %H:%M} UTC"
-
-
-def complete_to(as_of: datetime, now: datetime) -> str:
-    """How far data is complete, so that what is old never looks like what is so."""
-    told = f"omplete to {clock(as_of, now)} ({age(now - as_of)})"
-    return f"STALE: c{told}" if is_stale(as_of, now) else f"C{told}"
-
-
-def is_stale(as_of: datetime, now: datetime) -> bool:
-    """Whether data is too old to be trusted, or, dated into the future, of an age that nobody knows."""
-    return now - as_of > STALE_AFTER or is_future(as_of, now)
 
 
 # Tables
@@ -207,6 +106,24 @@ def fits(renderable: RenderableType) -> bool:
 
 def _width(target: Console, renderable: RenderableType) -> int:
     return Measurement.get(target, target.options.update(width=10_000), renderable).maximum
+
+
+# Findings
+
+
+def finding_lines(found: Sequence[Finding], now: datetime, all_is_well: str) -> Iterator[Text]:
+    """Each finding with what to do; where none is worse than a note, first that all is well."""
+    if all(finding.severity is Severity.NOTE for finding in found):
+        yield Text(all_is_well, style="green")
+    styles = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: ""}
+    for finding in found:
+        first, *more = message(finding.message).splitlines()
+        about = f"{finding.account}: " if finding.account else ""
+        yield Text(f"{finding.severity:<8} {about}{first}", style=styles[finding.severity])
+        yield from (Text(f"  {line.strip()}") for line in more)
+        if finding.since:
+            yield Text(f"  since {clock(finding.since, now)} ({age(now - finding.since)})")
+        yield Text(f"  → {finding.todo}")
 
 
 # Exact data

@@ -15,26 +15,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.findings import sync_command
-from orcost_pipeline.cli.rendering import (
-    cells,
-    change,
-    clock,
-    key_name,
-    money,
-    rounded,
-    share,
-    short_hash,
-    table,
-    tokens,
-)
+from orcost_pipeline.cli.rendering import cells, table
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import change, clock, key_name, money, rounded, share, short_hash, tokens
+from orcost_pipeline.health.finding import sync_command
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import MOST_NAMES, few, listed, quoted, short
 from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.access import snapshot
+from orcost_pipeline.warehouse.opening import NOTHING_YET
 from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
 from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, ceil, floor, hour_floor, is_future
 
@@ -270,7 +262,8 @@ def _table(answer: Answer) -> RenderableType:
     """The table, with what to do about Unattributed beside it, or below where the terminal is too narrow."""
     rows = _merged(answer)
     if not rows:
-        return Text("No spend is known in this window.")
+        is_ahead = answer.span.start > answer.now
+        return Text("This window lies in the future." if is_ahead else "No spend is known in this window.")
     hint = "→ orcost map todo" if answer.needs_rule else ""
     drawn = _drawn(answer, rows, hint)
     if not hint or rendering.fits(drawn):
@@ -312,9 +305,9 @@ def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], s
     if "previous_credits_usd" in answer.rows.columns:
         numbers["vs previous"] = lambda row: change(row["credits_usd"], row["previous_credits_usd"])
     numbers["BYOK USD"] = lambda row: byok(row["byok_usd"] or None)
-    numbers["Requests"] = lambda row: rounded(row["requests"], 0) if _has_counts(row) else rendering.UNKNOWN
+    numbers["Requests"] = lambda row: rounded(row["requests"], 0) if _has_counts(row) else formats.UNKNOWN
     numbers["Tokens"] = lambda row: (
-        tokens(row["prompt_tokens"] + row["completion_tokens"]) if _has_counts(row) else rendering.UNKNOWN
+        tokens(row["prompt_tokens"] + row["completion_tokens"]) if _has_counts(row) else formats.UNKNOWN
     )
     if answer.asked.by == "company":
         numbers["Keys"] = lambda row: f"{row['keys']:,}"
@@ -351,8 +344,8 @@ def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
 
 def standing(answer: Answer) -> Iterator[Text]:
     """How old the data is, how much of it reconciles and has an owner; then what the window lacks."""
-    is_stale = rendering.is_stale(answer.complete_to, answer.now)
-    said = [rendering.complete_to(answer.complete_to, answer.now)]
+    is_stale = formats.is_stale(answer.complete_to, answer.now)
+    said = [formats.complete_to(answer.complete_to, answer.now)]
     if answer.finished_days:
         days = "day" if answer.finished_days == 1 else "days"
         reconcile = "reconciles" if answer.finished_days == 1 else "reconcile"
@@ -378,7 +371,7 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
         whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
         ends = f"The data{whose} is marked complete to {clock(account.as_of, answer.now)}, in the future"
         yield f"{ends}: a sync ran with a wrong clock. {_what_ends(answer)}The next sync puts it right: orcost sync"
-    late = [it for it in answer.accounts if it.as_of < answer.now and rendering.is_stale(it.as_of, answer.now)]
+    late = [it for it in answer.accounts if it.as_of < answer.now and formats.is_stale(it.as_of, answer.now)]
     if late and len(answer.accounts) > 1:
         named = few([f"{it.account} ({clock(it.as_of, answer.now)})" for it in late], MOST_NAMES)
         yield f"Not synced for more than two hours: {', '.join(named)}."

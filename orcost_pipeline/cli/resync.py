@@ -5,12 +5,12 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from orcost_pipeline.cli.database import warehouse
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.errors import TransientError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.access import warehouse
 
 IMPATIENT_AFTER = 30  # seconds
 

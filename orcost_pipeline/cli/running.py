@@ -17,20 +17,22 @@ import dagster as dg
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from orcost_pipeline.cli import services
-from orcost_pipeline.cli.dagster_home import keep_connections, prepare
-from orcost_pipeline.cli.database import database_snapshot, snapshot
-from orcost_pipeline.cli.home import require_home
-from orcost_pipeline.cli.map.check import warnings_of
-from orcost_pipeline.cli.rendering import LONGEST_CELL, clock, rounded, share, tell
+from orcost_pipeline.cli.rendering import LONGEST_CELL, tell
 from orcost_pipeline.companies.mapping import MappingError
-from orcost_pipeline.defs.mapping_source import read_source
+from orcost_pipeline.deployment import services
+from orcost_pipeline.deployment.dagster_home import keep_connections, prepare
 from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.settings import Settings, load_settings
+from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.text import few, short
 from orcost_pipeline.warehouse import reports, runs
+from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import database_errors, failure_named
+from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+
+DEMO = "demo"
 
 _STEPS = {
     "raw__account": "account and credits",
@@ -253,7 +255,7 @@ def demo(once: bool, port: int) -> int:
     from orcost_pipeline.simulator import demo as demo_ledger
 
     console = Console(stderr=True, highlight=False)
-    home = load_settings().home / "demo"
+    home = demo_home(load_settings())
     require_home(home)
     ledger = demo_ledger(datetime.now(UTC))
     with ExitStack() as stack:
@@ -271,13 +273,20 @@ def demo(once: bool, port: int) -> int:
         return code
 
 
+def demo_home(settings: Settings) -> Path:
+    """The folder of the demo, which commands may be run in."""
+    is_there = settings.home == settings.folder and settings.home.name == DEMO
+    return settings.home if is_there else settings.home / DEMO
+
+
 def _what_next(settings: Settings) -> str:
     url = database_url(_secret(settings), settings.home)
     command = "orcost" if shutil.which("orcost") else str(Path(sys.executable).with_name("orcost"))
     return f"""
 This was a simulated account: nothing left this machine. What next:
   cd {shlex.quote(str(settings.folder))}
-      every command looks at the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
+      explore the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
+      (the simulated account answers only orcost demo: orcost sync and orcost doctor find no key there)
   {command} demo
       Dagster's UI over the same data, with the hourly schedule running
   psql "{url}"

@@ -8,13 +8,15 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from orcost_pipeline.cli import findings
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.findings import Finding, Standing
-from orcost_pipeline.cli.home import of_home
-from orcost_pipeline.cli.rendering import UNKNOWN, age, as_json, cells, clock, rounded, share, show, table
+from orcost_pipeline.cli.rendering import as_json, cells, finding_lines, show, table
+from orcost_pipeline.formats import UNKNOWN, age, clock, rounded, share
+from orcost_pipeline.health.finding import Finding, as_data, exit_code, worst_first
+from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.standing import Standing, read
+from orcost_pipeline.health.stored import of_stored
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
+from orcost_pipeline.warehouse.access import snapshot
 
 COLUMNS = ("Account", "Kind", "Status", "Last success", "Complete to", "Open days", "Unattributed 30d", "Balance USD")
 
@@ -22,13 +24,13 @@ COLUMNS = ("Account", "Kind", "Status", "Last success", "Complete to", "Open day
 def status(settings: Settings, output: str, now: datetime) -> int:
     """Prints the standing of every account; the exit code is 1 where there is an error."""
     with snapshot(settings) as connection:
-        stored = findings.read(connection, settings, now)
-    found = findings.worst_first([*findings.of_stored(stored, settings, now), *of_home(settings)])
+        stored = read(connection, settings, now)
+    found = worst_first([*of_stored(stored, settings, now), *of_home(settings)])
     if output == "json":
         typer.echo(as_json(_as_data(stored.standings, found)))
     else:
-        show(_table(stored.standings, now), "", *findings.lines(found, now, "All is well."))
-    return findings.exit_code(found)
+        show(_table(stored.standings, now), "", *finding_lines(found, now, "All is well."))
+    return exit_code(found)
 
 
 def _table(standings: Iterable[Standing], now: datetime) -> Table:
@@ -64,7 +66,7 @@ def _told_status(standing: Standing) -> str:
 
 def _as_data(standings: Iterable[Standing], found: Sequence[Finding]) -> dict[str, Any]:
     return {
-        "ok": findings.exit_code(found) == 0,
+        "ok": exit_code(found) == 0,
         "accounts": [
             {
                 "account": standing.account,
@@ -79,5 +81,5 @@ def _as_data(standings: Iterable[Standing], found: Sequence[Finding]) -> dict[st
             }
             for standing in standings
         ],
-        "findings": findings.as_data(found),
+        "findings": as_data(found),
     }

@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 
 from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
-from orcost_pipeline.defs.mapping_source import NO_MAPPING, companies_sha256, content_sha256
 from orcost_pipeline.defs.placement import MAPPING, Placement
 from orcost_pipeline.defs.publish import PUBLISHED
 from orcost_pipeline.defs.resources import (
@@ -22,6 +21,7 @@ from orcost_pipeline.defs.resources import (
 )
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, content_sha256
 from orcost_pipeline.text import listed, quoted
 from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.database import database_errors

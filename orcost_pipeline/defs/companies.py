@@ -11,13 +11,13 @@ from orcost_pipeline.companies.company_list import ATTRIBUTES, unlisted
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.companies.rows import Mistake
-from orcost_pipeline.defs.attribution import coverage, idle_rules, load_mapping, read_mapping_now, rules_of
 from orcost_pipeline.defs.describe import column_schema, markdown_table
-from orcost_pipeline.defs.mapping_source import read_companies
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.placement import MAPPING, Placement
 from orcost_pipeline.defs.resources import survived_restart, utc_now
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import coverage, idle_rules, load_mapping, read_mapping_now, rules_of
+from orcost_pipeline.sync.mapping_source import read_companies
 from orcost_pipeline.text import LONGEST_LINE, few, markdown, message, short
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.company_list import publish_companies

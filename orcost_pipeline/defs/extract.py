@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import sqlalchemy as sa
 
-from orcost_pipeline.defs import steps
 from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SyncWindow, sync_step
-from orcost_pipeline.defs.steps import StepResult, SyncStep
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync import steps
+from orcost_pipeline.sync.steps import StepResult, SyncStep
 from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]
@@ -145,6 +145,7 @@ def _hours(reading: UsageReading, requests_made: int) -> StepResult:
 
 
 def _days(reading: UsageReading) -> StepResult:
-    rows = len(reading.account_days) + sum(len(answer.rows) for answer in reading.key_days)
-    days = [*reading.past_days, *reading.days]
+    activity = reading.activity
+    rows = len(activity.account) + sum(len(key.rows) for key in activity.keys) if activity else 0
+    days = [*reading.past_days, *(activity.days if activity else ())]
     return StepResult(rows, 0, {"days_to_settle": ", ".join(day.isoformat() for day in days) or "none"})

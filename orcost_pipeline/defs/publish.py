@@ -14,8 +14,8 @@ from orcost_pipeline.defs.checks import business_check, check_specs, contract_ch
 from orcost_pipeline.defs.describe import describe
 from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import sync_step, utc_now
-from orcost_pipeline.defs.steps import publish_account
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.steps import publish_account
 from orcost_pipeline.windows import STALE_AFTER
 
 # Dagster sees the newest of several accounts; the check `every_account_is_fresh` and `orcost status` see each.

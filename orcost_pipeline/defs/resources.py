@@ -16,9 +16,9 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from orcost_pipeline.defs.placement import relation_of
-from orcost_pipeline.defs.steps import SyncStep
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
+from orcost_pipeline.sync.steps import SyncStep
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.database import DatabaseUnavailableError, LockedError, database_errors, lock_holders

@@ -1,16 +1,15 @@
-"""Usage by key at the grain of an hour or a day, exact although analytics names keys and does not identify them.
+"""Usage from analytics by hour or by day: the account's first, then that of the keys that explain it.
 
-A question by hash is asked of keys of which no two bear one name, so that each row's name tells its key; a row whose
-name is none of theirs splits the question until one key is left. The keys that moved are asked first. Where they do not
-explain the account, one question without a filter shows which names do, and the keys that bear those are asked.
+`account_usage` asks for the account alone; `read_keys` then reads the wanted hours (or days) by key. Keys whose
+counters moved are asked first. Where they do not explain the account, one question without a filter shows which names
+do, and the keys of those names are asked.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from typing import NamedTuple
 
 from orcost_pipeline.measures import (
     NOTHING,
@@ -22,345 +21,296 @@ from orcost_pipeline.measures import (
     tolerated_usd,
     total,
 )
+from orcost_pipeline.openrouter.account_keys import AccountKeys
 from orcost_pipeline.openrouter.client import OpenRouter, UsageAnswer
-from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyAnswer, KeyCell, KnownKey
-from orcost_pipeline.openrouter.records import ApiKey, UsageCell
-from orcost_pipeline.windows import CLOCK_WRONG, HOUR, Window, covering, day_end, day_start, hour_floor, utc_day
+from orcost_pipeline.openrouter.key_questions import KeyQuestions, by_model, doubtful_totals
+from orcost_pipeline.openrouter.reading import (
+    AccountUsage,
+    AnalyticsReading,
+    Cell,
+    KeyCell,
+    KeyUsage,
+    NamedCell,
+    merged,
+)
+from orcost_pipeline.openrouter.records import UsageCell
+from orcost_pipeline.windows import CLOCK_WRONG, HOUR, Window, covering, day_end, day_start, utc_day
 
-NameCell = tuple[datetime, str, str]  # hour or day, name of a key, model
-KeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
+NameCell = tuple[datetime, str, str]  # start of an hour or a day, name of a key, model
+StoredKeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
 
 
-class AnalyticsReader:
-    """Reads one account's usage, in cells of one grain, into a reading.
+async def account_usage(client: OpenRouter, window: Window, grain: timedelta = HOUR) -> AccountUsage:
+    """The account's usage in a window of whole grains. Raises as OpenRouter.usage does."""
+    response = await client.usage(window, ["model"], grain=grain)
+    client.note_cells(response.cells, None, grain)
+    is_old = response.cached_at is not None and response.cached_at < window.end - CLOCK_WRONG
+    return AccountUsage(
+        asked=window,
+        covered=Window(max(response.told_from or window.start, window.start), window.end),
+        cells=by_model(response.cells),
+        cached_at=response.cached_at if is_old else None,
+        doubtful_totals=doubtful_totals(response.cells),
+    )
 
-    listed: the account's living keys, by hash; known: all that were ever stored; key_cells: what is stored of them.
-    window: what may be asked for, of whole grains from its start.
+
+def covered_window(usage: AccountUsage, days: Mapping[date, Measures]) -> Window:
+    """The part of the window that analytics by hour cover, given the account's usage by UTC day.
+
+    Analytics may reach back less than they are asked, and not say so: hours before their first one are unknown where
+    `days` show usage there.
     """
+    first = min((at for at, _ in usage.cells), default=usage.covered.end)
+    used = [day for day, measures in days.items() if any(measures) and day_start(day) >= usage.covered.start]
+    before = [day_end(day) for day in used if day_end(day) <= first]
+    if not before:
+        return usage.covered
+    day = utc_day(first)
+    by_hours = total(measures for (at, _), measures in usage.cells.items() if utc_day(at) == day)
+    is_cut = by_hours.is_below(days.get(day, NOTHING), SAME_USD)
+    start = first if is_cut else max(before)
+    return Window(max(start, usage.covered.start), usage.covered.end)
+
+
+async def read_keys(
+    client: OpenRouter,
+    keys: AccountKeys,
+    stored: StoredKeyCells,
+    account: AccountUsage,
+    starts: Collection[datetime],
+    also: Collection[datetime] = (),
+    *,
+    grain: timedelta = HOUR,
+    is_full: bool = False,
+    ask_account_again: bool = True,
+) -> AnalyticsReading:
+    """Reads the hours (or days) that begin at `starts` by key, and those of `also`, which need not be explained.
+
+    `is_full` asks every key instead of those that moved. The account is asked again after its keys, so that lag between
+    the two shows as a positive residual; not so with `ask_account_again=False`, for days too old for any lag.
+    Starts outside what `account` covers are left out. Raises as OpenRouter.usage does.
+    """
+    wanted = {at for at in starts if at in account.covered}
+    windows = covering(wanted | {at for at in also if at in account.covered}, account.covered.end, grain)
+    if not windows:
+        return AnalyticsReading(
+            account.covered, account.cached_at, [account.asked], doubtful_totals=account.doubtful_totals
+        )
+    client.progress.begin(f"usage by {'hour' if grain == HOUR else 'day'}")
+    reader = _KeysReader(client, keys, grain, account, windows, stored(windows))
+    return await reader.read(wanted, is_full=is_full, ask_account_again=ask_account_again)
+
+
+class Explanation(NamedTuple):
+    """What the names that analytics show say of usage that no key explains: asked for `windows`, by name; and the
+    starts of cells that stay unexplained."""
+
+    windows: Sequence[Window]
+    unkeyed: Mapping[NamedCell, Measures]
+    unexplained: set[datetime]
+
+
+class _KeysReader:
+    """Reads the keys' usage in some windows. `account` is the account's usage as it was reported before, `stored` what
+    is stored of the keys in the windows."""
 
     def __init__(
         self,
         client: OpenRouter,
-        listed: Mapping[str, ApiKey],
-        known: Mapping[str, KnownKey],
-        key_cells: KeyCells,
-        window: Window,
-        grain: timedelta = HOUR,
+        keys: AccountKeys,
+        grain: timedelta,
+        account: AccountUsage,
+        windows: Sequence[Window],
+        stored: Mapping[KeyCell, Measures],
     ) -> None:
-        self.reading = AnalyticsReading()
         self._client = client
-        self._listed = listed
-        self._known = known
-        self._key_cells = key_cells
-        self._window = window
+        self._keys = keys
         self._grain = grain
+        self._before = account
+        self._windows = windows
+        self._stored = stored
+        self._questions = KeyQuestions(client, keys, grain)
+        self._doubtful_totals = account.doubtful_totals
+        self._account: dict[Cell, Measures] = {}
+        self._usage: list[KeyUsage] = []
         self._asked: set[str] = set()
         self._lagging: set[datetime] = set()
 
-    async def account(self) -> dict[Cell, Measures]:
-        """The account's usage in the window by model, over all keys and no key."""
-        window = self._window
-        answer = await self._client.usage(window, ["model"], grain=self._grain)
-        self._cover_from(answer.told_from or window.start)
-        is_old = answer.cached_at is not None and answer.cached_at < window.end - CLOCK_WRONG
-        self.reading.cached_at = answer.cached_at if is_old else None
-        self.reading.heard.append(window)
-        return self._sums(answer.cells)
-
-    def shorten_by_days(self, account: Mapping[Cell, Measures], days: Mapping[date, Measures]) -> None:
-        """Hours before the first that analytics tell are not told where `days` tell of usage in them: analytics may
-        reach back less than they are asked, and not say so."""
-        first = min((at for at, _ in account), default=self._window.end)
-        used = [day for day, measures in days.items() if any(measures) and day_start(day) >= self._window.start]
-        before = [day_end(day) for day in used if day_end(day) <= first]
-        if not before:
-            return
-        day = utc_day(first)
-        of_day = total(measures for (at, _), measures in account.items() if utc_day(at) == day)
-        told = days.get(day, NOTHING)
-        is_cut = of_day.is_below(told, SAME_USD)
-        self._cover_from(first if is_cut else max(before))
-
-    def _cover_from(self, start: datetime) -> None:
-        """What is told begins here: nothing before is asked for, nor taken for zero."""
-        self._window = Window(max(start, self._window.start), self._window.end)
-        self.reading.covered = self._window
-
-    async def read(
-        self,
-        instants: set[datetime],
-        newcomers_too: set[datetime],
-        *,
-        is_full: bool,
-        account: Mapping[Cell, Measures] | None = None,
-    ) -> None:
-        """Reads the hours (or days) that begin at `instants` by key, then the account again, so that lag between the
-        two shows as a positive residual; unless `account` is its answer, of days too old for any lag.
-
-        `newcomers_too` are asked as well: a key that is new, or came back, may explain what had no key.
-        """
-        reading = self.reading
-        instants, newcomers_too = ({at for at in part if at in self._window} for part in (instants, newcomers_too))
-        wanted = instants | newcomers_too
-        if not wanted:
-            return
-        reading.windows = self._covering(wanted)
-        self._client.progress.begin(f"usage by {'hour' if self._grain == HOUR else 'day'}")
-        stored = self._key_cells(reading.windows)
-        await self._ask(self._all_keys() if is_full else self._keys_that_moved())
-        if account is None:
-            await self._read_account(stored)
+    async def read(self, wanted: set[datetime], *, is_full: bool, ask_account_again: bool) -> AnalyticsReading:
+        """All usage in the windows; what is `wanted` is explained by keys or names as far as it can be."""
+        start = min(window.start for window in self._windows)
+        await self._ask(self._keys.alive_since(start) if is_full else self._keys.moved())
+        if ask_account_again:
+            await self._read_account()
         else:
-            inside = {cell: m for cell, m in account.items() if any(cell[0] in window for window in reading.windows)}
-            reading.account = inside
-        if unexplained := {at for at, _ in self._residual(stored)} & instants:
-            await self._explain(unexplained, stored)
-        reading.unexplained = sorted({*reading.unexplained, *self._lagging})
-        reading.changed = {at for at, _, _ in differing(reading.key_cells(stored), stored)}
-
-    async def _read_account(self, stored: Mapping[KeyCell, Measures]) -> None:
-        """The account's usage after that of its keys. An answer that the server had made before theirs is at least what
-        they say now; those hours are to be asked again."""
-        reading = self.reading
-        answers = await self._answers(reading.windows, ["model"])
-        reading.account = self._sums([cell for answer in answers for cell in answer.cells])
-        self._lagging = set()
-        if any(answer.cached_at for answer in answers):
-            for cell, missing in self._residual(stored).items():
-                if min(missing) < 0:
-                    reading.account[cell] = reading.account.get(cell, NOTHING).minus(missing.at_most(NOTHING))
-                    self._lagging.add(cell[0])
-
-    def newcomers(self) -> list[ApiKey]:
-        """Listed keys that were not known, or known as deleted."""
-        living = {key for key, known in self._known.items() if known.deleted_at is None}
-        return [told for key, told in self._listed.items() if key not in living]
-
-    # ── whom to ask ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _all_keys(self) -> set[str]:
-        """Every key that may have used something inside the windows: a key deleted before them did not."""
-        start = min(window.start for window in self.reading.windows)
-        gone = {key for key, known in self._known.items() if known.deleted_at is None or known.deleted_at >= start}
-        return set(self._listed) | gone
-
-    def _keys_that_moved(self) -> set[str]:
-        """Newcomers, keys gone since the last sync, and those whose counters or last use are not as stored."""
-        gone = {key for key, known in self._known.items() if known.deleted_at is None and key not in self._listed}
-        moved = {key for key, told in self._listed.items() if _has_moved(told, self._known.get(key))}
-        return gone | moved | {told.hash for told in self.newcomers()}
-
-    async def _recheck_silent_keys(
-        self, named: Mapping[NameCell, Measures], stored: Mapping[KeyCell, Measures]
-    ) -> None:
-        """Tells a hash that has nothing to say from one that answers nothing any more: where that matters, keys that
-        are deleted and silent are asked over the whole reach. One that still answers there means its silence as zero.
-        """
-        below = {cell for cell, measures in self._residual(stored).items() if self._is_negative(cell, measures)}
-        doubted = {key for at, key, model in stored if (at, model) in below}
-        names = {name for _, name, _ in named}
-        silent = {key for key in self._silent() if key in doubted or self._name(key) in names}
-        answers = await asyncio.gather(*(self._ask_batch(batch, self._window) for batch in self._batches(silent)))
-        heard = {whole.key_hash: whole.cells for batch in answers for whole in batch if not whole.is_silent}
-        self.reading.keys = [
-            _within(answer, heard[answer.key_hash]) if answer.is_silent and answer.key_hash in heard else answer
-            for answer in self.reading.keys
-        ]
-
-    def _silent(self) -> set[str]:
-        """Deleted keys that answered nothing."""
-        return {answer.key_hash for answer in self.reading.keys if answer.is_silent} - self._listed.keys()
-
-    async def _explain(self, instants: set[datetime], stored: Mapping[KeyCell, Measures]) -> None:
-        """Asks the keys whose names account for what is left; notes what stays unexplained."""
-        reading, windows = self.reading, self._covering(instants)
-        told = await self._cells(windows, ["api_key_id", "model"])
-        named = self._by_name(told)
-        suspects = self._bearers({name for _, name, _ in differing(named, self._ours(windows, stored))}) - self._asked
-        if suspects:
-            await self._ask(suspects)
-            await self._read_account(stored)
-        await self._recheck_silent_keys(named, stored)
-        self._take_names_of_silent_keys(named, windows, stored)
-        residual = self._residual(stored)
-        beyond = self._beyond(named, self._ours(windows, stored), residual)
-        reading.named_windows = windows
-        reading.unkeyed = grouped(
-            [
-                *(((at, ""), measures) for (at, _), measures in _without_key(told)),
-                *(((at, name), measures) for (at, name, _), measures in beyond.items()),
-            ]
+            cells = self._before.cells.items()
+            self._account = {cell: m for cell, m in cells if any(cell[0] in window for window in self._windows)}
+        left = {at for at, _ in self._residual()} & wanted
+        explanation = await self._explain(left) if left else Explanation((), {}, set())
+        return AnalyticsReading(
+            covered=self._before.covered,
+            cached_at=self._before.cached_at,
+            heard=[self._before.asked],
+            windows=self._windows,
+            account=self._account,
+            keys=self._usage,
+            unexplained=sorted(explanation.unexplained | self._lagging),
+            named_windows=explanation.windows,
+            unkeyed=explanation.unkeyed,
+            changed=frozenset(at for at, _, _ in differing(self._key_cells(), self._stored)),
+            doubtful_totals=self._doubtful_totals + self._questions.doubtful_totals,
         )
-        explained = grouped([*_without_key(told), *self._of_deleted_keys(beyond)])
-        left = {at for at, _ in disagreeing(residual, explained, SAME_USD, self._requests())}
-        reading.unexplained = sorted(left & instants)
-
-    def _explained(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
-        """What the account's keys used, by cell."""
-        cells = self.reading.key_cells(stored).items()
-        return grouped(((at, model), measures) for (at, _, model), measures in cells)
-
-    def _residual(self, stored: Mapping[KeyCell, Measures]) -> dict[Cell, Measures]:
-        """Cells of the account that its keys do not explain, but for rounding: account minus keys."""
-        return _left(self.reading.account, self._explained(stored))
-
-    def _requests(self) -> dict[Cell, Decimal]:
-        return {cell: measures.requests for cell, measures in self.reading.account.items()}
-
-    def _is_negative(self, cell: Cell, left: Measures) -> bool:
-        """Whether what is left of a cell of the account is less than nothing, by more than rounding makes of it."""
-        tolerated = tolerated_usd(self.reading.account.get(cell, NOTHING).requests, SAME_USD)
-        return min(left.credits_usd, left.byok_usd) < -tolerated or left.requests < 0
-
-    def _ours(self, windows: Sequence[Window], stored: Mapping[KeyCell, Measures]) -> dict[NameCell, Measures]:
-        """What the keys have, by their names."""
-        return grouped(
-            ((at, self._name(key), model), measures)
-            for (at, key, model), measures in self.reading.key_cells(stored).items()
-            if any(at in window for window in windows)
-        )
-
-    def _beyond(
-        self, named: Mapping[NameCell, Measures], ours: Mapping[NameCell, Measures], residual: Iterable[Cell]
-    ) -> dict[NameCell, Measures]:
-        """What rows of a name have beyond its keys, where the keys do not explain the account: elsewhere a key is told
-        under another name than we know it by."""
-        cells = set(residual)
-        return {
-            (at, name, model): named[at, name, model].minus(ours.get((at, name, model), NOTHING))
-            for at, name, model in disagreeing(named, ours, SAME_USD)
-            if (at, model) in cells and (at, name, model) in named
-        }
-
-    def _of_deleted_keys(self, beyond: Mapping[NameCell, Measures]) -> list[tuple[Cell, Measures]]:
-        """That part of it of which asking the living again can tell nothing more."""
-        return [
-            ((at, model), measures) for (at, name, model), measures in beyond.items() if not self._may_be_late(name, at)
-        ]
-
-    def _by_name(self, cells: Iterable[UsageCell]) -> dict[NameCell, Measures]:
-        """Rows with a key, by name; a label that belongs to one key alone stands for that key's name."""
-        names = _unique_labels(self._listed.values())
-        names |= {key.name: key.name for key in self._listed.values()}
-        return grouped(((c.at, names.get(c.key, c.key), c.model), c.measures) for c in cells if c.key is not None)
-
-    def _bearers(self, names: set[str]) -> set[str]:
-        """Keys that bear one of the names; all living ones where nobody bears it."""
-        bearers: set[str] = set()
-        for name in names:
-            bearers |= self._ever_bore(name) or set(self._listed)
-        return bearers
-
-    def _ever_bore(self, name: str) -> set[str]:
-        """Keys that are listed under the name, or were at some time."""
-        listed = {key for key, told in self._listed.items() if told.name == name}
-        return listed | {key for key, known in self._known.items() if name in known.names}
-
-    def _may_be_late(self, name: str, at: datetime) -> bool:
-        """Whether a row of the name may be of a key that lives: all that ever bore it do, and one did then."""
-        bearers = self._ever_bore(name)
-        born = [self._listed[key].created_at or at for key in bearers if key in self._listed]
-        return len(born) == len(bearers) and any(created_at < at + self._grain for created_at in born)
-
-    def _take_names_of_silent_keys(
-        self, named: Mapping[NameCell, Measures], windows: Sequence[Window], stored: Mapping[KeyCell, Measures]
-    ) -> None:
-        """Rows of a name that one key alone ever bore are that key's, where its hash answers nothing any more and no
-        other key explains them: one that we know under another name still may."""
-        account, explained = self.reading.account, self._explained(stored)
-        of_key: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
-        for (at, other, model), measures in stored.items():
-            of_key[other].append((at, model, measures))
-        of_name: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
-        for (at, bearer, model), measures in named.items():
-            of_name[bearer].append((at, model, measures))
-        for key in sorted(self._silent()):
-            name = self._name(key)
-            for window in windows if self._ever_bore(name) == {key} else ():
-                told = {(at, model): m for at, model, m in of_name[name] if at in window}
-                known = {(at, model): m for at, model, m in of_key[key] if at in window}
-                more = {cell: measures.minus(known.get(cell, NOTHING)) for cell, measures in told.items()}
-                left = _left(*({cell: side.get(cell, NOTHING) for cell in told} for side in (account, explained)))
-                taken = {
-                    cell: measures
-                    for cell, measures in told.items()
-                    if not self._is_negative(cell, left.get(cell, NOTHING).minus(more[cell]))
-                }
-                explained |= {cell: explained.get(cell, NOTHING).plus(more[cell]) for cell in taken}
-                if taken:
-                    self.reading.keys.append(KeyAnswer(key, window, False, known | taken))
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _covering(self, instants: Iterable[datetime]) -> list[Window]:
-        return covering(instants, self._window.end, self._grain)
+    async def _ask(self, key_hashes: set[str]) -> None:
+        self._asked |= key_hashes
+        self._usage += await self._questions.ask(key_hashes, self._windows)
 
-    async def _answers(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageAnswer]:
-        """What the whole account used, by window."""
+    async def _read_account(self) -> None:
+        """The account's usage after that of its keys.
+
+        A response that the server had cached before is at least what the keys report now; those hours are asked again
+        by the next sync.
+        """
+        responses = await self._responses(self._windows, ["model"])
+        rows = [row for response in responses for row in response.cells]
+        self._client.note_cells(rows, None, self._grain)
+        self._doubtful_totals += doubtful_totals(rows)
+        self._account = by_model(rows)
+        self._lagging = set()
+        if any(response.cached_at for response in responses):
+            for cell, missing in self._residual().items():
+                if min(missing) < 0:
+                    self._account[cell] = self._account.get(cell, NOTHING).minus(missing.at_most(NOTHING))
+                    self._lagging.add(cell[0])
+
+    async def _responses(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageAnswer]:
+        """The whole account's usage, by window."""
         return await asyncio.gather(*(self._client.usage(it, dimensions, grain=self._grain) for it in windows))
 
-    async def _cells(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageCell]:
-        """Rows of the whole account."""
-        return [cell for answer in await self._answers(windows, dimensions) for cell in answer.cells]
+    # ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, keys: set[str]) -> None:
-        """Each key's usage in each window, as exact as if it had been asked alone."""
-        self._asked |= keys
-        questions = [(batch, window) for batch in self._batches(keys) for window in self.reading.windows]
-        self._client.progress.plan(sum((window.end - window.start) / HOUR for _, window in questions))
-        answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch, window in questions))
-        self.reading.keys += [answer for batch in answers for answer in batch]
+    def _key_cells(self) -> dict[KeyCell, Measures]:
+        """The keys' usage as it will be stored."""
+        return merged(self._stored, self._usage)
 
-    def _batches(self, keys: AbstractSet[str]) -> list[list[str]]:
-        """Keys dealt out so that no name occurs twice in a batch: as many batches as keys share the commonest name.
+    def _by_keys(self) -> dict[Cell, Measures]:
+        return grouped(((at, model), measures) for (at, _, model), measures in self._key_cells().items())
 
-        Keys that are gone stand apart.
+    def _residual(self) -> dict[Cell, Measures]:
+        """Cells in which the keys do not sum to the account, but for rounding: account minus keys."""
+        return _left(self._account, self._by_keys())
+
+    def _is_negative(self, cell: Cell, left: Measures) -> bool:
+        """Whether the rest of a cell of the account is below zero, by more than rounding makes of it."""
+        tolerated = tolerated_usd(self._account.get(cell, NOTHING).requests, SAME_USD)
+        return min(left.credits_usd, left.byok_usd) < -tolerated or left.requests < 0
+
+    # ── explaining by name ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _explain(self, starts: set[datetime]) -> Explanation:
+        """Asks the keys whose names account for the residual of these hours (or days)."""
+        windows = covering(starts, self._before.covered.end, self._grain)
+        responses = await self._responses(windows, ["api_key_id", "model"])
+        rows = [row for response in responses for row in response.cells]
+        named = self._by_name(rows)
+        suspects = self._keys.of_names({name for _, name, _ in differing(named, self._keys_by_name(windows))})
+        if suspects - self._asked:
+            await self._ask(suspects - self._asked)
+            await self._read_account()
+        await self._ask_silent_keys_again(named)
+        self._attribute_names_of_silent_keys(named, windows)
+        residual = self._residual()
+        beyond = self._beyond_keys(named, windows, residual)
+        without_key = [((row.at, row.model), row.measures) for row in rows if row.key is None]
+        unkeyed = grouped(
+            [
+                *(((at, ""), measures) for (at, _), measures in without_key),
+                *(((at, name), measures) for (at, name, _), measures in beyond.items()),
+            ]
+        )
+        final = [((at, model), measures) for (at, name, model), measures in beyond.items() if self._is_final(name, at)]
+        requests = {cell: measures.requests for cell, measures in self._account.items()}
+        left = disagreeing(residual, grouped([*without_key, *final]), SAME_USD, requests)
+        return Explanation(windows, unkeyed, {at for at, _ in left} & starts)
+
+    def _is_final(self, name: str, at: datetime) -> bool:
+        """Whether re-querying active keys cannot explain leftover usage of the name at that time."""
+        return not self._keys.may_report_late(name, at, self._grain)
+
+    def _by_name(self, rows: Iterable[UsageCell]) -> dict[NameCell, Measures]:
+        """Rows with a key, by name; a label that only one listed key has stands for that key's name."""
+        names = self._keys.name_by_label(self._keys.listed)
+        names |= {key.name: key.name for key in self._keys.listed.values()}
+        with_key = ((row, row.key) for row in rows if row.key is not None)
+        return grouped(((row.at, names.get(key, key), row.model), row.measures) for row, key in with_key)
+
+    def _keys_by_name(self, windows: Sequence[Window]) -> dict[NameCell, Measures]:
+        """The keys' usage in the windows, by their names."""
+        return grouped(
+            ((at, self._keys.name(key_hash), model), measures)
+            for (at, key_hash, model), measures in self._key_cells().items()
+            if any(at in window for window in windows)
+        )
+
+    def _beyond_keys(
+        self, named: Mapping[NameCell, Measures], windows: Sequence[Window], residual: Collection[Cell]
+    ) -> dict[NameCell, Measures]:
+        """What rows of a name have beyond its keys, in cells with a residual: in others a key shows under another name
+        than the one stored."""
+        by_keys = self._keys_by_name(windows)
+        return {
+            (at, name, model): named[at, name, model].minus(by_keys.get((at, name, model), NOTHING))
+            for at, name, model in disagreeing(named, by_keys, SAME_USD)
+            if (at, model) in residual and (at, name, model) in named
+        }
+
+    def _silent(self) -> set[str]:
+        """Deleted keys that reported nothing."""
+        return {usage.key_hash for usage in self._usage if usage.is_silent} - self._keys.listed.keys()
+
+    async def _ask_silent_keys_again(self, named: Mapping[NameCell, Measures]) -> None:
+        """Distinguishes deleted keys with zero usage from keys that the API no longer reports.
+
+        Where it matters, silent deleted keys are asked over all that the API covers. One that reports usage there means
+        its silence in the windows as zero.
         """
-        living = self._listed.keys() & keys
-        return [*self._dealt(living), *self._dealt(set(keys) - living)]
+        below = {cell for cell, measures in self._residual().items() if self._is_negative(cell, measures)}
+        doubted = {key_hash for at, key_hash, model in self._stored if (at, model) in below}
+        names = {name for _, name, _ in named}
+        silent = {it for it in self._silent() if it in doubted or self._keys.name(it) in names}
+        found = await self._questions.ask_again(silent, self._before.covered)
+        self._usage = [
+            _within(usage.window, found[usage.key_hash]) if usage.is_silent and usage.key_hash in found else usage
+            for usage in self._usage
+        ]
 
-    def _dealt(self, keys: Iterable[str]) -> list[list[str]]:
-        batches: list[list[str]] = []
-        dealt: dict[str, int] = defaultdict(int)
-        for key in sorted(keys):
-            number = dealt[self._name(key)]
-            dealt[self._name(key)] += 1
-            if number == len(batches):
-                batches.append([])
-            batches[number].append(key)
-        return batches
-
-    async def _ask_batch(self, keys: list[str], window: Window) -> list[KeyAnswer]:
-        answer = await self._client.usage(window, ["api_key_id", "model"], keys, grain=self._grain)
-        owners = self._owners(keys)
-        # A key that is gone may have been renamed after the last sync that saw it, to another's name.
-        knows_names = all(key in self._listed for key in keys)
-        if len(keys) > 1 and any(not knows_names or cell.key not in owners for cell in answer.cells):
-            middle = len(keys) // 2
-            halves = await asyncio.gather(*(self._ask_batch(part, window) for part in (keys[:middle], keys[middle:])))
-            return halves[0] + halves[1]
-        rows: dict[str, list[UsageCell]] = {key: [] for key in keys}
-        for cell in answer.cells:
-            rows[keys[0] if len(keys) == 1 else owners[cell.key]].append(cell)
-        return [self._answer(key, window, key in answer.unresolved, rows[key]) for key in keys]
-
-    def _owners(self, keys: Sequence[str]) -> dict[str | None, str]:
-        """Whose a row of a batch is, by its key's name, or by a label that no other key of the batch has."""
-        owners: dict[str | None, str] = {self._name(key): key for key in keys}
-        labels = _unique_labels(self._listed[key] for key in keys if key in self._listed)
-        return {label: owners[name] for label, name in labels.items()} | owners
-
-    def _answer(self, key: str, window: Window, is_unresolved: bool, cells: list[UsageCell]) -> KeyAnswer:
-        is_silent = is_unresolved or (not cells and key not in self._listed)
-        return KeyAnswer(key, window, is_silent, self._sums(cells, key))
-
-    def _name(self, key: str) -> str:
-        return self._listed[key].name if key in self._listed else self._known[key].name
-
-    def _sums(self, cells: list[UsageCell], key: str | None = None) -> dict[Cell, Measures]:
-        self._client.note_cells(cells, key, self._grain)
-        self.reading.doubtful_totals += sum(1 for cell in cells if _is_doubtful(cell))
-        return grouped(((cell.at, cell.model), cell.measures) for cell in cells if any(cell.measures))
+    def _attribute_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
+        """Rows of a name that only one key ever had belong to that key, where the API no longer reports it by hash and
+        no other key explains them: one that is stored under another name still may."""
+        by_keys = self._by_keys()
+        of_key: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
+        for (at, key_hash, model), measures in self._stored.items():
+            of_key[key_hash].append((at, model, measures))
+        of_name: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
+        for (at, name, model), measures in named.items():
+            of_name[name].append((at, model, measures))
+        for key_hash in sorted(self._silent()):
+            name = self._keys.name(key_hash)
+            for window in windows if self._keys.ever_named(name) == {key_hash} else ():
+                reported = {(at, model): m for at, model, m in of_name[name] if at in window}
+                known = {(at, model): m for at, model, m in of_key[key_hash] if at in window}
+                more = {cell: measures.minus(known.get(cell, NOTHING)) for cell, measures in reported.items()}
+                left = _left(*({it: side.get(it, NOTHING) for it in reported} for side in (self._account, by_keys)))
+                taken = {
+                    cell: measures
+                    for cell, measures in reported.items()
+                    if not self._is_negative(cell, left.get(cell, NOTHING).minus(more[cell]))
+                }
+                by_keys |= {cell: by_keys.get(cell, NOTHING).plus(more[cell]) for cell in taken}
+                if taken:
+                    self._usage.append(KeyUsage(key_hash, window, False, known | taken))
 
 
 def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
@@ -368,43 +318,7 @@ def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> di
     return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in disagreeing(account, keys, SAME_USD)}
 
 
-def hours_of_newcomers(newcomers: Sequence[ApiKey], without_key: Sequence[datetime]) -> set[datetime]:
-    """Hours with usage that no key is known for, in the life of a newcomer."""
-    if not newcomers or not without_key:
-        return set()
-    first = min(hour_floor(told.created_at or without_key[0]) for told in newcomers)
-    return {hour for hour in without_key if hour >= first}
-
-
-def _within(answer: KeyAnswer, cells: Mapping[Cell, Measures]) -> KeyAnswer:
-    """What a key that is not silent after all says of the window."""
-    told = {cell: measures for cell, measures in cells.items() if cell[0] in answer.window}
-    return KeyAnswer(answer.key_hash, answer.window, False, told)
-
-
-def _has_moved(told: ApiKey, known: KnownKey | None) -> bool:
-    return known is None or (told.usage, told.byok_usage, told.last_used_at) != (
-        known.usage_usd,
-        known.byok_usage_usd,
-        known.last_used_at,
-    )
-
-
-def _without_key(cells: Iterable[UsageCell]) -> list[tuple[Cell, Measures]]:
-    return [((cell.at, cell.model), cell.measures) for cell in cells if cell.key is None]
-
-
-def _unique_labels(keys: Iterable[ApiKey]) -> dict[str, str]:
-    """Label → name, of labels that one key alone has."""
-    seen: dict[str, list[str]] = defaultdict(list)
-    for key in keys:
-        seen[key.label].append(key.name)
-    return {label: names[0] for label, names in seen.items() if label and len(names) == 1}
-
-
-def _is_doubtful(cell: UsageCell) -> bool:
-    """Whether a total is not credits plus BYOK, by more than cutting each of the three for itself makes of it."""
-    if cell.total_usd is None or cell.lacks_figures:
-        return False
-    apart = abs(cell.total_usd - cell.measures.credits_usd - cell.measures.byok_usd)
-    return apart > tolerated_usd(cell.measures.requests, SAME_USD)
+def _within(window: Window, usage: KeyUsage) -> KeyUsage:
+    """A key's usage in a part of the window that it was asked for."""
+    cells = {cell: measures for cell, measures in usage.cells.items() if cell[0] in window}
+    return KeyUsage(usage.key_hash, window, False, cells)

@@ -1,28 +1,41 @@
-"""Days settled from activity, which alone knows providers and is the account's own account of a closed day.
+"""Days settled from activity, which alone reports providers and is OpenRouter's own account of a finished day.
 
-One question without a key tells all 30 days and shows which changed; keys are asked, all 30 days a request, only where
-a day is to be settled: of a new day those that used something on it, of a changed one those whose hours moved; then,
-where they do not explain it, all that used something, and at last all that may have.
+One question without a key returns all 30 days and shows which changed. Keys are asked, all 30 days a request, only
+where a day is to be settled: of a new day those that used something on it, of a changed one those whose hours moved;
+then, where they do not explain it, all that used something, and at last all that may have.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, disagreeing, grouped, total
+from orcost_pipeline.openrouter.account_keys import AccountKeys
 from orcost_pipeline.openrouter.client import OpenRouter
-from orcost_pipeline.openrouter.reading import Cell, KeyCell, KeyDays, Stored, UsageReading
-from orcost_pipeline.openrouter.records import ActivityRow, ApiKey
+from orcost_pipeline.openrouter.reading import (
+    ActivityReading,
+    AnalyticsReading,
+    Cell,
+    KeyCell,
+    KeyDays,
+    Stored,
+)
+from orcost_pipeline.openrouter.records import ActivityRow
 from orcost_pipeline.windows import (
+    DAY,
     SETTLED_AFTER,
     Window,
+    ceil,
     day_end,
     day_start,
     days_between,
     first_activity_day,
     first_whole_day,
+    floor,
+    joined,
     utc_day,
 )
 
@@ -32,135 +45,206 @@ SETTLE_AFTER = timedelta(hours=2)
 DayCell = tuple[date, str]  # day, model
 
 
-class DaysReader:
-    """Reads days of one account into a `UsageReading`. `told` is its activity over all keys."""
+@dataclass(frozen=True)
+class ActivityDays:
+    """The finished days that activity reports, before any of them is settled.
+
+    `settled` are those settled by earlier syncs, by model. A day of `unsplit` cannot be settled yet: counters booked a
+    sum of several days on one of them, and activity may not replace that day where it does not report the others.
+    """
+
+    as_of: datetime
+    days: Sequence[date]
+    settled: Mapping[date, Mapping[str, Measures]]
+    unsplit: Sequence[Window]
+    rows: Sequence[ActivityRow]
+    has_analytics: bool
+
+    def changed(self) -> set[date]:
+        """Settled days whose activity differs from what is stored."""
+        reported = _by_day(self.rows)
+        return {d for d in self.days if d in self.settled and differing(reported.get(d, {}), self.settled[d])}
+
+    def can_settle(self, day: date, hours: Mapping[Cell, Measures], tolerance_usd: Decimal) -> bool:
+        """Whether a day may be settled, given the account's usage by hour as it will be stored."""
+        if day not in self.settled and any(day_start(day) in days for days in self.unsplit):
+            return False
+        if not self.has_analytics:
+            # After an outage counters know the sum of some days, not each: these settle together, or none does.
+            return self.as_of - day_start(utc_day(self.as_of)) >= SETTLE_AFTER
+        age = self.as_of - day_end(day)
+        if age >= SETTLED_AFTER:
+            return True
+        reported = total(row.measures for row in self.rows if row.date == day)
+        known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)
+        return age >= SETTLE_AFTER and not reported.is_below(known, tolerance_usd)
+
+
+def activity_days(
+    rows: Sequence[ActivityRow],
+    stored: Stored,
+    as_of: datetime,
+    hours_from: datetime,
+    counters_day: date | None,
+    *,
+    has_analytics: bool,
+) -> ActivityDays:
+    """The days of an account's activity, with what is stored of them. `hours_from` is the first hour known,
+    `counters_day` the UTC day of the keys' daily counters (None too near midnight to know)."""
+    days = days_between(max(first_activity_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
+    settled = stored.settled_days(days[0]) if days else {}
+    last = stored.as_of()
+    counted = [] if has_analytics or last is None else [Window(last, as_of)]
+    spans = _spans_of_days([*stored.counted_spans(), *counted], counters_day)
+    unsplit = [span for span in spans if days and not _is_reported(span, days[0], as_of)]
+    return ActivityDays(as_of, days, settled, unsplit, rows, has_analytics)
+
+
+def _spans_of_days(spans: Sequence[Window], counters_day: date | None) -> list[Window]:
+    """Runs of UTC days of which the keys' counters know the sum but not each. Daily counters cut them where their day
+    begins."""
+    cut = day_start(counters_day) if counters_day else None
+    parts = [part for span in spans for part in (span.cut(cut) if cut else [span])]
+    return joined([Window(floor(part.start, DAY), ceil(part.end, DAY)) for part in parts])
+
+
+def _is_reported(span: Window, first_day: date, as_of: datetime) -> bool:
+    """Whether activity reports each day of the span, all of them finished."""
+    return utc_day(span.start) >= first_day and span.end <= day_start(utc_day(as_of))
+
+
+async def read_days(
+    client: OpenRouter,
+    keys: AccountKeys,
+    stored: Stored,
+    activity: ActivityDays,
+    hours_before: Mapping[Cell, Measures],
+    hours: AnalyticsReading,
+    tolerance_usd: Decimal,
+    *,
+    is_full: bool,
+) -> ActivityReading:
+    """Reads the days to settle by key.
+
+    `hours_before` are the account's hours as stored, `hours` those read now. `is_full` settles every day that can be,
+    and asks every key. Raises as OpenRouter.activity does.
+    """
+    heard = Window(day_start(first_activity_day(activity.as_of)), activity.as_of)
+    after = {cell: m for cell, m in hours_before.items() if not any(cell[0] in window for window in hours.windows)}
+    after |= hours.account
+    moved_hours = {hour for hour, _ in differing(after, hours_before)} | hours.changed
+    touched = {utc_day(hour) for hour in moved_hours} | activity.changed()
+    days = [
+        day
+        for day in activity.days
+        if (is_full or day not in activity.settled or day in touched) and activity.can_settle(day, after, tolerance_usd)
+    ]
+    if not days:
+        return ActivityReading(heard)
+    reader = _DaysReader(client, keys, activity, days, after)
+    windows = [Window(day_start(day), day_end(day)) for day in days]
+    return await reader.read(heard, stored.key_hours(windows), hours, stored.settled_keys(days), is_full=is_full)
+
+
+class _DaysReader:
+    """Reads some days by key. `hours` are the account's hours as they will be stored."""
 
     def __init__(
         self,
         client: OpenRouter,
-        stored: Stored,
-        listed: Mapping[str, ApiKey],
-        reading: UsageReading,
-        as_of: datetime,
-        told: list[ActivityRow],
-        hours_from: datetime,
-        tolerance_usd: Decimal,
+        keys: AccountKeys,
+        activity: ActivityDays,
+        days: Sequence[date],
+        hours: Mapping[Cell, Measures],
     ) -> None:
         self._client = client
-        self._stored = stored
-        self._listed = listed
-        self._reading = reading
-        self._as_of = as_of
-        self._told = told
-        self._tolerance_usd = tolerance_usd
-        self._days = days_between(max(first_activity_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
-        self._settled = stored.settled_days(self._days[0]) if self._days else {}
+        self._keys = keys
+        self._activity = activity
+        self._days = days
+        self._hours = hours
+        self._account = [row for row in activity.rows if row.date in set(days)]
+        self._key_days: list[KeyDays] = []
 
-    def changed(self) -> set[date]:
-        """Settled days whose activity is not as stored."""
-        told = _by_day(self._told)
-        return {d for d in self._days if d in self._settled and differing(told.get(d, {}), self._settled[d])}
-
-    async def read(self, before: Mapping[Cell, Measures], after: Mapping[Cell, Measures], *, is_full: bool) -> None:
-        """Reads the days to settle, given the account's hours as they were stored and as they are now told."""
-        hours = {hour for hour, _ in differing(after, before)} | self._reading.hours.changed
-        touched = {utc_day(hour) for hour in hours} | self.changed()
-        days = [
-            day
-            for day in self._days
-            if (is_full or day not in self._settled or day in touched) and self._can_settle(day, after)
-        ]
-        if not days:
-            return
-        self._reading.days = days
-        self._reading.account_days = [row for row in self._told if row.date in set(days)]
-        cells, moved = self._key_hours(days)
-        fresh = {day for day in days if day not in self._settled}
-        await self._ask({key for hour, key, _ in cells if utc_day(hour) in fresh} | moved)
-        users = {key for _, key, _ in cells} | self._stored.settled_keys(days)
-        if is_full or self._is_unexplained(cells, after):
-            await self._ask(users)
-        if is_full or self._is_unexplained(cells, after):
+    async def read(
+        self,
+        heard: Window,
+        stored_hours: Mapping[KeyCell, Measures],
+        hours: AnalyticsReading,
+        settled_keys: frozenset[str],
+        *,
+        is_full: bool,
+    ) -> ActivityReading:
+        """`stored_hours` are the keys' hours on the days as stored, `hours` those read now, `settled_keys` the keys
+        with usage stored on the days."""
+        wanted = set(self._days)
+        key_hours = {cell: m for cell, m in hours.key_cells(stored_hours).items() if utc_day(cell[0]) in wanted}
+        moved = {key_hash for _, key_hash, _ in differing(key_hours, stored_hours)}
+        fresh = {day for day in self._days if day not in self._activity.settled}
+        await self._ask({key_hash for hour, key_hash, _ in key_hours if utc_day(hour) in fresh} | moved)
+        if is_full or self._is_unexplained(key_hours):
+            await self._ask({key_hash for _, key_hash, _ in key_hours} | settled_keys)
+        if is_full or self._is_unexplained(key_hours):
             await self._ask(self._others())
-
-    def _can_settle(self, day: date, hours: Mapping[Cell, Measures]) -> bool:
-        if not self._reading.has_analytics:
-            # After an outage counters know the sum of some days, not each: these settle together, or none does.
-            return self._as_of - day_start(utc_day(self._as_of)) >= SETTLE_AFTER
-        age = self._as_of - day_end(day)
-        if age >= SETTLED_AFTER:
-            return True
-        told = total(row.measures for row in self._told if row.date == day)
-        known = total(measures for (hour, _), measures in hours.items() if utc_day(hour) == day)
-        return age >= SETTLE_AFTER and not told.is_below(known, self._tolerance_usd)
-
-    def _key_hours(self, days: list[date]) -> tuple[dict[KeyCell, Measures], set[str]]:
-        """The keys' hours on `days`, as they will be, and the keys whose hours are not as stored."""
-        wanted = set(days)
-        stored = self._stored.key_hours([Window(day_start(day), day_end(day)) for day in days])
-        told = self._reading.hours.key_cells(stored)
-        cells = {cell: measures for cell, measures in told.items() if utc_day(cell[0]) in wanted}
-        return cells, {key for _, key, _ in differing(cells, stored)}
+        return ActivityReading(heard, self._days, self._account, self._key_days)
 
     def _others(self) -> set[str]:
         """Keys that may have used something on the days although nothing shows it."""
-        first, last = day_start(self._reading.days[0]), day_end(self._reading.days[-1])
-        # Where the API tells the last use of any key, a key that has none was never used.
-        unknown = None if any(key.last_used_at for key in self._listed.values()) else first
-        listed = {
-            key.hash
-            for key in self._listed.values()
-            if (key.created_at or first) < last and (used := key.last_used_at or unknown) and used >= first
+        first, last = day_start(self._days[0]), day_end(self._days[-1])
+        listed = self._keys.listed.values()
+        # Where the API reports the last use of any key, a key that has none was never used.
+        unknown = None if any(key.last_used_at for key in listed) else first
+        used = {
+            key.key_hash
+            for key in listed
+            if (key.created_at or first) < last and (at := key.last_used_at or unknown) and at >= first
         }
-        known = self._stored.known_keys().items()
-        gone = {key for key, k in known if key not in self._listed and (k.deleted_at is None or k.deleted_at >= first)}
-        return listed | gone
+        return used | (self._keys.alive_since(first) - self._keys.listed.keys())
 
-    async def _ask(self, keys: set[str]) -> None:
+    async def _ask(self, key_hashes: set[str]) -> None:
         """The activity of those keys that were not asked yet."""
-        ordered = sorted(keys - {answer.key_hash for answer in self._reading.key_days})
+        ordered = sorted(key_hashes - {answer.key_hash for answer in self._key_days})
         self._client.progress.begin("activity of each key")
         self._client.progress.plan(len(ordered))
-        answers = await asyncio.gather(*(self._activity(key) for key in ordered))
-        wanted = set(self._reading.days)
-        for key, rows in zip(ordered, answers, strict=True):
-            is_silent = rows is None or (not rows and key not in self._listed)
+        answers = await asyncio.gather(*(self._activity_of(key_hash) for key_hash in ordered))
+        wanted = set(self._days)
+        for key_hash, rows in zip(ordered, answers, strict=True):
+            is_silent = rows is None or (not rows and key_hash not in self._keys.listed)
             kept = [row for row in rows or () if row.date in wanted]
-            self._reading.key_days.append(KeyDays(key, is_silent, kept))
+            self._key_days.append(KeyDays(key_hash, is_silent, kept))
 
-    async def _activity(self, key: str) -> list[ActivityRow] | None:
-        rows = await self._client.activity(key)
+    async def _activity_of(self, key_hash: str) -> list[ActivityRow] | None:
+        rows = await self._client.activity(key_hash)
         self._client.progress.done(1)
         return rows
 
-    def _is_unexplained(self, hours: Mapping[KeyCell, Measures], account: Mapping[Cell, Measures]) -> bool:
+    def _is_unexplained(self, key_hours: Mapping[KeyCell, Measures]) -> bool:
         """Whether the account's activity exceeds its keys' by anything else than its hours do, or rounding."""
-        wanted = set(self._reading.days)
-        told = grouped(((row.date, row.model_permaslug), row.measures) for row in self._reading.account_days)
-        known = grouped(((utc_day(h), model), m) for (h, model), m in account.items() if utc_day(h) in wanted)
-        by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in hours.items())
-        requests = {cell: measures.requests for cell, measures in told.items()}
-        left, left_by_hours = _minus(told, self._keys_told(hours)), _minus(known, by_hours)
+        wanted = set(self._days)
+        account = grouped(((row.date, row.model_permaslug), row.measures) for row in self._account)
+        by_hours = grouped(((utc_day(h), model), m) for (h, model), m in self._hours.items() if utc_day(h) in wanted)
+        keys_by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in key_hours.items())
+        requests = {cell: measures.requests for cell, measures in account.items()}
+        left, left_by_hours = _minus(account, self._of_keys(key_hours)), _minus(by_hours, keys_by_hours)
         return bool(disagreeing(left, left_by_hours, SAME_USD, requests))
 
-    def _keys_told(self, hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
-        """What the keys say of the days: their activity, or their hours where activity is silent."""
-        rows = [(answer.key_hash, row) for answer in self._reading.key_days for row in answer.rows]
-        told = {(key, row.date) for key, row in rows}
+    def _of_keys(self, key_hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
+        """The keys' usage on the days: their activity, or their hours where activity is silent."""
+        rows = [(answer.key_hash, row) for answer in self._key_days for row in answer.rows]
+        reported = {(key_hash, row.date) for key_hash, row in rows}
         cells = [((row.date, row.model_permaslug), row.measures) for _, row in rows]
         cells += [
             ((utc_day(hour), model), measures)
-            for (hour, key, model), measures in hours.items()
-            if (key, utc_day(hour)) not in told
+            for (hour, key_hash, model), measures in key_hours.items()
+            if (key_hash, utc_day(hour)) not in reported
         ]
         return grouped(cells)
 
 
-def _by_day(rows: Iterable[ActivityRow]) -> dict[date, dict[str, Measures]]:
+def _by_day(activity: Iterable[ActivityRow]) -> dict[date, dict[str, Measures]]:
     days: dict[date, list[ActivityRow]] = defaultdict(list)
-    for row in rows:
+    for row in activity:
         days[row.date].append(row)
-    return {day: grouped((row.model_permaslug, row.measures) for row in cells) for day, cells in days.items()}
+    return {day: grouped((row.model_permaslug, row.measures) for row in rows) for day, rows in days.items()}
 
 
 def _minus(all_cells: Mapping[DayCell, Measures], part: Mapping[DayCell, Measures]) -> dict[DayCell, Measures]:

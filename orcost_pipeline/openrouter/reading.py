@@ -1,4 +1,5 @@
-"""What a sync knows before it asks about usage (`Stored`), and what it was told (`UsageReading`). No behaviour."""
+"""Records of reading usage: what is stored before (`Stored`), and what a reading returns (`UsageReading`). No behaviour
+beyond deriving one view from another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,21 @@ KeyCell = tuple[datetime, str, str]  # start, key hash, model
 NamedCell = tuple[datetime, str]  # start, name of a key, blank for no key
 
 
+@dataclass(frozen=True)
+class ListedKey:
+    """An active key as this sync listed it; USD as OpenRouter counted them since the key was made."""
+
+    key_hash: str
+    name: str
+    label: str
+    created_at: datetime | None
+    last_used_at: datetime | None
+    usage_usd: Decimal
+    byok_usage_usd: Decimal
+
+
 class KnownKey(Protocol):
-    """A key as the last sync stored it; `names` are all that it ever bore, `name` the last of them."""
+    """A key as the last sync stored it; `names` are all that it ever had, `name` the last of them."""
 
     @property
     def name(self) -> str: ...
@@ -40,27 +54,31 @@ class Stored(Protocol):
         ...
 
     def account_hours(self, window: Window) -> Mapping[Cell, Measures]:
-        """Over all keys and no key."""
+        """Usage over all keys and no key."""
         ...
 
     def key_hours(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
-        """By hash; usage without a key left out."""
+        """Usage with a key."""
         ...
 
     def account_days(self, window: Window) -> Mapping[Cell, Measures]:
-        """Days at their start, over all keys and no key."""
+        """Usage by day, over all keys and no key."""
         ...
 
     def key_days(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
-        """Days at their start, by hash; usage without a key left out."""
+        """Usage by day with a key."""
         ...
 
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
-        """Days before `end`, from the first that is known or from `first` on, that are not settled or not there."""
+        """Days before `end` that are not settled, from the first one stored, or `first` if that is earlier."""
         ...
 
     def settled_days(self, first: date) -> Mapping[date, Mapping[str, Measures]]:
         """Settled days from `first` on, by model, over all keys and no key."""
+        ...
+
+    def counted_spans(self) -> Sequence[Window]:
+        """Spans of several hours of which the keys' counters gave one sum, oldest first."""
         ...
 
     def settled_keys(self, days: Sequence[date]) -> frozenset[str]:
@@ -68,7 +86,7 @@ class Stored(Protocol):
         ...
 
     def unexplained_hours(self) -> Sequence[datetime]:
-        """Hours that the last sync could not explain by the keys whose names they bear."""
+        """Hours that the last sync could not explain by the keys whose names they show."""
         ...
 
     def hours_without_key(self, window: Window) -> Sequence[datetime]:
@@ -93,8 +111,24 @@ class Stored(Protocol):
 
 
 @dataclass(frozen=True)
-class KeyAnswer:
-    """What a key was asked for, and what came: cells by (start, model). Silent: its rows stay as stored."""
+class AccountUsage:
+    """The account's usage over all keys and no key, by model, in one response of analytics.
+
+    `asked` is the window of the question, `covered` the part of it that the response reports; usage before is unknown.
+    `cached_at` is when the server made a cached response that is older than the question; None otherwise.
+    `doubtful_totals` counts rows whose total is not credits plus BYOK: something is counted twice there.
+    """
+
+    asked: Window
+    covered: Window
+    cells: Mapping[Cell, Measures]
+    cached_at: datetime | None = None
+    doubtful_totals: int = 0
+
+
+@dataclass(frozen=True)
+class KeyUsage:
+    """One key's usage in a window. Silent: the API reports nothing of it, and its stored rows stay."""
 
     key_hash: str
     window: Window
@@ -104,68 +138,76 @@ class KeyAnswer:
 
 @dataclass(frozen=True)
 class KeyDays:
-    """A key's activity on the days read. Silent: its days stay as stored."""
+    """A key's activity on the days read. Silent: its stored days stay."""
 
     key_hash: str
     is_silent: bool
     rows: Sequence[ActivityRow]
 
 
-@dataclass
+@dataclass(frozen=True)
 class AnalyticsReading:
-    """What analytics told, by hour or by day. What lies outside `windows` is as stored; `heard` is all that the account
-    was asked about.
+    """Usage read from analytics by hour or by day. Usage outside `windows` is as stored; `heard` is what the account as
+    a whole was asked about.
 
-    `unkeyed` is what no key explains of the `named_windows`, by the name that analytics show.
-    `changed` are the starts of cells in which a key's usage is not as stored, `unexplained` those in which the
-    account's is not yet that of its keys. `doubtful_totals` counts rows whose total is not credits plus BYOK:
-    something is counted twice there.
-    `covered` is the span that analytics tell of the account, whether it was asked again or not: they may reach back
-    less than they are asked. `cached_at`: when the account's answer was made, where the server gave a cached one.
+    `unkeyed` is usage in the `named_windows` that no key explains, by the name that analytics show.
+    `changed` are the starts of cells in which a key's usage differs from what is stored, `unexplained` those in which
+    the keys do not sum to the account yet. `covered` and `cached_at` as in AccountUsage.
     """
 
     covered: Window | None = None
     cached_at: datetime | None = None
-    windows: list[Window] = field(default_factory=list)
-    heard: list[Window] = field(default_factory=list)
-    account: dict[Cell, Measures] = field(default_factory=dict)
-    keys: list[KeyAnswer] = field(default_factory=list)
-    unexplained: list[datetime] = field(default_factory=list)
-    named_windows: list[Window] = field(default_factory=list)
-    unkeyed: dict[NamedCell, Measures] = field(default_factory=dict)
-    changed: set[datetime] = field(default_factory=set)
+    heard: Sequence[Window] = ()
+    windows: Sequence[Window] = ()
+    account: Mapping[Cell, Measures] = field(default_factory=dict)
+    keys: Sequence[KeyUsage] = ()
+    unexplained: Sequence[datetime] = ()
+    named_windows: Sequence[Window] = ()
+    unkeyed: Mapping[NamedCell, Measures] = field(default_factory=dict)
+    changed: frozenset[datetime] = frozenset()
     doubtful_totals: int = 0
 
     def key_cells(self, stored: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
         """The keys' usage as it will be once this reading is published over `stored`."""
-        replaced: dict[str, list[Window]] = {}
-        for answer in self.keys:
-            if not answer.is_silent:
-                replaced.setdefault(answer.key_hash, []).append(answer.window)
-        cells = {
-            cell: measures
-            for cell, measures in stored.items()
-            if not any(cell[0] in window for window in replaced.get(cell[1], ()))
-        }
-        for answer in self.keys:
-            cells |= {(at, answer.key_hash, model): measures for (at, model), measures in answer.cells.items()}
-        return cells
+        return merged(stored, self.keys)
 
 
-@dataclass
+def merged(stored: Mapping[KeyCell, Measures], keys: Sequence[KeyUsage]) -> dict[KeyCell, Measures]:
+    """Usage of keys with that of each window replaced by what the key reports, unless it is silent."""
+    replaced: dict[str, list[Window]] = {}
+    for usage in keys:
+        if not usage.is_silent:
+            replaced.setdefault(usage.key_hash, []).append(usage.window)
+    cells = {
+        cell: measures
+        for cell, measures in stored.items()
+        if not any(cell[0] in window for window in replaced.get(cell[1], ()))
+    }
+    for usage in keys:
+        cells |= {(at, usage.key_hash, model): measures for (at, model), measures in usage.cells.items()}
+    return cells
+
+
+@dataclass(frozen=True)
+class ActivityReading:
+    """Days to settle, read from activity, which was asked about `heard`; days outside `days` are as stored."""
+
+    heard: Window
+    days: Sequence[date] = ()
+    account: Sequence[ActivityRow] = ()
+    keys: Sequence[KeyDays] = ()
+
+
+@dataclass(frozen=True)
 class UsageReading:
-    """Everything that one sync was told about usage, whole. Days outside `days` and `past` are as stored.
+    """All usage that one sync read. Without analytics there are no hours: they follow from the counters of the keys.
 
-    Without analytics there are no hours here: they follow from the counters of the keys.
-    `days` are told by activity, which was asked about `days_heard`; `past_days`, which activity does not reach, by
-    analytics at the grain of a day.
+    `activity` is None where the API does not report it to this account; `past_days`, which activity does not reach,
+    are those of `past`, read from analytics by day.
     """
 
-    has_analytics: bool = True
+    has_analytics: bool
     hours: AnalyticsReading = field(default_factory=AnalyticsReading)
     past: AnalyticsReading = field(default_factory=AnalyticsReading)
-    past_days: list[date] = field(default_factory=list)
-    days: list[date] = field(default_factory=list)
-    days_heard: Window | None = None
-    account_days: list[ActivityRow] = field(default_factory=list)
-    key_days: list[KeyDays] = field(default_factory=list)
+    past_days: Sequence[date] = ()
+    activity: ActivityReading | None = None

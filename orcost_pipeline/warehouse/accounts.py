@@ -1,7 +1,7 @@
 """Accounts as a whole: what tells one OpenRouter account from another, and what is done to all that one holds.
 
 Belongs here: the evidence that is stored, who else holds a key, listing, renaming, forgetting, and the marks that the
-next publication obeys. Stays out: what a key's own answers say (`defs/identity.py`). Who renames or forgets holds the
+next publication obeys. Stays out: what a key's own answers say (`sync/identity.py`). Who renames or forgets holds the
 account's sync lock.
 """
 

@@ -523,7 +523,8 @@ def _set_tolerance(connection: sa.Connection, account_id: int, tolerance_usd: De
 
 def _is_inside_a_sum(connection: sa.Connection, account_id: int, told_from: datetime | None) -> bool:
     """Whether analytics begin among hours that counters told as one sum: they replace it, and lack what came before."""
-    inside = "account_id = :account_id and start_at < :told_from and end_at > :told_from"
+    # A span begins with the first hour after a sync, which knew its own hour in part.
+    inside = "account_id = :account_id and start_at <= :told_from and end_at > :told_from"
     parameters = {"account_id": account_id, "told_from": told_from}
     return bool(
         connection.execute(

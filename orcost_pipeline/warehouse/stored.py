@@ -171,6 +171,12 @@ class StoredUsage:
             days[row[0]][row[1]] = Measures(*row[2:])
         return days
 
+    def counted_spans(self) -> Sequence[Window]:
+        rows = self._rows(
+            "select start_at, end_at from core.counted_span where account_id = :account_id order by start_at"
+        )
+        return [Window(*row) for row in rows]
+
     def settled_keys(self, days: Sequence[date]) -> frozenset[str]:
         rows = self._rows(
             "select distinct k.key_hash from core.usage_daily u join core.api_key k using (key_id) "

@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import typer
 
-from orcost_pipeline.cli.database import snapshot
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.check import show_validity
-from orcost_pipeline.cli.rendering import is_terminal, percentage, say
+from orcost_pipeline.cli.rendering import is_terminal, say
 from orcost_pipeline.companies.assignment import KeyHistory, contest, made_up_keys
 from orcost_pipeline.companies.company_list import nearly_known
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, read_mapping
@@ -24,13 +23,15 @@ from orcost_pipeline.companies.mapping_diff import identity
 from orcost_pipeline.companies.mapping_edit import Edit, Values, line_above_the_rest, with_rows
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.companies.rows import Mistake
-from orcost_pipeline.defs.attribution import histories, rules_of, synced
-from orcost_pipeline.defs.mapping_source import read_companies
 from orcost_pipeline.errors import OrcostError, PermanentError
+from orcost_pipeline.formats import percentage
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import histories, rules_of, synced
+from orcost_pipeline.sync.mapping_source import read_companies
 from orcost_pipeline.text import MOST_NAMES, clean, few, listed
 from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.mappings import rules_in_force
 
 NOT_WRITTEN = "Nothing was written."

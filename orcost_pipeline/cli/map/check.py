@@ -5,17 +5,17 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.cli.database import database_snapshot
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.preview import Effect
-from orcost_pipeline.cli.rendering import as_json, say, share
-from orcost_pipeline.companies.company_list import unlisted
+from orcost_pipeline.cli.rendering import as_json, say
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, read_mapping
-from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import share
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source, warnings_of
 from orcost_pipeline.text import few, plural
+from orcost_pipeline.warehouse.access import database_snapshot
 
 
 def check(settings: Settings, file: Path | None, output: str) -> None:
@@ -100,12 +100,3 @@ def _companies(mapping: Mapping) -> set[str]:
 
 def _all_warnings(settings: Settings, mapping: Mapping, effect: Effect) -> list[Mistake]:
     return sorted([*warnings_of(settings, mapping), *effect.idle], key=lambda warning: warning.line or 0)
-
-
-def warnings_of(settings: Settings, mapping: Mapping) -> list[Mistake]:
-    """What the author of a valid mapping may not have meant."""
-    warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
-    companies, _ = read_companies(settings)
-    if companies is not None:
-        warnings += unlisted(mapping, (company.company for company in companies))
-    return sorted(warnings, key=lambda warning: warning.line or 0)

@@ -10,16 +10,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import as_json, cells, key_name, left_out, percentage, short_hash, show
+from orcost_pipeline.cli.rendering import as_json, cells, left_out, show
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.companies.assignment import Explanation, KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import Rule
-from orcost_pipeline.defs.attribution import key_version, rules_of
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import key_name, percentage, short_hash
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import key_version, rules_of
 from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, few, quoted, short
 from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.warehouse.reports import KeyVersionRow
 

@@ -15,19 +15,21 @@ import sqlalchemy as sa
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import MOST_ROWS, cells, left_out, money, share, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, cells, left_out, show, table
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
 from orcost_pipeline.companies.preview import Change, KeyDay, Move, changes, exact_sum, moves
 from orcost_pipeline.companies.rows import Mistake
-from orcost_pipeline.defs.attribution import coverage, histories, synced
 from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.formats import money, share
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import coverage, histories, synced
 from orcost_pipeline.text import MOST_NAMES, few, plural, short
 from orcost_pipeline.warehouse import figures, reports
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.figures import Totals
+from orcost_pipeline.warehouse.opening import NOTHING_YET
 from orcost_pipeline.windows import utc_day
 
 MONTHS_SHOWN = 6

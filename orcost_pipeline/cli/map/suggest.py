@@ -11,21 +11,23 @@ from decimal import Decimal
 import sqlalchemy as sa
 import typer
 
-from orcost_pipeline.cli.database import NOTHING_YET, snapshot
-from orcost_pipeline.cli.rendering import as_json, key_name, money
+from orcost_pipeline.cli.rendering import as_json
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import covers, nobodys
 from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
 from orcost_pipeline.companies.preview import KeyDay, exact_sum
 from orcost_pipeline.companies.rows import Unreadable, csv_line, header_of
 from orcost_pipeline.companies.suggestion import Key, Suggestion, suggest
-from orcost_pipeline.defs.attribution import histories, rules_of, synced
-from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import key_name, money
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import histories, rules_of, synced
+from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.text import clean, plural
 from orcost_pipeline.warehouse import figures, reports
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.mappings import rules_in_force
+from orcost_pipeline.warehouse.opening import NOTHING_YET
 from orcost_pipeline.windows import utc_day
 
 NAMES_SHOWN = 3

@@ -8,24 +8,15 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import (
-    MOST_ROWS,
-    UNKNOWN,
-    cells,
-    key_name,
-    left_out,
-    money,
-    share,
-    short_hash,
-    show,
-    table,
-)
+from orcost_pipeline.cli.rendering import MOST_ROWS, cells, left_out, show, table
 from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.formats import UNKNOWN, key_name, money, share, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, short
 from orcost_pipeline.warehouse import figures
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.reports import Rows
 
 
@@ -35,7 +26,7 @@ def todo(settings: Settings, account: str | None, output: str, now: datetime) ->
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         rows = figures.unattributed(connection, account)
     if output == "table":
-        show(*_told(rows), Text(rendering.complete_to(as_of, now), style="dim"))
+        show(*_told(rows), Text(formats.complete_to(as_of, now), style="dim"))
         return
     (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
 

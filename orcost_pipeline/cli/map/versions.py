@@ -7,14 +7,15 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from orcost_pipeline.cli.database import snapshot
-from orcost_pipeline.cli.rendering import MOST_ROWS, UNKNOWN, as_json, cells, left_out, percentage, show, table
+from orcost_pipeline.cli.rendering import MOST_ROWS, as_json, cells, left_out, show, table
 from orcost_pipeline.companies.mapping import Rule
 from orcost_pipeline.companies.mapping_diff import KINDS, Kind, RuleChange, compare
-from orcost_pipeline.defs.attribution import rules_of
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.formats import UNKNOWN, percentage
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import rules_of
 from orcost_pipeline.text import MOST_NAMES, few, short
+from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.mappings import MappingVersion, rules_of_version, versions
 
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "−", "changed": "~", "moved": "↕"}

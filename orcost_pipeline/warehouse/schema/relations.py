@@ -1,4 +1,4 @@
-"""What a row of each relation is and what each function is for: for Dagster and the README, as in the database."""
+"""What a row of each relation is and what each function is for: for Dagster and docs/tables.md."""
 
 from orcost_pipeline.warehouse.schema.declared import declared_schema
 

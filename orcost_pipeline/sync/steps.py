@@ -14,18 +14,18 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.defs import identity, wire_rows
-from orcost_pipeline.defs.attribution import assignments
-from orcost_pipeline.defs.wire_rows import Table
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.client import KeyListing, Listing, OpenRouter, allowed
 from orcost_pipeline.openrouter.failures import RefusedError
 from orcost_pipeline.openrouter.progress import Progress
-from orcost_pipeline.openrouter.reading import UsageReading
+from orcost_pipeline.openrouter.reading import ListedKey, UsageReading
 from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo, Unreadable
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.openrouter.waiting import wait_for
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
+from orcost_pipeline.sync import identity, wire_rows
+from orcost_pipeline.sync.attribution import assignments
+from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
 from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
@@ -256,13 +256,10 @@ def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
     """Refuses the keys of another OpenRouter account before anything is asked about usage."""
     row = step.latest("account", "organization_id, credits_total_usd, credits_used_usd")[0]
     is_managed = step.has_management_key
-    bought = (
-        Credits.model_construct(total_credits=row.credits_total_usd, total_usage=row.credits_used_usd)
-        if is_managed
-        else None
-    )
     workspaces = [it.workspace_id for it in step.latest("workspace", "workspace_id")]
-    told = identity.told_evidence(listed, workspaces, row.organization_id, bought)
+    told = identity.told_evidence(listed, workspaces, row.organization_id, None)._replace(
+        credits_total_usd=row.credits_total_usd, credits_used_usd=row.credits_used_usd
+    )
     with step.engine.connect() as connection:
         identity.require_same_account(connection, step.account, told, "Nothing was published", is_managed=is_managed)
 
@@ -312,21 +309,24 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     stored = StoredUsage(step.engine, step.account.name, step.as_of)
     if stored.is_rebuild_requested:
         since = first_analytics_day(step.as_of)
-    columns = (
-        "key_hash as hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd as usage, "
-        "byok_usage_usd as byok_usage"
-    )
     known = stored.known_keys()
-    keys = [_listed(row, known) for row in step.latest("api_key", columns, "not is_deleted")]
+    rows = step.latest(
+        "api_key",
+        "key_hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd, byok_usage_usd, "
+        "counters_day",
+        "not is_deleted",
+    )
+    counters_day = rows[0].counters_day if rows else None
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
         step.ask(
             lambda client: read_usage(
                 client,
                 stored,
-                keys,
+                [_listed(row, known) for row in rows],
                 step.as_of,
                 step.tolerance_usd,
+                counters_day=counters_day,
                 since=since,
                 is_full=is_full,
             )
@@ -351,11 +351,18 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     return reading, requests_made
 
 
-def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ApiKey:
-    """A key as it was listed; one without a name bears the last that is known, or else its label."""
-    before = known.get(row["hash"])
-    name = row["name"] or (before.name if before else row["label"])
-    return ApiKey.model_construct(**{**row, "name": name})
+def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ListedKey:
+    """A key as it was listed; one without a name has the last that is known, or else its label."""
+    before = known.get(row["key_hash"])
+    return ListedKey(
+        key_hash=row["key_hash"],
+        name=row["name"] or (before.name if before else row["label"]),
+        label=row["label"],
+        created_at=row["created_at"],
+        last_used_at=row["last_used_at"],
+        usage_usd=row["usage_usd"],
+        byok_usage_usd=row["byok_usage_usd"],
+    )
 
 
 def publish_account(step: SyncStep) -> Published:

@@ -1,6 +1,6 @@
 """Dagster's webserver behind a gate, as a service of `orcost up`: no other web page acts or reads through a browser.
 
-    python -m orcost_pipeline.cli.webserver PORT WORKSPACE [NAME …]
+    python -m orcost_pipeline.deployment.webserver PORT WORKSPACE [NAME …]
 
 Dagster answers GraphQL by GET, and to any name: an image of any page could stop the schedule, and a name that its owner
 points at the loopback address would read all figures. There are no users here: who shall see it is up to a proxy.

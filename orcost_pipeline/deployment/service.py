@@ -1,6 +1,6 @@
 """One service of `orcost up`: a module, run as `python -m` runs it, that never outlives its supervisor.
 
-    python -m orcost_pipeline.cli.service LEASH MODULE [ARGUMENT …]
+    python -m orcost_pipeline.deployment.service LEASH MODULE [ARGUMENT …]
 
 LEASH is the read end of a pipe whose only write end the supervisor holds. Nothing is ever written to it: its end of
 file means that the supervisor is gone, however it went, and then this process and the group that it leads go too.

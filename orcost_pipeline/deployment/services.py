@@ -4,11 +4,10 @@ They run apart, as Dagster advises for real use; `supervision.py` keeps them run
 home, and a database: two daemons on one storage would each launch every run.
 """
 
-import http.client
-import json
 import os
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,10 +18,8 @@ from typing import IO, NamedTuple
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
-from orcost_pipeline.cli.dagster_home import STORAGE_URL, prepare, start_stopped, storage_url
-from orcost_pipeline.cli.home import require_home
-from orcost_pipeline.cli.rendering import say
-from orcost_pipeline.cli.supervision import (
+from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_stopped, storage_url
+from orcost_pipeline.deployment.supervision import (
     LONGEST_PAUSE,
     STOP_WITHIN,
     Service,
@@ -33,16 +30,17 @@ from orcost_pipeline.cli.supervision import (
     supervise,
 )
 from orcost_pipeline.errors import PermanentError, TransientError
+from orcost_pipeline.health.machine import LOOPBACK, is_dagster
 from orcost_pipeline.settings import UP, Settings
+from orcost_pipeline.text import message
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url
 
-LOOPBACK = "127.0.0.1"
 CODE_PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a restart
 DATABASE_EVERY = 5.0  # seconds
-PORT_WITHIN = 2.0  # seconds
 
 _WORKSPACE = """load_from:
   - grpc_server:
@@ -156,7 +154,7 @@ def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -
         ),
         Service("daemon", "dagster._daemon", "run", "-w", str(workspace)),
         Service(
-            *("webserver", "orcost_pipeline.cli.webserver", str(port), str(workspace), *names),
+            *("webserver", "orcost_pipeline.deployment.webserver", str(port), str(workspace), *names),
             is_ready=lambda: is_dagster(port) is True,
         ),
     ]
@@ -198,14 +196,17 @@ def _await_predecessors(alive: IO[str]) -> None:
         _say("Waiting for the services of one that was killed to end …")
     while not locks(alive):
         if time.monotonic() > deadline:
-            raise TransientError("Services of an orcost that was killed do not end. See: ps -ef | grep cli.service")
+            raise TransientError(
+                "Services of an orcost that was killed do not end. See: ps -ef | grep deployment.service"
+            )
         time.sleep(0.1)
 
 
 def _say(text: str) -> None:
     """Says it on stderr; a terminal or pipe that has gone is no reason to end."""
     with suppress(OSError):
-        say(text, is_error=True)
+        sys.stderr.write(f"{message(text)}\n")
+        sys.stderr.flush()
 
 
 # Ports
@@ -238,18 +239,3 @@ def _code_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK, port)) == 0
-
-
-def is_dagster(port: int) -> bool | None:
-    """Whether it is Dagster that listens on a port of this machine; None where nobody does."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PORT_WITHIN)
-    try:
-        connection.request("GET", "/server_info")
-        told = json.loads(connection.getresponse().read(10_000))
-        return isinstance(told, dict) and "dagster_version" in told
-    except ConnectionRefusedError:
-        return None
-    except (OSError, http.client.HTTPException, ValueError):
-        return False
-    finally:
-        connection.close()

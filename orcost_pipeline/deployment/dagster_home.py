@@ -105,7 +105,7 @@ def _replace_dead(connection: Any, *_: object) -> None:
 
 
 def _configuration(log_file: Path) -> str:
-    common = (resources.files("orcost_pipeline.cli") / "dagster.yaml").read_text(encoding="utf-8")
+    common = (resources.files("orcost_pipeline.deployment") / "dagster.yaml").read_text(encoding="utf-8")
     quoted = "'" + str(log_file).replace("'", "''") + "'"
     return common + _STORAGE + _LOGS.format(filename=quoted)
 

@@ -50,7 +50,7 @@ class Service:
     def start(self, given: Surroundings) -> None:
         self._started_at = time.monotonic()
         # -P: a file of the user's folder is never taken for a module.
-        wrapper = [sys.executable, "-P", "-m", "orcost_pipeline.cli.service", str(given.leash)]
+        wrapper = [sys.executable, "-P", "-m", "orcost_pipeline.deployment.service", str(given.leash)]
         with given.log.open("ab") as log:
             # A session of its own: the terminal's Ctrl-C reaches us alone, and we stop them in order.
             self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and modules)

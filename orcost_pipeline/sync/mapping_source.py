@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from orcost_pipeline.companies.company_list import Company, CompanyListError, read_company_list
+from orcost_pipeline.companies.company_list import Company, CompanyListError, read_company_list, unlisted
 from orcost_pipeline.companies.mapping import Mapping, mapping_of_table, read_mapping, table_sha256
+from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.mapping_table import Table, UnreadableTableError, read_table
@@ -102,3 +103,12 @@ def _table(name: str, connect: Connect) -> Table:
     if table is None:
         raise MappingUnreadableError(f"Table {name} is not there", "Make it, or change mapping in orcost.toml")
     return table
+
+
+def warnings_of(settings: Settings, mapping: Mapping) -> list[Mistake]:
+    """What the author of a valid mapping may not have meant."""
+    warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
+    companies, _ = read_companies(settings)
+    if companies is not None:
+        warnings += unlisted(mapping, (company.company for company in companies))
+    return sorted(warnings, key=lambda warning: warning.line or 0)

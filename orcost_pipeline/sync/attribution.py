@@ -15,8 +15,8 @@ from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share
 from orcost_pipeline.companies.mapping_diff import compare, counted, identity
 from orcost_pipeline.companies.preview import KeyDay
 from orcost_pipeline.companies.rows import Mistake
-from orcost_pipeline.defs.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_source
 from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
 from orcost_pipeline.warehouse.reports import KeyVersionRow

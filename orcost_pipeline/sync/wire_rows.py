@@ -18,7 +18,7 @@ from orcost_pipeline.openrouter.records import (
     Workspace,
 )
 from orcost_pipeline.warehouse.database import as_json
-from orcost_pipeline.windows import DAY, Window, day_start, utc_day
+from orcost_pipeline.windows import DAY, day_start, utc_day
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 
@@ -125,7 +125,8 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
         yield ("hour", None, window.start, window.end, "answered")
     for hour in reading.hours.unexplained:
         yield ("hour", None, hour, hour, "unexplained")
-    for grain, days_asked in (("past_day", reading.past_days), ("day", reading.days)):
+    activity = reading.activity
+    for grain, days_asked in (("past_day", reading.past_days), ("day", activity.days if activity else ())):
         for day in days_asked:
             yield (grain, None, day_start(day), day_start(day) + DAY, "answered")
     for grain, told in (("hour", reading.hours), ("past_day", reading.past)):
@@ -133,14 +134,15 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
             yield (grain, answer.key_hash, answer.window.start, answer.window.end, _outcome(answer.is_silent))
         for window in told.named_windows:
             yield (grain, None, window.start, window.end, "named")
-    span = Window(day_start(reading.days[0]), day_start(reading.days[-1]) + DAY) if reading.days else None
-    for days in reading.key_days if span else ():
-        yield ("day", days.key_hash, span.start, span.end, _outcome(days.is_silent))  # type: ignore[union-attr]
+    if activity and activity.days:
+        start, end = day_start(activity.days[0]), day_start(activity.days[-1]) + DAY
+        for key in activity.keys:
+            yield ("day", key.key_hash, start, end, _outcome(key.is_silent))
 
 
 def _heard(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     """What the account as a whole was asked about, whether anything differed from what is stored or not."""
-    days = [reading.days_heard] if reading.days_heard else []
+    days = [reading.activity.heard] if reading.activity else []
     for grain, windows in (("hour", reading.hours.heard), ("past_day", reading.past.heard), ("day", days)):
         for window in windows:
             yield (grain, None, window.start, window.end, "heard")
@@ -172,11 +174,13 @@ def _unkeyed(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
 
 
 def _days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    for row in reading.account_days:
+    if reading.activity is None:
+        return
+    for row in reading.activity.account:
         yield _day(None, row)
-    for answer in reading.key_days:
-        for row in answer.rows:
-            yield _day(answer.key_hash, row)
+    for key in reading.activity.keys:
+        for row in key.rows:
+            yield _day(key.key_hash, row)
 
 
 def _day(key_hash: str | None, row: ActivityRow) -> tuple[Any, ...]:

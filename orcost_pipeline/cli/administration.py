@@ -1,0 +1,108 @@
+"""Commands of `orcost accounts` and `orcost db`: what is stored as a whole, and where."""
+
+from typing import Annotated
+
+import typer
+
+from orcost_pipeline.cli import options
+from orcost_pipeline.cli.options import AccountName, Agreed, TableOrJson, group
+
+database_group = group("The warehouse's Postgres.")
+accounts_group = group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
+
+
+@database_group.command("url")
+def database_url() -> None:
+    """Print the warehouse's URL, password included.
+
+    As in: psql "$(orcost db url)"
+    """
+    from orcost_pipeline.cli import database as work
+
+    work.url(options.settings())
+
+
+@database_group.command("start")
+def start_database() -> None:
+    """Start the embedded Postgres and print its URL."""
+    from orcost_pipeline.cli import database as work
+
+    work.url(options.settings())
+
+
+@database_group.command("migrate")
+def migrate_database() -> None:
+    """Bring the warehouse's schema to this program's version.
+
+    orcost sync and orcost up do so too; commands that only read never do.
+    """
+    from orcost_pipeline.cli import database as work
+
+    work.migrate(options.settings())
+
+
+@database_group.command("stop")
+def stop_database() -> None:
+    """Stop the embedded Postgres."""
+    from orcost_pipeline.cli import database as work
+
+    work.stop(options.settings())
+
+
+@accounts_group.callback()
+def show_accounts(
+    context: typer.Context,
+    output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
+) -> None:
+    """Which accounts are stored and configured, and since when.
+
+    With a command: what is done to one as a whole.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    if context.invoked_subcommand is None:
+        work.show_accounts(options.settings(), output.value, options.now())
+
+
+@accounts_group.command("rename")
+def rename_account(
+    old: Annotated[str, typer.Argument(help="As it is stored.")],
+    new: Annotated[str, typer.Argument(help="New name.")],
+) -> None:
+    """Give an account another name, with all that is stored.
+
+    Says what to change in orcost.toml and in the mapping.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    work.rename(options.settings(), old, new)
+
+
+@accounts_group.command("forget")
+def forget_account(name: AccountName, yes: Agreed = False) -> None:
+    """Remove an account and all that is stored of it."""
+    from orcost_pipeline.cli import accounts as work
+
+    work.forget(options.settings(), name, is_agreed=yes)
+
+
+@accounts_group.command("confirm")
+def confirm_account(name: AccountName) -> None:
+    """Confirm that the current key belongs to the stored account.
+
+    The next sync goes on, where it was refused as another account's.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    work.confirm(options.settings(), name, options.now())
+
+
+@accounts_group.command("rebuild")
+def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
+    """Read again all that OpenRouter still tells.
+
+    Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
+    """
+    from orcost_pipeline.cli import accounts as work
+
+    raise typer.Exit(work.rebuild(options.settings(), name, options.now(), is_agreed=yes))

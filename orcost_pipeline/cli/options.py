@@ -1,0 +1,104 @@
+"""Options and arguments that commands share, and what every command begins with: the settings and the clock."""
+
+import re
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orcost_pipeline.text import message
+
+if TYPE_CHECKING:
+    from orcost_pipeline.settings import Settings
+
+
+class Period(StrEnum):
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+
+
+class By(StrEnum):
+    COMPANY = "company"
+    KEY = "key"
+    MODEL = "model"
+    CREATOR = "creator"
+    WORKSPACE = "workspace"
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class CsvOrJson(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+
+
+class TableOrJson(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
+AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
+Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
+
+
+def utc_day(told: str) -> date:
+    try:
+        return date.fromisoformat(told)
+    except ValueError:
+        raise typer.BadParameter(f"{told!r} is not a UTC day such as 2026-11-22.") from None
+
+
+def _past_day(told: str) -> date:
+    if (day := utc_day(told)) > now().date():
+        raise typer.BadParameter(f"{day} has not come yet: today is {now():%Y-%m-%d}, UTC.")
+    return day
+
+
+Since = Annotated[
+    date | None,
+    typer.Option(parser=_past_day, metavar="DATE", help="Ask again for everything from this UTC day on."),
+]
+
+
+def proxy_names(given: list[str] | None) -> list[str]:
+    """Names as browsers send them, which is in lower case."""
+    names = [name.lower() for name in given or ()]
+    for name in names:
+        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name) or name == "0.0.0.0":  # noqa: S104 (no address to listen on)
+            told = "is no name such as costs.example.com. The web interface listens on the loopback address only"
+            raise typer.BadParameter(f'"{name}" {told}.')
+    return names
+
+
+def group(description: str, *, is_command: bool = False) -> typer.Typer:
+    # Without Rich markup, help is three times as fast and errors are plain lines; Rich still draws the reports.
+    return typer.Typer(
+        help=description,
+        no_args_is_help=not is_command,
+        invoke_without_command=is_command,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+def settings() -> "Settings":
+    """The project's settings; notes about them go to stderr."""
+    from orcost_pipeline.settings import load_settings
+
+    loaded = load_settings()
+    for note in loaded.notes:
+        typer.echo(message(note), err=True)
+    return loaded
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

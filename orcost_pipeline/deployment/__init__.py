@@ -1,0 +1,1 @@
+"""`orcost up`: the services under a supervisor, and Dagster's home."""

@@ -1,0 +1,113 @@
+"""A finding: something that a person should mend or know, with what to do about it.
+
+One list of findings serves `orcost status`, `orcost doctor`, alerts and Dagster's checks. This module holds the record,
+its codes and order; where findings come from is in the modules beside it, how they look is in `cli/`.
+"""
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from orcost_pipeline.settings import Settings
+
+
+class Severity(StrEnum):
+    """An error: costs do not come in or cannot be trusted, or a secret is out. A warning: in part, or soon. A note:
+    good to know."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Code(StrEnum):
+    """What kinds of finding there are; of the same severity, those further up are worse."""
+
+    SETTINGS = "settings"
+    NO_KEY = "no_key"
+    INVALID_KEY = "invalid_key"
+    OTHER_ACCOUNT = "other_account"
+    ACCOUNT_TWICE = "account_twice"
+    OPENROUTER_REFUSES = "openrouter_refuses"
+    OPENROUTER_UNREACHABLE = "openrouter_unreachable"
+    DATABASE_UNREACHABLE = "database_unreachable"
+    DATABASE_OLD = "database_old"
+    DATABASE_ENCODING = "database_encoding"
+    SCHEMAS_TAKEN = "schemas_taken"
+    DATABASE_READ_ONLY = "database_read_only"
+    DATABASE_RIGHTS = "database_rights"
+    DATABASE_FULL = "database_full"
+    SCHEMA_NEWER = "schema_newer"
+    HOME_UNUSABLE = "home_unusable"
+    DISK_FULL = "disk_full"
+    CLOCK_OFF = "clock_off"
+    NO_CREDITS = "no_credits"
+    CREDITS_LOW = "credits_low"
+    SYNC_FAILED = "sync_failed"
+    NEVER_SYNCED = "never_synced"
+    STALE = "stale"
+    SWITCHED_OFF = "switched_off"
+    MAPPING_WRONG = "mapping_wrong"
+    MAPPING_GONE = "mapping_gone"
+    SYNC_DIED = "sync_died"
+    DAYS_OPEN = "days_open"
+    UNREADABLE_ROWS = "unreadable_rows"
+    REQUEST_WAITS = "request_waits"
+    PORT_TAKEN = "port_taken"
+    WORKSPACES_UNKNOWN = "workspaces_unknown"
+    KEYS_MISSING = "keys_missing"
+    NO_API_KEYS = "no_api_keys"
+    NO_MAPPING = "no_mapping"
+    UNATTRIBUTED = "unattributed"
+    MEMBERS_UNKNOWN = "members_unknown"
+    MAPPING_DOUBTFUL = "mapping_doubtful"
+    ENV_READABLE = "env_readable"
+    ENV_IN_GIT = "env_in_git"
+    SYNC_RUNNING = "sync_running"
+    ORDINARY_KEY = "ordinary_key"
+    SCHEMA_OLDER = "schema_older"
+    MAPPING_PENDING = "mapping_pending"
+    NO_USAGE = "no_usage"
+    NOT_CONFIGURED = "not_configured"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should mend or know: of which account (None: of none), since when, and what to do."""
+
+    severity: Severity
+    code: Code
+    account: str | None
+    message: str
+    todo: str
+    since: datetime | None = None
+
+
+def worst_first(found: Iterable[Finding]) -> list[Finding]:
+    severities, codes = list(Severity), list(Code)
+    return sorted(found, key=lambda it: (severities.index(it.severity), codes.index(it.code), it.account or ""))
+
+
+def exit_code(found: Iterable[Finding]) -> int:
+    """1 where there is an error."""
+    return int(any(finding.severity is Severity.ERROR for finding in found))
+
+
+def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:
+    return [
+        {name: getattr(finding, name) for name in ("severity", "code", "account", "since", "message", "todo")}
+        for finding in found
+    ]
+
+
+def sync_command(account: str) -> str:
+    """The command that syncs an account, as a shell takes it."""
+    return f"orcost sync --account {shlex.quote(account)}"
+
+
+def map_check(settings: Settings) -> str:
+    """The command that looks at the mapping."""
+    return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"

@@ -1,0 +1,235 @@
+"""Findings from OpenRouter, asked live: each configured account at the same time, none of them for long."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import SecretStr
+
+from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
+from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
+from orcost_pipeline.health.standing import Standing, WarehouseState
+from orcost_pipeline.health.stored import NOT_ITS_KEY, of_credits
+from orcost_pipeline.openrouter.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.records import ApiKey
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
+from orcost_pipeline.settings import Account, Settings
+from orcost_pipeline.sync.identity import told_evidence
+from orcost_pipeline.text import plural
+from orcost_pipeline.warehouse.accounts import Evidence
+from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
+
+# Seconds for each of the two rounds of questions.
+ANSWER_WITHIN = 6.0
+NAMED_KEYS = 3
+
+NOTHING_TOLD = Evidence()
+
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an account's API said just now. `keys` are None where they were not asked for or did not come; `is_spending`
+    is whether one of them was charged within a day, `told` what it all says of whose account it is."""
+
+    account: str
+    is_accepted: bool
+    can_manage: bool = False
+    balance_usd: Decimal | None = None
+    credits_total_usd: Decimal | None = None
+    is_spending: bool = False
+    keys: Sequence[ApiKey] | None = None
+    told: Evidence = NOTHING_TOLD
+    ahead: timedelta | None = None
+    found: tuple[Finding, ...] = ()
+
+
+class _Api(OpenRouter):
+    """An account's API that notes the last refusal's status."""
+
+    def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
+        super().__init__(
+            account.name,
+            key,
+            account.base_url,
+            key_env=account.api_key_env,
+            clock=clock,
+            patience=PATIENCE_AT_A_TERMINAL,
+        )
+        self.refusal: int | None = None
+        self._http.event_hooks = {"response": [self._note]}
+
+    async def _note(self, response: httpx.Response) -> None:
+        if not response.is_success:
+            self.refusal = response.status_code
+
+
+def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
+    """The answer of each account that has a key, all asked at the same time."""
+
+    async def answers() -> list[Answer]:
+        return await asyncio.gather(*(ask(it, it.api_key, clock) for it in accounts if it.api_key is not None))
+
+    # Unlike asyncio.run, closing a loop does not wait for a look-up of a name that hangs.
+    loop = asyncio.new_event_loop()
+    try:
+        return {answer.account: answer for answer in loop.run_until_complete(answers())}
+    finally:
+        loop.close()
+
+
+async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
+    """Which kind of key it is; of a management key also what is left and which keys there are."""
+    try:
+        api = _Api(account, secret, clock)
+    except OrcostError as error:
+        return Answer(account.name, is_accepted=False, found=(_of_error(account, error, None),))
+    async with api:
+        key = await _tried(account, api, api.key())
+        if isinstance(key, Finding):
+            return Answer(account.name, is_accepted=False, ahead=api.clock_ahead, found=(key,))
+        if not key.can_manage:
+            return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
+        credits_told, listed = await asyncio.gather(
+            _tried(account, api, allowed(api.credits())), _tried(account, api, api.account_keys())
+        )
+    credit = None if isinstance(credits_told, Finding) else credits_told
+    told = NOTHING_TOLD
+    if not isinstance(listed, Finding):
+        workspaces = [workspace.id for workspace in listed.workspaces.rows]
+        told = told_evidence(listed.keys, workspaces, key.organization_id, credit, is_whole=listed.is_whole)
+    keys = None if isinstance(listed, Finding) else listed.keys
+    return Answer(
+        account.name,
+        is_accepted=True,
+        can_manage=True,
+        balance_usd=credit.balance_usd if credit else None,
+        credits_total_usd=credit.total_credits if credit else None,
+        is_spending=any(_is_spending(it, clock()) for it in keys or ()),
+        keys=keys,
+        told=told,
+        ahead=api.clock_ahead,
+        found=tuple(answer for answer in (credits_told, listed) if isinstance(answer, Finding)),
+    )
+
+
+def _is_spending(key: ApiKey, now: datetime) -> bool:
+    """Whether a key was charged today, or used within a day in a week in which it was charged."""
+    was_used = key.last_used_at is not None and now - key.last_used_at < DAY
+    return bool(key.usage_daily or (was_used and key.usage_weekly))
+
+
+async def _tried(account: Account, api: _Api, question: Awaitable[T]) -> T | Finding:
+    """The answer, or why there is none."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return await question
+    except (OrcostError, TimeoutError) as error:
+        return _of_error(account, error, api.refusal)
+
+
+def _of_error(account: Account, error: Exception, refusal: int | None) -> Finding:
+    """An error of several lines says in the last what to do. Of the address, which may hold a secret, only the host."""
+    told, _, advice = str(error).rpartition("\n")
+    if isinstance(error, TransientError | TimeoutError):
+        host = httpx.URL(account.base_url).netloc.decode()
+        last = f"; its last answer was {refusal}" if refusal else ""
+        told = told or advice or f"{host} did not answer in {ANSWER_WITHIN:g} seconds{last}."
+        todo = f"See status.openrouter.ai, and whether this machine reaches {host} (network, proxy)"
+        return Finding(Severity.ERROR, Code.OPENROUTER_UNREACHABLE, account.name, told, todo)
+    code = Code.INVALID_KEY if isinstance(error, InvalidKeyError) else Code.OPENROUTER_REFUSES
+    if not told:
+        told, advice = advice, "Check OPENROUTER_BASE_URL, and see whether there is a newer orcost_pipeline"
+    return Finding(Severity.ERROR, code, account.name, told, advice)
+
+
+def with_answers(stored: WarehouseState, settings: Settings, answers: Mapping[str, Answer]) -> WarehouseState:
+    """What is stored, with what was heard since: whether a key is accepted, and what is left."""
+    keyless = {account.name for account in settings.accounts if account.api_key is None}
+    standings = []
+    for standing in stored.standings:
+        answer = answers.get(standing.account)
+        is_accepted = answer.is_accepted if answer else (False if standing.account in keyless else None)
+        standings.append(replace(standing, is_accepted=is_accepted, **_credits(answer)))
+    return replace(stored, standings=standings)
+
+
+def _credits(answer: Answer | None) -> dict[str, Any]:
+    """What an answer says of credits, in the fields of a standing; nothing where it does not know the balance."""
+    if answer is None or answer.balance_usd is None:
+        return {}
+    return {name: getattr(answer, name) for name in ("balance_usd", "credits_total_usd", "is_spending")}
+
+
+def of_answer(answer: Answer, standing: Standing | None, contradicting: str | None = None) -> Iterator[Finding]:
+    """What an account's API says; `standing` is None where the warehouse cannot be asked or knows nothing of it,
+    `contradicting` why it cannot be the account that is stored."""
+    is_known = standing is not None and standing.status in ("invalid_key", "unreachable")
+    yield from (replace(it, since=standing.failing_since if standing and is_known else None) for it in answer.found)
+    if answer.is_accepted and not answer.can_manage:
+        yield _ordinary(answer.account, standing)
+    if standing is None:
+        yield from of_credits(Standing(answer.account, **_credits(answer)))
+    if contradicting:
+        yield from _of_stranger(answer.account, standing, contradicting)
+    elif answer.keys is not None:
+        yield from _of_listing(answer.account, answer.keys, standing)
+
+
+def _of_stranger(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
+    """That the key is another account's, unless the last sync said so."""
+    if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
+        message = f"The key belongs to another OpenRouter account than what is stored: {contradicting}."
+        todo = f"{NOT_ITS_KEY}{sync_command(account)}"
+        yield Finding(Severity.ERROR, Code.OTHER_ACCOUNT, account, message, todo)
+
+
+def _ordinary(account: str, standing: Standing | None) -> Finding:
+    message = (
+        "It has an ordinary key, which knows itself alone: its total cost by calendar day, week and month works;\n"
+        "other keys, models, tokens and history do not."
+    )
+    severity = Severity.NOTE
+    if standing and standing.kind == "management":
+        severity = Severity.ERROR
+        message += "\nA management key has synced this account so far: its other keys would seem to cost nothing."
+    todo = "Make a management key (openrouter.ai/settings/management-keys), then: orcost init"
+    return Finding(severity, Code.ORDINARY_KEY, account, message, todo)
+
+
+def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None) -> Iterator[Finding]:
+    """Keys that are not in the tables, or not even at OpenRouter."""
+    if not keys:
+        message = "OpenRouter lists no API key: there is nothing to attribute."
+        todo = "If it has keys: this management key belongs to another account or organization. Make one there"
+        yield Finding(Severity.WARNING, Code.NO_API_KEYS, account, message, todo)
+    if standing is None or standing.as_of is None:
+        return
+    missing = [key for key in keys if key.hash not in standing.keys.hashes]
+    if not missing:
+        return
+    first_at = min((key.created_at for key in missing if key.created_at), default=None)
+    is_overdue = first_at is not None and first_at < standing.as_of
+    named = ", ".join(f'"{key.name or key.label}"' for key in missing[:NAMED_KEYS])
+    more = f" and {len(missing) - NAMED_KEYS} more" if len(missing) > NAMED_KEYS else ""
+    message = f"{plural(len(missing), 'key')} at OpenRouter not in the tables yet: {named}{more}."
+    message += " The last sync should have seen that." if is_overdue else " New keys come with the next sync."
+    severity = Severity.WARNING if is_overdue else Severity.NOTE
+    todo = f"orcost resync (where orcost up runs), or: {sync_command(account)}"
+    yield Finding(severity, Code.KEYS_MISSING, account, message, todo, first_at)
+
+
+def of_clock(answers: Iterable[Answer]) -> Iterator[Finding]:
+    """Whether this machine's clock is the server's; the hour in which a sync ends depends on it."""
+    ahead = max((answer.ahead for answer in answers if answer.ahead), key=abs, default=timedelta(0))
+    if abs(ahead) > CLOCKS_AGREE_WITHIN:
+        severity = Severity.ERROR if abs(ahead) > CLOCK_WRONG else Severity.WARNING
+        told = f"{plural(round(abs(ahead).total_seconds()), 'second')} {'ahead' if ahead > timedelta(0) else 'behind'}"
+        message, todo = f"This machine's clock is {told}.", "Set the clock by NTP, such as: timedatectl set-ntp true"
+        yield Finding(severity, Code.CLOCK_OFF, None, message, todo)

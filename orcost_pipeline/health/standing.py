@@ -1,0 +1,145 @@
+"""How each account stands, read from one state of the warehouse: the facts that findings are derived from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.deployment import serving
+from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
+from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, UnreadableRows, WaitingRequest
+
+REQUESTS_WAIT = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of an account; of one that was never tried, its name only.
+
+    `is_accepted` is whether OpenRouter accepted its key just now; None where nobody asked. `is_spending` is whether any
+    of its keys was heard to spend within a day, besides what is stored.
+    """
+
+    account: str
+    is_watched: bool = True
+    is_accepted: bool | None = None
+    kind: str | None = None
+    status: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    as_of: datetime | None = None
+    last_success_at: datetime | None = None
+    failing_since: datetime | None = None
+    last_run_status: str | None = None
+    last_run_error: str | None = None
+    last_run_at: datetime | None = None
+    balance_usd: Decimal | None = None
+    workspaces_refused_since: datetime | None = None
+    members_refused_since: datetime | None = None
+    credits_total_usd: Decimal | None = None
+    open_days: Sequence[date] = ()
+    unreadable: Sequence[UnreadableRows] = ()
+    spend: RecentSpend = field(default_factory=RecentSpend)
+    keys: KnownKeys = field(default_factory=KnownKeys)
+    running: RunningSync | None = None
+    has_rules: bool = False
+    is_spending: bool = False
+
+    @property
+    def is_prepaid(self) -> bool:
+        """Whether it lives on credits: they were bought, and nothing is spent without any. Others are invoiced."""
+        if self.balance_usd is None or not self.credits_total_usd or self.credits_total_usd < 0:
+            return False
+        return self.balance_usd > 0 or not (self.is_spending or self.spend.spend_24h_usd > 0)
+
+    @property
+    def unattributed_share(self) -> Decimal | None:
+        return self.spend.unattributed_30d_usd / self.spend.spend_30d_usd if self.spend.spend_30d_usd else None
+
+    @property
+    def days_left(self) -> int | None:
+        """How long the balance lasts at the pace of the last 7 days; None beyond ten years, which is no forecast."""
+        if self.balance_usd is None or not self.is_prepaid or self.spend.spend_7d_usd <= 0:
+            return None
+        days = max(0, int(self.balance_usd * 7 / self.spend.spend_7d_usd))
+        return days if days <= 3_650 else None
+
+
+@dataclass(frozen=True)
+class WarehouseState:
+    """All that the warehouse says about how things stand."""
+
+    standings: Sequence[Standing]
+    mapping: MappingVersion | None
+    waiting: Sequence[WaitingRequest]
+    switched_off: Sequence[str] = ()
+
+    @property
+    def lacks_rules(self) -> bool:
+        """Whether there is spend of the last 30 days, and no rule in force that could give it to a company."""
+        has_rules = self.mapping is not None and self.mapping.rule_count > 0
+        return not has_rules and any(it.spend.spend_30d_usd or it.spend.byok_30d_usd for it in self.standings)
+
+
+def is_syncing(settings: Settings) -> bool:
+    """Whether this machine has any key; without one it reads what another machine syncs."""
+    return any(account.api_key is not None for account in settings.accounts)
+
+
+def read(connection: sa.Connection, settings: Settings, now: datetime) -> WarehouseState:
+    """What is stored, read from one state of the warehouse."""
+    mapping = version_in_force(connection)
+    has_rules = mapping is not None and mapping.rule_count > 0
+    standings = _read_standings(connection, settings, has_rules=has_rules)
+    waiting = reports.waiting_requests(connection, now - REQUESTS_WAIT)
+    # Without an orcost up that is no news: the next one switches them on.
+    switched_off = reports.stopped_automation(connection) if serving(connection) else ()
+    return WarehouseState(standings, mapping, waiting, switched_off)
+
+
+def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
+    """Every account with costs in the warehouse, and those that are configured."""
+    rows = reports.accounts(connection)
+    days, spend, keys = reports.open_days(connection), reports.recent_spend(connection), reports.known_keys(connection)
+    running, unreadable = reports.running_syncs(connection), reports.unreadable_rows(connection)
+    configured = {account.name for account in settings.accounts}
+    known = [
+        Standing(
+            **{name: getattr(row, name) for name in _STORED},
+            is_watched=not is_syncing(settings) or row.account in configured,
+            open_days=days.get(row.account, ()),
+            unreadable=unreadable.get(row.account, ()),
+            spend=spend.get(row.account, RecentSpend()),
+            keys=keys.get(row.account, KnownKeys()),
+            running=running.get(row.account),
+            has_rules=has_rules,
+        )
+        for row in rows
+        if row.as_of or row.account in configured or not is_syncing(settings)
+    ]
+    # Without any key, beside accounts that others sync, what is configured here (`default`, as a rule) is nobody's.
+    untried = sorted(configured - {row.account for row in rows}) if is_syncing(settings) or not rows else []
+    return [*known, *(Standing(name) for name in untried)]
+
+
+_STORED = (
+    "account",
+    "kind",
+    "status",
+    "error",
+    "error_code",
+    "as_of",
+    "last_success_at",
+    "failing_since",
+    "last_run_status",
+    "last_run_error",
+    "last_run_at",
+    "balance_usd",
+    "workspaces_refused_since",
+    "members_refused_since",
+    "credits_total_usd",
+)

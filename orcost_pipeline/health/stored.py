@@ -1,0 +1,239 @@
+"""Findings from stored facts: what is wrong with each account's data, without asking anybody."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import groupby
+
+from orcost_pipeline.formats import clock, rounded, share
+from orcost_pipeline.health.finding import Code, Finding, Severity, map_check, sync_command
+from orcost_pipeline.health.standing import Standing, WarehouseState
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import plural
+from orcost_pipeline.warehouse.reports import UnreadableRows
+from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, STALE_AFTER, day_start, is_future, utc_day
+
+FEW_DAYS_LEFT = 3
+NAMED_DAYS = 3
+NOT_ITS_KEY = (
+    "Put this account's own key back (orcost init), or add this key as a new account (orcost init --name NAME); then: "
+)
+_ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
+BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
+
+
+def of_stored(
+    stored: WarehouseState, settings: Settings, now: datetime, is_up: bool | None = None
+) -> Iterator[Finding]:
+    """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
+    for standing in stored.standings:
+        yield from _of_standing(standing, settings, now, is_up)
+    if stored.lacks_rules:
+        yield no_mapping(settings, Severity.WARNING)
+    yield from map(_of_automation, stored.switched_off)
+    if stored.waiting:
+        first, others = stored.waiting[0], len(stored.waiting) - 1
+        who = f"Sync request {first.id} and {others} more wait" if others else f"Sync request {first.id} waits"
+        message, todo = f"{who} for the deployment. Is orcost up running?", "orcost up, where the deployment runs"
+        yield Finding(Severity.WARNING, Code.REQUEST_WAITS, first.account, message, todo, first.requested_at)
+
+
+def no_mapping(settings: Settings, severity: Severity) -> Finding:
+    """That there is no rule, which is a warning once there is spend."""
+    todo = "orcost map suggest proposes rules from what is synced; "
+    if settings.mapping_table:
+        todo += f"put those that are right into {settings.mapping_name}"
+    else:
+        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
+    return Finding(severity, Code.NO_MAPPING, None, "No mapping rules yet; all spend is Unattributed.", todo)
+
+
+def _of_automation(name: str) -> Finding:
+    """That a schedule or sensor of a running `orcost up` is off: without the hourly schedule no costs come in."""
+    lacking = {"hourly_schedule": "nothing is synced by the hour", "mapping_change_sensor": "a changed mapping waits"}
+    message = f"{name} is switched off in Dagster: {lacking.get(name, 'Sync Now does nothing')}."
+    todo = "Switch it on in Dagster (Automation), or start orcost up anew"
+    return Finding(
+        Severity.ERROR if name == "hourly_schedule" else Severity.WARNING, Code.SWITCHED_OFF, None, message, todo
+    )
+
+
+def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+    if not standing.is_watched:
+        message = "This account is not configured here: what is stored stays, and nothing new comes in."
+        todo = "Nothing, if that is meant; else name it in orcost.toml as it was called, or: orcost accounts rename"
+        yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
+        return
+    yield from _arrival(standing, now, is_up)
+    yield from _last_run(standing, settings)
+    yield from _open_days(standing)
+    yield from _refused_listings(standing)
+    yield from _unreadable(standing)
+    yield from of_credits(standing)
+    yield from _attribution(standing, settings)
+    yield from _usage(standing)
+
+
+def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+    """Whether costs come in."""
+    name, sync = standing.account, _sync(standing)
+    if standing.as_of is not None and is_future(standing.as_of, now) and standing.error_code != Code.CLOCK_OFF:
+        message = f"Data is marked complete until {clock(standing.as_of, now)}, in the future: a sync ran with a wrong "
+        message += "clock.\nUntil the next good sync, figures of the last hours and days lack what was spent in them."
+        yield Finding(
+            Severity.ERROR, Code.CLOCK_OFF, name, message, f"Set the clock by NTP, then: {sync}, which puts it right"
+        )
+    is_running = standing.running is not None and standing.running.is_alive
+    if standing.status not in (None, "ok"):
+        yield from _refusal(standing)
+    elif standing.as_of is None:
+        if not is_running and standing.is_accepted is not False:
+            yield Finding(Severity.ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
+    elif now - standing.as_of > STALE_AFTER:
+        told = {None: "Is orcost up running?", True: "orcost up is running.", False: "orcost up is not running here."}
+        message = f"Nothing newer than {clock(standing.as_of, now)} came in. {told[is_up]}"
+        todo = f"orcost up (every hour), or once: {sync}" if is_up is False else sync
+        yield Finding(Severity.ERROR, Code.STALE, name, message, todo, standing.as_of)
+
+
+def _refusal(standing: Standing) -> Iterator[Finding]:
+    """Why the last sync failed, unless OpenRouter's refusal was just heard live."""
+    if standing.is_accepted is False and standing.status in ("invalid_key", "unreachable"):
+        return
+    what = {"invalid_key": "OpenRouter refused its key.", "failed": "The last sync failed."}
+    status = standing.status or ""
+    message = standing.error or what.get(status, "OpenRouter or the database could not be reached.")
+    code = Code.INVALID_KEY if status == "invalid_key" else Code(standing.error_code or Code.SYNC_FAILED)
+    if standing.is_accepted and (code is Code.CLOCK_OFF or status in ("invalid_key", "unreachable")):
+        code = Code.SYNC_FAILED
+        message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
+    todo = {Code.OTHER_ACCOUNT: NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
+    yield Finding(Severity.ERROR, code, standing.account, message, todo, standing.failing_since)
+
+
+def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
+    name, at = standing.account, standing.last_run_at
+    if standing.last_run_error and standing.last_run_status == "succeeded":
+        todo = f"{map_check(settings)}, then: {_sync(standing)}"
+        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, name, standing.last_run_error, todo, at)
+    if standing.running and standing.running.is_alive:
+        message, todo = "It is being synced.", "Wait for it; another sync would wait too"
+        yield Finding(Severity.NOTE, Code.SYNC_RUNNING, name, message, todo, standing.running.started_at)
+    elif standing.running:
+        message, at = "A sync began and its process died; nothing was lost.", standing.running.started_at
+        yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
+    elif standing.last_run_status == "abandoned":
+        message = "The last sync died before it was done; nothing was lost."
+        yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
+
+
+def _open_days(standing: Standing) -> Iterator[Finding]:
+    """Days that do not add up: those that OpenRouter still tells can be asked again, older ones only be known."""
+    days = standing.open_days
+    if not days or standing.as_of is None:
+        return
+    first_told = utc_day(standing.as_of) - ACTIVITY_DAYS * DAY
+    recent = [day for day in days if day >= first_told]
+    told = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
+    lacking = {day for rows in standing.unreadable for day in rows.days}
+    is_lacking = lacking.issuperset(days)
+    message = (
+        f"A row of {told} could not be read." if is_lacking else f"Hours, activity and keys disagree about {told}."
+    )
+    severity = Severity.ERROR if recent else Severity.NOTE
+    todo = (
+        f"{_sync(standing)} --since {recent[0]}"
+        if recent
+        else f"Too old to be asked again; see its cause: orcost reconcile --day {days[0]}"
+    )
+    yield Finding(severity, Code.DAYS_OPEN, standing.account, message, todo, day_start(days[0]))
+
+
+def _refused_listings(standing: Standing) -> Iterator[Finding]:
+    """What OpenRouter does not tell to the account's key, although it is valid."""
+    another = "To have it told: a management key whose owner may see it, then orcost init. Costs come in as they are"
+    if standing.workspaces_refused_since:
+        message = (
+            "OpenRouter does not tell this key all workspaces or their keys: keys may be missing, and what they spend "
+            "has no key.\nWhat is known of workspaces and keys stays as last told."
+        )
+        since = standing.workspaces_refused_since
+        yield Finding(Severity.WARNING, Code.WORKSPACES_UNKNOWN, standing.account, message, another, since)
+    if standing.members_refused_since:
+        message = "OpenRouter does not tell this key the members: e-mails of keys' creators stay as last known."
+        yield Finding(
+            Severity.WARNING, Code.MEMBERS_UNKNOWN, standing.account, message, another, standing.members_refused_since
+        )
+
+
+def _unreadable(standing: Standing) -> Iterator[Finding]:
+    """What OpenRouter said that cannot be read, by endpoint and field."""
+    if not standing.unreadable:
+        return
+    by_endpoint = groupby(standing.unreadable, key=lambda it: it.endpoint)
+    told = [f"{endpoint}: {', '.join(_lacking(it) for it in fields)}" for endpoint, fields in by_endpoint]
+    count = plural(sum(it.rows for it in standing.unreadable), "field")
+    message = "\n".join([f"{count} of OpenRouter's answers could not be read and were left out:", *told])
+    todo = f"{_sync(standing)} asks again; if it stays, see whether there is a newer orcost_pipeline"
+    since = min(it.noticed_at for it in standing.unreadable)
+    yield Finding(Severity.WARNING, Code.UNREADABLE_ROWS, standing.account, message, todo, since)
+
+
+def _lacking(rows: UnreadableRows) -> str:
+    """A field, and the days whose figures lack it."""
+    days = [f"{day}" for day in rows.days[:NAMED_DAYS]]
+    if len(rows.days) > NAMED_DAYS:
+        days.append(f"{len(rows.days) - NAMED_DAYS} more")
+    return f"{rows.field} ({', '.join(days)})" if days else rows.field
+
+
+def of_credits(standing: Standing) -> Iterator[Finding]:
+    """Whether what was bought is used up, or soon will be."""
+    balance, name = standing.balance_usd, standing.account
+    if balance is None or not standing.is_prepaid:
+        return
+    days = standing.days_left
+    if balance <= 0:
+        message = f"No credits left ({rounded(balance, 2)} USD): OpenRouter refuses all but free models."
+        yield Finding(Severity.ERROR, Code.NO_CREDITS, name, message, BUY_CREDITS)
+    elif days is not None and days < FEW_DAYS_LEFT:
+        lasts = f"{plural(days, 'day')}" if days else "less than a day"
+        message = f"{rounded(balance, 2)} USD of credits are left: {lasts}, at the pace of the last 7 days."
+        yield Finding(Severity.WARNING, Code.CREDITS_LOW, name, message, BUY_CREDITS)
+
+
+def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
+    """Whether much of the money has no owner; without any rule all of it has none, which `no_mapping` says."""
+    spend, parts = standing.spend, []
+    for part, whole, unit in (
+        (spend.unattributed_30d_usd, spend.spend_30d_usd, "USD"),
+        (spend.unattributed_byok_30d_usd, spend.byok_30d_usd, "USD of BYOK"),
+    ):
+        if 100 * part > settings.unattributed_percent * whole:
+            parts.append(f"{rounded(part, 2)} {unit} ({share(part, whole)})")
+    if not parts or not standing.has_rules:
+        return
+    whose = [plural(spend.unattributed_keys, "key")] if spend.unattributed_keys else []
+    if spend.keyless_30d_usd:
+        whose.append(f"{rounded(spend.keyless_30d_usd, 2)} USD without a key, which no rule can give to a company")
+    message = f"{' and '.join(parts)} of the last 30 days belong to no company: {', and '.join(whose)}."
+    todo = "orcost map todo; orcost map suggest proposes rules"
+    if not spend.unattributed_keys:
+        todo = "No rule can: it is of the chat room, or of keys deleted before the first sync. Give each app a key"
+    yield Finding(Severity.WARNING, Code.UNATTRIBUTED, standing.account, message, todo)
+
+
+def _usage(standing: Standing) -> Iterator[Finding]:
+    """Why costs show as 0."""
+    spend, last = standing.spend, standing.keys.last_used_at
+    if not standing.as_of or not standing.keys.living:
+        return
+    if spend.requests_30d or spend.spend_30d_usd or spend.byok_30d_usd:
+        return
+    used = f"the last use was on {utc_day(last)}" if last else "none was ever used"
+    message = f"Costs show $0: no usage in the last 30 days. It has {plural(standing.keys.living, 'key')}; {used}."
+    todo = "Nothing, if that is so; otherwise see at openrouter.ai/activity whether this is the right account's key"
+    yield Finding(Severity.NOTE, Code.NO_USAGE, standing.account, message, todo, last)
+
+
+def _sync(standing: Standing) -> str:
+    return sync_command(standing.account)
