@@ -35,8 +35,10 @@ from orcost_pipeline.errors import (
     TransientError,
 )
 from orcost_pipeline.measures import MEASURES, Measures, grouped
-from orcost_pipeline.openrouter.client import OpenRouter, RefusedError, UsageAnswer
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.failures import RefusedError
 from orcost_pipeline.openrouter.records import METRICS
+from orcost_pipeline.openrouter.usage_endpoint import UsageAnswer
 from orcost_pipeline.settings import DEFAULT_BASE_URL
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, Usage, serve
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT

@@ -20,15 +20,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "orcost_pipeline"
 LONGEST_FUNCTION = 50
 
-MONEY_LAYERS = {"measures", "windows", "openrouter", "companies", "warehouse"}
+MONEY_LAYERS = {"formats", "measures", "windows", "openrouter", "companies", "warehouse", "sync"}
 # Seconds: time-outs and waits, which are not money.
 SECONDS = {
     "openrouter/progress.py": {"3.0", "2.0", "0.0"},
-    "openrouter/requests.py": {"300.0", "90.0", "60.0", "10.0", "0.5", "0.0"},
+    "openrouter/connection.py": {"10.0"},
+    "openrouter/requests.py": {"300.0", "90.0", "60.0", "0.5", "0.0"},
+    "openrouter/responses.py": {"0.0"},
     "warehouse/database.py": {"0.2"},
     "warehouse/embedded.py": {"0.5", "0.02"},
 }
-FLOAT_CALLS = {("openrouter/requests.py", "_number")}
+FLOAT_CALLS = {("openrouter/responses.py", "header_number")}
 CLOCKS = {
     *(f"datetime.{name}" for name in ("now", "utcnow", "today")),
     *(f"date.{name}" for name in ("today",)),

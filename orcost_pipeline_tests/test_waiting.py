@@ -18,7 +18,8 @@ import pytest
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
-from orcost_pipeline.openrouter.client import PAGES, OpenRouter
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.paging import PAGES
 from orcost_pipeline.openrouter.requests import LONGEST_PAUSE, PATIENCE, TIMEOUT
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import GPT
@@ -412,7 +413,7 @@ def test_pages_that_never_end_are_refused(
     more: dict[str, Any], question: Question[Any], endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert PAGES == 1_000
-    monkeypatch.setattr("orcost_pipeline.openrouter.client.PAGES", 200)
+    monkeypatch.setattr("orcost_pipeline.openrouter.paging.PAGES", 200)
     api = endless(more)
     sentence = rf'^{endpoint} of account "acme" goes on after 200 pages \(19,801 rows\); nothing was published.$'
     with pytest.raises(ContractError, match=sentence):

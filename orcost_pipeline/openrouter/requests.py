@@ -6,17 +6,13 @@ message, log or repr; it follows no redirect.
 """
 
 import asyncio
-import email.utils
-import ipaddress
-import json
 import math
 import random
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Self, TypedDict, cast
+from typing import Any, Self, TypedDict, cast
 
 import httpx
 from pydantic import SecretStr
@@ -32,6 +28,7 @@ from orcost_pipeline.errors import (
     PermanentError,
     TransientError,
 )
+from orcost_pipeline.openrouter.connection import CHECK_ADDRESS, checked_url, open_connection
 from orcost_pipeline.openrouter.failures import (
     NotFoundError,
     RefusedError,
@@ -40,15 +37,20 @@ from orcost_pipeline.openrouter.failures import (
     UnreadableError,
     unreached,
 )
-from orcost_pipeline.openrouter.values import MILLISECONDS_FROM, decimal_json, whole_json
-from orcost_pipeline.text import LONGEST_VALUE, short
+from orcost_pipeline.openrouter.responses import (
+    Response,
+    header_number,
+    http_date,
+    json_body,
+    passing_error,
+    redirect_target,
+)
 from orcost_pipeline.windows import CLOCK_WRONG
 
 # OpenRouter allows 64 a minute; the margin covers clocks and a restarted process.
 ANALYTICS_PER_MINUTE = 60
 # Seconds for a request and the whole of its answer: an analytics question may take the server about a minute.
 TIMEOUT = 90.0
-CONNECT_TIMEOUT = 10.0
 # Seconds without an answer after which a client gives up.
 PATIENCE = 300.0
 # … and where somebody waits for it.
@@ -65,10 +67,6 @@ LARGEST_ANSWER = 200_000_000
 OLDEST_ANSWER = 31_536_000
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 ANALYTICS = "analytics/query"
-# Postgres takes no NUL, UTF-8 no half of a character, as a server leaves where it cuts a name by UTF-16 units.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
-CHECK_ADDRESS = "Check OPENROUTER_BASE_URL, or base_url in orcost.toml."
 
 
 def utc_now() -> datetime:
@@ -96,28 +94,6 @@ class _Question:
 
     def __str__(self) -> str:
         return f"{self.method} /{self.path}"
-
-
-class _Answer(NamedTuple):
-    """Any answer, whole."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def is_page(self) -> bool:
-        """Whether it is a page of HTML: a gateway, a firewall or a web site speaks instead of the API."""
-        return self.body[:1_000].lstrip().startswith(b"<")
-
-    @property
-    def json_object(self) -> dict[str, Any] | None:
-        """The JSON object that the API says even a refusal in; None where somebody else speaks."""
-        try:
-            body = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        return body if isinstance(body, dict) else None
 
 
 class RequestOptions(TypedDict, total=False):
@@ -175,7 +151,7 @@ class Requests:
         # Without a leaker, which would be a thread for each client: a sync's few hundred stamps need no sweeping.
         bucket = InMemoryBucket([Rate(analytics_per_minute, Duration.MINUTE)])
         self._analytics_rate = Limiter(SingleBucketFactory(bucket, schedule_leak=False))
-        self._http = self._opened(self._checked_url(base_url), transport)
+        self._http = open_connection(checked_url(base_url, account), self._sendable_secret(), timeout, transport)
         self._is_closed = False
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -194,42 +170,6 @@ class Requests:
         return f"{type(self).__name__}(account={self.account!r})"
 
     # ── before a request ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _checked_url(self, base_url: str) -> httpx.URL:
-        try:
-            url = httpx.URL(base_url.rstrip("/") + "/")
-            # What DNS cannot carry fails only when it is asked, as no network error.
-            url.host.encode("idna")
-        except (httpx.InvalidURL, UnicodeError):
-            url = httpx.URL()
-        # httpx would send a user name of the URL in the key's place.
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-            shown = short(repr(re.sub(r"sk-or-[\w-]+|//\S*@", "…", base_url)), LONGEST_VALUE)
-            what = f'The base URL of account "{self.account}" is not a valid http(s) URL: {shown}'
-            raise PermanentError(f"{what}. {CHECK_ADDRESS}")
-        if url.scheme == "http" and not _is_this_machine(url.host):
-            raise PermanentError(
-                f'The key of account "{self.account}" was not sent: http://{short(url.host, LONGEST_VALUE)} is not '
-                f"encrypted, and whoever is on the way could read it. Use https://. {CHECK_ADDRESS}"
-            )
-        return url
-
-    def _opened(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self._sendable_secret()}", "Accept": "application/json"}
-        try:
-            return httpx.AsyncClient(
-                base_url=base_url,
-                headers=headers,
-                timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_TIMEOUT, self._timeout)),
-                transport=transport,
-                # A proxy of the environment cannot reach this machine's own ports, where the demo's account is.
-                mounts={f"all://{base_url.netloc.decode()}": None} if _is_this_machine(base_url.host) else None,
-            )
-        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
-            raise PermanentError(
-                f"The network settings of the environment cannot be used ({type(error).__name__}). "
-                "Check HTTPS_PROXY, ALL_PROXY (http:// and https:// proxies only), SSL_CERT_FILE and SSL_CERT_DIR."
-            ) from None
 
     def _sendable_secret(self) -> str:
         """The key, where a header can carry it; what cannot be sent cannot be valid."""
@@ -285,7 +225,7 @@ class Requests:
         self._answered_at = _loop_time()
         return body
 
-    async def _send(self, question: _Question) -> _Answer:
+    async def _send(self, question: _Question) -> Response:
         while True:
             if question.is_analytics:
                 await self._until_analytics_admits()
@@ -318,7 +258,7 @@ class Requests:
         finally:
             self._under_way.discard(task)
 
-    async def _exchange(self, question: _Question) -> _Answer:
+    async def _exchange(self, question: _Question) -> Response:
         """The whole answer within the time limit: a byte now and then does not extend it."""
         method, path = question.method, question.path
         try:
@@ -327,7 +267,7 @@ class Requests:
                 self._http.stream(method, path, follow_redirects=False, **question.arguments) as response,
             ):
                 self._compare_clocks(response.headers)
-                return _Answer(response.status_code, response.headers, await self._body(response, question))
+                return Response(response.status_code, response.headers, await self._body(response, question))
         except (httpx.HTTPError, TimeoutError) as error:
             asked, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
             raise unreached(asked, host, error, self._timeout) from None
@@ -344,7 +284,7 @@ class Requests:
     def _compare_clocks(self, headers: httpx.Headers) -> None:
         """Notes `Date`. Of an answer out of a cache, which tells its `Age`, it may be when it was made or when it was
         passed on: whichever is nearer to this machine's."""
-        served_at, age = _http_date(headers.get("Date")), _number(headers.get("Age", "0"))
+        served_at, age = http_date(headers.get("Date")), header_number(headers.get("Age", "0"))
         if served_at is not None and age is not None and math.isfinite(age):
             ahead = self._clock() - served_at
             self.clock_ahead = min(ahead, ahead - timedelta(seconds=min(max(age, 0), OLDEST_ANSWER)), key=abs)
@@ -358,19 +298,19 @@ class Requests:
                 raise ContractError(f"{where}, which no honest answer has; nothing was published.")
         return bytes(body)
 
-    def _read(self, answer: _Answer, question: _Question) -> Any:
+    def _read(self, answer: Response, question: _Question) -> Any:
         if 200 <= answer.status < 300:
-            return _json(answer, self._of_account(str(question)))
+            return json_body(answer, self._of_account(str(question)))
         raise self._error(answer, question)
 
     # ── an error ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _error(self, answer: _Answer, question: _Question) -> OrcostError:
+    def _error(self, answer: Response, question: _Question) -> OrcostError:
         """The status as an error named by its consequence."""
         status = answer.status
         where = f"{self._of_account(str(question))} answered {status}{self._server_message(answer)}"
         if status in RETRIED_STATUSES:
-            return _passing(answer, where, self._clock(), is_analytics="analytics" in question.path)
+            return passing_error(answer, where, self._clock(), is_analytics="analytics" in question.path)
         if status == 401:
             return self._invalid_key()
         if status == 402:
@@ -385,11 +325,11 @@ class Requests:
         if status in (400, 413, 422):
             return RefusedError(f"{where}. The API may have changed: see whether there is a newer orcost_pipeline.")
         if 300 <= status < 400:
-            where += f": {_target(answer).replace(self._secret, self._masked())}, where the key does not go"
+            where += f": {redirect_target(answer).replace(self._secret, self._masked())}, where the key does not go"
         kind = NotFoundError if status == 404 and answer.json_object is not None else PermanentError
         return kind(f"{where}.\nIs {self._http.base_url} OpenRouter's API? {CHECK_ADDRESS}")
 
-    def _server_message(self, answer: _Answer) -> str:
+    def _server_message(self, answer: Response) -> str:
         """The server's own message, short, without any key that it may repeat."""
         error = (answer.json_object or {}).get("error")
         if not isinstance(error, dict) or "message" not in error:
@@ -425,13 +365,6 @@ class Requests:
         return least + pause
 
 
-def _is_this_machine(host: str) -> bool:
-    """Whether what is sent there stays on this machine: an address of its loopback, or the name of one."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
 def _loop_time() -> float:
     """Now, by the loop's clock."""
     return asyncio.get_running_loop().time()
@@ -444,80 +377,3 @@ def _jittered(seconds: float) -> float:
 
 def _failure(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-def _passing(answer: _Answer, where: str, now: datetime, *, is_analytics: bool) -> TransientError:
-    """An error that may be gone when the question is asked again."""
-    if answer.status == 408 and is_analytics:
-        return TooSlowError(f"{where}. The question takes OpenRouter too long.")
-    seconds, is_limit = _seconds_to_wait(answer.headers, now), answer.status == 429
-    what = "OpenRouter's rate limit is reached" if is_limit else "OpenRouter has a server error"
-    sentence = f"{where}. {what}; the next sync catches up."
-    return RetryLaterError(sentence, seconds) if is_limit or seconds is not None else TransientError(sentence)
-
-
-def _target(answer: _Answer) -> str:
-    """Where a redirect points: the host alone, for a path may hold anything."""
-    try:
-        host = httpx.URL(answer.headers.get("Location", "")).host
-    except httpx.InvalidURL:
-        host = ""
-    return f"a redirect to {host}" if host else "a redirect"
-
-
-def _json(answer: _Answer, question: str) -> Any:
-    """The body with every number exact (one that is none is a Decimal that is none either); a gateway's HTML under a
-    200 is a transient fault."""
-    if answer.is_page:
-        what = "a page of HTML instead of JSON: a proxy or a log-in page stands in between"
-        raise UnreadableError(f"{question} answered {answer.status} with {what}.")
-    try:
-        text = answer.body.decode(json.detect_encoding(answer.body), "surrogatepass")
-        body = json.loads(text, parse_int=whole_json, parse_float=decimal_json, parse_constant=decimal_json)
-        if UNSTORABLE_ESCAPE.search(answer.body) or UNSTORABLE.search(text):
-            body = _storable(body)
-    except (ValueError, RecursionError):
-        raise UnreadableError(f"{question} answered {answer.status} with a body that is not JSON.") from None
-    if not isinstance(body, dict):
-        raise UnreadableError(f"{question} answered {answer.status} with JSON that is not an object.")
-    return body
-
-
-def _storable(value: Any) -> Any:
-    """The value, its text without what nobody can store: one key's name must not stop the account."""
-    if isinstance(value, str):
-        return UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_storable(part) for part in value]
-    return {_storable(name): _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
-
-
-def _seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
-    """The longer of `Retry-After` and `X-RateLimit-Reset`, by the server's own clock where it tells it; 0 where that
-    is over, None where it says nothing.
-    """
-    now = _http_date(headers.get("Date")) or now
-    told: list[float] = []
-    if (seconds := _number(headers.get("Retry-After"))) is not None:
-        told.append(seconds)
-    elif (until := _http_date(headers.get("Retry-After"))) is not None:
-        told.append((until - now).total_seconds())
-    if (reset := _number(headers.get("X-RateLimit-Reset"))) is not None:
-        told.append((reset / 1_000 if reset >= MILLISECONDS_FROM else reset) - now.timestamp())
-    return max(0.0, *told) if told else None
-
-
-def _number(text: str | None) -> float | None:
-    """A number, `nan` and `inf` among them; Python's own reader would take `1_0` too."""
-    with suppress(ValueError):
-        return None if "_" in (text or "") else float(text or "")
-    return None
-
-
-def _http_date(value: str | None) -> datetime | None:
-    """The instant that a header names; None where it names none."""
-    with suppress(TypeError, ValueError, OverflowError):
-        told = email.utils.parsedate_to_datetime(value or "")
-        # A date of zone -0000 comes without one: it is UTC too.
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told
-    return None

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from orcost_pipeline.measures import MEASURES
-from orcost_pipeline.openrouter.reading import AnalyticsReading, UsageReading
+from orcost_pipeline.openrouter.reading import ActivityReading, AnalyticsReading, UsageReading
 from orcost_pipeline.openrouter.records import (
     COUNTER_FIELDS,
     ActivityRow,
@@ -125,19 +125,24 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
         yield ("hour", None, window.start, window.end, "answered")
     for hour in reading.hours.unexplained:
         yield ("hour", None, hour, hour, "unexplained")
-    activity = reading.activity
-    for grain, days_asked in (("past_day", reading.past_days), ("day", activity.days if activity else ())):
-        for day in days_asked:
-            yield (grain, None, day_start(day), day_start(day) + DAY, "answered")
+    for day in reading.past_days:
+        yield ("past_day", None, day_start(day), day_start(day) + DAY, "answered")
     for grain, told in (("hour", reading.hours), ("past_day", reading.past)):
         for answer in told.keys:
             yield (grain, answer.key_hash, answer.window.start, answer.window.end, _outcome(answer.is_silent))
         for window in told.named_windows:
             yield (grain, None, window.start, window.end, "named")
-    if activity and activity.days:
+    if reading.activity:
+        yield from _settled(reading.activity)
+
+
+def _settled(activity: ActivityReading) -> Iterator[tuple[Any, ...]]:
+    """The days to settle, and the keys that were asked about all of them."""
+    for day in activity.days:
+        yield ("day", None, day_start(day), day_start(day) + DAY, "answered")
+    for key in activity.keys:
         start, end = day_start(activity.days[0]), day_start(activity.days[-1]) + DAY
-        for key in activity.keys:
-            yield ("day", key.key_hash, start, end, _outcome(key.is_silent))
+        yield ("day", key.key_hash, start, end, _outcome(key.is_silent))
 
 
 def _heard(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
