@@ -54,7 +54,7 @@ from orcost_pipeline.warehouse import accounts, reports, runs
 from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.reports import Server
-from orcost_pipeline.warehouse.schemas import schema_version
+from orcost_pipeline.warehouse.schema.namespaces import schema_version
 from orcost_pipeline.windows import STALE_AFTER
 from orcost_pipeline_tests.test_readme import page
 from orcost_pipeline_tests.world import DAY, World

@@ -15,7 +15,7 @@ from orcost_pipeline.errors import InvalidKeyError, PermanentError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.sync import steps
-from orcost_pipeline.warehouse import migrations
+from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline.windows import HOURS_REACH, surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage

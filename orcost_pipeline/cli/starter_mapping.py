@@ -14,7 +14,7 @@ from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.access import database_snapshot
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
-from orcost_pipeline.warehouse.schemas import schema_version
+from orcost_pipeline.warehouse.schema.namespaces import schema_version
 
 SUGGESTIONS = 200
 COLUMNS_OF_STARTER = (*REQUIRED_COLUMNS, "valid_from", "valid_to", "share", "note")

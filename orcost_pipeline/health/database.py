@@ -21,7 +21,7 @@ from orcost_pipeline.warehouse.database import connect, database_errors, set_loc
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
-from orcost_pipeline.warehouse.schemas import (
+from orcost_pipeline.warehouse.schema.namespaces import (
     ENCODING,
     encoding_problem,
     foreign_problem,

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL
 
 from orcost_pipeline.warehouse.database import SESSION, set_local
-from orcost_pipeline.warehouse.schemas import DAGSTER_SCHEMA
+from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA
 
 DRIVER = "postgresql+orcost_storage"  # as pyproject.toml declares it to SQLAlchemy
 # How strings escape is left alone: psycopg2 quotes by what the session had at first, and a change under way would have
