@@ -509,6 +509,19 @@ def test_sums_that_share_a_day_settle_together(world: World) -> None:
     world.assert_days_are_true()
 
 
+def test_a_day_whose_rest_is_booked_within_a_sum_is_not_open(world: World) -> None:
+    """Analytics told the morning of the first day; a sum of counters, booked on another day, has the rest of it."""
+    spend(world, world.now - HOUR, "1")
+    world.sync()
+    spend(world, world.now + 2 * HOUR, "2")
+    world.simulator.options = Options(analytics_status=403)
+    world.later(days=3).sync()
+    told = world.rows(
+        "select day, hours_credits_usd, status from marts.reconciliation_daily where account_credits_usd <> 0"
+    )
+    assert told == [(NOON.date(), 1, "closed")]
+
+
 def test_analytics_that_begin_with_a_sum_lack_the_rest_of_the_hour_before(world: World) -> None:
     """A sync knew the first two minutes of an hour. Counters told the rest of it within a sum, which analytics replace
     from the next hour on."""

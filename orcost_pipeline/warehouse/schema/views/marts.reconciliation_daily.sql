@@ -29,17 +29,17 @@ with named as (
         and c.start_at < (d.day + 1)::timestamp at time zone 'UTC' and c.end_at > d.day::timestamp at time zone 'UTC'
         and (c.start_at < d.day::timestamp at time zone 'UTC'
             or c.end_at > (d.day + 1)::timestamp at time zone 'UTC')
-    where not d.is_settled
 ), compared as (
     select a.account, a.as_of, a.tolerance_usd, core.tolerated_usd(d.requests, a.tolerance_usd) as tolerated_usd,
-        d.account_id, d.day, d.account_credits_usd, d.keys_credits_usd,
+        d.account_id, d.day, s.day is not null and not d.is_settled as is_shared, d.account_credits_usd, d.keys_credits_usd,
         d.account_byok_usd, d.keys_byok_usd, d.hours_credits_usd, d.hours_byok_usd, d.keys_hours_credits_usd,
         d.keys_hours_byok_usd, d.keys_activity_credits_usd, d.keys_activity_byok_usd, d.counters_credits_usd,
         d.counters_byok_usd,
         d.account_credits_usd - d.keys_credits_usd as residual_credits_usd,
         d.account_byok_usd - d.keys_byok_usd as residual_byok_usd,
-        -- Hours derived from counters say nothing about a single day.
-        case when not d.is_counted then greatest(
+        -- Hours derived from counters say nothing about a single day, not even about one without such an hour: its sum
+        -- may be booked on another day.
+        case when not d.is_counted and s.day is null then greatest(
             abs(d.account_credits_usd - d.hours_credits_usd), abs(d.account_byok_usd - d.hours_byok_usd)
         ) end as apart_usd,
         -- Hours that still have the value of the day before it was restated.
@@ -52,6 +52,7 @@ with named as (
     from core.account_day d
     join ref.account a using (account_id)
     left join restated r on r.account = a.account and r.day = d.day
+    left join shared s on s.account_id = d.account_id and s.day = d.day
     window in_time as (partition by d.account_id order by d.day)
 ), disagreeing as (
     select c.*,
@@ -67,11 +68,10 @@ with named as (
         case when greatest(residual_credits_usd, residual_byok_usd)
                 > case when n.cause is null then tolerated_usd else tolerance_usd end
             then coalesce(n.cause, 'spend without a key, or of a key never listed') end as unexplained,
-        case when h.day is not null then 'a sum of several days' end as shared
+        case when is_shared then 'a sum of several days' end as shared
     from compared c
     left join named n using (account_id, day)
     left join unread u using (account_id, day)
-    left join shared h using (account_id, day)
 ), rounded as (
     select d.*, (
         select max(usd)
