@@ -21,7 +21,7 @@ from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
-from orcost_pipeline.warehouse.migrations.run import migrate
+from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.world import DAY, HOUR, World, usage
 
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
-from orcost_pipeline.warehouse.migrations.run import migrate
+from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.virtual_time import VirtualLoop
 
 # Their fixtures are for who names them in `pytest_plugins`: Dagster is not loaded where nothing needs it.

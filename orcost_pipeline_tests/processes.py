@@ -38,7 +38,7 @@ import alembic.command, dagster_postgres, rich.progress
 import orcost_pipeline.definitions
 from orcost_pipeline.cli import main, running
 from orcost_pipeline.defs import automation
-from orcost_pipeline.warehouse.migrations import run
+from orcost_pipeline.warehouse.schema import upgrade
 
 def command(order):
     os.setsid()

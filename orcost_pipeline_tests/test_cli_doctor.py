@@ -69,7 +69,7 @@ def test_the_worst_comes_first_and_json_says_all_there_is(healthy: Deployment) -
     assert list(stale) == ["severity", "code", "account", "since", "message", "todo"]
     assert datetime.fromisoformat(stale["since"]) == since
     text = healthy.run("doctor").stdout
-    assert text.startswith("error    acme: Nothing newer than ")
+    assert text.startswith("error    acme: No data newer than ")
     assert "(3 hours ago)\n  → orcost up " in text
     assert "All is well" not in text
     assert healthy.key not in text

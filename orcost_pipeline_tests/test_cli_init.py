@@ -22,8 +22,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orcost_pipeline import cli
-from orcost_pipeline.cli import init
-from orcost_pipeline.cli.init import SUGGESTIONS, starter_mapping, write_variable
+from orcost_pipeline.cli import project_files
+from orcost_pipeline.cli.project_files import write_variable
+from orcost_pipeline.cli.starter_mapping import SUGGESTIONS, starter_mapping
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion, explain
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, read_mapping
 from orcost_pipeline.companies.suggestion import Key, suggest
@@ -261,7 +262,7 @@ def test_an_ordinary_key_is_taken_and_its_limits_are_told(folder: Path, orcost: 
     outcome = orcost(lines=["", ORDINARY.secret])
     assert outcome.code == 0
     assert outcome.out.splitlines()[:2] == [
-        'Account "default": an ordinary key, which tells the cost of itself only: one project, no models or tokens, '
+        'Account "default": an ordinary key, which reports only its own cost: one project, no models or tokens, '
         "no history before this month.",
         "For all keys by model: make a management key at openrouter.ai/settings/management-keys, then run orcost init "
         "again.",
@@ -374,7 +375,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
         made.write_text("half a")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(init, "set_key", no_space)
+    monkeypatch.setattr(project_files, "set_key", no_space)
     outcome = orcost(lines=["", MANAGEMENT])
     assert outcome.code == 1
     assert outcome.err.startswith(f"{folder} could not be written (No space left on device).")

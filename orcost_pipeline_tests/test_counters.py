@@ -15,7 +15,7 @@ from orcost_pipeline.errors import InvalidKeyError, PermanentError
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.sync import steps
-from orcost_pipeline.warehouse import migrations
+from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline.windows import HOURS_REACH, surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -507,6 +507,19 @@ def test_sums_that_share_a_day_settle_together(world: World) -> None:
         world.sync()
         assert world.value("select credits_usd from marts.company_spend_monthly") == spent
     world.assert_days_are_true()
+
+
+def test_a_day_whose_rest_is_booked_within_a_sum_is_not_open(world: World) -> None:
+    """Analytics told the morning of the first day; a sum of counters, booked on another day, has the rest of it."""
+    spend(world, world.now - HOUR, "1")
+    world.sync()
+    spend(world, world.now + 2 * HOUR, "2")
+    world.simulator.options = Options(analytics_status=403)
+    world.later(days=3).sync()
+    told = world.rows(
+        "select day, hours_credits_usd, status from marts.reconciliation_daily where account_credits_usd <> 0"
+    )
+    assert told == [(NOON.date(), 1, "closed")]
 
 
 def test_analytics_that_begin_with_a_sum_lack_the_rest_of_the_hour_before(world: World) -> None:

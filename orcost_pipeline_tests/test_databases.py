@@ -26,7 +26,7 @@ from orcost_pipeline.warehouse import embedded, runs
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION, open_existing, open_warehouse
 from orcost_pipeline.warehouse.reports import server
-from orcost_pipeline.warehouse.schemas import SCHEMAS, schema_version
+from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS, schema_version
 from orcost_pipeline_tests.processes import Site, eventually, free_port, orcost
 from orcost_pipeline_tests.test_readme import blocks, section
 from orcost_pipeline_tests.test_warehouse import opened, query

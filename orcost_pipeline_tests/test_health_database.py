@@ -14,7 +14,7 @@ from orcost_pipeline.simulator import Fault
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.reports import Server
-from orcost_pipeline.warehouse.schemas import schema_version
+from orcost_pipeline.warehouse.schema.namespaces import schema_version
 from orcost_pipeline_tests.healthy_deployment import Deployment, Template, base_url_of, spend_nothing
 
 pytest_plugins = ["orcost_pipeline_tests.healthy_deployment"]

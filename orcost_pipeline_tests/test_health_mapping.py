@@ -22,7 +22,7 @@ def test_a_wrong_mapping_is_told_with_all_its_lines(healthy: Deployment) -> None
     )
     finding = healthy.only("error", Code.MAPPING_WRONG, None)
     first, *mistakes = finding.message.splitlines()
-    assert first == f"company_mapping.csv was refused; the mapping of {healthy.synced_at:%Y-%m-%d} stays in force."
+    assert first == f"company_mapping.csv was refused; the mapping of {healthy.synced_at:%Y-%m-%d} stays active."
     assert [line[:9] for line in mistakes] == ["  line 2:", "  line 3:"]
     assert finding.todo == f"orcost map check {healthy.folder / 'company_mapping.csv'}"
 

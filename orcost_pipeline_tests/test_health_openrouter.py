@@ -191,7 +191,9 @@ def test_the_key_of_another_account_is_told_before_any_sync(healthy: Deployment)
     other = healthy.ledger.accounts["globex"].management_key
     healthy.configure(base_url_of(healthy), OPENROUTER_API_KEY_ACME=other)
     finding = healthy.only("error", Code.OTHER_ACCOUNT, "acme")
-    assert finding.message.startswith("The key belongs to another OpenRouter account than what is stored: it is of org")
+    assert finding.message.startswith(
+        "The key belongs to a different OpenRouter account than the stored data: it is of org"
+    )
     with healthy.engine.begin() as connection:
         accounts.confirm(connection, "acme", healthy.clock())
     assert ("error", Code.OTHER_ACCOUNT, "acme") not in healthy.said()

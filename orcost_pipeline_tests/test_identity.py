@@ -14,6 +14,7 @@ from orcost_pipeline.simulator import Ledger, Options, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.identity import contradiction
+from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.accounts import Evidence
 from orcost_pipeline_tests.conftest import fresh_engine
@@ -402,7 +403,7 @@ def test_of_two_first_syncs_at_once_one_is_refused(world: World) -> None:
         read.append(step)
     outcomes: list[object] = []
 
-    def publish(step: steps.SyncStep) -> None:
+    def publish(step: SyncStep) -> None:
         try:
             outcomes.append(steps.publish_account(step))
         except AccountTwiceError as error:

@@ -21,7 +21,7 @@ def test_a_wrong_mapping_is_refused_whole_and_the_costs_still_load(acme: Deploym
     assert checks(result)["mapping_is_valid"] is False
     run = acme.last_run()
     assert run.status == "succeeded"
-    assert "company_mapping.csv was refused; the mapping of 2026-11-23 stays in force." in run.error
+    assert "company_mapping.csv was refused; the mapping of 2026-11-23 stays active." in run.error
     assert "4" in run.error
     assert "5" in run.error
     assert "key_nmae" in run.error
@@ -46,7 +46,7 @@ def test_a_mapping_that_is_gone_stays_in_force_and_is_missed(acme: Deployment) -
     result = acme.run()
     assert result.success
     assert checks(result)["mapping_is_valid"] is False
-    assert "is gone; the mapping of 2026-11-23 stays in force" in acme.last_run().error
+    assert "is gone; the mapping of 2026-11-23 stays active" in acme.last_run().error
     assert acme.companies() == before
 
 

@@ -82,7 +82,7 @@ def test_a_list_of_companies_is_followed_and_a_wrong_one_is_told(acme: Deploymen
     assert result.success
     passed = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
     assert (passed["mapping_is_valid"], passed["company_list_is_valid"]) == (True, False)
-    assert acme.last_run().error.startswith("companies.csv was refused; what is known of the companies stays.")
+    assert acme.last_run().error.startswith("companies.csv was refused; the companies stay as last read.")
     assert acme.value("select display_name from ref.company where company = 'A'") == "Aurora"
 
 

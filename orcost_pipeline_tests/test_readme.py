@@ -18,9 +18,10 @@ import typer
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import COLUMNS, read_mapping
 from orcost_pipeline.definitions import build_defs
-from orcost_pipeline.settings import SECTIONS, Environment, ProjectConfig
+from orcost_pipeline.project_file import SECTIONS, ProjectConfig
+from orcost_pipeline.settings import Environment
 from orcost_pipeline.simulator import small
-from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.warehouse.schema.relations import RELATIONS
 from orcost_pipeline_tests.world import NOON, World
 
 CHECKOUT = Path(__file__).parents[1]

@@ -30,7 +30,8 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator import facts as simulated
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
-from orcost_pipeline.warehouse import migrations, reconciliation
+from orcost_pipeline.warehouse import reconciliation
+from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.processes import orcost
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -487,13 +488,14 @@ def test_sums_and_differences_of_measures_keep_every_digit(amounts: list[Decimal
 
 def test_a_millionth_of_a_dollar_is_a_number_in_three_places() -> None:
     """What rounding makes of a request, the default of the setting, and the rounding of the database."""
-    package = Path(migrations.__file__).parents[2]
+    package = Path(migrations.__file__).parents[3]
     versions = Path(migrations.__file__).parent / "versions"
     files = [*package.rglob("*.py"), *package.rglob("*.sql")]
     said = {path for path in files if re.search(r"\b1e-0?6\b|\b0\.000001\b", path.read_text(encoding="utf-8"))}
-    released = {path for path in versions.glob("*.sql") if path.name < "0005"}
+    released = set(versions.glob("*.sql"))
     simulated = {path for path in said if path.is_relative_to(package / "simulator")}
-    named = {package / "measures.py", package / "settings.py", versions / "0008_rounding.sql"}
+    function = package / "warehouse/schema/functions/core.tolerated_usd.sql"
+    named = {package / "measures.py", package / "settings.py", function}
     assert said - released - simulated == named
 
 

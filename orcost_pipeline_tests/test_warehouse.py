@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -13,20 +14,21 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
-from alembic import command
 
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
 from orcost_pipeline.simulator import Ledger, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync import steps
-from orcost_pipeline.warehouse import migrations, raw, runs
+from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.database import Merged, connect, copy_rows, merge
-from orcost_pipeline.warehouse.migrations.comments import COLUMNS, OVERRIDES
-from orcost_pipeline.warehouse.migrations.relations import FUNCTIONS, RELATIONS
-from orcost_pipeline.warehouse.migrations.relations import SCHEMAS as SCHEMA_TEXTS
-from orcost_pipeline.warehouse.migrations.run import migrate
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline.warehouse.schema import migrations
+from orcost_pipeline.warehouse.schema.columns import COLUMNS, OVERRIDES
+from orcost_pipeline.warehouse.schema.declared import declared_schema
+from orcost_pipeline.warehouse.schema.relations import FUNCTIONS, RELATIONS
+from orcost_pipeline.warehouse.schema.tables import SCHEMAS as SCHEMA_TEXTS
+from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.warehouse_rows import fill, make_truth, query
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
@@ -233,15 +235,9 @@ def test_no_comment_is_of_what_is_not_there(engine: sa.Engine) -> None:
     assert (sorted(set(OVERRIDES) - overridden), sorted(set(COLUMNS) - in_general)) == ([], [])
 
 
-def test_an_older_warehouse_is_migrated_to_the_comments_of_a_new_one(
-    engine: sa.Engine, empty_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_warehouse_is_migrated_to_the_comments_of_a_new_one(engine: sa.Engine, empty_url: str) -> None:
     with opened(empty_url) as older:
-        with monkeypatch.context() as patch:
-            to_head = command.upgrade
-            patch.setattr(command, "upgrade", lambda config, _: to_head(config, "0004"))
-            patch.setattr("orcost_pipeline.warehouse.migrations.run.comment_everything", lambda connection: None)
-            migrate(older)
+        migrate(older, "0004")
         with older.begin() as connection:
             connection.exec_driver_sql("comment on column core.usage_hourly.requests is 'as it was'")
         migrate(older)
@@ -249,19 +245,18 @@ def test_an_older_warehouse_is_migrated_to_the_comments_of_a_new_one(
         assert query(older, COMMENTS, schemas=list(SCHEMAS)) == wanted
 
 
-def test_a_comment_that_was_edited_is_written_by_the_next_migration_and_no_other(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(COLUMNS, "model_id", "Edited.")
+def test_a_comment_that_was_edited_is_written_by_the_next_migration_and_no_other(engine: sa.Engine) -> None:
+    schema = declared_schema()
+    edited = replace(schema, comments=schema.comments._replace(columns={**COLUMNS, "model_id": "Edited."}))
     written: list[str] = []
     sa.event.listen(
         engine, "before_cursor_execute", lambda *told: written.append(told[2]) if "comment on" in told[2] else None
     )
-    migrate(engine)
+    migrate(engine, schema=edited)
     assert {row[3] for row in query(engine, COMMENTS, schemas=list(SCHEMAS)) if row[1] == "model_id"} == {"Edited."}
     assert all(".model_id is 'Edited.'" in statement for statement in written)
     written.clear()
-    migrate(engine)
+    migrate(engine, schema=edited)
     assert not written
 
 
@@ -584,7 +579,7 @@ def test_a_warehouse_that_is_current_is_opened_without_alembic(
     def refuse(engine: sa.Engine) -> None:
         raise AssertionError("nothing was to be migrated")
 
-    monkeypatch.setattr("orcost_pipeline.warehouse.migrations.run.migrate", refuse)
+    monkeypatch.setattr("orcost_pipeline.warehouse.schema.upgrade.migrate", refuse)
     open_warehouse(database_url, tmp_path).dispose()
 
 
@@ -622,22 +617,19 @@ def test_processes_that_migrate_at_once_make_one_warehouse(empty_url: str) -> No
         assert query(engine, "select company_id, company from ref.company") == [(0, "Unattributed")]
 
 
-def test_a_migration_that_fails_leaves_nothing_and_can_run_again(
-    empty_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_fails_leaves_nothing_and_can_run_again(empty_url: str) -> None:
+    schema = declared_schema()
+    columns = {name: text for name, text in COLUMNS.items() if name != "pricing"}
     with opened(empty_url) as engine:
-        with monkeypatch.context() as patch:
-            columns = {name: told for name, told in COLUMNS.items() if name != "pricing"}
-            patch.setattr("orcost_pipeline.warehouse.migrations.comments.COLUMNS", columns)
-            with pytest.raises(KeyError):
-                migrate(engine)
+        with pytest.raises(KeyError):
+            migrate(engine, schema=replace(schema, comments=schema.comments._replace(columns=columns)))
         assert query(engine, "select to_regclass('ref.account')::text") == [(None,)]
         migrate(engine)
         assert query(engine, "select to_regclass('ref.account')::text") == [("ref.account",)]
 
 
 def test_a_postgres_too_old_is_refused_in_a_sentence(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orcost_pipeline.warehouse.migrations.run.MINIMUM_VERSION", 99)
+    monkeypatch.setattr("orcost_pipeline.warehouse.schema.upgrade.MINIMUM_VERSION", 99)
     with opened(empty_url) as engine:
         major = int(query(engine, "show server_version_num")[0][0]) // 10_000
         with pytest.raises(PermanentError, match=f"^Postgres {major} is too old: orcost needs 99 or newer.$"):

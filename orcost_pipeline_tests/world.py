@@ -19,7 +19,7 @@ from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.simulator import Ledger, Options, Simulator, Usage
 from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.attribution import load_mapping
-from orcost_pipeline.sync.steps import SyncStep
+from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -17,7 +17,8 @@ from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.rendering import as_json, cells, is_terminal, say, show, table
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, clock, rounded
-from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings, require_account_name
+from orcost_pipeline.project_file import require_account_name
+from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.access import warehouse
@@ -97,7 +98,7 @@ def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     with warehouse(settings) as engine, engine.connect() as connection:
         row = _require_stored(accounts.stored_accounts(connection), name)
     say(f'Account "{name}": {_stored(row)}')
-    say("What OpenRouter no longer tells of it cannot be had again.")
+    say("Data that OpenRouter no longer reports cannot be read again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
     with _held(settings, name) as engine, engine.begin() as connection:
         accounts.forget(connection, name)
@@ -132,9 +133,9 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
             row = _require_stored(accounts.stored_accounts(connection), name)
         say(f'Account "{name}": {_stored(row)}')
         say(
-            f"With the key in {account.api_key_env}, everything that OpenRouter still tells (a year by day, a month by "
-            "hour) is read again and replaces what is stored of it,\nand keys that are not this account's go. "
-            "Older days stay. Until all of it is in, reports show what is stored now."
+            f"With the key in {account.api_key_env}, everything that OpenRouter still reports (a year by day, a month "
+            "by hour) is read again and replaces the stored data,\nand keys of other accounts are removed. "
+            "Older days stay. Until it is complete, reports show the data stored now."
         )
         _require_agreement(f'Rebuild "{name}"?', is_agreed=is_agreed)
         with engine.begin() as connection:

@@ -7,65 +7,50 @@ What else is there stays. Nothing is written before OpenRouter has accepted the 
 
 import os
 import re
-import shlex
-import shutil
 import sys
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from getpass import getpass
-from pathlib import Path
 from typing import NamedTuple
 
-from dotenv import dotenv_values, set_key
+from dotenv import dotenv_values
 from pydantic import SecretStr
 
-from orcost_pipeline.cli.files import replacing
-from orcost_pipeline.cli.map.suggest import amounts, listed_companies, remark, rule_line
+from orcost_pipeline.cli.project_files import write_files
 from orcost_pipeline.cli.rendering import is_terminal, say
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion
-from orcost_pipeline.companies.mapping import REQUIRED_COLUMNS, UNATTRIBUTED
-from orcost_pipeline.companies.suggestion import Key, suggest
+from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.companies.suggestion import Key
 from orcost_pipeline.errors import AccountTwiceError, InvalidKeyError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.formats import rounded
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey, Credits, Workspace
-from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, masked
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.openrouter.waiting import wait_for
+from orcost_pipeline.project_file import require_account_name
 from orcost_pipeline.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_BASE_URL,
     DEFAULT_KEY_ENV,
     Account,
     Settings,
-    require_account_name,
     require_meant_address,
 )
 from orcost_pipeline.sync.identity import require_same_account, told_evidence
 from orcost_pipeline.text import plural
-from orcost_pipeline.warehouse.access import database_snapshot, snapshot
-from orcost_pipeline.warehouse.mappings import version_in_force
-from orcost_pipeline.warehouse.opening import NoWarehouseError
-from orcost_pipeline.warehouse.schemas import schema_version
+from orcost_pipeline.warehouse.access import snapshot
 
-SUGGESTIONS = 200
 MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
-COLUMNS_OF_STARTER = (*REQUIRED_COLUMNS, "valid_from", "valid_to", "share", "note")
-STARTER = f"""\
-{",".join(COLUMNS_OF_STARTER)}
-## Who pays for which API key. The first line that matches a key wins; what no line matches is Unattributed.
-## To use a suggestion, take away its "# " and put the right company first. In a key_name, * stands for any text.
-## Is it right?  orcost map check
-"""
 
 
 def init(settings: Settings, name: str | None, clock: Callable[[], datetime], surplus: Sequence[str] = ()) -> None:
     """Connects an account, or gives it another key; says what was found, what was written, and what comes next."""
     if surplus:
         raise PermanentError(
-            "orcost init takes no argument. A key is asked for: on the command line, the shell's history would keep it."
+            "orcost init takes no argument. It asks for the key: on the command line, the shell's history would keep "
+            "it."
         )
     folder = settings.folder
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -76,7 +61,7 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     told = _told(account, key, clock)
     _require_same_account(settings, account, told)
     say(f'Account "{account.name}": {told}')
-    for path, what in _written(settings, account, key, _keys_of_nobody(account, told, clock())):
+    for path, what in write_files(settings, account, key, _keys_of_nobody(account, told, clock())):
         say(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
     say("Next: orcost sync (or orcost up, which syncs every hour)")
 
@@ -201,7 +186,7 @@ class Told(NamedTuple):
     def __str__(self) -> str:
         if self.is_ordinary:
             return (
-                "an ordinary key, which tells the cost of itself only: one project, no models or tokens, no history "
+                "an ordinary key, which reports only its own cost: one project, no models or tokens, no history "
                 f"before this month.\nFor all keys by model: make a management key at {MANAGEMENT_KEYS}, then run "
                 "orcost init again."
             )
@@ -210,7 +195,7 @@ class Told(NamedTuple):
             listed += f" in {plural(len(self.workspaces or ()), 'workspace')}"
         told = f"a management key, which lists {listed}.{self._balance()}"
         if not self.is_whole:
-            told += "\nOpenRouter does not tell it all workspaces: keys of others may be missing."
+            told += "\nOpenRouter does not list all workspaces for it: keys of others may be missing."
         return told
 
     def _balance(self) -> str:
@@ -254,111 +239,6 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
         )
 
 
-# Files
-
-
-def _written(settings: Settings, account: Account, key: str, keys: Sequence[Key]) -> list[tuple[Path, str]]:
-    """Writes each file, and tells what became of it."""
-    try:
-        return list(_write(settings, account, key, keys))
-    except OSError as error:
-        raise PermanentError(
-            f"{error.filename or settings.folder} could not be written ({error.strerror}). "
-            "Put that right, then run orcost init again."
-        ) from None
-
-
-def _write(settings: Settings, account: Account, key: str, keys: Sequence[Key]) -> Iterator[tuple[Path, str]]:
-    """git ignores the key before it is there."""
-    ignored, env_file = settings.folder / ".gitignore", settings.folder / ".env"
-    entries = _missing_entries(settings, account, key)
-    listing = _listing(settings.config_file, entries)
-    yield ignored, _write_ignored(settings, ignored)
-    yield env_file, _write_key(env_file, account.api_key_env, key)
-    if entries:
-        _append(settings.config_file, listing)
-        names = " and ".join(entry.name for entry in entries)
-        yield settings.config_file, f"now lists {names}; restart orcost up if it runs"
-    if settings.mapping_table is None:
-        yield settings.mapping, _write_starter(settings, keys)
-
-
-def _write_ignored(settings: Settings, path: Path) -> str:
-    """Adds `.env`, and the state folder where it is inside the project, unless a line says just that."""
-    folder, home = settings.folder, settings.home.resolve()
-    wanted = [".env"]
-    if folder in home.parents:
-        wanted.append(f"{home.relative_to(folder).as_posix()}/")
-    patterns = _content(path)
-    missing = [name for name in wanted if name not in patterns.splitlines()]
-    if not missing:
-        return "kept"
-    _append(path, _below(patterns, missing))
-    return f"now has {' and '.join(missing)}"
-
-
-def _write_key(path: Path, variable: str, key: str) -> str:
-    before = dotenv_values(path).get(variable)
-    write_variable(path.resolve(), variable, key)  # a link stays one
-    if before and before != key:
-        return f"{variable} is replaced; it was {masked(before)}"
-    return f"{variable} is {'kept, it is the same' if before else 'written'}; only you can read the file"
-
-
-def write_variable(path: Path, name: str, value: str) -> None:
-    """Replaces a `.env` in one step by one that, from its first byte, nobody but its owner can read."""
-    with replacing(path) as made:
-        if path.exists():
-            shutil.copyfile(path, made)
-        # Only where they are needed: docker's --env-file takes quotes for a part of the value.
-        set_key(made, name, value, quote_mode="never" if value == shlex.quote(value) else "always")
-        made.chmod(0o600)
-
-
-def _missing_entries(settings: Settings, account: Account, key: str) -> list[Account]:
-    """What must be listed so that all accounts are synced: a single `default` need not be, beside others it must."""
-    if account in settings.listed or (account.name == DEFAULT_ACCOUNT and not settings.listed):
-        return []
-    in_file = dotenv_values(settings.folder / ".env").get(DEFAULT_KEY_ENV)
-    other_keys = {os.environ.get(DEFAULT_KEY_ENV, "").strip(), in_file or ""} - {"", key}
-    return [*settings.accounts, account] if other_keys and not settings.listed else [account]
-
-
-def _listing(path: Path, entries: Sequence[Account]) -> str:
-    """What lists the entries below orcost.toml as it is; raises where it is written so that nothing can follow."""
-    before = _content(path)
-    lines = [] if before else ["# The accounts. Their keys are in .env, never here."]
-    for entry in entries:
-        lines += ["", "[[accounts]]", f'name = "{entry.name}"', f'api_key_env = "{entry.api_key_env}"']
-    listing = _below(before, lines)
-    try:
-        tomllib.loads(before + listing)
-    except tomllib.TOMLDecodeError:
-        named = " and ".join(f'name = "{entry.name}", api_key_env = "{entry.api_key_env}"' for entry in entries)
-        raise PermanentError(
-            f"{path} lists its accounts in a way that nothing can be added to; nothing was written. "
-            f"Add {named} by hand, then run orcost init again."
-        ) from None
-    return listing
-
-
-def _below(text: str, lines: Sequence[str]) -> str:
-    """What puts lines below a text."""
-    return ("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in lines)
-
-
-def _append(path: Path, addition: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(addition)
-
-
-def _content(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-# The starter mapping
-
-
 def _keys_of_nobody(account: Account, told: Told, now: datetime) -> list[Key]:
     """The account's keys as rules see them, with what they used so far: without a mapping, no company owns one."""
     workspaces = {workspace.id: workspace.name for workspace in told.workspaces or ()}
@@ -380,53 +260,3 @@ def _keys_of_nobody(account: Account, told: Told, now: datetime) -> list[Key]:
         Key(account.name, as_rules_see_it(key), UNATTRIBUTED, key.usage or nothing, key.byok_usage or nothing)
         for key in told.keys
     ]
-
-
-def _write_starter(settings: Settings, keys: Sequence[Key]) -> str:
-    if settings.mapping.exists():
-        return "kept"
-    if _may_be_mapped(settings):
-        return "not there and not made: a mapping is in force, which it would replace"
-    starter = starter_mapping(keys, listed_companies(settings))
-    settings.mapping.parent.mkdir(parents=True, exist_ok=True)
-    with settings.mapping.open("x", encoding="utf-8") as file:
-        file.write(starter.text)
-    return f"a starter with {plural(starter.suggestions, 'suggestion')}, without effect until you edit it"
-
-
-def _may_be_mapped(settings: Settings) -> bool:
-    """Whether a mapping is in force, or may be: where the warehouse cannot be asked."""
-    try:
-        with database_snapshot(settings) as connection:
-            return schema_version(connection) is not None and version_in_force(connection) is not None
-    except NoWarehouseError:
-        return False
-    except OrcostError:
-        return True
-
-
-class Starter(NamedTuple):
-    """A mapping without a rule, and the number of suggestions in its comments."""
-
-    text: str
-    suggestions: int
-
-
-def starter_mapping(keys: Sequence[Key], companies: Mapping[str, Sequence[str]] | None) -> Starter:
-    """What `orcost map suggest` would propose for these keys, each rule as a comment, the largest usage first.
-
-    `companies` are those of the list of companies, each with what else it is called; None where there is no list.
-    """
-    told = [(it, line) for it in suggest(keys, (), companies) if (line := rule_line(it, COLUMNS_OF_STARTER, ","))]
-    shown = told[:SUGGESTIONS]
-    lines = [f"## {remark(suggestion)}\n# {line}\n" for suggestion, line in shown]
-    if more := len(told) - len(shown):
-        lines.append(
-            f"## {plural(more, 'suggestion')} of less usage not listed here: orcost sync, then: orcost map suggest\n"
-        )
-    guessed = {key for suggestion, _ in told for key in suggestion.keys}
-    if left := [key for key in keys if key not in guessed]:
-        lines.append(
-            f"## No suggestion for {plural(len(left), 'key')} ({amounts(left)}): orcost sync, then: orcost map todo\n"
-        )
-    return Starter(STARTER + "".join(lines), len(shown))

@@ -5,7 +5,7 @@ Programs get exact rows on stdout, the standing on stderr; people get a table wi
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from rich.text import Text
 from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.rendering import cells, table
+from orcost_pipeline.cli.report_request import ReportRequest, report_request
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import change, clock, key_name, money, rounded, share, short_hash, tokens
 from orcost_pipeline.health.finding import sync_command
@@ -27,105 +28,20 @@ from orcost_pipeline.text import MOST_NAMES, few, listed, quoted, short
 from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
-from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Grain, KnownSpan, Rows
-from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, ceil, floor, hour_floor, is_future
+from orcost_pipeline.warehouse.reports import UNATTRIBUTED, KnownSpan, Rows
+from orcost_pipeline.windows import DAY, Window, floor, is_future
 
-PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 Row = Mapping[str, Any]
-
-
-# What is asked
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A grain, maybe an account, and either a rolling period or a window of whole hours, which may be a `month`."""
-
-    by: Grain
-    account: str | None
-    label: str
-    period: str | None = None
-    month: str | None = None
-    window: Window | None = None
-
-    def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
-        if self.window:
-            return reports.spend_between(connection, by or self.by, self.window, self.account)
-        return reports.rolling_spend(connection, by or self.by, self.period or "30d", self.account)
-
-    def span(self, as_of: datetime) -> Window:
-        """The hours that are meant, of a rolling period those of an account complete to `as_of`."""
-        if self.window:
-            return self.window
-        hours = ROLLING_HOURS[self.period or "30d"]
-        return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
-
-    def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
-        """What is known of it, by account."""
-        if self.window:
-            return reports.known_spans(connection, self.window)
-        return reports.rolling_spans(connection, self.period or "30d")
-
-
-def asked(
-    by: Grain,
-    account: str | None,
-    period: str | None,
-    month: str | None,
-    start: str | None,
-    end: str | None,
-    now: datetime,
-) -> Asked:
-    """The question of the options; raises PermanentError where they contradict each other or say nothing."""
-    if sum((period is not None, month is not None, (start or end) is not None)) > 1:
-        raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
-    if month is not None:
-        window = _month(month)
-        return Asked(by, account, f"{window.start:%B %Y}", month=f"{window.start:%B}", window=window)
-    if start is not None or end is not None:
-        return Asked(by, account, "", window=_between(start, end, now))
-    return Asked(by, account, PERIODS[period or "30d"], period=period or "30d")
-
-
-def _month(text: str) -> Window:
-    try:
-        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError:
-        raise PermanentError(f'--month "{text}" is not a month written 2026-10.') from None
-    return Window(first, (first + timedelta(days=31)).replace(day=1))
-
-
-def _between(start: str | None, end: str | None, now: datetime) -> Window:
-    if start is None:
-        raise PermanentError("--to needs --from: the first hour of the window.")
-    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else ceil(now, HOUR))
-    if window.end <= window.start:
-        raise PermanentError(f"--to must be later than --from ({start}); it is exclusive.")
-    return window
-
-
-def _whole_hour(option: str, text: str) -> datetime:
-    """A date is its first hour; a time without a zone is UTC."""
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise PermanentError(
-            f'{option} "{text}" is neither a date (2026-11-01) nor a time (2026-11-01T13:00).'
-        ) from None
-    instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-    if instant != hour_floor(instant):
-        raise PermanentError(f'{option} "{text}" is not a whole UTC hour.')
-    return instant
 
 
 # The answer
 
 
 @dataclass(frozen=True)
-class Answer:
+class Report:
     """The rows with all that is said about them."""
 
-    asked: Asked
+    request: ReportRequest
     now: datetime
     accounts: Sequence[sa.Row]
     rows: Rows
@@ -148,7 +64,7 @@ class Answer:
     @property
     def needs_rule(self) -> bool:
         """Whether a rule would help: spend with no key is nobody's whatever the rules."""
-        return self.asked.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
+        return self.request.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
 
     def lacks(self, account: sa.Row) -> bool:
         """Whether some of the window is not known of the account; nothing is missing of what is still to come."""
@@ -169,11 +85,11 @@ class Answer:
     def span(self) -> Window:
         """The window as far as it is known; that of the freshest account, should they differ."""
         newest = max(account.as_of for account in self.accounts)
-        span = self.asked.span(newest)
+        span = self.request.span(newest)
         return Window(span.start, newest) if newest in span else span
 
 
-def report(settings: Settings, question: Asked, output: str, now: datetime) -> None:
+def report(settings: Settings, question: ReportRequest, output: str, now: datetime) -> None:
     """Prints the answer as `table`, `csv` or `json`."""
     with snapshot(settings) as connection:
         answer = _answer(connection, settings, question, now)
@@ -187,17 +103,17 @@ def report(settings: Settings, question: Asked, output: str, now: datetime) -> N
 def show(settings: Settings) -> None:
     """Prints what `orcost report` prints unless told otherwise."""
     now = datetime.now(UTC)
-    report(settings, asked("company", None, None, None, None, None, now), "table", now)
+    report(settings, report_request("company", None, None, None, None, None, now), "table", now)
 
 
-def _answer(connection: sa.Connection, settings: Settings, question: Asked, now: datetime) -> Answer:
+def _answer(connection: sa.Connection, settings: Settings, question: ReportRequest, now: datetime) -> Report:
     accounts = synced_accounts(connection, settings, question.account)
     rows = question.spend(connection)
     companies = rows if question.by == "company" else question.spend(connection, "company")
     keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
     days = reports.settled_days(connection, span, question.account)
-    return Answer(question, now, accounts, rows, companies, keys, question.known(connection), *days)
+    return Report(question, now, accounts, rows, companies, keys, question.known(connection), *days)
 
 
 def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
@@ -240,25 +156,25 @@ def _has_spend(row: Row) -> bool:
 # How it looks
 
 
-def _title(answer: Answer) -> Text:
-    subject = "Company cost" if answer.asked.by == "company" else f"Cost by {answer.asked.by}"
-    account = f' of account "{answer.asked.account}"' if answer.asked.account else ""
-    label = f", {answer.asked.label}" if answer.asked.label else ""
-    to_date = " to date" if answer.asked.window not in (None, answer.span) else ""
+def _title(answer: Report) -> Text:
+    subject = "Company cost" if answer.request.by == "company" else f"Cost by {answer.request.by}"
+    account = f' of account "{answer.request.account}"' if answer.request.account else ""
+    label = f", {answer.request.label}" if answer.request.label else ""
+    to_date = " to date" if answer.request.window not in (None, answer.span) else ""
     window = f"({answer.span.start:%Y-%m-%d %H:%M} – {answer.span.end:%Y-%m-%d %H:%M} UTC)"
     return Text(f"{subject}{account}{label}{to_date}{_known_from(answer)} {window}", style="bold")
 
 
-def _known_from(answer: Answer) -> str:
+def _known_from(answer: Report) -> str:
     """From which day on a month is known, where it is not whole."""
     late = [answer.known[it.account].known_from for it in answer.accounts if answer.lacks(it)]
     first = max((it for it in late if it), default=None)
-    if answer.asked.month is None or first is None or first <= answer.span.start:
+    if answer.request.month is None or first is None or first <= answer.span.start:
         return ""
     return f" (known from {first.day} {first:%B})"
 
 
-def _table(answer: Answer) -> RenderableType:
+def _table(answer: Report) -> RenderableType:
     """The table, with what to do about Unattributed beside it, or below where the terminal is too narrow."""
     rows = _merged(answer)
     if not rows:
@@ -271,7 +187,7 @@ def _table(answer: Answer) -> RenderableType:
     return Group(_drawn(answer, rows, ""), "", Text(f"{UNATTRIBUTED} {hint}", style="yellow"))
 
 
-def _drawn(answer: Answer, rows: Sequence[Row], hint: str) -> Table:
+def _drawn(answer: Report, rows: Sequence[Row], hint: str) -> Table:
     total = {**_sum(rows), "keys": answer.key_counts.get(None, 0)}
     names, numbers = _names(answer), _numbers(answer, [*rows, total])
     drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers))
@@ -285,20 +201,20 @@ def _drawn(answer: Answer, rows: Sequence[Row], hint: str) -> Table:
     return drawn
 
 
-def _names(answer: Answer) -> dict[str, Callable[[Row], str]]:
+def _names(answer: Report) -> dict[str, Callable[[Row], str]]:
     """The columns that say what a row is about."""
     by_key: dict[str, Callable[[Row], str]] = {
         "Company": lambda row: row["company"],
         "Key": lambda row: key_name(row["key_name"], row["key_hash"]),
         "Hash": lambda row: short_hash(row["key_hash"]),
     }
-    by = answer.asked.by
+    by = answer.request.by
     if by == "key":
         return by_key if len(answer.accounts) == 1 else {**by_key, "Account": lambda row: row["account"]}
     return {"Company": by_key["Company"]} if by == "company" else {by.title(): lambda row: row[by] or "(not known)"}
 
 
-def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+def _numbers(answer: Report, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """The columns that measure; a dash for BYOK of nothing, and for what the counters of keys do not count."""
     spend, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
     numbers: dict[str, Callable[[Row], str]] = {"Spend USD": lambda row: spend(row["credits_usd"])}
@@ -309,15 +225,15 @@ def _numbers(answer: Answer, rows: Sequence[Row]) -> dict[str, Callable[[Row], s
     numbers["Tokens"] = lambda row: (
         tokens(row["prompt_tokens"] + row["completion_tokens"]) if _has_counts(row) else formats.UNKNOWN
     )
-    if answer.asked.by == "company":
+    if answer.request.by == "company":
         numbers["Keys"] = lambda row: f"{row['keys']:,}"
     return numbers
 
 
-def _merged(answer: Answer) -> list[Row]:
+def _merged(answer: Report) -> list[Row]:
     """Rows as the table shows them: all accounts together but for keys, the largest first, Unattributed last."""
-    grain = reports.GRAINS[answer.asked.by]
-    together = grain if answer.asked.by == "key" else grain[1:]
+    grain = reports.GRAINS[answer.request.by]
+    together = grain if answer.request.by == "key" else grain[1:]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in answer.rows.rows:
         groups.setdefault(tuple(row[name] for name in together), []).append(row)
@@ -342,7 +258,7 @@ def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
 # How far it can be trusted
 
 
-def standing(answer: Answer) -> Iterator[Text]:
+def standing(answer: Report) -> Iterator[Text]:
     """How old the data is, how much of it reconciles and has an owner; then what the window lacks."""
     is_stale = formats.is_stale(answer.complete_to, answer.now)
     said = [formats.complete_to(answer.complete_to, answer.now)]
@@ -366,7 +282,7 @@ def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
         yield f"{share(parts['credits_usd'], wholes['credits_usd'])} unattributed{byok}"
 
 
-def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
+def _notes(answer: Report, *, is_stale: bool) -> Iterator[str]:
     for account in answer.ahead:
         whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
         ends = f"The data{whose} is marked complete to {clock(account.as_of, answer.now)}, in the future"
@@ -380,25 +296,25 @@ def _notes(answer: Answer, *, is_stale: bool) -> Iterator[str]:
     yield from (_what_is_missing(answer, account) for account in answer.accounts if answer.lacks(account))
 
 
-def _what_ends(answer: Answer) -> str:
+def _what_ends(answer: Report) -> str:
     """A rolling period ends where the data does."""
-    return f"The {answer.asked.label} end there too, and lack what was spent before. " if answer.asked.period else ""
+    return f"The {answer.request.label} end there too, and lack earlier spend. " if answer.request.period else ""
 
 
-def _what_is_missing(answer: Answer, account: sa.Row) -> str:
+def _what_is_missing(answer: Report, account: sa.Row) -> str:
     """From when on the window is known, or up to when it lacks hours."""
     whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
-    what = f"{answer.asked.month or 'This window'}{whose}"
+    what = f"{answer.request.month or 'This window'}{whose}"
     begins = account.known_from or account.as_of
     known_from = answer.known[account.account].known_from
     if account.is_counted and (known_from is None or known_from > max(begins, answer.span.start)):
         known = f"known from {_day_or_hour(known_from)} on" if known_from else "not known by itself"
-        return f"{what} is {known}: counters tell what was spent around its start as one sum."
+        return f"{what} is {known}: counters report the spend around its start as one sum."
     if begins > answer.span.start:
         told = "is not complete" if known_from else "is not known"
         return f"{what} {told}: history begins {_day_or_hour(known_from or begins)}."
     if account.is_counted:
-        return f"{what} is not complete: counters tell what was spent around its end as one sum."
+        return f"{what} is not complete: counters report the spend around its end as one sum."
     return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from)} is known."
 
 

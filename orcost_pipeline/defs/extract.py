@@ -11,7 +11,7 @@ from orcost_pipeline.defs.resources import Surroundings, SyncWindow, sync_step
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync import steps
-from orcost_pipeline.sync.steps import StepResult, SyncStep
+from orcost_pipeline.sync.step import StepResult, SyncStep
 from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]
@@ -60,7 +60,7 @@ _LISTINGS: dict[str, tuple[list[str], Callable[[SyncStep], StepResult], str]] = 
         ["raw.workspace"],
         steps.read_api_keys,
         "One row per run, account and API key of all workspaces, disabled and expired too (`GET /keys`).\n\n"
-        "A key that is no longer listed is asked for by its hash: a 404 proves that it was deleted.",
+        "A key that is no longer listed is requested by its hash: a 404 proves that it was deleted.",
     ),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from orcost_pipeline.warehouse.migrations.relations import RELATIONS
+from orcost_pipeline.warehouse.schema.relations import RELATIONS
 
 MAPPING = "ref.company_mapping"
 # The versions of the mapping are two relations; what a row of the asset is stands in this one.

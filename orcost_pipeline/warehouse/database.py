@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from decimal import Decimal
@@ -423,18 +423,23 @@ class _Keeper(threading.Thread):
             session.execute(self._alive)
 
 
-def lock_holders(connection: sa.Connection) -> str:
-    """The sessions that keep everybody from tables of the warehouse, as a sentence; "" where there are none."""
+def lock_holders(connection: sa.Connection, wanted: Collection[str] = ()) -> str:
+    """The sessions that keep everybody from relations of the warehouse, as a sentence; "" where there are none.
+
+    Of the relations that are wanted for this session alone, such as views to replace, every session that uses one.
+    """
     rows = connection.execute(
         sa.text(
             "select distinct a.pid, a.usename, nullif(a.application_name, '') as program, "
             "to_char(a.xact_start, 'YYYY-MM-DD HH24:MI') as since, min(l.relation::regclass::text) as relation "
             "from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace "
-            "join pg_stat_activity a on a.pid = l.pid where l.granted and l.mode = 'AccessExclusiveLock' "
+            "join pg_stat_activity a on a.pid = l.pid where l.granted "
+            "and (l.mode = 'AccessExclusiveLock' or n.nspname || '.' || c.relname = any(:wanted)) "
             "and l.database = (select oid from pg_database where datname = current_database()) "
             "and n.nspname in ('raw', 'ref', 'core', 'marts', 'ops') and l.pid <> pg_backend_pid() "
             "group by 1, 2, 3, 4 order by 1"
-        )
+        ),
+        {"wanted": list(wanted)},
     ).all()
     told = (
         f"{row.relation} by session {row.pid} of user {row.usename}"

@@ -8,9 +8,11 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from orcost_pipeline.warehouse.schemas import require_room, schema_version
+from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
+from orcost_pipeline.warehouse.schema.namespaces import require_room, schema_version
+from orcost_pipeline.warehouse.schema.record import is_applied
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
@@ -32,15 +34,26 @@ def database_url(configured: str | None, home: Path) -> str:
 
 
 def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
-    """An engine over the warehouse, migrated; raises PermanentError or TransientError where it cannot be used."""
+    """An engine over the warehouse, migrated where its tables, views, functions or comments are not this program's.
+
+    Raises PermanentError or TransientError where it cannot be used.
+    """
     engine = connect(database_url(configured, home))
     with database_errors():
-        if stored_version(engine) != SCHEMA_VERSION:
+        if not _is_current(engine, declared_schema()):
             # Alembic takes a third of a second to import: only where there is something to migrate.
-            from orcost_pipeline.warehouse.migrations.run import migrate
+            from orcost_pipeline.warehouse.schema.upgrade import migrate
 
             migrate(engine)
     return engine
+
+
+def _is_current(engine: sa.Engine, schema: DeclaredSchema) -> bool:
+    """Whether tables, views, functions and comments are this program's; raises as `stored_version` does."""
+    if stored_version(engine) != SCHEMA_VERSION:
+        return False
+    with engine.connect() as connection:
+        return is_applied(connection, schema)
 
 
 def open_database(configured: str | None, home: Path) -> sa.Engine:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.runs import locked_accounts
-from orcost_pipeline.warehouse.schemas import SCHEMAS
+from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS
 from orcost_pipeline.windows import Window, utc_day
 
 Grain = Literal["company", "key", "model", "creator", "workspace"]

@@ -1,0 +1,95 @@
+"""What `orcost report` is asked for: its options as a rolling period or a window of whole UTC hours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse.reports import Grain, KnownSpan, Rows
+from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, ceil, hour_floor
+
+PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """A grain, maybe an account, and either a rolling period or a window of whole hours, which may be a `month`."""
+
+    by: Grain
+    account: str | None
+    label: str
+    period: str | None = None
+    month: str | None = None
+    window: Window | None = None
+
+    def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
+        if self.window:
+            return reports.spend_between(connection, by or self.by, self.window, self.account)
+        return reports.rolling_spend(connection, by or self.by, self.period or "30d", self.account)
+
+    def span(self, as_of: datetime) -> Window:
+        """The hours of the request; of a rolling period those of an account complete to `as_of`."""
+        if self.window:
+            return self.window
+        hours = ROLLING_HOURS[self.period or "30d"]
+        return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
+
+    def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
+        """What is known of it, by account."""
+        if self.window:
+            return reports.known_spans(connection, self.window)
+        return reports.rolling_spans(connection, self.period or "30d")
+
+
+def report_request(
+    by: Grain,
+    account: str | None,
+    period: str | None,
+    month: str | None,
+    start: str | None,
+    end: str | None,
+    now: datetime,
+) -> ReportRequest:
+    """The request that the options make; raises PermanentError where they contradict each other or say nothing."""
+    if sum((period is not None, month is not None, (start or end) is not None)) > 1:
+        raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
+    if month is not None:
+        window = _month(month)
+        return ReportRequest(by, account, f"{window.start:%B %Y}", month=f"{window.start:%B}", window=window)
+    if start is not None or end is not None:
+        return ReportRequest(by, account, "", window=_between(start, end, now))
+    return ReportRequest(by, account, PERIODS[period or "30d"], period=period or "30d")
+
+
+def _month(text: str) -> Window:
+    try:
+        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise PermanentError(f'--month "{text}" is not a month written 2026-10.') from None
+    return Window(first, (first + timedelta(days=31)).replace(day=1))
+
+
+def _between(start: str | None, end: str | None, now: datetime) -> Window:
+    if start is None:
+        raise PermanentError("--to needs --from: the first hour of the window.")
+    window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else ceil(now, HOUR))
+    if window.end <= window.start:
+        raise PermanentError(f"--to must be later than --from ({start}); it is exclusive.")
+    return window
+
+
+def _whole_hour(option: str, text: str) -> datetime:
+    """A date is its first hour; a time without a zone is UTC."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise PermanentError(
+            f'{option} "{text}" is neither a date (2026-11-01) nor a time (2026-11-01T13:00).'
+        ) from None
+    instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    if instant != hour_floor(instant):
+        raise PermanentError(f'{option} "{text}" is not a whole UTC hour.')
+    return instant

@@ -1,0 +1,203 @@
+"""orcost.toml → `ProjectConfig`, and what is wrong with the file: every mistake with its line, no value repeated."""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.text import few, quoted, short
+
+DEFAULT_COMPANIES = "companies.csv"
+DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
+DEFAULT_TOLERANCE_USD = Decimal("1e-6")
+DEFAULT_UNATTRIBUTED_PERCENT = Decimal(5)
+LONGEST_MISTAKE = 200
+
+
+class AccountConfig(BaseModel):
+    """One `[[accounts]]` entry of orcost.toml: a name, and where its key is found; never the key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
+    api_key_env: str = Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    base_url: str | None = None
+
+
+def require_account_name(name: str, nothing: str) -> None:
+    """Raises PermanentError for what orcost.toml would not take; `nothing` says what was not done."""
+    try:
+        AccountConfig(name=name, api_key_env=DEFAULT_KEY_ENV)
+    except ValidationError:
+        raise PermanentError(
+            "That is not a valid account name: letters, digits, spaces, dots, - and _, at most 100 of them, "
+            f"a letter or digit first. {nothing}"
+        ) from None
+
+
+class ReconciliationConfig(BaseModel):
+    """`[reconciliation]` of orcost.toml: by how many USD the witnesses of a day may differ and still agree."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tolerance_usd: Decimal = Field(default=DEFAULT_TOLERANCE_USD, ge=0, allow_inf_nan=False)
+
+
+class AlertsConfig(BaseModel):
+    """`[alerts]` of orcost.toml: the percentage of the last 30 days' spend above which Unattributed is too much."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    unattributed_percent: Decimal = Field(default=DEFAULT_UNATTRIBUTED_PERCENT, ge=0, le=100, allow_inf_nan=False)
+
+
+class NameTakenError(ValueError):
+    """Two accounts have the same name; the number is that of the second, from 0."""
+
+
+class ProjectConfig(BaseModel):
+    """orcost.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    accounts: tuple[AccountConfig, ...] = ()
+    mapping: str | None = Field(default=None, min_length=1)
+    companies: Path = Path(DEFAULT_COMPANIES)
+    reconciliation: ReconciliationConfig = ReconciliationConfig()
+    alerts: AlertsConfig = AlertsConfig()
+
+    @field_validator("accounts")
+    @classmethod
+    def names_are_unique(cls, accounts: tuple[AccountConfig, ...]) -> tuple[AccountConfig, ...]:
+        names = [account.name for account in accounts]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise NameTakenError(number)
+        return accounts
+
+
+# What orcost.toml may say, by where it says it.
+SECTIONS: dict[str, type[BaseModel]] = {
+    "above all sections": ProjectConfig,
+    "under [[accounts]]": AccountConfig,
+    "under [reconciliation]": ReconciliationConfig,
+    "under [alerts]": AlertsConfig,
+}
+# By pydantic's type of error, where its own words are for programmers.
+IN_PLAIN_WORDS = {
+    "missing": "is missing",
+    "string_type": "is no text: write it in quotes",
+    "tuple_type": "is a list: write [[accounts]] above each account",
+    "value_error": "is the name of two accounts",
+    "model_type": "is a section with fields, not a value",
+}
+
+
+def read_config(path: Path, *, required: bool) -> ProjectConfig:
+    """orcost.toml, or an empty configuration where an optional one is not there."""
+    if not required and not path.is_file():
+        return ProjectConfig()
+    text = ""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return ProjectConfig.model_validate(tomllib.loads(text))
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be read ({error.strerror}). Check ORCOST_CONFIG.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{path} is not valid TOML: {short(str(error), LONGEST_MISTAKE)}.") from None
+    except ValidationError as error:
+        raise PermanentError("\n".join(few(_mistakes(path, text, error)))) from None
+
+
+Place = tuple[str | int, ...]
+
+
+def _mistakes(path: Path, text: str, error: ValidationError) -> list[str]:
+    """Every mistake with its line, in the order of the file; no value is repeated, as it may be a key."""
+    lines = _lines_of(text)
+    found: list[tuple[int, str]] = []
+    mistakes = error.errors(include_input=False, include_url=False)
+    unknown: list[Place] = [it["loc"] for it in mistakes if it["type"] == "extra_forbidden"]
+    misspelt = {(*place[:-1], name) for place in unknown for name in _nearly(str(place[-1]), place)}
+    for mistake in mistakes:
+        place: Place = mistake["loc"]
+        if mistake["type"] == "missing" and place in misspelt:
+            continue
+        if isinstance(taken := mistake.get("ctx", {}).get("error"), NameTakenError):
+            place = (*place, *taken.args, "name")
+        above = (place[:length] for length in range(len(place), 0, -1))
+        line = next((lines[it] for it in above if it in lines), 1)
+        found.append((line, f"{path}, line {line}: {_sentence(mistake, place)}"))
+    return [told for _, told in sorted(found)]
+
+
+def _sentence(mistake: Mapping[str, Any], place: Place) -> str:
+    field = next((part for part in reversed(place) if isinstance(part, str)), "")
+    if mistake["type"] == "extra_forbidden":
+        return f"there is no {quoted(field)}{_nearest(field, place)}"
+    in_its_words = f"is wrong: {short(mistake['msg'], LONGEST_MISTAKE)}"
+    return f"{quoted(field)} {IN_PLAIN_WORDS.get(mistake['type'], in_its_words)}."
+
+
+def _nearest(field: str, place: Place) -> str:
+    """The known name that an unknown one may have been meant for, or where it would be known."""
+    if near := _nearly(field, place):
+        return f'; did you mean "{near[0]}"?'
+    belongs = next((where for where, it in SECTIONS.items() if field in it.model_fields), None)
+    return f"; it belongs {belongs}." if belongs else "."
+
+
+def _nearly(field: str, place: Place) -> list[str]:
+    """The known name most like an unknown one at its place, if any is."""
+    section = next((it for where, it in SECTIONS.items() if f"[{place[0]}]" in where), ProjectConfig)
+    known = section.model_fields if len(place) > 1 else ProjectConfig.model_fields
+    return get_close_matches(field.lower(), known, n=1)
+
+
+def _lines_of(text: str) -> dict[Place, int]:
+    """The line at which each table and value of a valid TOML text begins, for tomllib tells of none.
+
+    Each statement is valid TOML by itself, and no part of one is: the lines of a value that has several are joined
+    until they can be read.
+    """
+    found: dict[Place, int] = {}
+    tables: Counter[Place] = Counter()
+    section: Place = ()
+    lines, begin = text.split("\n"), 0
+    for end in range(1, len(lines) + 1):
+        with suppress(tomllib.TOMLDecodeError):
+            statement = tomllib.loads("\n".join(lines[begin:end]))
+            if lines[begin].lstrip().startswith("["):
+                section = _opened(statement, tables)
+                places = (section[:length] for length in range(1, len(section) + 1))
+            else:
+                places = _places(statement, section)
+            for place in places:
+                found.setdefault(place, begin + 1)
+            begin = end
+    return found
+
+
+def _opened(header: dict[str, Any], tables: Counter[Place]) -> Place:
+    """The table that a header opens: of an array the next, within one the last."""
+    place: Place = ()
+    while header:
+        ((name, inner),) = header.items()
+        place = (*place, name)
+        if isinstance(inner, list):
+            tables[place] += 1
+        header = inner[0] if isinstance(inner, list) else inner
+        if tables[place]:
+            place = (*place, tables[place] - 1)
+    return place
+
+
+def _places(value: Any, place: Place) -> Iterator[Place]:
+    """A value and all that is in it."""
+    yield place
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in inner:
+        yield from _places(part, (*place, name))

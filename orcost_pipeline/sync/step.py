@@ -1,0 +1,127 @@
+"""One step of one account's sync: its account, its instant, and how it asks, stores and reads again. No Dagster."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from orcost_pipeline.errors import ClockError, PermanentError
+from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.failures import RefusedError
+from orcost_pipeline.openrouter.progress import Progress
+from orcost_pipeline.openrouter.records import Unreadable
+from orcost_pipeline.openrouter.waiting import wait_for
+from orcost_pipeline.project_file import DEFAULT_TOLERANCE_USD
+from orcost_pipeline.settings import Account
+from orcost_pipeline.sync import wire_rows
+from orcost_pipeline.sync.wire_rows import Table
+from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.windows import is_future
+
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+Connect = Callable[[Account, SecretStr, Clock], OpenRouter]
+
+
+def open_api(account: Account, key: SecretStr, clock: Clock) -> OpenRouter:
+    """The account's API over the network."""
+    return OpenRouter(account.name, key, account.base_url, key_env=account.api_key_env, clock=clock)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step got: rows, HTTP requests, and what else is worth telling."""
+
+    rows: int
+    requests_made: int
+    more: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SyncStep:
+    """One account's sync as its steps see it. `extraction_id` stamps what is read, `run_id` is the run that reads.
+
+    `tell` takes a line for whoever watches: how far a long reading is.
+    """
+
+    account: Account
+    engine: sa.Engine
+    run_id: str
+    extraction_id: str
+    as_of: datetime
+    clock: Clock
+    connect: Connect = open_api
+    tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+    tell: Callable[[str], None] = lambda told: None
+    unreadable: dict[Unreadable, int] = field(default_factory=dict)
+
+    def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
+        """The answer to a question put to the account's API, and the HTTP requests that it took.
+
+        The run counts them whether an answer came or not. What could not be read waits in `unreadable` to be stored.
+        Raises ClockError where the answers tell another time.
+        """
+        key = self.account.api_key
+        if key is None:
+            raise PermanentError(
+                f'No key for account "{self.account.name}": {self.account.api_key_env} is not set. '
+                "Make a management key (openrouter.ai/settings/management-keys), then: orcost init"
+            )
+
+        async def answered() -> tuple[T, int]:
+            async with self.connect(self.account, key, self.clock) as client:
+                client.progress = Progress(self.tell)
+                try:
+                    answer = await question(client)
+                except RefusedError:
+                    # A wrong clock asks for hours that the API does not tell.
+                    client.require_right_clock()
+                    raise
+                finally:
+                    self.unreadable.update(client.unreadable)
+                    runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
+                there = client.require_right_clock()
+                # A clock that was put right in the middle of the sync told its instant before.
+                if there and is_future(self.as_of, there):
+                    raise ClockError.was_ahead(self.as_of, there)
+                return answer, client.requests_made
+
+        return wait_for(answered())
+
+    def store(self, relations: Sequence[str], tables: Mapping[str, Table], requests_made: int) -> int:
+        """Makes the raw relations whole in one transaction; returns the rows that came."""
+        stamp: dict[str, Any] = {"run_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
+        with self.engine.begin() as connection:
+            rows = raw.replace_rows(connection, tables, **stamp)
+            raw.replace_unreadable(connection, relations[0], wire_rows.unreadable(self.unreadable), **stamp)
+            raw.mark_extracted(
+                connection, relations, **stamp, now=self.clock(), row_count=rows, requests_made=requests_made
+            )
+        self.unreadable.clear()
+        return rows
+
+    def latest(self, relation: str, columns: str, condition: str = "true") -> Sequence[sa.RowMapping]:
+        """Rows of a raw relation: those of this extraction, else of the newest that has it whole."""
+        with self.engine.connect() as connection:
+            run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
+            if run_id is None:
+                raise PermanentError(f'raw/{relation} was never read for account "{self.account.name}": read it first.')
+            statement = f"select {columns} from raw.{relation} where run_id = :run_id and account = :account"
+            parameters = {"run_id": run_id, "account": self.account.name}
+            return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()
+
+    def is_marked(self, relation: str, mark: str) -> bool:
+        """Whether the extraction that `latest` takes the relation's rows from bears the mark."""
+        with self.engine.connect() as connection:
+            run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
+            return run_id is not None and raw.is_extracted(connection, mark, run_id, self.account.name)
+
+    @cached_property
+    def has_management_key(self) -> bool:
+        """Whether the key that this extraction asks with may list keys and usage; an ordinary one knows itself."""
+        return bool(self.latest("account", "is_management_key")[0].is_management_key)

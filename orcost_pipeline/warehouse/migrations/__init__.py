@@ -1,1 +1,0 @@
-"""The warehouse's schema, version by version, and what each relation and column means."""

@@ -1,0 +1,48 @@
+-- One row per company: spend of the UTC hours from start_at up to, but not including, end_at. Raises an error where
+-- start_at is later than end_at, or where either is not a whole UTC hour.
+
+-- Whole UTC days come from the days alone, so that any range of days has the sum that the daily and monthly relations
+-- have; only the hours before and after them come from the hours.
+create or replace function marts.company_spend_between(start_at timestamptz, end_at timestamptz)
+returns table (
+    company text, requests numeric, prompt_tokens numeric, completion_tokens numeric, reasoning_tokens numeric,
+    cached_tokens numeric, credits_usd numeric, byok_usd numeric, known_from timestamptz, is_complete boolean
+)
+language plpgsql stable as $$
+declare
+    first_day date := ((start_at - interval '1 microsecond') at time zone 'UTC')::date + 1;
+    end_day date := (end_at at time zone 'UTC')::date;
+    days_start_at timestamptz := least(first_day::timestamp at time zone 'UTC', end_at);
+    days_end_at timestamptz := greatest(end_day::timestamp at time zone 'UTC', days_start_at);
+begin
+    if start_at is null or end_at is null or start_at > end_at then
+        raise exception 'start_at must not be later than end_at' using errcode = '22023';
+    end if;
+    if start_at <> date_trunc('hour', start_at, 'UTC') or end_at <> date_trunc('hour', end_at, 'UTC') then
+        raise exception 'start_at and end_at must be whole UTC hours' using errcode = '22023';
+    end if;
+    return query
+    with parts as (
+        select s.account_id, s.company_id, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens,
+            s.cached_tokens, s.credits_usd, s.byok_usd
+        from core.company_day s
+        where s.day >= first_day and s.day < end_day
+        union all
+        select s.account_id, s.company_id, u.requests * s.share, u.prompt_tokens * s.share,
+            u.completion_tokens * s.share, u.reasoning_tokens * s.share, u.cached_tokens * s.share,
+            u.credits_usd * s.share, u.byok_usd * s.share
+        from (values (start_at, days_start_at), (days_end_at, end_at)) as edge (start_at, end_at)
+        join core.usage_hourly u on u.hour >= edge.start_at and u.hour < edge.end_at
+        join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
+            and s.valid_from <= (u.hour at time zone 'UTC')::date and s.valid_to > (u.hour at time zone 'UTC')::date
+    )
+    select c.company, sum(p.requests), sum(p.prompt_tokens), sum(p.completion_tokens), sum(p.reasoning_tokens),
+        sum(p.cached_tokens), sum(p.credits_usd), sum(p.byok_usd), max(k.known_from), bool_and(k.is_complete)
+    from parts p
+    join ref.company c using (company_id)
+    -- Only accounts in which the company has spend.
+    left join core.known_span(start_at, end_at) k using (account_id)
+    group by c.company
+    order by sum(p.credits_usd) desc, c.company;
+end
+$$;

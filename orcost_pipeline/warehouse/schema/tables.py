@@ -1,0 +1,65 @@
+"""What each schema is for, and what a row of each table is, in one sentence. Views and functions say it themselves."""
+
+SCHEMAS = {
+    "raw": "Responses of OpenRouter as received, by run; kept for some days.",
+    "ref": "Reference data: accounts, API keys, companies, the company mapping and its assignments.",
+    "core": "Usage and spend at their finest grain, with small ids; the marts are built from them.",
+    "marts": "Costs for reports and BI tools: by company, key, creator and workspace; start here.",
+    "ops": "Operations: sync runs, requested syncs, and what later responses changed.",
+}
+
+TABLES = {
+    "ref.account": "One row per OpenRouter account: its kind, the status of its last sync, and up to when its data is "
+    "complete.",
+    "ref.company": "One row per company that any version of the mapping or the list of companies ever named, and one "
+    "for Unattributed; with the attributes of the list.",
+    "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
+    "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
+    "core.api_key": "One row per API key: its small id, its counters and its timestamps.",
+    "core.api_key_version": "One row per API key and period in which no attribute of it changed.",
+    "core.counter_point": "One row per API key and instant: usage up to then by the key's counters; for accounts "
+    "without analytics.",
+    "core.counted_span": "One row per account and span of several UTC hours for which the counters of the keys give "
+    "only one sum, booked in the last of these hours; for accounts without analytics.",
+    "core.model": "One row per model permaslug: its small id.",
+    "core.provider": "One row per provider: its small id; 0 is an unknown provider.",
+    "core.usage_hourly": "One row per UTC hour, account, API key (0: no key) and model: usage, not yet attributed to "
+    "companies.",
+    "core.usage_daily": "One row per UTC day, account, API key (0: no key), model and provider (0: unknown): usage, "
+    "not yet attributed to companies.",
+    "core.assignment": "The rows of ref.assignment, with small ids.",
+    "core.account_day": "One row per account and UTC day: the amounts of the day by each source.",
+    "core.unkeyed_hour": "One row per account, UTC hour and key name (blank: no key): spend that is not attributed to "
+    "any listed API key.",
+    "core.unreadable_row": "One row per account, endpoint, API key (0: none), field and instant: number of rows that "
+    "could not be read.",
+    "core.company_day": "One row per UTC day, account and company: spend.",
+    "core.key_rolling": "One row per account, API key (0: no key), company and rolling period: spend.",
+    "core.key_previous": "One row per account, API key (0: no key), company and rolling period: spend in the period "
+    "before.",
+    "core.company_rolling": "One row per account, company and rolling period: spend, and spend in the period before.",
+    "ops.schema_object": "One row per view and function of orcost, and one for all comments: what was applied last.",
+    "ops.sync_request": "One row per requested sync (Sync Now); its status follows the runs that serve it.",
+    "ops.sync_run": "One row per Dagster run and account.",
+    "ops.counter_replacement": "One row per account, UTC day and sync in which analytics became available again: spend "
+    "booked from the counters of the keys, and the spend by analytics that replaced it.",
+    "ops.restatement": "One row per account, settled day, API key, model and sync that found the day changed.",
+    "raw.extraction": "One row per run and account: the instant up to which all its requests read.",
+    "raw.extracted": "One row per run, account and raw relation that was read completely.",
+    "raw.account": "One row per run and account: GET /key and GET /credits.",
+    "raw.workspace": "One row per run, account and workspace.",
+    "raw.organization_member": "One row per run, account and member.",
+    "raw.api_key": "One row per run, account and API key, as listed; a deleted key has only its hash.",
+    "raw.usage_question": "One row per run and request for usage: its key, its period, and its outcome.",
+    "raw.usage_hourly": "One row per run, API key (null: the whole account), UTC hour and model, for hours that the "
+    "run read again.",
+    "raw.unkeyed_hour": "One row per run, UTC hour and key name (blank: no key): spend that is not attributed to any "
+    "listed API key.",
+    "raw.usage_daily": "One row per run, API key (null: the whole account), UTC day and model, for days that are older "
+    "than activity reaches.",
+    "raw.activity_daily": "One row per run, API key (null: the whole account), UTC day, model and endpoint, for days "
+    "to settle.",
+    "raw.unreadable": "One row per run, raw relation, endpoint, API key, field and instant: number of rows that could "
+    "not be read.",
+    "raw.model": "One row per run and model: list prices, read once a day.",
+}

@@ -1,0 +1,53 @@
+"""Brings a warehouse to the newest tables, views, functions and comments."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.warehouse.database import MIGRATION_LOCK, take_lock
+from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
+from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS, make_schemas
+from orcost_pipeline.warehouse.schema.replacement import PATIENCE, Patience, apply_schema
+from orcost_pipeline.warehouse.schema.rights import held_rights
+
+MINIMUM_VERSION = 15
+NEWEST = "head"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def migrate(
+    engine: sa.Engine,
+    revision: str = NEWEST,
+    *,
+    schema: DeclaredSchema | None = None,
+    patience: Patience = PATIENCE,
+) -> None:
+    """Migrates tables to a revision; at the newest, replaces views, functions and comments that differ from `schema`.
+
+    All of it is one transaction: whoever reads the new version also reads the new views, and a failure leaves the
+    warehouse as it was. A view that a query holds is waited for within that transaction, so that tables are migrated
+    once however often it is tried. Processes that start together do it once.
+
+    A migration that changes a column drops the views that show it (`if exists`: a new warehouse may not have them yet);
+    they are made again from their files, with their rights.
+
+    Raises PermanentError for a Postgres too old, and where something that users built depends on what has to be
+    dropped; TransientError where a session holds a view for longer than is waited for.
+    """
+    with engine.connect() as connection:
+        major = int(connection.execute(sa.text("show server_version_num")).scalar_one()) // 10_000
+        if major < MINIMUM_VERSION:
+            raise PermanentError(f"Postgres {major} is too old: orcost needs {MINIMUM_VERSION} or newer.")
+        take_lock(connection, MIGRATION_LOCK, "schema")
+        make_schemas(connection, WAREHOUSE_SCHEMAS)
+        before = held_rights(connection)
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        if revision == NEWEST:
+            apply_schema(connection, schema or declared_schema(), before, patience)
+        connection.commit()

@@ -1,0 +1,20 @@
+-- One row per account, UTC hour, company, API key and model: usage attributed to companies.
+create or replace view core.spend_hourly as
+select
+    a.account, u.hour, c.company, k.key_hash, m.model, v.name as key_name,
+    u.requests * s.share as requests,
+    u.prompt_tokens * s.share as prompt_tokens,
+    u.completion_tokens * s.share as completion_tokens,
+    u.reasoning_tokens * s.share as reasoning_tokens,
+    u.cached_tokens * s.share as cached_tokens,
+    u.credits_usd * s.share as credits_usd,
+    u.byok_usd * s.share as byok_usd,
+    s.rule, u.source::text as source
+from core.usage_hourly u
+join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
+    and s.valid_from <= (u.hour at time zone 'UTC')::date and s.valid_to > (u.hour at time zone 'UTC')::date
+join ref.account a on a.account_id = u.account_id
+join ref.company c on c.company_id = s.company_id
+join core.model m on m.model_id = u.model_id
+left join core.api_key k on k.key_id = u.key_id
+left join core.api_key_version v on v.key_id = u.key_id and v.valid_to is null;
