@@ -66,14 +66,13 @@ def test_a_name_that_nobody_can_store_is_read_as_one_that_can(told: str, read: s
     assert cell.key == read
 
 
-def test_an_answer_that_is_too_large_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.LARGEST_ANSWER", 2_000_000)
+def test_an_answer_that_is_too_large_is_refused_at_once() -> None:
     told: dict[str, Any] = {"data": {"total_credits": 1, "total_usage": 0, "more": "x" * 1_999_000}}
-    assert scripted(answer(told)).ask(lambda client: client.credits()).total_credits == 1
+    assert scripted(answer(told)).ask(lambda client: client.credits(), largest_answer=2_000_000).total_credits == 1
     told["data"]["more"] *= 2
     api = scripted(answer(told))
     with pytest.raises(ContractError, match=r'GET /credits of account "acme" answered more than 2 MB'):
-        api.ask(lambda client: client.credits())
+        api.ask(lambda client: client.credits(), largest_answer=2_000_000)
     assert len(api.sent) == 1
 
 

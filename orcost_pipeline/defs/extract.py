@@ -126,19 +126,23 @@ def _usage(place: Placement) -> dg.AssetsDefinition:
             reading, requests_made = steps.read_usage_of_account(step, orcost_window.since_day)
             hours = raw_result(step, _hours(reading, requests_made), hours_key)
             days = raw_result(step, _days(reading), days_key)
-        doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
         yield hours
         yield days
-        yield dg.AssetCheckResult(
-            asset_key=hours_key,
-            check_name="totals_are_credits_plus_byok",
-            passed=doubtful == 0,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"Account {quoted(step.account.name)}: {plural(doubtful, 'row')} with another total.",
-            metadata={"doubtful_rows": doubtful},
-        )
+        yield _totals_check(hours_key, step.account.name, reading)
 
     return raw_usage
+
+
+def _totals_check(key: dg.AssetKey, account: str, reading: UsageReading) -> dg.AssetCheckResult:
+    doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name="totals_are_credits_plus_byok",
+        passed=doubtful == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Account {quoted(account)}: {plural(doubtful, 'row')} with another total.",
+        metadata={"doubtful_rows": doubtful},
+    )
 
 
 def _hours(reading: UsageReading, requests_made: int) -> StepResult:

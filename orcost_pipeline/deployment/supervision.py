@@ -39,16 +39,26 @@ class Surroundings(NamedTuple):
 class Service:
     """A module in a process that leads a group of its own; when it dies it is started again, later each time."""
 
-    def __init__(self, name: str, module: str, *arguments: str, is_ready: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        is_ready: Callable[[], bool] = lambda: True,
+        longest_pause: float = LONGEST_PAUSE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.is_ready = is_ready
         self._command = (module, *arguments)
+        self._longest_pause = longest_pause
+        self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._pause = 0.0
         self._started_at = self._due_at = 0.0
 
     def start(self, given: Surroundings) -> None:
-        self._started_at = time.monotonic()
+        self._started_at = self._clock()
         # -P: a file of the user's folder is never taken for a module.
         wrapper = [sys.executable, "-P", "-m", "orcost_pipeline.deployment.service", str(given.leash)]
         with given.log.open("ab") as log:
@@ -67,7 +77,7 @@ class Service:
         if self._process is not None:
             how = self.death()
             return self._start_later(how, given) if how else None
-        if time.monotonic() < self._due_at:
+        if self._clock() < self._due_at:
             return None
         try:
             self.start(given)
@@ -78,9 +88,9 @@ class Service:
     def _start_later(self, how: str, given: Surroundings) -> str:
         self.kill()
         self._process = None
-        was_steady = time.monotonic() - self._started_at > STEADY_AFTER
-        self._pause = FIRST_PAUSE if was_steady or not self._pause else min(2 * self._pause, LONGEST_PAUSE)
-        self._due_at = time.monotonic() + self._pause
+        was_steady = self._clock() - self._started_at > STEADY_AFTER
+        self._pause = FIRST_PAUSE if was_steady or not self._pause else min(2 * self._pause, self._longest_pause)
+        self._due_at = self._clock() + self._pause
         return f"The {self.name} {how}; it starts again in {self._pause:.0f} s. Log: {given.log}"
 
     def death(self) -> str | None:

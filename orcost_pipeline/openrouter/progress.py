@@ -17,9 +17,17 @@ TOLD_EVERY = 2.0
 class Progress:
     """One reading after the other: `begin`, then `plan` and `done` in any common unit."""
 
-    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        worth_telling: float = WORTH_TELLING,
+        told_every: float = TOLD_EVERY,
+    ) -> None:
         self._tell = tell
         self._clock = clock
+        self._worth_telling, self._told_every = worth_telling, told_every
         self._what = ""
         self._planned = self._done = 0.0
         self._began_at = self._told_at = clock()
@@ -36,7 +44,8 @@ class Progress:
         """So much of what was planned is answered; told where somebody may be waiting."""
         self._done += amount
         now = self._clock()
-        if now - self._began_at < WORTH_TELLING or now - self._told_at < TOLD_EVERY or self._done >= self._planned:
+        is_soon = now - self._began_at < self._worth_telling or now - self._told_at < self._told_every
+        if is_soon or self._done >= self._planned:
             return
         self._told_at = now
         part = self._done / self._planned

@@ -105,6 +105,7 @@ class RequestOptions(TypedDict, total=False):
     timeout: float
     patience: float | None
     backoff: float
+    largest_answer: int
     clock: Callable[[], datetime]
 
 
@@ -116,6 +117,7 @@ class Requests:
     patience: seconds; `PATIENCE` unless told. A passing failure is asked again until the client has had no answer, to
         any of its questions, for so long.
     backoff: seconds of a question's first pause; each further pause is twice as long as the one before.
+    largest_answer: bytes; no honest answer is larger.
     key_env: the variable that holds the key, for the sentence that says where to put a valid one.
     clock: this machine's.
     """
@@ -132,6 +134,7 @@ class Requests:
         timeout: float = TIMEOUT,
         patience: float | None = None,
         backoff: float = 0.5,
+        largest_answer: int = LARGEST_ANSWER,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.account = account
@@ -144,6 +147,7 @@ class Requests:
         self._patience = PATIENCE if patience is None else patience
         self._longest_pause = min(LONGEST_PAUSE, self._patience / 5)
         self._backoff = backoff
+        self._largest_answer = largest_answer
         # Instants of the loop's clock: of the last answer, or of the first request; until which analytics is not asked.
         self._answered_at: float | None = None
         self._analytics_from = 0.0
@@ -293,8 +297,10 @@ class Requests:
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
-            if len(body) > LARGEST_ANSWER:
-                where = f"{self._of_account(str(question))} answered more than {LARGEST_ANSWER / 1_000_000:.0f} MB"
+            if len(body) > self._largest_answer:
+                where = (
+                    f"{self._of_account(str(question))} answered more than {self._largest_answer / 1_000_000:.0f} MB"
+                )
                 raise ContractError(f"{where}, which no honest answer has; nothing was published.")
         return bytes(body)
 

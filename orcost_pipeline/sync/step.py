@@ -58,6 +58,7 @@ class SyncStep:
     connect: Connect = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     tell: Callable[[str], None] = lambda told: None
+    progress: Callable[[Callable[[str], None]], Progress] = Progress
     unreadable: dict[Unreadable, int] = field(default_factory=dict)
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
@@ -75,7 +76,7 @@ class SyncStep:
 
         async def answered() -> tuple[T, int]:
             async with self.connect(self.account, key, self.clock) as client:
-                client.progress = Progress(self.tell)
+                client.progress = self.progress(self.tell)
                 try:
                     answer = await question(client)
                 except RefusedError:
