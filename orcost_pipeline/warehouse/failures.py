@@ -14,7 +14,7 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.text import short
 
 # Characters of what the server says: it repeats statements and values.
-LONGEST_TOLD = 300
+LONGEST_REASON = 300
 
 
 class DatabaseUnavailableError(TransientError):
@@ -30,71 +30,71 @@ _FAILURES: tuple[tuple[str, type[OrcostError], str], ...] = (
     (
         "^53100|could not extend file|no space left",
         PermanentError,
-        "The database's disk is full: {told}. Make room on it, then try again.",
+        "The database's disk is full: {reason}. Make room on it, then try again.",
     ),
     (
         "^53300|too many clients|too many connections|connection slots",
         DatabaseUnavailableError,
-        "The database has no connection to spare: {told}. End sessions or raise max_connections, then try again.",
+        "The database has no connection to spare: {reason}. End sessions or raise max_connections, then try again.",
     ),
     (
         '^3D000|^57P04|database ".*" does not exist',
         PermanentError,
-        "The database is not there: {told}. Create it, or name the right one in ORCOST_DATABASE_URL.",
+        "The database is not there: {reason}. Create it, or name the right one in ORCOST_DATABASE_URL.",
     ),
     (
         r"^28|authentication failed|no password supplied|pg_hba\.conf|role .* does not exist|not permitted to log in",
         PermanentError,
-        "The database refused the user: {told}. Put the right user and password into ORCOST_DATABASE_URL.",
+        "The database refused the user: {reason}. Put the right user and password into ORCOST_DATABASE_URL.",
     ),
     (
         "^25006",
         PermanentError,
-        "The database takes no writes: {told}. "
+        "The database takes no writes: {reason}. "
         "Name its primary server in ORCOST_DATABASE_URL, or lift default_transaction_read_only.",
     ),
     (
         "^42501",
         PermanentError,
-        "The database's user lacks a right: {told}. Grant it, or name the tables' owner in ORCOST_DATABASE_URL.",
+        "The database's user lacks a right: {reason}. Grant it, or name the tables' owner in ORCOST_DATABASE_URL.",
     ),
     # What our own SQL raises is a sentence.
-    ("^P0001", PermanentError, "{told}"),
+    ("^P0001", PermanentError, "{reason}"),
     (
         "^55P03",
         LockedError,
-        "Another session of the database holds a lock: {told}. End that session if it hangs, then try again.",
+        "Another session of the database holds a lock: {reason}. End that session if it hangs, then try again.",
     ),
     (
         "^40",
         DatabaseUnavailableError,
-        "Another session of the database was in the way: {told}. Try again.",
+        "Another session of the database was in the way: {reason}. Try again.",
     ),
     (
         "^57014",
         DatabaseUnavailableError,
-        "The database cancelled a statement: {told}. Raise statement_timeout where it is set, then try again.",
+        "The database cancelled a statement: {reason}. Raise statement_timeout where it is set, then try again.",
     ),
     (
         "^57P03|starting up|shutting down|in recovery|not yet accepting",
         DatabaseUnavailableError,
-        "The database is not ready: {told}. Try again in a moment.",
+        "The database is not ready: {reason}. Try again in a moment.",
     ),
     (
         "^08|^25P03|^57P|connection is (closed|lost)|closed the connection|closed unexpectedly|terminating connection|"
         "reset by peer|broken pipe|consuming input failed|flushing failed",
         DatabaseUnavailableError,
-        "The connection to the database was lost: {told}. Try again; if it is lost again, the server's log says why.",
+        "The connection to the database was lost: {reason}. Try again; if it is lost again, the server's log says why.",
     ),
     (
         "^5[348]|^XX",
         TransientError,
-        "The database failed: {told}. Mend what the server's log names, then try again.",
+        "The database failed: {reason}. Mend what the server's log names, then try again.",
     ),
     (
         "^ ",
         DatabaseUnavailableError,
-        "The database does not answer: {told}. Check ORCOST_DATABASE_URL and the server.",
+        "The database does not answer: {reason}. Check ORCOST_DATABASE_URL and the server.",
     ),
 )
 
@@ -135,16 +135,16 @@ def failure_named(kind: str, message: str) -> OrcostError | None:
     state = getattr(getattr(psycopg.errors, kind, None), "sqlstate", None)
     if state is None and kind not in ("OperationalError", "ConnectionTimeout", "InterfaceError"):
         return None
-    told = _told(message)
-    subject = state if state and not state.startswith("XX") else f"{state or ''} {told}"
+    reason = _reason(message)
+    subject = state if state and not state.startswith("XX") else f"{state or ''} {reason}"
     for pattern, consequence, sentence in _FAILURES:
         if re.search(pattern, subject, re.IGNORECASE):
-            return consequence(sentence.format(told=told))
+            return consequence(sentence.format(reason=reason))
     return None
 
 
-def _told(message: str) -> str:
+def _reason(message: str) -> str:
     """The line that says most; of several servers that were tried, what the last one said."""
     lines = message.strip().splitlines() or ["no answer"]
     line = lines[-1] if lines[0].endswith(":") else lines[0]
-    return short(line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip("."), LONGEST_TOLD)
+    return short(line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip("."), LONGEST_REASON)

@@ -98,12 +98,12 @@ class _Keeper(threading.Thread):
                 self.is_over.wait(1)
 
     def _hold(self, session: sa.Connection) -> None:
-        is_told = False
+        is_announced = False
         while not session.execute(_TAKE, self._lock).scalar_one():
             session.rollback()
-            if not is_told:
+            if not is_announced:
                 self._waiting()
-                is_told = True
+                is_announced = True
             if self.is_over.wait(0.2):
                 return
         session.execute(_PATIENT)
@@ -133,9 +133,9 @@ def lock_holders(connection: sa.Connection, wanted: Collection[str] = ()) -> str
         ),
         {"wanted": list(wanted)},
     ).all()
-    told = (
+    holders = (
         f"{row.relation} by session {row.pid} of user {row.usename}"
         f"{f' ({row.program})' if row.program else ''}{f' since {row.since} UTC' if row.since else ''}"
         for row in rows
     )
-    return f"Locked: {'; '.join(told)}." if rows else ""
+    return f"Locked: {'; '.join(holders)}." if rows else ""

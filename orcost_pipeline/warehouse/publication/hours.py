@@ -28,14 +28,14 @@ COUNTING = (
 NAMES = (
     Change(
         name="model_name",
-        reads=("raw.usage_hourly", "raw.usage_daily", "raw.activity_daily"),
+        reads=("raw.usage_hourly", "raw.usage_daily", "raw.activity_daily", "core.model"),
         when=When.EXTRACTION,
         writes=("core.model",),
         is_apart=True,
     ),
     Change(
         name="provider_name",
-        reads=("raw.activity_daily",),
+        reads=("raw.activity_daily", "core.provider"),
         when=When.EXTRACTION,
         writes=("core.provider",),
         is_apart=True,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import set_local
 from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK
-from orcost_pipeline.warehouse.publication.healing.healing import heal
+from orcost_pipeline.warehouse.publication.healing.heal import heal
 from orcost_pipeline.warehouse.publication.transaction import Assign, Publication
 from orcost_pipeline.windows import is_future, month_start
 

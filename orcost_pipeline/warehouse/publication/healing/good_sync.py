@@ -1,7 +1,7 @@
 """The last good sync of an account that a sync with a wrong clock left in the future.
 
 Such an account is taken as it stood at its last good sync: `StoredUsage` reads it so, and the publication that follows
-puts it back (`healing.py`). Hours that OpenRouter reported stay: they are true.
+puts it back (`heal.py`). Hours that OpenRouter reported stay: they are true.
 """
 
 from datetime import UTC, date, datetime

@@ -1,4 +1,4 @@
-"""Puts right what a sync with a wrong clock published in the future. The statements are in `healing.sql`, in order."""
+"""Puts right what a sync with a wrong clock published in the future. The statements are in `heal.sql`, in order."""
 
 from datetime import datetime
 
@@ -36,5 +36,5 @@ def heal(connection: sa.Connection, account: str, as_of: datetime, now: datetime
 
 
 def statements() -> list[str]:
-    """The statements of `healing.sql`: each ends with the `;` that ends its last line."""
-    return [text for text in read_text("healing").split(";\n") if text.strip()]
+    """The statements of `heal.sql`: each ends with the `;` that ends its last line."""
+    return [text for text in read_text("heal").split(";\n") if text.strip()]
