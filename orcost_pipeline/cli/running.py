@@ -27,7 +27,7 @@ from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.text import few, short
 from orcost_pipeline.warehouse import reports, runs
-from orcost_pipeline.warehouse.access import database_snapshot, snapshot
+from orcost_pipeline.warehouse.access import configured_url, database_snapshot, snapshot
 from orcost_pipeline.warehouse.failures import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
@@ -121,7 +121,7 @@ def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
     """What a killed sync left behind would hold up those of the daemon."""
     from orcost_pipeline.defs import dead_runs
 
-    engine = open_warehouse(_secret(settings), settings.home)
+    engine = open_warehouse(configured_url(settings), settings.home)
     dead_runs.close_dead_runs(instance, engine, datetime.now(UTC))
     engine.dispose()
 
@@ -143,7 +143,7 @@ def sync_account(
     first = (
         ""
         if is_synced(settings, account)
-        else " for the first time: all that OpenRouter tells (up to a year by day, 31 days by hour)"
+        else " for the first time: everything that OpenRouter reports (up to a year by day, 31 days by hour)"
     )
     tell(console, f'Syncing account "{account}"{first}')
     try:
@@ -193,7 +193,7 @@ def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResu
     failures = [event for event in result.all_events if event.is_failure]
     is_stopped = any(_is_interrupt(event) for event in failures)
     told = runs.STOPPED if is_stopped else next((_sentence(event) for event in failures), "The run failed.")
-    engine = open_warehouse(_secret(settings), settings.home)
+    engine = open_warehouse(configured_url(settings), settings.home)
     if not result.success:
         runs.close_run(engine, run_id, "failed", told, datetime.now(UTC))
     noted = list(runs.run_problems(engine, [run_id]))
@@ -280,7 +280,7 @@ def demo_home(settings: Settings) -> Path:
 
 
 def _what_next(settings: Settings) -> str:
-    url = database_url(_secret(settings), settings.home)
+    url = database_url(configured_url(settings), settings.home)
     command = "orcost" if shutil.which("orcost") else str(Path(sys.executable).with_name("orcost"))
     return f"""
 This was a simulated account: nothing left this machine. What next:
@@ -317,7 +317,3 @@ def _show_report(settings: Settings) -> None:
     from orcost_pipeline.cli.report import show
 
     show(settings)
-
-
-def _secret(settings: Settings) -> str | None:
-    return settings.database_url.get_secret_value() if settings.database_url else None
