@@ -1,4 +1,4 @@
-"""How a publication begins: one at a time for each account, over what is published, with the future put right first."""
+"""How a publication begins: one at a time for each account, after what a wrong clock published is put right."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -45,7 +45,10 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """reads: relations that its SQL, and the scope of its merge, read. writes: relations that its SQL changes."""
+    """A step of the publication, in its transaction.
+
+    reads: relations that its SQL, and the scope of its merge, read. writes: relations that its SQL changes.
+    """
 
     name: str
     when: When
