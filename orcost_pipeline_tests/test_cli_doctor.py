@@ -51,8 +51,9 @@ from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, 
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline.warehouse import accounts, reports, runs
-from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import sole_deployment
+from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK, take_lock
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.warehouse.schema.namespaces import schema_version
 from orcost_pipeline.windows import STALE_AFTER

@@ -34,14 +34,10 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.warehouse import database, runs
-from orcost_pipeline.warehouse.database import (
-    DatabaseUnavailableError,
-    LockedError,
-    connect,
-    copy_rows,
-    database_errors,
-)
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
+from orcost_pipeline.warehouse.loading import copy_rows
 from orcost_pipeline_tests.processes import Command, Site, away_from_the_hour, eventually
 from orcost_pipeline_tests.test_runs import READERS
 from orcost_pipeline_tests.world import DAY, usage

@@ -28,7 +28,7 @@ from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.text import few, short
 from orcost_pipeline.warehouse import reports, runs
 from orcost_pipeline.warehouse.access import configured_url, database_snapshot, snapshot
-from orcost_pipeline.warehouse.database import database_errors, failure_named
+from orcost_pipeline.warehouse.failures import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 

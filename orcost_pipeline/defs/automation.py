@@ -24,8 +24,8 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, content_sha256
 from orcost_pipeline.text import listed, quoted
 from orcost_pipeline.warehouse import reports, runs
-from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.deployment import serving
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import open_database, open_warehouse
 from orcost_pipeline.warehouse.runs import SyncRequest

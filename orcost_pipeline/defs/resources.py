@@ -21,7 +21,8 @@ from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import accounts, raw, runs
-from orcost_pipeline.warehouse.database import DatabaseUnavailableError, LockedError, database_errors, lock_holders
+from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
+from orcost_pipeline.warehouse.locks import lock_holders
 from orcost_pipeline.warehouse.opening import can_be_used, open_warehouse
 
 PARTITION_TAG = "dagster/partition"

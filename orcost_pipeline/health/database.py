@@ -18,8 +18,9 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.accounts import Evidence
-from orcost_pipeline.warehouse.database import connect, database_errors, set_local
+from orcost_pipeline.warehouse.database import connect, set_local
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.reports import Server
 from orcost_pipeline.warehouse.schema.namespaces import (

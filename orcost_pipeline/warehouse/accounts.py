@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.errors import AccountTwiceError
 from orcost_pipeline.text import quoted
-from orcost_pipeline.warehouse.database import KEY_OWNER_LOCK
+from orcost_pipeline.warehouse.locks import KEY_OWNER_LOCK
 
 # Who wrote the mapping named its accounts: its versions stay as they were written.
 _NOT_OURS = ("ref.mapping_rule",)

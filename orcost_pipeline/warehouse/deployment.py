@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import DEPLOYMENT_LOCK, kept_lock
+from orcost_pipeline.warehouse.locks import DEPLOYMENT_LOCK, kept_lock
 
 _NAME = "orcost up"
 _HOLDER = sa.text(

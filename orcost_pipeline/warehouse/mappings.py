@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.database import MAPPING_LOCK, copy_rows
+from orcost_pipeline.warehouse.loading import copy_rows
+from orcost_pipeline.warehouse.locks import MAPPING_LOCK
 
 RULE_COLUMNS = (
     "line",

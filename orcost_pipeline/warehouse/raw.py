@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import copy_rows
+from orcost_pipeline.warehouse.loading import copy_rows
 
 RETENTION = timedelta(days=7)
 STAMP = ("account", "as_of", "run_id")
@@ -145,8 +145,8 @@ def is_extracted(connection: sa.Connection, relation: str, run_id: str, account:
     )
 
 
-def hours_told_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
-    """The first hour that analytics told the run's extraction; None where they told none."""
+def hours_reported_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
+    """The first hour that analytics report to the run's extraction; None where they report none."""
     return connection.execute(
         sa.text(
             "select min(start_at) from raw.usage_question where run_id = :run_id and account = :account "

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.errors import AccountTwiceError, ClockError, InvalidKeyError, OtherAccountError, TransientError
 from orcost_pipeline.text import message
-from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
+from orcost_pipeline.warehouse.locks import SYNC_LOCK, kept_lock
 from orcost_pipeline.windows import CLOCK_WRONG
 
 DIED = "The process died; nothing of it was published that is not whole."

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.warehouse.healing import BEGINNING, last_good_sync
+from orcost_pipeline.warehouse.publication.healing.good_sync import BEGINNING, last_good_sync
 from orcost_pipeline.windows import Window, day_start, utc_day
 
 _SUMS = ", ".join(f"sum(u.{measure})" for measure in MEASURES)
