@@ -23,7 +23,8 @@ from orcost_pipeline.sync.step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication
-from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
+from orcost_pipeline.warehouse.questions.sync_state import StoredKey, StoredUsage
+from orcost_pipeline.warehouse.questions.syncs import run_status
 from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
@@ -273,7 +274,7 @@ def publish_account(step: SyncStep) -> Published:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        if runs.run_status(publishing.connection, step.run_id, step.account.name):
+        if run_status(publishing.connection, step.run_id, step.account.name):
             _require_published(publishing, now, step.tell)
         checks = _publish(publishing)
         runs.succeed(

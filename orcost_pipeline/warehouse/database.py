@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future
 from contextlib import contextmanager
 from decimal import Decimal
-from importlib import resources
 from typing import Any, LiteralString, NamedTuple, cast
 
 import psycopg
@@ -23,6 +22,7 @@ from sqlalchemy.engine import URL, make_url
 
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.text import short
+from orcost_pipeline.warehouse.statements import statement
 
 MANY_ROWS = 1_000
 # Characters of what the server says: it repeats statements and values.
@@ -228,7 +228,7 @@ def _told(message: str) -> str:
 
 def sql(name: str) -> sa.TextClause:
     """A statement of the `sql/` folder, by file name."""
-    return sa.text((resources.files("orcost_pipeline.warehouse") / "sql" / f"{name}.sql").read_text(encoding="utf-8"))
+    return statement("sql", name)
 
 
 def copy_rows(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
