@@ -649,7 +649,7 @@ def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: p
         healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=as_role)
         assert "may not read" in healthy.only("error", Code.DATABASE_RIGHTS, None).message
         with monkeypatch.context() as patched:
-            patched.setattr(database, "server_state", lambda _: WELL)
+            patched.setattr("orcost_pipeline.health.database.server_state", lambda _: WELL)
             finding = healthy.only("error", Code.DATABASE_RIGHTS, None)
         assert "permission denied" in finding.message, "of what was not looked for beforehand"
         for schema in ("ref", "core", "marts", "ops"):

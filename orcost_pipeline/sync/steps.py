@@ -111,13 +111,7 @@ def read_models(step: SyncStep) -> StepResult:
 
 def _models_are_fresh(step: SyncStep) -> bool:
     with step.engine.connect() as connection:
-        newest = connection.execute(
-            sa.text(
-                "select max(as_of) from raw.extracted "
-                "where account = :account and relation = 'model' and as_of <= :as_of"
-            ),
-            {"account": step.account.name, "as_of": step.as_of},
-        ).scalar()
+        newest = raw.newest_as_of(connection, "model", step.account.name, step.as_of)
     return newest is not None and newest > step.as_of - MODELS_EVERY
 
 

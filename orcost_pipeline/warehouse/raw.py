@@ -126,14 +126,18 @@ def mark_extracted(
 
 def complete_as_of(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
     """The instant of the run's extraction where every required relation is whole, else None."""
-    rows = ask(connection, "extracted_relations", run_id=run_id, account=account).all()
-    return rows[0].as_of if {row.relation for row in rows} >= REQUIRED else None
+    extracted = _extracted(connection, run_id, account)
+    return next(iter(extracted.values())) if extracted.keys() >= REQUIRED else None
 
 
 def is_extracted(connection: sa.Connection, relation: str, run_id: str, account: str) -> bool:
     """Whether the run's extraction has this relation, or mark, whole."""
-    rows = ask(connection, "extracted_relations", run_id=run_id, account=account)
-    return any(row.relation == relation for row in rows)
+    return relation in _extracted(connection, run_id, account)
+
+
+def _extracted(connection: sa.Connection, run_id: str, account: str) -> Mapping[str, datetime]:
+    """The relations, and marks, that the run's extraction has whole; each with its instant."""
+    return {row.relation: row.as_of for row in ask(connection, "extracted_relations", run_id=run_id, account=account)}
 
 
 def hours_told_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
@@ -161,6 +165,11 @@ def lower_as_of(connection: sa.Connection, run_id: str, account: str, told_until
 def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:
     """The run whose rows of `relation` serve this one: its own, else the newest that is whole."""
     return ask(connection, "latest_run", relation=relation, run_id=run_id, account=account).scalar()
+
+
+def newest_as_of(connection: sa.Connection, relation: str, account: str, until: datetime) -> datetime | None:
+    """When the relation was last read whole, up to an instant; None where it never was."""
+    return ask(connection, "newest_as_of", relation=relation, account=account, until=until).scalar()
 
 
 def purge(connection: sa.Connection, account: str, as_of: datetime) -> None:

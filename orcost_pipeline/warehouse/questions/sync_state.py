@@ -13,6 +13,9 @@ from orcost_pipeline.warehouse.healing import BEGINNING, last_good_sync
 from orcost_pipeline.warehouse.questions.asking import ask, usage
 from orcost_pipeline.windows import Window, day_start, utc_day
 
+# The grain in which hours are stored: nothing is left to be summed.
+_KEY_HOUR = ("hour", "key_hash", "model")
+
 
 class StoredKey(NamedTuple):
     """A key as the last sync stored it; `names` are all that it ever had, `name` the last of them.
@@ -85,23 +88,22 @@ class StoredUsage:
         }
 
     def account_hours(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
-        return {(row[0], row[1]): Measures(*row[2:]) for row in self._hours(window, "hour", "model")}
+        rows = self._hours(window, ("hour", "model"))
+        return {(row[0], row[1]): Measures(*row[2:]) for row in rows}
 
     def key_hours(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
         return {
-            (row[0], row[1], row[2]): Measures(*row[3:])
-            for window in windows
-            for row in self._hours(window, "hour", "key_hash", "model")
+            (row[0], row[1], row[2]): Measures(*row[3:]) for window in windows for row in self._hours(window, _KEY_HOUR)
         }
 
     def account_days(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
-        return {(day_start(row[0]), row[1]): Measures(*row[2:]) for row in self._days(window, "day", "model")}
+        return {(day_start(row[0]), row[1]): Measures(*row[2:]) for row in self._days(window, ("day", "model"))}
 
     def key_days(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
         return {
             (day_start(row[0]), row[1], row[2]): Measures(*row[3:])
             for window in windows
-            for row in self._days(window, "day", "key_hash", "model")
+            for row in self._days(window, ("day", "key_hash", "model"))
         }
 
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
@@ -119,7 +121,7 @@ class StoredUsage:
         days: dict[date, dict[str, Measures]] = defaultdict(dict)
         for row in self._ask("settled_account_days", **parameters):
             days[row.day] = {}
-        for row in self._summed("settled_usage", ("day", "model"), **parameters):
+        for row in self._usage("settled_usage", ("day", "model"), **parameters):
             days[row[0]][row[1]] = Measures(*row[2:])
         return days
 
@@ -135,17 +137,20 @@ class StoredUsage:
     def unexplained_hours(self) -> Sequence[datetime]:
         return [row.start_at for row in self._ask("unexplained_hours", run_id=self._published_run_id)]
 
-    def _hours(self, window: Window, *grain: str) -> Sequence[sa.Row]:
-        return self._summed("stored_hours", grain, start=window.start, end=window.end)
+    def _hours(self, window: Window, grain: tuple[str, ...]) -> Sequence[sa.Row]:
+        return self._usage("stored_hours", grain, start=window.start, end=window.end)
 
-    def _days(self, window: Window, *grain: str) -> Sequence[sa.Row]:
-        return self._summed("stored_days", grain, first=utc_day(window.start), end=utc_day(window.end))
+    def _days(self, window: Window, grain: tuple[str, ...]) -> Sequence[sa.Row]:
+        return self._usage("stored_days", grain, first=utc_day(window.start), end=utc_day(window.end))
 
-    def _summed(self, name: str, grain: tuple[str, ...], **parameters: object) -> Sequence[sa.Row]:
-        """Usage summed to a grain: its columns, then the measures; by key, without the residual."""
+    def _usage(self, name: str, grain: tuple[str, ...], **parameters: object) -> Sequence[sa.Row]:
+        """Usage by a grain: its columns, then the measures; by key, without the residual."""
         rows = usage(name, grain)
-        cells = [rows.c[column] for column in grain]
-        statement = sa.select(*cells, *(sa.func.sum(rows.c[measure]) for measure in MEASURES)).group_by(*cells)
+        cells, amounts = [rows.c[column] for column in grain], [rows.c[measure] for measure in MEASURES]
+        if grain == _KEY_HOUR:
+            statement = sa.select(*cells, *amounts)
+        else:
+            statement = sa.select(*cells, *map(sa.func.sum, amounts)).group_by(*cells)
         if "key_hash" in grain:
             statement = statement.where(rows.c.key_hash.is_not(None))
         with self._engine.connect() as connection:
