@@ -237,4 +237,4 @@ def _unreadable_lines(env_file: Path) -> list[str]:
         return []
     with env_file.open(encoding="utf-8") as stream:
         wrong = [str(binding.original.line) for binding in parse_stream(stream) if binding.error]
-    return [f"{env_file}: nobody can read line {listed(wrong)}."] if wrong else []
+    return [f"{env_file}: line {listed(wrong)} cannot be read."] if wrong else []

@@ -238,7 +238,7 @@ def test_the_worst_comes_first_and_json_says_all_there_is(healthy: Deployment) -
     assert list(stale) == ["severity", "code", "account", "since", "message", "todo"]
     assert datetime.fromisoformat(stale["since"]) == since
     text = healthy.run("doctor").stdout
-    assert text.startswith("error    acme: Nothing newer than ")
+    assert text.startswith("error    acme: No data newer than ")
     assert "(3 hours ago)\n  → orcost up " in text
     assert "All is well" not in text
     assert healthy.key not in text
@@ -601,7 +601,9 @@ def test_the_key_of_another_account_is_told_before_any_sync(healthy: Deployment)
     other = healthy.ledger.accounts["globex"].management_key
     healthy.configure(base_url_of(healthy), OPENROUTER_API_KEY_ACME=other)
     finding = healthy.only("error", Code.OTHER_ACCOUNT, "acme")
-    assert finding.message.startswith("The key belongs to another OpenRouter account than what is stored: it is of org")
+    assert finding.message.startswith(
+        "The key belongs to a different OpenRouter account than the stored data: it is of org"
+    )
     with healthy.engine.begin() as connection:
         accounts.confirm(connection, "acme", healthy.clock())
     assert ("error", Code.OTHER_ACCOUNT, "acme") not in healthy.said()
@@ -762,7 +764,7 @@ def test_a_wrong_mapping_is_told_with_all_its_lines(healthy: Deployment) -> None
     )
     finding = healthy.only("error", Code.MAPPING_WRONG, None)
     first, *mistakes = finding.message.splitlines()
-    assert first == f"company_mapping.csv was refused; the mapping of {healthy.synced_at:%Y-%m-%d} stays in force."
+    assert first == f"company_mapping.csv was refused; the mapping of {healthy.synced_at:%Y-%m-%d} stays active."
     assert [line[:9] for line in mistakes] == ["  line 2:", "  line 3:"]
     assert finding.todo == f"orcost map check {healthy.folder / 'company_mapping.csv'}"
 

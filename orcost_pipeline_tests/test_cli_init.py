@@ -262,7 +262,7 @@ def test_an_ordinary_key_is_taken_and_its_limits_are_told(folder: Path, orcost: 
     outcome = orcost(lines=["", ORDINARY.secret])
     assert outcome.code == 0
     assert outcome.out.splitlines()[:2] == [
-        'Account "default": an ordinary key, which tells the cost of itself only: one project, no models or tokens, '
+        'Account "default": an ordinary key, which reports only its own cost: one project, no models or tokens, '
         "no history before this month.",
         "For all keys by model: make a management key at openrouter.ai/settings/management-keys, then run orcost init "
         "again.",

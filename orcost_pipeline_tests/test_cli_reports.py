@@ -402,7 +402,9 @@ def test_data_dated_into_the_future_is_never_just_now(
     do(engine, "insert into ops.sync_run select 'run', 'acme', null, as_of, as_of, 'succeeded' from ref.account")
     text, when = orcost("report").out, f"(in {said}: a clock was wrong)"
     assert f"STALE: complete to 20{'26-11-24' if days == 1 else '36-11-22'} 13:50 UTC {when}" in text
-    assert ", in the future: a sync ran with a wrong clock. The last 30 days end there too, and lack what" in text
+    assert (
+        ", in the future: a sync ran with a wrong clock. The last 30 days end there too, and lack earlier spend" in text
+    )
     assert "The next sync puts it right: orcost sync" in text
     month = orcost("report", "--month", "2026-11").out
     assert ", in the future: a sync ran with a wrong clock. The next sync puts it right: orcost sync" in month

@@ -80,6 +80,6 @@ def test_check_doubts_a_company_that_the_list_does_not_know(tmp_path: Path, monk
     assert answer.output.count("warning") == 1
     (tmp_path / "companies.csv").write_text("nothing\n", encoding="utf-8")
     assert (
-        "companies.csv was refused; what is known of the companies stays."
+        "companies.csv was refused; the companies stay as last read."
         in CliRunner().invoke(app, ["map", "check"]).output
     )

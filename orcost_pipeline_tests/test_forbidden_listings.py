@@ -301,7 +301,7 @@ def test_an_operator_connects_syncs_and_is_warned(site: Site) -> None:
     connected = site.run("init")
     assert connected.returncode == 0, connected.stderr
     assert "a management key, which lists 2 keys. Balance: unknown to this key.\n" in connected.stdout
-    assert "OpenRouter does not tell it all workspaces: keys of others may be missing." in connected.stdout
+    assert "OpenRouter does not list all workspaces for it: keys of others may be missing." in connected.stdout
     synced = site.run("sync")
     assert synced.returncode == 0, synced.stderr
     for command in ("status", "doctor"):

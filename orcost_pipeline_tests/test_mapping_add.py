@@ -306,7 +306,7 @@ def test_what_is_suggested_may_be_pasted(project: Path) -> None:
     assert answer.output.splitlines() == [
         "# 2.50 USD: web; named like the company",
         "key_name;;web;Web",
-        "# Paste what is right into company_mapping.csv, or: orcost map add; then: orcost map check",
+        "# Paste the right ones into company_mapping.csv, or: orcost map add; then: orcost map check",
     ]
     with (project / "company_mapping.csv").open("a") as file:
         file.write(answer.output)

@@ -160,9 +160,9 @@ def test_a_refused_table_leaves_what_is_in_force(told: Any, settings: Settings, 
     assert mapping is not None
     assert load_mapping(engine, mapping, NOON).source == "table crm.key_owner"
     _, problem = told("update crm.key_owner set match = 'nothing'")
-    assert problem.startswith("table crm.key_owner was refused; the mapping of 2026-11-23 stays in force.\n  line 1: ")
+    assert problem.startswith("table crm.key_owner was refused; the mapping of 2026-11-23 stays active.\n  line 1: ")
     _, problem = told("drop table crm.key_owner")
-    assert problem.startswith("Table crm.key_owner is not there; the mapping of 2026-11-23 stays in force. Make it")
+    assert problem.startswith("Table crm.key_owner is not there; the mapping of 2026-11-23 stays active. Make it")
 
 
 def test_the_content_alone_tells_whether_a_table_changed(told: Any, settings: Settings, engine: sa.Engine) -> None:

@@ -515,7 +515,7 @@ def test_a_wrong_mapping_is_refused_whole_and_the_costs_still_load(acme: Deploym
     assert checks(result)["mapping_is_valid"] is False
     run = acme.last_run()
     assert run.status == "succeeded"
-    assert "company_mapping.csv was refused; the mapping of 2026-11-23 stays in force." in run.error
+    assert "company_mapping.csv was refused; the mapping of 2026-11-23 stays active." in run.error
     assert "4" in run.error
     assert "5" in run.error
     assert "key_nmae" in run.error
@@ -540,7 +540,7 @@ def test_a_mapping_that_is_gone_stays_in_force_and_is_missed(acme: Deployment) -
     result = acme.run()
     assert result.success
     assert checks(result)["mapping_is_valid"] is False
-    assert "is gone; the mapping of 2026-11-23 stays in force" in acme.last_run().error
+    assert "is gone; the mapping of 2026-11-23 stays active" in acme.last_run().error
     assert acme.companies() == before
 
 
@@ -1470,7 +1470,7 @@ def test_a_list_of_companies_is_followed_and_a_wrong_one_is_told(acme: Deploymen
     assert result.success
     passed = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
     assert (passed["mapping_is_valid"], passed["company_list_is_valid"]) == (True, False)
-    assert acme.last_run().error.startswith("companies.csv was refused; what is known of the companies stays.")
+    assert acme.last_run().error.startswith("companies.csv was refused; the companies stay as last read.")
     assert acme.value("select display_name from ref.company where company = 'A'") == "Aurora"
 
 

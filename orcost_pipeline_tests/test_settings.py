@@ -452,7 +452,7 @@ def test_another_users_link_to_ones_own_variables_is_not_followed(folder: Path, 
 def test_lines_that_say_nothing_are_counted(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / ".env").write_text("ORCOST_HOME=here\n" + "this says nothing\n" * 50_000, encoding="utf-8")
     (note,) = load_settings(folder).notes
-    assert note.endswith(".env: nobody can read line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … and 49,990 more.")
+    assert note.endswith(".env: line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … and 49,990 more cannot be read.")
     assert capfd.readouterr().err == ""
 
 

@@ -255,7 +255,7 @@ def test_the_past_of_a_key_that_has_an_owner_today_is_its_owners() -> None:
     past = [Key(it.account, it.history, it.company, Decimal(1)) for it in (mine, split)]
     (found,) = suggest(past, [], {})
     assert told([found]) == [f"Acme,key_hash,{hash_of(mine)}"]
-    assert found.reason == "Acme's today, and nobody's before"
+    assert found.reason == "Acme's today, unattributed before"
 
 
 def test_the_largest_spend_comes_first_and_byok_decides_between_equals() -> None:

@@ -755,7 +755,7 @@ def test_syncs_while_the_mapping_is_written_use_the_old_or_the_new_one(site: Sit
             assert status == "succeeded"
             assert command.code == (1 if error else 0)
             assert error is None or re.search(
-                r"was refused; the mapping of .* stays in force\.\n  (line \d+|the file is empty; its header is)", error
+                r"was refused; the mapping of .* stays active\.\n  (line \d+|the file is empty; its header is)", error
             )
             companies = {name for (name,) in site.rows("select company from marts.company_spend_daily")}
             assert companies in ({"A", "B", "Unattributed"}, {"Ace", "B", "Unattributed"})

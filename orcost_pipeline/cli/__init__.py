@@ -64,12 +64,12 @@ def _options_of_all(
 
 @app.command("report")
 def report_command(
-    period: Annotated[Period | None, typer.Option(help="Rolling hours up to now; 30d unless you say.")] = None,
+    period: Annotated[Period | None, typer.Option(help="Rolling hours up to now; default: 30d.")] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month.")] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="First hour: 2026-11-01 or 2026-11-01T13:00, UTC.")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; now unless you say.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; default: now.")] = None,
     by: Annotated[By, typer.Option(help="One row for each of these.")] = By.COMPANY,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
@@ -89,7 +89,7 @@ def report_command(
 def status_command(
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """How each account stands, what is wrong, what helps. Exits 1 where there is an error."""
+    """Status of each account, problems, and what to do. Exits 1 where there is an error."""
     from orcost_pipeline.cli import status as work
 
     raise typer.Exit(work.status(options.settings(), output.value, options.now()))
@@ -101,7 +101,7 @@ def keys_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """Which keys there are and were, and whose they are."""
+    """API keys, past and present, and their companies."""
     from orcost_pipeline.cli import keys as work
 
     work.keys(options.settings(), account, output.value, options.now(), is_history=history)
@@ -113,7 +113,7 @@ def reconcile_command(
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """Whether each day adds up, and why not.
+    """Whether each day reconciles, and why not.
 
     What OpenRouter charged, what the keys explain, why they differ. Exits 1 where a day is open.
     """
@@ -127,12 +127,12 @@ def explain_command(
     company: Annotated[str, typer.Argument(help="As the reports name it; Unattributed too.")],
     day: Annotated[
         date | None,
-        typer.Option(parser=utc_day, metavar="DATE", help="UTC day; today unless you say."),
+        typer.Option(parser=utc_day, metavar="DATE", help="UTC day; default: today."),
     ] = None,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What a company's figure of a day is made of.
+    """How a company's cost on a day is made up.
 
     Keys, models, rules, hours, and what OpenRouter answered.
     """
@@ -173,7 +173,7 @@ def init_command(
 
 @app.command()
 def sync(account: Account = None, since: Since = None) -> None:
-    """Synchronise once, now. Exits 0 only when all is in."""
+    """Sync once. Exits 0 only if everything was synced."""
     with _spinner("Loading Dagster …"):
         from orcost_pipeline.cli import running
 
@@ -192,7 +192,7 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Run it for good: database, web interface, hourly schedule."""
+    """Run database, web interface and hourly schedule."""
     from orcost_pipeline.deployment import services
 
     services.up(options.settings(), port, host or ())
@@ -214,9 +214,9 @@ def demo(
 def resync_command(
     account: Account = None,
     since: Since = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until it succeeded or failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the sync to finish.")] = False,
 ) -> None:
-    """Ask the running deployment to synchronise now."""
+    """Ask the running deployment to sync now."""
     from orcost_pipeline.cli import resync as work
 
     work.resync(options.settings(), account, since, is_waiting=wait)

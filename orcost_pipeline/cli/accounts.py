@@ -99,7 +99,7 @@ def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     with warehouse(settings) as engine, engine.connect() as connection:
         row = _require_stored(stored_accounts(connection), name)
     say(f'Account "{name}": {_stored(row)}')
-    say("What OpenRouter no longer tells of it cannot be had again.")
+    say("Data that OpenRouter no longer reports cannot be read again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
     with _held(settings, name) as engine, engine.begin() as connection:
         accounts.forget(connection, name)
@@ -134,9 +134,9 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
             row = _require_stored(stored_accounts(connection), name)
         say(f'Account "{name}": {_stored(row)}')
         say(
-            f"With the key in {account.api_key_env}, everything that OpenRouter still tells (a year by day, a month by "
-            "hour) is read again and replaces what is stored of it,\nand keys that are not this account's go. "
-            "Older days stay. Until all of it is in, reports show what is stored now."
+            f"With the key in {account.api_key_env}, everything that OpenRouter still reports (a year by day, a month "
+            "by hour) is read again and replaces the stored data,\nand keys of other accounts are removed. "
+            "Older days stay. Until it is complete, reports show the data stored now."
         )
         _require_agreement(f'Rebuild "{name}"?', is_agreed=is_agreed)
         with engine.begin() as connection:

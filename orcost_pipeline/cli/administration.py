@@ -99,7 +99,7 @@ def confirm_account(name: AccountName) -> None:
 
 @accounts_group.command("rebuild")
 def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
-    """Read again all that OpenRouter still tells.
+    """Read again everything that OpenRouter still reports.
 
     Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
     """

@@ -19,7 +19,7 @@ def doctor(output: str, port: int, clock: Callable[[], datetime]) -> int:
     try:
         settings = load_settings()
     except (OrcostError, OSError) as error:
-        todo = "Mend it, then: orcost doctor"
+        todo = "Correct it, then: orcost doctor"
         found, checked = [Finding(Severity.ERROR, Code.SETTINGS, None, str(error), todo)], "settings"
     else:
         found = worst_first(examine(settings, port, clock))

@@ -49,7 +49,8 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     """Connects an account, or gives it another key; says what was found, what was written, and what comes next."""
     if surplus:
         raise PermanentError(
-            "orcost init takes no argument. A key is asked for: on the command line, the shell's history would keep it."
+            "orcost init takes no argument. It asks for the key: on the command line, the shell's history would keep "
+            "it."
         )
     folder = settings.folder
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -185,7 +186,7 @@ class Told(NamedTuple):
     def __str__(self) -> str:
         if self.is_ordinary:
             return (
-                "an ordinary key, which tells the cost of itself only: one project, no models or tokens, no history "
+                "an ordinary key, which reports only its own cost: one project, no models or tokens, no history "
                 f"before this month.\nFor all keys by model: make a management key at {MANAGEMENT_KEYS}, then run "
                 "orcost init again."
             )
@@ -194,7 +195,7 @@ class Told(NamedTuple):
             listed += f" in {plural(len(self.workspaces or ()), 'workspace')}"
         told = f"a management key, which lists {listed}.{self._balance()}"
         if not self.is_whole:
-            told += "\nOpenRouter does not tell it all workspaces: keys of others may be missing."
+            told += "\nOpenRouter does not list all workspaces for it: keys of others may be missing."
         return told
 
     def _balance(self) -> str:

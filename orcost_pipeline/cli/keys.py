@@ -50,7 +50,7 @@ def keys(settings: Settings, account: str | None, output: str, now: datetime, *,
 def _keys(rows: Rows, now: datetime) -> Table:
     several = _several_accounts(rows)
     has_limits = any(row["limit_usd"] is not None for row in rows.rows)
-    limits = ["Limit USD", "Used"] * has_limits
+    limits = ["Limit USD", "Used"] if has_limits else []
     numbers = {"USD 30d": "credits_usd_30d"}
     if any(row["byok_usd_30d"] for row in rows.rows):
         numbers["BYOK 30d"] = "byok_usd_30d"
@@ -68,7 +68,8 @@ def _keys(rows: Rows, now: datetime) -> Table:
         )
         values += (short(row["workspace_name"] or UNKNOWN), state(row, now), used)
         limit = _limit(row) if has_limits else ()
-        drawn.add_row(*cells(*[row["account"]] * several, *values, *amounts, *limit))
+        account = [row["account"]] if several else []
+        drawn.add_row(*cells(*account, *values, *amounts, *limit))
     return drawn
 
 
@@ -99,7 +100,8 @@ def _history(rows: Rows) -> Table:
         for row in versions:
             since = f"{row['valid_from']:%Y-%m-%d %H:%M}"
             told, key = "; ".join(changes(before, row)), short_hash(row["key_hash"])
-            drawn.add_row(*cells(*[row["account"]] * several, key_name(row["name"], row["key_hash"]), key, since, told))
+            account = [row["account"]] if several else []
+            drawn.add_row(*cells(*account, key_name(row["name"], row["key_hash"]), key, since, told))
             before = row
     return drawn
 

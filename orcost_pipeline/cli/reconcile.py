@@ -73,7 +73,8 @@ def _days(days: Rows) -> Table:
     drawn = table(*(["Account"] if several else []), "Day", *numbers, "Status", "Cause", right=list(numbers))
     shown = {title: _amounts([_left(row, column) for row in days.rows]) for title, column in numbers.items()}
     for number, row in enumerate(days.rows):
-        told = [row["account"]] * several + [str(row["day"]), *(column[number] for column in shown.values())]
+        named = [row["account"], str(row["day"])] if several else [str(row["day"])]
+        told = [*named, *(column[number] for column in shown.values())]
         style = "bold yellow" if row["status"] == "open" else "dim" if row["cause"] == ROUNDING else ""
         cause = (row["cause"] or "").removesuffix(f"; {ROUNDING}")
         drawn.add_row(*cells(*told, row["status"], cause), style=style)

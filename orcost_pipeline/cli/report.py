@@ -298,9 +298,7 @@ def _notes(answer: Report, *, is_stale: bool) -> Iterator[str]:
 
 def _what_ends(answer: Report) -> str:
     """A rolling period ends where the data does."""
-    return (
-        f"The {answer.request.label} end there too, and lack what was spent before. " if answer.request.period else ""
-    )
+    return f"The {answer.request.label} end there too, and lack earlier spend. " if answer.request.period else ""
 
 
 def _what_is_missing(answer: Report, account: SyncedAccount) -> str:
@@ -311,12 +309,12 @@ def _what_is_missing(answer: Report, account: SyncedAccount) -> str:
     known_from = answer.known[account.account].known_from
     if account.is_counted and (known_from is None or known_from > max(begins, answer.span.start)):
         known = f"known from {_day_or_hour(known_from)} on" if known_from else "not known by itself"
-        return f"{what} is {known}: counters tell what was spent around its start as one sum."
+        return f"{what} is {known}: counters report the spend around its start as one sum."
     if begins > answer.span.start:
         told = "is not complete" if known_from else "is not known"
         return f"{what} {told}: history begins {_day_or_hour(known_from or begins)}."
     if account.is_counted:
-        return f"{what} is not complete: counters tell what was spent around its end as one sum."
+        return f"{what} is not complete: counters report the spend around its end as one sum."
     return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from or begins)} is known."
 
 

@@ -27,7 +27,7 @@ from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.text import few, short
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline.warehouse.access import database_snapshot, snapshot
+from orcost_pipeline.warehouse.access import configured_url, database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
@@ -125,7 +125,7 @@ def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
     """What a killed sync left behind would hold up those of the daemon."""
     from orcost_pipeline.defs import dead_runs
 
-    engine = open_warehouse(_secret(settings), settings.home)
+    engine = open_warehouse(configured_url(settings), settings.home)
     dead_runs.close_dead_runs(instance, engine, datetime.now(UTC))
     engine.dispose()
 
@@ -147,7 +147,7 @@ def sync_account(
     first = (
         ""
         if is_synced(settings, account)
-        else " for the first time: all that OpenRouter tells (up to a year by day, 31 days by hour)"
+        else " for the first time: everything that OpenRouter reports (up to a year by day, 31 days by hour)"
     )
     tell(console, f'Syncing account "{account}"{first}')
     try:
@@ -197,7 +197,7 @@ def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResu
     failures = [event for event in result.all_events if event.is_failure]
     is_stopped = any(_is_interrupt(event) for event in failures)
     told = runs.STOPPED if is_stopped else next((_sentence(event) for event in failures), "The run failed.")
-    engine = open_warehouse(_secret(settings), settings.home)
+    engine = open_warehouse(configured_url(settings), settings.home)
     if not result.success:
         runs.close_run(engine, run_id, "failed", told, datetime.now(UTC))
     noted = list(run_problems(engine, [run_id]))
@@ -284,7 +284,7 @@ def demo_home(settings: Settings) -> Path:
 
 
 def _what_next(settings: Settings) -> str:
-    url = database_url(_secret(settings), settings.home)
+    url = database_url(configured_url(settings), settings.home)
     command = "orcost" if shutil.which("orcost") else str(Path(sys.executable).with_name("orcost"))
     return f"""
 This was a simulated account: nothing left this machine. What next:
@@ -321,7 +321,3 @@ def _show_report(settings: Settings) -> None:
     from orcost_pipeline.cli.report import show
 
     show(settings)
-
-
-def _secret(settings: Settings) -> str | None:
-    return settings.database_url.get_secret_value() if settings.database_url else None

@@ -1,7 +1,7 @@
 """Which rules would give keys without an owner to companies: guesses, for a person to accept. Pure functions.
 
 What speaks for a company, the first that says anything decides:
-1. the key is the company's today, and was nobody's before;
+1. the key is the company's today, and was unattributed before;
 2. its name holds the company's name, or begins as only names of the company's keys and rules do;
 3. its workspace, or who made it, has mostly keys of one company and none of another; where the two disagree there is no
    guess;
@@ -128,7 +128,7 @@ def suggest(
 def _guess(key: Key, known: _KnownNames, places: _Places, new: _NewNames | None) -> _Guess | None:
     if key.company != UNATTRIBUTED:
         # Of a split nobody can say to whom its past belongs.
-        return _Guess(key.company, f"{key.company}'s today, and nobody's before") if key.company else None
+        return _Guess(key.company, f"{key.company}'s today, unattributed before") if key.company else None
     name = _Name(key.now.name)
     if known.is_contested(name):
         return None

@@ -124,7 +124,7 @@ def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"orcost"},
-    description="Sync Now: runs what is asked for in ops.sync_request (orcost resync, or "
+    description="Sync Now: runs the requests in ops.sync_request (orcost resync, or "
     "select ops.request_sync() in any SQL client); a request's status follows its runs. "
     "A run whose process was killed is closed first: nothing waits for it.",
 )
@@ -140,7 +140,7 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
         close_ended_runs(context.instance, engine, utc_now())
         requests = unfinished_requests(engine)
         if not requests:
-            yield dg.SkipReason("No sync was asked for.")
+            yield dg.SkipReason("No sync was requested.")
         for request in requests:
             accounts = [request.account] if request.account else configured
             started = runs_of(context.instance, request)

@@ -80,7 +80,7 @@ BUSINESS_CHECKS = {
     ),
     "witnesses_agree": BusinessCheck(
         "marts.reconciliation_daily",
-        "No day is open: keys, hours and activity tell the same, or differ for a known cause.",
+        "No day is open: keys, hours and activity agree, or differ for a known cause.",
         "select day, residual_credits_usd, hours_credits_usd, account_credits_usd, cause "
         "from marts.reconciliation_daily where account = :account and status = 'open' order by day desc",
         _open,

@@ -26,7 +26,7 @@ from orcost_pipeline.warehouse.questions.mapping import MappingVersion, RuleRow,
 # check → what it says
 _CHECKS = {
     "mapping_is_valid": "The mapping was accepted. A wrong one is refused whole, and the mapping in force stays.",
-    "every_rule_can_win": "No rule is repeated further down, and no rule is for an account that nobody configured.",
+    "every_rule_can_win": "No rule is repeated further down, and no rule names an account that is not configured.",
     "every_rule_was_used": "Every rule that is in force for 30 days won a key in the last 30 days.",
     "company_list_is_valid": "The list of companies, if there is one, was accepted. A wrong one is refused whole.",
     "every_company_is_listed": "The list of companies, if there is one, knows every company of the mapping: "

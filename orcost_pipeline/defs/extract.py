@@ -59,7 +59,7 @@ _LISTINGS: dict[str, tuple[list[str], Callable[[SyncStep], StepResult], str]] = 
         ["raw.workspace"],
         steps.read_api_keys,
         "One row per run, account and API key of all workspaces, disabled and expired too (`GET /keys`).\n\n"
-        "A key that is no longer listed is asked for by its hash: a 404 proves that it was deleted.",
+        "A key that is no longer listed is requested by its hash: a 404 proves that it was deleted.",
     ),
 }
 

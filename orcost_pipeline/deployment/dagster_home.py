@@ -7,17 +7,13 @@ import os
 import warnings
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-import psycopg2.extensions
 from dagster._core.scheduler.instigation import InstigatorStatus
-from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import QueuePool
 
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.database import database_errors
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA, make_schemas
@@ -54,7 +50,7 @@ python_logs:
 
 def prepare(settings: Settings) -> Path:
     """Warehouse migrated, home written, environment set for this process and its children; returns the log file."""
-    configured = settings.database_url.get_secret_value() if settings.database_url else None
+    configured = configured_url(settings)
     engine = open_warehouse(configured, settings.home)
     with database_errors(), engine.begin() as connection:
         make_schemas(connection, [DAGSTER_SCHEMA])
@@ -76,12 +72,9 @@ def prepare(settings: Settings) -> Path:
 def keep_connections(instance: dg.DagsterInstance) -> None:
     """Lets a run keep its connections to Dagster's storage: one for each event costs a second of five.
 
-    The storage does so for webservers only, and does not notice that Postgres was restarted meanwhile: a connection is
-    tried before it is used, and replaced where it is dead.
+    The storage does so for webservers only.
     """
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
-    if not event.contains(QueuePool, "checkout", _replace_dead):
-        event.listen(QueuePool, "checkout", _replace_dead)
 
 
 def start_stopped() -> list[str]:
@@ -94,14 +87,6 @@ def start_stopped() -> list[str]:
         for state in stopped:
             instance.update_instigator_state(state.with_status(InstigatorStatus.DECLARED_IN_CODE))
     return sorted(state.instigator_name for state in stopped)
-
-
-def _replace_dead(connection: Any, *_: object) -> None:
-    if isinstance(connection, psycopg2.extensions.connection):
-        try:
-            connection.cursor().execute("select")
-        except psycopg2.Error as error:
-            raise DisconnectionError from error
 
 
 def _configuration(log_file: Path) -> str:

@@ -33,6 +33,7 @@ from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.health.machine import LOOPBACK, is_dagster
 from orcost_pipeline.settings import UP, Settings
 from orcost_pipeline.text import message
+from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.database import connect, database_errors
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -121,7 +122,7 @@ def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db st
 def _database_alone(settings: Settings) -> Iterator[Callable[[], None]]:
     """The database for this process alone, before anything in it is migrated; raises PermanentError where another
     `orcost up` has it. Yields what raises that later."""
-    configured = settings.database_url.get_secret_value() if settings.database_url else None
+    configured = configured_url(settings)
     process, since = f"process {os.getpid()} on {socket.gethostname()}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     with database_errors():
         engine = connect(database_url(configured, settings.home))

@@ -15,6 +15,7 @@ from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import WarehouseState, is_syncing, read
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.database import connect, database_errors, set_local
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
@@ -47,7 +48,7 @@ class Look:
 
 def look_into(settings: Settings, now: datetime) -> Look:
     """Reads the warehouse as it is: nothing is made, nothing migrated."""
-    configured = settings.database_url.get_secret_value() if settings.database_url else None
+    configured = configured_url(settings)
     try:
         if configured is None and EmbeddedPostgres(settings.home).data() is None:
             return Look(found=(NO_WAREHOUSE_YET,), is_new=True)
@@ -67,7 +68,7 @@ def _of_database_error(error: Exception) -> Finding:
     message = str(error.orig).strip().splitlines()[0] if isinstance(error, DBAPIError) else str(error)
     if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
         return _no_rights(message, "Grant it, or give another user in ORCOST_DATABASE_URL")
-    todo = "Start it, or mend ORCOST_DATABASE_URL; costs that came in are safe"
+    todo = "Start it, or correct ORCOST_DATABASE_URL; stored costs are safe"
     return Finding(Severity.ERROR, Code.DATABASE_UNREACHABLE, None, message, todo)
 
 
@@ -145,5 +146,5 @@ def _other_schema(version: str) -> Finding:
     if version > SCHEMA_VERSION:
         message = f"{told.format('newer')}: nothing can be read or synced."
         return Finding(Severity.ERROR, Code.SCHEMA_NEWER, None, message, "Update orcost on this machine")
-    message = f"{told.format('older')}: nothing is read until it is migrated."
+    message = f"{told.format('older')}: it cannot be read until it is migrated."
     return Finding(Severity.WARNING, Code.SCHEMA_OLDER, None, message, "orcost db migrate (the next sync does so too)")

@@ -36,7 +36,7 @@ def of_env(settings: Settings) -> Iterator[Finding]:
         message = f"{env} holds secrets, and other users of this machine may read it."
         yield Finding(Severity.WARNING, Code.ENV_READABLE, None, message, f"chmod 600 {env}")
     if _git(settings.folder, "ls-files", "--error-unmatch", ".env") == 0:
-        message = f"{env} is in git: whoever has the repository has its secrets."
+        message = f"{env} is in git: everybody with access to the repository has its secrets."
         todo = "git rm --cached .env; add .env to .gitignore; then make new keys and revoke the old ones"
         yield Finding(Severity.ERROR, Code.ENV_IN_GIT, None, message, todo)
     elif _git(settings.folder, "check-ignore", "--quiet", ".env") == 1:
@@ -62,7 +62,10 @@ def of_keys(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[F
         if account.api_key is not None:
             continue
         if is_reader and account.name not in standings:
-            message, todo = "No key is configured here: others sync what is read here.", "orcost init, to sync here too"
+            message, todo = (
+                "No key is configured here: the data read here is synced elsewhere.",
+                "orcost init, to sync here too",
+            )
             yield Finding(Severity.NOTE, Code.NO_KEY, None, message, todo)
         else:
             message = f"No key is configured: {account.api_key_env} is not set."

@@ -26,9 +26,9 @@ def of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findin
     if not is_syncing(settings):
         return
     version = look.stored.mapping if look.stored else None
-    stays = "what is in force stays in force"
+    stays = "the current mapping stays active"
     if look.stored or look.is_new:
-        stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays in force" if version else "all is Unattributed"
+        stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays active" if version else "all spend is Unattributed"
     try:
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
@@ -47,8 +47,8 @@ def of_mapping(settings: Settings, look: Look, now: datetime) -> Iterator[Findin
         doubts = [*warnings_of(settings, mapping), *idle]
         yield from _of_valid_mapping(mapping, settings, look, doubts)
         if look.stored and (version is None or version.content_sha256 != mapping.sha256):
-            message = f"{mapping.source} is not in force as it is now: it counts from the next sync on. "
-            message += "Under orcost up, that is within a minute."
+            message = f"{mapping.source} has changes that are not active yet. They take effect with the next sync; "
+            message += "under orcost up, within a minute."
             yield Finding(Severity.NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
 
 
@@ -64,7 +64,9 @@ def of_companies(settings: Settings) -> Iterator[Finding]:
     """What is wrong with the list of companies."""
     _, problem = read_companies(settings) if is_syncing(settings) else (None, None)
     if problem:
-        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, problem, "Mend it; it counts from the next sync on")
+        yield Finding(
+            Severity.ERROR, Code.MAPPING_WRONG, None, problem, "Correct it; it takes effect with the next sync"
+        )
 
 
 def _no_mapping(settings: Settings, look: Look) -> Finding:
@@ -89,5 +91,5 @@ def _of_valid_mapping(
         yield _no_mapping(settings, look)
     if doubts:
         told = "\n".join(few([str(doubt) for doubt in doubts]))
-        message = f"{mapping.source} is valid, and may not mean what it should:\n{told}"
+        message = f"{mapping.source} is valid, but may not do what you intend:\n{told}"
         yield Finding(Severity.WARNING, Code.MAPPING_DOUBTFUL, None, message, map_check(settings))

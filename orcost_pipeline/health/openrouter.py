@@ -185,7 +185,7 @@ def of_answer(answer: Answer, standing: Standing | None, contradicting: str | No
 def _of_stranger(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
     """That the key is another account's, unless the last sync said so."""
     if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
-        message = f"The key belongs to another OpenRouter account than what is stored: {contradicting}."
+        message = f"The key belongs to a different OpenRouter account than the stored data: {contradicting}."
         todo = f"{NOT_ITS_KEY}{sync_command(account)}"
         yield Finding(Severity.ERROR, Code.OTHER_ACCOUNT, account, message, todo)
 

@@ -59,8 +59,9 @@ def _of_automation(name: str) -> Finding:
 
 def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     if not standing.is_watched:
-        message = "This account is not configured here: what is stored stays, and nothing new comes in."
-        todo = "Nothing, if that is meant; else name it in orcost.toml as it was called, or: orcost accounts rename"
+        message = "This account is not configured here: its stored data stays and is not updated."
+        todo = "Nothing, if that is intended; otherwise add it to orcost.toml under its stored name, or: "
+        todo += "orcost accounts rename"
         yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
         return
     yield from _arrival(standing, now, is_up)
@@ -90,7 +91,7 @@ def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[
             yield Finding(Severity.ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
     elif now - standing.as_of > STALE_AFTER:
         told = {None: "Is orcost up running?", True: "orcost up is running.", False: "orcost up is not running here."}
-        message = f"Nothing newer than {clock(standing.as_of, now)} came in. {told[is_up]}"
+        message = f"No data newer than {clock(standing.as_of, now)}. {told[is_up]}"
         todo = f"orcost up (every hour), or once: {sync}" if is_up is False else sync
         yield Finding(Severity.ERROR, Code.STALE, name, message, todo, standing.as_of)
 
@@ -150,16 +151,16 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
 
 def _refused_listings(standing: Standing) -> Iterator[Finding]:
     """What OpenRouter does not tell to the account's key, although it is valid."""
-    another = "To have it told: a management key whose owner may see it, then orcost init. Costs come in as they are"
+    another = "To list them: a management key whose owner may see them, then orcost init. Costs are synced all the same"
     if standing.workspaces_refused_since:
         message = (
-            "OpenRouter does not tell this key all workspaces or their keys: keys may be missing, and what they spend "
-            "has no key.\nWhat is known of workspaces and keys stays as last told."
+            "OpenRouter does not list all workspaces, or all their keys, for this key: keys may be missing, and their "
+            "spend then shows without a key.\nKnown workspaces and keys stay as last listed."
         )
         since = standing.workspaces_refused_since
         yield Finding(Severity.WARNING, Code.WORKSPACES_UNKNOWN, standing.account, message, another, since)
     if standing.members_refused_since:
-        message = "OpenRouter does not tell this key the members: e-mails of keys' creators stay as last known."
+        message = "OpenRouter does not list the members for this key: e-mails of keys' creators stay as last listed."
         yield Finding(
             Severity.WARNING, Code.MEMBERS_UNKNOWN, standing.account, message, another, standing.members_refused_since
         )
@@ -172,7 +173,7 @@ def _unreadable(standing: Standing) -> Iterator[Finding]:
     by_endpoint = groupby(standing.unreadable, key=lambda it: it.endpoint)
     told = [f"{endpoint}: {', '.join(_lacking(it) for it in fields)}" for endpoint, fields in by_endpoint]
     count = plural(sum(it.rows for it in standing.unreadable), "field")
-    message = "\n".join([f"{count} of OpenRouter's answers could not be read and were left out:", *told])
+    message = "\n".join([f"{count} of OpenRouter's responses could not be read and were left out:", *told])
     todo = f"{_sync(standing)} asks again; if it stays, see whether there is a newer orcost_pipeline"
     since = min(it.noticed_at for it in standing.unreadable)
     yield Finding(Severity.WARNING, Code.UNREADABLE_ROWS, standing.account, message, todo, since)
@@ -218,7 +219,10 @@ def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
     message = f"{' and '.join(parts)} of the last 30 days belong to no company: {', and '.join(whose)}."
     todo = "orcost map todo; orcost map suggest proposes rules"
     if not spend.unattributed_keys:
-        todo = "No rule can: it is of the chat room, or of keys deleted before the first sync. Give each app a key"
+        todo = (
+            "No rule can: the spend is from the chat room, or from keys deleted before the first sync. Give each app "
+        )
+        todo += "a key"
     yield Finding(Severity.WARNING, Code.UNATTRIBUTED, standing.account, message, todo)
 
 
@@ -231,7 +235,7 @@ def _usage(standing: Standing) -> Iterator[Finding]:
         return
     used = f"the last use was on {utc_day(last)}" if last else "none was ever used"
     message = f"Costs show $0: no usage in the last 30 days. It has {plural(standing.keys.active, 'key')}; {used}."
-    todo = "Nothing, if that is so; otherwise see at openrouter.ai/activity whether this is the right account's key"
+    todo = "Nothing, if that is right; otherwise check at openrouter.ai/activity that this is the right account's key"
     yield Finding(Severity.NOTE, Code.NO_USAGE, standing.account, message, todo, last)
 
 

@@ -34,7 +34,7 @@ def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | N
     """The mapping, or what is wrong with it and what stays in force; neither where there never was a file."""
     with engine.connect() as connection:
         version = version_in_force(connection)
-    stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays in force" if version else "all spend is Unattributed"
+    stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays active" if version else "all spend is Unattributed"
     try:
         return read_source(settings, engine.connect), None
     except MappingError as error:

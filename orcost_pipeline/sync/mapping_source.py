@@ -44,7 +44,7 @@ def read_source(settings: Settings, connect: Connect) -> Mapping:
 
 def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None]:
     """The list of companies, or what is wrong with it; neither where there is none."""
-    stays = "what is known of the companies stays"
+    stays = "the companies stay as last read"
     try:
         return read_company_list(settings.companies.read_bytes(), settings.companies.name), None
     except CompanyListError as error:

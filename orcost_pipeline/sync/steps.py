@@ -57,7 +57,7 @@ def read_account(step: SyncStep) -> StepResult:
     if not key.can_manage:
         return StepResult(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
     if credits_told is None:
-        return StepResult(rows, requests_made, {"balance": "unknown: OpenRouter does not tell it to this key"})
+        return StepResult(rows, requests_made, {"balance": "unknown: OpenRouter does not report it for this key"})
     balance = credits_told.balance_usd
     return StepResult(rows, requests_made, {"balance": "not known" if balance is None else f"{balance:,.2f} USD"})
 
@@ -96,7 +96,7 @@ def _read_listing(
     return StepResult(rows, requests_made, {} if listing.is_whole else _NOT_TOLD)
 
 
-_NOT_TOLD = {"note": "OpenRouter does not tell this key all of them."}
+_NOT_TOLD = {"note": "OpenRouter does not list all of them for this key."}
 
 
 def read_models(step: SyncStep) -> StepResult:

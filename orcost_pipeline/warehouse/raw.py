@@ -141,7 +141,7 @@ def _extracted(connection: sa.Connection, run_id: str, account: str) -> Mapping[
 
 
 def hours_told_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
-    """The first hour that analytics told the run's extraction; None where they told none."""
+    """The first hour that analytics reported to the run's extraction; None where they reported none."""
     return ask(connection, "first_covered_hour", run_id=run_id, account=account).scalar()
 
 

@@ -6,8 +6,12 @@ statement, as one message to the server, which is one transaction.
 
 from typing import Any
 
+import psycopg2
+from sqlalchemy import Engine, event
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import QueuePool
 
 from orcost_pipeline.warehouse.database import SESSION, set_local
 from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA
@@ -25,6 +29,13 @@ class StorageDialect(PGDialect_psycopg2):
 
     supports_statement_cache = True
 
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        """Has pooled connections tried before use, and replaced where Postgres was restarted meanwhile: Dagster makes
+        its engines without `pool_pre_ping`."""
+        if isinstance(engine.pool, QueuePool):
+            event.listen(engine, "checkout", _require_alive)
+
     def create_connect_args(self, url: URL) -> Any:
         arguments, options = super().create_connect_args(url)
         return arguments, {**options, "client_encoding": "utf8"}
@@ -37,6 +48,13 @@ class StorageDialect(PGDialect_psycopg2):
 
     def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         super().do_executemany(cursor, _with_settings(cursor, statement), parameters, context)
+
+
+def _require_alive(connection: Any, *_: object) -> None:
+    try:
+        connection.cursor().execute("select")
+    except psycopg2.Error as error:
+        raise DisconnectionError from error
 
 
 def _with_settings(cursor: Any, statement: str) -> str:

@@ -14,7 +14,7 @@ mapping_group = group("The mapping from API keys to companies.")
 
 @mapping_group.command("check")
 def check_mapping(
-    file: Annotated[Path | None, typer.Argument(help="The project's mapping unless you say.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Default: the project's mapping.")] = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
 ) -> None:
     """Whether a mapping is valid, and what it would move.
@@ -41,17 +41,17 @@ def suggest_mapping(
 
 @mapping_group.command("add")
 def add_mapping(
-    company: Annotated[str, typer.Argument(help="Who owns what the rule matches.")],
+    company: Annotated[str, typer.Argument(help="Company that the matching keys belong to.")],
     match: Annotated[str, typer.Argument(help="key_hash, key_name, workspace, creator, external_user or label.")],
     pattern: Annotated[str, typer.Argument(help="A glob, or a whole hash.")],
     share: Annotated[
         list[str] | None,
         typer.Option(metavar="COMPANY=PERCENT", help="Another owner's part; COMPANY keeps the rest. May be repeated."),
     ] = None,
-    start: Annotated[str, typer.Option("--from", metavar="DATE", help="First UTC day; open unless you say.")] = "",
-    end: Annotated[str, typer.Option("--to", metavar="DATE", help="First UTC day after it; open unless you say.")] = "",
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="First UTC day; default: no start.")] = "",
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="First UTC day after it; default: no end.")] = "",
     account: Annotated[str, typer.Option(metavar="NAME", help="Only for keys of this account.")] = "",
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Why it is so.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Reason, kept with the rule.")] = "",
     first: Annotated[bool, typer.Option("--first", help="Above the rules that take its keys now.")] = False,
     last: Annotated[bool, typer.Option("--last", help="Below them, even where they leave it no key.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
@@ -68,13 +68,11 @@ def add_mapping(
 @mapping_group.command("explain")
 def explain_mapping(
     key: Annotated[str, typer.Argument(help="A key's name, its hash, or the hash's first 6 or more digits.")],
-    at: Annotated[
-        date | None, typer.Option(parser=utc_day, metavar="DATE", help="UTC day; today unless you say.")
-    ] = None,
+    at: Annotated[date | None, typer.Option(parser=utc_day, metavar="DATE", help="UTC day; default: today.")] = None,
     account: Account = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
-    """Why a key is whose it is: which rule wins."""
+    """Why a key belongs to its company: which rule wins."""
     from orcost_pipeline.cli.map import explain as work
 
     work.explain_key(options.settings(), key, at or options.now().date(), account, output.value)
@@ -103,8 +101,8 @@ def log_mapping(
 
 @mapping_group.command("diff")
 def diff_mapping(
-    before: Annotated[int | None, typer.Argument(min=0, help="A version; the one before AFTER unless you say.")] = None,
-    after: Annotated[int | None, typer.Argument(min=1, help="A later one; the newest unless you say.")] = None,
+    before: Annotated[int | None, typer.Argument(min=0, help="A version; default: the one before AFTER.")] = None,
+    after: Annotated[int | None, typer.Argument(min=1, help="A later one; default: the newest.")] = None,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """Which rules changed from one version to another."""

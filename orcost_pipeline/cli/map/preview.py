@@ -214,7 +214,9 @@ def _moves(moved: Sequence[Move], amount: str, unit: str) -> RenderableType:
     months = sorted({move.month for move in moved})
     older, shown = months[: -MONTHS_SHOWN + 1] if len(months) > MONTHS_SHOWN else [], months[-MONTHS_SHOWN + 1 :]
     shown = shown if older else months
-    titles = [f"before {shown[0]:%Y-%m}"] * bool(older) + [f"{month:%Y-%m}" for month in shown]
+    titles = [f"{month:%Y-%m}" for month in shown]
+    if older:
+        titles.insert(0, f"before {shown[0]:%Y-%m}")
     pairs: dict[tuple[str, str], list[Move]] = defaultdict(list)
     for move in moved:
         pairs[move.giver, move.taker].append(move)

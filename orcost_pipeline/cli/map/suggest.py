@@ -129,7 +129,7 @@ def _lines(
     elif not found:
         yield "# No key waits for a rule."
     if found:
-        yield f"# Paste what is right into {settings.mapping_name}, or: orcost map add; then: orcost map check"
+        yield f"# Paste the right ones into {settings.mapping_name}, or: orcost map add; then: orcost map check"
 
 
 def _layout(settings: Settings) -> tuple[Sequence[str], str, bool]:
