@@ -16,7 +16,7 @@ from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.identity import contradiction
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.warehouse import accounts, raw, runs
-from orcost_pipeline.warehouse.accounts import Evidence
+from orcost_pipeline.warehouse.questions.accounts import Evidence
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, usage
 

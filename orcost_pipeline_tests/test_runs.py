@@ -33,8 +33,8 @@ from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.sync.steps import publish_account
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.locks import SYNC_LOCK
-from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
 from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline.warehouse.questions.mapping import RuleRow, rules_in_force
 from orcost_pipeline_tests.processes import clean_environment
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, after_step, usage
 

@@ -25,6 +25,7 @@ from orcost_pipeline.warehouse.loading import Merged, copy_rows, merge
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.transaction import When
+from orcost_pipeline.warehouse.questions.syncs import unfinished_requests
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline.warehouse.schema.columns import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.schema.declared import declared_schema
@@ -301,7 +302,7 @@ def test_a_sync_is_requested_from_any_sql_client(
     assert (row.id, row.account, row.since, row.status) == (request_id, account, since, "queued")
     assert (row.requested_by, row.requested_at) == (row.me, row.moment)
     assert (row.finished_at, row.error) == (None, None)
-    assert [tuple(request) for request in runs.unfinished_requests(engine)] == [(request_id, account, since)]
+    assert [tuple(request) for request in unfinished_requests(engine)] == [(request_id, account, since)]
 
 
 def test_requests_are_counted_up(engine: sa.Engine) -> None:

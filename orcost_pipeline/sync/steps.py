@@ -23,7 +23,8 @@ from orcost_pipeline.sync.step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication, publish
-from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
+from orcost_pipeline.warehouse.questions.sync_state import StoredKey, StoredUsage
+from orcost_pipeline.warehouse.questions.syncs import run_status
 from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
@@ -110,13 +111,7 @@ def read_models(step: SyncStep) -> StepResult:
 
 def _models_are_fresh(step: SyncStep) -> bool:
     with step.engine.connect() as connection:
-        newest = connection.execute(
-            sa.text(
-                "select max(as_of) from raw.extracted "
-                "where account = :account and relation = 'model' and as_of <= :as_of"
-            ),
-            {"account": step.account.name, "as_of": step.as_of},
-        ).scalar()
+        newest = raw.newest_as_of(connection, "model", step.account.name, step.as_of)
     return newest is not None and newest > step.as_of - MODELS_EVERY
 
 
@@ -273,7 +268,7 @@ def publish_account(step: SyncStep) -> Published:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        if runs.run_status(publishing.connection, step.run_id, step.account.name):
+        if run_status(publishing.connection, step.run_id, step.account.name):
             _require_published(publishing, now, step.tell)
         checks = publish(publishing)
         runs.succeed(

@@ -9,11 +9,11 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from orcost_pipeline.warehouse.statements import statement
 from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, month_start, utc_day
 
 # Days that an answer's oldest counter, the month's, may reach back, and some.
@@ -68,7 +68,7 @@ def occasions(*, is_extraction: bool, is_counted: bool, was_counted: bool, is_re
 
 def read_sql(name: str) -> sa.TextClause:
     """The statement of a step, from `<name>.sql` beside it."""
-    return sa.text(Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8"))
+    return statement("publication", name)
 
 
 @dataclass

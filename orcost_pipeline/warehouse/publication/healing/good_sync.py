@@ -5,11 +5,11 @@ puts it back (`heal.py`). Hours that OpenRouter reported stay: they are true.
 """
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from orcost_pipeline.warehouse.statements import statement
 from orcost_pipeline.windows import HOURS_REACH, SETTLED_AFTER, day_start, first_whole_day, is_future, utc_day
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -60,9 +60,4 @@ def _hours_from(connection: sa.Connection, account: str, reported_from: datetime
 
 
 def _ask(connection: sa.Connection, name: str, parameters: dict[str, Any]) -> sa.CursorResult[Any]:
-    return connection.execute(sa.text(read_text(name)), parameters)
-
-
-def read_text(name: str) -> str:
-    """The SQL of `<name>.sql` beside this module."""
-    return Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
+    return connection.execute(statement("publication/healing", name), parameters)

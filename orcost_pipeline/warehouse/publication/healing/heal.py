@@ -5,7 +5,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse import raw
-from orcost_pipeline.warehouse.publication.healing.good_sync import last_good_sync, read_text
+from orcost_pipeline.warehouse.publication.healing.good_sync import last_good_sync
+from orcost_pipeline.warehouse.statements import statement
 from orcost_pipeline.windows import utc_day
 
 
@@ -30,11 +31,11 @@ def heal(connection: sa.Connection, account: str, as_of: datetime, now: datetime
         "since": good.since,
         "doubted_days": good.doubted_days,
     }
-    for statement in statements():
-        connection.execute(sa.text(statement), parameters)
+    for text in statements():
+        connection.execute(sa.text(text), parameters)
     raw.forget_after(connection, account, as_of)
 
 
 def statements() -> list[str]:
     """The statements of `heal.sql`: each ends with the `;` that ends its last line."""
-    return [text for text in read_text("heal").split(";\n") if text.strip()]
+    return [text for text in statement("publication/healing", "heal").text.split(";\n") if text.strip()]
