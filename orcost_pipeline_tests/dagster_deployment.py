@@ -24,7 +24,7 @@ from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.publication import Publication
 from orcost_pipeline_tests.conftest import fresh_database
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, after_step, usage
 
 READERS = (
     *("ref.api_key", "ref.api_key_history", "ref.assignment", "core.spend_hourly", "core.spend_daily"),
@@ -224,18 +224,6 @@ def sentence(result: Any) -> str:
     return str(told[0])
 
 
-def after(method: str, monkeypatch: pytest.MonkeyPatch, do: Callable[[Publication], None]) -> None:
-    """Does something more at the end of a step of the publication."""
-    plain = getattr(Publication, method)
-
-    def spoilt(self: Publication, *arguments: Any) -> Any:
-        result = plain(self, *arguments)
-        do(self)
-        return result
-
-    monkeypatch.setattr(Publication, method, spoilt)
-
-
 def two_accounts() -> Ledger:
     ledger = small(NOON)
     ledger.add_account("globex", credits_bought=Decimal(50))
@@ -248,11 +236,11 @@ def dagster_run(**fields: Any) -> dg.DagsterRun:
     return dg.DagsterRun(job_name="hourly_sync", run_id=str(uuid.uuid4()), **fields)
 
 
-def fail_once(method: str, patch: pytest.MonkeyPatch) -> None:
+def fail_once(step: str, patch: pytest.MonkeyPatch) -> None:
     def died(publishing: Publication) -> None:
         raise RuntimeError("the worker died")
 
-    after(method, patch, died)
+    after_step(step, patch, died)
 
 
 def ask(deployment: Deployment, account: str | None = None, since: str | None = None) -> int:

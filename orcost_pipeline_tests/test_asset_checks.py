@@ -15,14 +15,13 @@ from orcost_pipeline_tests.dagster_deployment import (
     HEADER,
     Deploy,
     Deployment,
-    after,
     checks,
     events,
     materialized,
     sentence,
     two_accounts,
 )
-from orcost_pipeline_tests.world import HOUR, NOON, usage
+from orcost_pipeline_tests.world import HOUR, NOON, after_step, usage
 
 pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 
@@ -118,7 +117,7 @@ def test_a_contract_check_that_fails_publishes_nothing(synced: Deployment, monke
     synced.spend("5")
     with monkeypatch.context() as patch:
         one_more = sa.text("update core.company_day set credits_usd = credits_usd + 0.0000000001")
-        after("publish_marts", patch, lambda publishing: publishing.connection.execute(one_more) and None)
+        after_step("company_rolling", patch, lambda publishing: publishing.connection.execute(one_more) and None)
         result = synced.run()
     assert not result.success
     assert "Contract check companies_sum_to_usage failed" in sentence(result)

@@ -11,9 +11,8 @@ from orcost_pipeline.health import database
 from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.simulator import Fault
-from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.database import connect
-from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.warehouse.questions.health import Server, server_state
 from orcost_pipeline.warehouse.schema.namespaces import schema_version
 from orcost_pipeline_tests.healthy_deployment import Deployment, Template, base_url_of, spend_nothing
 
@@ -49,7 +48,7 @@ def test_an_empty_database_is_left_empty(healthy: Deployment, template: Template
         healthy.only("note", Code.NEVER_SYNCED, None)
         engine = connect(url)
         with engine.connect() as connection:
-            assert reports.server(connection).may_read is None
+            assert server_state(connection).may_read is None
         engine.dispose()
 
 
@@ -136,7 +135,7 @@ def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: p
         healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=as_role)
         assert "may not read" in healthy.only("error", Code.DATABASE_RIGHTS, None).message
         with monkeypatch.context() as patched:
-            patched.setattr(reports, "server", lambda _: WELL)
+            patched.setattr("orcost_pipeline.health.database.server_state", lambda _: WELL)
             finding = healthy.only("error", Code.DATABASE_RIGHTS, None)
         assert "permission denied" in finding.message, "of what was not looked for beforehand"
         for schema in ("ref", "core", "marts", "ops"):
@@ -153,7 +152,7 @@ def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: p
 
 def test_the_server_is_asked_what_is_so(healthy: Deployment) -> None:
     with healthy.engine.connect() as connection:
-        server = reports.server(connection)
+        server = server_state(connection)
         shown = {
             name: connection.exec_driver_sql(f"show {name}").scalar() for name in ("server_version", "max_connections")
         }

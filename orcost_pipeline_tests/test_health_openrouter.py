@@ -14,7 +14,8 @@ from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.openrouter import Answer
 from orcost_pipeline.simulator import Fault, Options
-from orcost_pipeline.warehouse import accounts, reports
+from orcost_pipeline.warehouse import accounts
+from orcost_pipeline.warehouse.questions.health import recent_spend
 from orcost_pipeline_tests.healthy_deployment import Deployment, base_url_of, fail, minutes_ago, spend_nothing
 from orcost_pipeline_tests.world import DAY
 
@@ -60,7 +61,7 @@ def test_credits_that_are_used_up_or_soon_will_be_are_said(healthy: Deployment) 
     account = healthy.ledger.accounts["acme"]
     used = healthy.ledger.credits_used("acme", healthy.clock())
     with healthy.engine.connect() as connection:
-        a_week = reports.recent_spend(connection)["acme"].spend_7d_usd
+        a_week = recent_spend(connection)["acme"].spend_7d_usd
     account.credits_bought = used + a_week * 3 / 7 + Decimal("0.01")
     assert healthy.examine() == []
     account.credits_bought = used + a_week * 3 / 7 - Decimal("0.01")

@@ -23,9 +23,10 @@ from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import of_stored
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault
-from orcost_pipeline.warehouse import reports, runs
-from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, take_lock
+from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.deployment import sole_deployment
+from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK, take_lock
+from orcost_pipeline.warehouse.questions.health import stopped_automation
 from orcost_pipeline.windows import STALE_AFTER
 from orcost_pipeline_tests.healthy_deployment import DAGSTER, Deployment, answering, fail, minutes_ago
 from orcost_pipeline_tests.world import DAY
@@ -209,9 +210,9 @@ def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, 
         healthy.do(f"grant usage on schema ref, core, marts, ops to {reader}")
         with healthy.engine.connect() as connection:
             connection.execute(sa.text(f"set role {reader}"))
-            assert reports.stopped_automation(connection) == []
+            assert stopped_automation(connection) == []
             connection.execute(sa.text("reset role"))
-            assert len(reports.stopped_automation(connection)) == 2
+            assert len(stopped_automation(connection)) == 2
     finally:
         healthy.do(f"drop owned by {reader}")
         healthy.do(f"drop role {reader}")

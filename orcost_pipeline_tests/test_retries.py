@@ -95,7 +95,7 @@ def test_a_resumed_retry_publishes_what_its_parent_read_and_asks_nothing(
     by_environment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        fail_once("publish_days", patch)
+        fail_once("account_day", patch)
         first = launch(by_environment)
     assert not first.success
     asked = by_environment.simulator.count
@@ -119,7 +119,7 @@ def test_a_resumed_retry_of_a_retry_from_the_start_publishes_what_that_one_read(
     first = launch(by_environment)
     by_environment.simulator.clear_faults()
     with monkeypatch.context() as patch:
-        fail_once("publish_days", patch)
+        fail_once("account_day", patch)
         second = launch(by_environment, first.run_id, is_resumed=False)
     assert not second.success
     assert launch(by_environment, second.run_id).success

@@ -15,11 +15,11 @@ from orcost_pipeline.defs.resources import RETRIES
 from orcost_pipeline.simulator import Fault
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.sync.steps import publish_account
-from orcost_pipeline.warehouse.database import SYNC_LOCK
-from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
+from orcost_pipeline.warehouse.locks import SYNC_LOCK
 from orcost_pipeline.warehouse.publication import Publication
-from orcost_pipeline_tests.dagster_deployment import Deployment, after, events, fail_once, sentence
-from orcost_pipeline_tests.world import NOON
+from orcost_pipeline.warehouse.questions.mapping import RuleRow, rules_in_force
+from orcost_pipeline_tests.dagster_deployment import Deployment, events, fail_once, sentence
+from orcost_pipeline_tests.world import NOON, after_step
 
 pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 
@@ -138,7 +138,7 @@ def test_a_connection_lost_in_the_middle_publishes_nothing(synced: Deployment, m
     synced.clock.later(hours=1)
     synced.spend("5")
     with monkeypatch.context() as patch:
-        after("publish_days", patch, cut_connection)
+        after_step("account_day", patch, cut_connection)
         assert not synced.run().success
     assert synced.figures() == before
     assert synced.last_run().status == "failed"
@@ -150,7 +150,7 @@ def test_a_connection_lost_in_the_middle_publishes_nothing(synced: Deployment, m
 def test_a_connection_lost_in_the_middle_is_told_in_a_sentence(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after("publish_days", monkeypatch, cut_connection)
+    after_step("account_day", monkeypatch, cut_connection)
     assert not acme.run().success
     error = acme.last_run().error
     assert "[SQL" not in error
@@ -173,7 +173,7 @@ def test_a_connection_lost_once_is_survived_and_leaves_no_trace(
             is_cut.append(True)
             cut_connection(publishing)
 
-    after("publish_days", monkeypatch, cut_once)
+    after_step("account_day", monkeypatch, cut_once)
     result = acme.run()
     assert result.success
     assert [event.step_key for event in events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)] == ["publish"]
@@ -200,7 +200,7 @@ def test_a_connection_lost_once_by_the_mapping_is_survived(acme: Deployment, mon
 def test_a_connection_that_is_always_lost_is_tried_three_times_and_told_once(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after("publish_days", monkeypatch, cut_connection)
+    after_step("account_day", monkeypatch, cut_connection)
     result = acme.run()
     assert not result.success
     assert len(events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == RETRIES
@@ -225,7 +225,7 @@ def test_a_commit_whose_answer_is_lost_is_a_publication(acme: Deployment, monkey
 def test_what_nobody_foresaw_is_told_in_a_sentence_and_not_retried(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_once("publish_days", monkeypatch)
+    fail_once("account_day", monkeypatch)
     result = acme.run()
     assert not events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     assert sentence(result) == (
@@ -250,7 +250,7 @@ def test_a_lost_lock_does_not_stop_the_sync(acme: Deployment, monkeypatch: pytes
     def lose(publishing: Publication) -> None:
         is_cut.extend(publishing.connection.execute(cut, {"kind": SYNC_LOCK}).scalars())
 
-    after("publish_days", monkeypatch, lose)
+    after_step("account_day", monkeypatch, lose)
     assert acme.run().success
     assert is_cut == [True]
     assert acme.last_run().status == "succeeded"

@@ -26,11 +26,14 @@ from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.text import few, short
-from orcost_pipeline.warehouse import reports, runs
+from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.access import configured_url, database_snapshot, snapshot
-from orcost_pipeline.warehouse.database import database_errors, failure_named
+from orcost_pipeline.warehouse.failures import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.health import RecentSpend, recent_spend
+from orcost_pipeline.warehouse.questions.syncs import run_problems
 
 DEMO = "demo"
 
@@ -101,8 +104,9 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
 def _standing(settings: Settings, account: str) -> str:
     """What a sync that went well leaves behind."""
     with snapshot(settings) as connection:
-        (known,) = [it for it in reports.accounts(connection) if it.account == account]
-        spend = reports.recent_spend(connection).get(account, reports.RecentSpend())
+        states = (it.synced() for it in account_states(connection) if it.account == account)
+        (known,) = filter(None, states)
+        spend = recent_spend(connection).get(account, RecentSpend())
     told = f"Complete to {clock(known.as_of, datetime.now(UTC))} · {rounded(spend.spend_30d_usd, 2)} USD in 30 days"
     if spend.spend_30d_usd:
         told += f", {share(spend.unattributed_30d_usd, spend.spend_30d_usd)} unattributed"
@@ -159,7 +163,7 @@ def is_synced(settings: Settings, account: str) -> bool:
     """Whether the account has figures; True where the database does not say so now: the run will tell what is wrong."""
     try:
         with snapshot(settings) as connection:
-            return any(known.account == account and known.as_of for known in reports.accounts(connection))
+            return any(known.account == account and known.as_of for known in account_states(connection))
     except OrcostError:
         return True
 
@@ -196,7 +200,7 @@ def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResu
     engine = open_warehouse(configured_url(settings), settings.home)
     if not result.success:
         runs.close_run(engine, run_id, "failed", told, datetime.now(UTC))
-    noted = list(runs.run_problems(engine, [run_id]))
+    noted = list(run_problems(engine, [run_id]))
     engine.dispose()
     if is_stopped:
         raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from orcost_pipeline.openrouter.records import ApiKey, Credits
 from orcost_pipeline.settings import Account
 from orcost_pipeline.text import short
 from orcost_pipeline.warehouse import accounts
-from orcost_pipeline.warehouse.accounts import Evidence
+from orcost_pipeline.warehouse.questions.accounts import Evidence, stored_evidence
 
 # Credits are restated by less than this.
 CREDITS_TOLERANCE_USD = Decimal("0.01")
@@ -44,7 +44,7 @@ def require_same_account(
 ) -> None:
     """Raises OtherAccountError where the key is not of the account that is stored, AccountTwiceError where another
     account has its keys; `nothing` says what was not done ("Nothing was published")."""
-    stored = accounts.stored_evidence(connection, account.name)
+    stored = stored_evidence(connection, account.name)
     if contradicting := contradiction(stored, told):
         raise OtherAccountError(_refusal(account, stored, told, contradicting, nothing))
     accounts.require_only_holder(connection, account.name, told.keys, nothing, is_managed=is_managed)
@@ -57,7 +57,7 @@ def contradiction(stored: Evidence, told: Evidence) -> str | None:
     """
     if stored.is_confirmed:
         return None
-    proof = stored.keys | stored.gone if stored.is_rebuild_requested else stored.keys
+    proof = stored.keys | stored.deleted if stored.is_rebuild_requested else stored.keys
     if proof & told.keys:
         return None
     if stored.organization_id and told.organization_id:
@@ -103,7 +103,7 @@ def _credits(stored: Evidence, told: Evidence) -> str | None:
 def _refusal(account: Account, stored: Evidence, told: Evidence, contradicting: str, nothing: str) -> str:
     name = account.name
     sentence = f'The key of account "{name}" belongs to another OpenRouter account: {contradicting}. {nothing}.\n'
-    if back := len(stored.gone & told.keys):
+    if back := len(stored.deleted & told.keys):
         return sentence + (
             f"It lists {_count(back, 'key')} that a sync with another key took for deleted. If this key is the right "
             f'one: orcost accounts rebuild "{name}"'
