@@ -147,8 +147,8 @@ def _settled(activity: ActivityReading) -> Iterator[tuple[Any, ...]]:
 
 def _heard(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     """What the account as a whole was asked about, whether anything differed from what is stored or not."""
-    days = [reading.activity.heard] if reading.activity else []
-    for grain, windows in (("hour", reading.hours.heard), ("past_day", reading.past.heard), ("day", days)):
+    days = [reading.activity.requested] if reading.activity else []
+    for grain, windows in (("hour", reading.hours.requested), ("past_day", reading.past.requested), ("day", days)):
         for window in windows:
             yield (grain, None, window.start, window.end, "heard")
 
