@@ -36,9 +36,9 @@ from orcost_pipeline.settings import (
     DEFAULT_KEY_ENV,
     Account,
     Settings,
-    require_meant_address,
+    require_trusted_address,
 )
-from orcost_pipeline.sync.identity import require_same_account, told_evidence
+from orcost_pipeline.sync.identity import reported_evidence, require_same_account
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.access import snapshot
 
@@ -95,7 +95,7 @@ def _require_same_account(settings: Settings, account: Account, told: "Told") ->
     A warehouse that cannot be read as it is stops nobody: the next sync looks again.
     """
     workspaces = [workspace.id for workspace in told.workspaces or ()]
-    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits, is_whole=told.is_whole)
+    evidence = reported_evidence(told.keys, workspaces, told.organization_id, told.credits, is_whole=told.is_whole)
     is_managed = not told.is_ordinary
     try:
         with snapshot(settings) as connection:
@@ -134,7 +134,7 @@ def _key(settings: Settings, account: Account) -> str:
     """The account's key: the environment's, else typed unseen, else the next line of stdin."""
     if variable := _variable_of_environment(settings, account):
         if os.environ[variable] not in dotenv_values(settings.folder / ".env").values():
-            require_meant_address(account)
+            require_trusted_address(account)
         say(f"The key is taken from {variable} of the environment; unset it to be asked for one.")
         return os.environ[variable].strip()
     key = _unseen(account) if is_terminal() else _line()

@@ -11,9 +11,9 @@ from rich.table import Table
 from orcost_pipeline.cli.rendering import as_json, cells, finding_lines, show, table
 from orcost_pipeline.formats import UNKNOWN, age, clock, rounded, share
 from orcost_pipeline.health.finding import Finding, as_data, exit_code, worst_first
-from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.machine import home_findings
 from orcost_pipeline.health.standing import Standing, read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.access import snapshot
@@ -25,7 +25,7 @@ def status(settings: Settings, output: str, now: datetime) -> int:
     """Prints the standing of every account; the exit code is 1 where there is an error."""
     with snapshot(settings) as connection:
         stored = read(connection, settings, now)
-    found = worst_first([*of_stored(stored, settings, now), *of_home(settings)])
+    found = worst_first([*stored_findings(stored, settings, now), *home_findings(settings)])
     if output == "json":
         typer.echo(as_json(_as_data(stored.standings, found)))
     else:

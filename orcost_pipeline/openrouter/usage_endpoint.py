@@ -194,9 +194,9 @@ class UsageEndpoint(Endpoints):
         where = self._of_account("POST /analytics/query")
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
-        rows, lost = usage_cells(body["data"], _GRANULARITY[question.grain], where)
+        parsed, lost = usage_cells(body["data"], _GRANULARITY[question.grain], where)
         self.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
-        cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in rows if first <= cell.at < window.end]
+        cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in parsed if first <= cell.at < window.end]
         unresolved = _unresolved(body.get("warnings"), question.keys or ())
         answer = UsageAnswer(cells, unresolved, cached_at=cached_at)
         is_truncated, odd = _is_truncated(body, limit)

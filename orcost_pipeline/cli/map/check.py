@@ -54,7 +54,7 @@ def read_project_mapping(settings: Settings) -> Mapping:
     try:
         return read_source(settings, lambda: database_snapshot(settings))
     except MappingUnreadableError as error:
-        if not error.is_gone:
+        if not error.is_missing:
             raise
         raise PermanentError(
             f"{settings.mapping} is not there. Give the mapping's path, or set ORCOST_MAPPING."

@@ -62,7 +62,7 @@ def _rules(settings: Settings, connection: sa.Connection) -> Sequence[Rule]:
     except MappingError as error:
         raise PermanentError(str(error)) from None
     except MappingUnreadableError as error:
-        if not error.is_gone:
+        if not error.is_missing:
             raise
         return rules_of(rules_in_force(connection))
 
