@@ -13,7 +13,7 @@ import typer
 
 from orcost_pipeline.cli.rendering import as_json
 from orcost_pipeline.companies.assignment import Assignment, assign
-from orcost_pipeline.companies.coverage import covers, nobodys
+from orcost_pipeline.companies.coverage import covers, unattributed_spans
 from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
 from orcost_pipeline.companies.preview import KeyDay, exact_sum
 from orcost_pipeline.companies.rows import Unreadable, csv_line, header_of
@@ -96,7 +96,7 @@ def _nobodys_spend(
     connection: sa.Connection, account: str, assigned: Iterable[Assignment]
 ) -> Mapping[str | None, tuple[Decimal, Decimal]]:
     """Credits and BYOK, in USD, that each key spent on days on which it is nobody's."""
-    spans = nobodys(assigned)
+    spans = unattributed_spans(assigned)
     spent: dict[str | None, tuple[Decimal, Decimal]] = defaultdict(lambda: (Decimal(0), Decimal(0)))
     for cell in (KeyDay(*row) for row in figures.key_days(connection, account, list(filter(None, spans)))):
         if covers(spans[cell.key_hash], cell.day):
