@@ -31,7 +31,7 @@ _NOTHING = Part(Decimal(0), Decimal(0))
 
 @dataclass
 class Coverage:
-    """Active keys with an owner today, spend in USD by UTC day, and the rules that matched or won, over all accounts."""
+    """Active keys with an owner today, spend in USD by UTC day, and rules that matched or won, over all accounts."""
 
     keys: int = 0
     attributed_keys: int = 0

@@ -40,7 +40,9 @@ from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgre
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url
 
-CODE_PORTS = range(20_000, 30_000)  # below the range of outgoing connections, so that the port is still free after a restart
+CODE_PORTS = range(
+    20_000, 30_000
+)  # below the range of outgoing connections, so that the port is still free after a restart
 DATABASE_EVERY = 5.0  # seconds
 
 _WORKSPACE = """load_from:
@@ -199,7 +201,7 @@ class _Database:
 
 
 def _await_predecessors(alive: IO[str]) -> None:
-    """Takes the lock once no service of an earlier supervisor is left; raises TransientError after `2 * STOP_WITHIN` s."""
+    """Takes the lock once no service of an earlier supervisor is left; raises TransientError if that takes too long."""
     deadline = time.monotonic() + 2 * STOP_WITHIN
     if not locks(alive):
         _say("Waiting for the services of one that was killed to end …")

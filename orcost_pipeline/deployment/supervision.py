@@ -143,7 +143,7 @@ def supervise(
 
 
 def _wait_until_ready(service: Service, services: Sequence[Service], log: Path, stop: Stop) -> None:
-    """Returns when the service is ready or a stop is requested; raises TransientError where one dies or it takes long."""
+    """Returns when the service is ready or a stop is requested; raises TransientError if one dies or time is up."""
     deadline = time.monotonic() + READY_WITHIN
     while not stop() and not service.is_ready():
         for other in services:
