@@ -163,7 +163,7 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"orcost"},
     description="Looks at the mapping and the list of companies every 15 seconds. Where one changed, every account is "
-    "attributed anew at once, without asking OpenRouter. A wrong one is told once, by the checks of "
+    "attributed anew at once, without asking OpenRouter. A wrong one is reported once, by the checks of "
     "ref/company_mapping; what is in force stays.",
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:

@@ -66,8 +66,8 @@ def _hostname(netloc: str) -> str | None:
 def _is_cross_site(request: HTTPConnection) -> bool:
     """Whether a page of another origin made the browser send the request; another port is another origin.
 
-    Every browser sends `Origin` with a POST and a WebSocket, newer ones `Sec-Fetch-Site` with every request. A link that
-    opens a page of Dagster is harmless: it changes nothing, and the other page cannot read it. A frame is not, because
+    Every browser sends `Origin` with a POST and a WebSocket, newer ones `Sec-Fetch-Site` with every request. A link
+    that opens a page of Dagster is harmless: it changes nothing, and the other page cannot read it. A frame is not:
     clicks could be stolen.
     """
     headers = request.headers
