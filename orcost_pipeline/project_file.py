@@ -75,6 +75,7 @@ class ProjectConfig(BaseModel):
     @field_validator("accounts")
     @classmethod
     def names_are_unique(cls, accounts: tuple[AccountConfig, ...]) -> tuple[AccountConfig, ...]:
+        """The accounts; raises NameTakenError for the second of two with one name."""
         names = [account.name for account in accounts]
         for number, name in enumerate(names):
             if name in names[:number]:

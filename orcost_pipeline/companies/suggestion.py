@@ -123,7 +123,7 @@ def suggest(
     return sorted(found, key=lambda it: (-it.credits_usd, -it.byok_usd, it.company, it.match, it.pattern))
 
 
-# What speaks for a company
+# Evidence for a company
 
 
 def _guess(key: Key, known: _KnownNames, places: _Places, new: _NewNames | None) -> _Guess | None:
@@ -194,6 +194,7 @@ class _KnownNames:
         return len(self._held(name)[0]) > 1
 
     def guess(self, name: _Name) -> _Guess | None:
+        """The company whose name the key's name contains, or whose keys alone begin like it."""
         companies, words = self._held(name)
         if companies:
             (company,) = companies
@@ -248,6 +249,7 @@ class _Places:
         self._workspaces = Counter(place.account for place in self._owners if place.kind == "workspace")
 
     def guess(self, key: Key) -> _Guess | None:
+        """The company that owns the keys of the workspace or the creator, where the two do not disagree."""
         owned = [(place, company) for place in _places(key) if (company := self._owner(place))]
         if len({company for _, company in owned}) != 1:
             return None
@@ -304,7 +306,7 @@ def _company_words(words: Words) -> int:
     return length if is_name and " ".join(words[:length]) != UNATTRIBUTED.casefold() else 0
 
 
-# How rules are put
+# Forms of rules
 
 
 class _Reach:
@@ -338,14 +340,14 @@ def _form(key: Key, guess: _Guess, guesses: Mapping[Key, _Guess], reach: _Reach)
     """
     for form in guess.forms:
         reached = reach.of(form)
-        is_safe = all(_is_meant(other, guess.company, guesses) for other in reached)
+        is_safe = all(_belongs_to(other, guess.company, guesses) for other in reached)
         is_glob = form[1].endswith("*")
         if is_safe and _always_matches(form, key) and (not is_glob or sum(it in guesses for it in reached) > 1):
             return form
     return "key_hash", key.history.key_hash
 
 
-def _is_meant(key: Key, company: str, guesses: Mapping[Key, _Guess]) -> bool:
+def _belongs_to(key: Key, company: str, guesses: Mapping[Key, _Guess]) -> bool:
     return key.owner == company or (key in guesses and guesses[key].company == company)
 
 

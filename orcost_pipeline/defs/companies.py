@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from orcost_pipeline.companies.company_list import ATTRIBUTES, unlisted
 from orcost_pipeline.companies.coverage import DAYS, Coverage
-from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.pictures import bars
@@ -82,11 +81,13 @@ def _load(
         metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
     listed = [company.company for company in companies or ()]
     unlisted_companies = unlisted(mapping, listed) if mapping and companies is not None else []
+    accounts = [account.name for account in settings.accounts]
+    unwinnable = [*mapping.warnings, *mapping.unknown_accounts(accounts)] if mapping else []
     return [
         dg.MaterializeResult(asset_key=key, metadata=metadata),
         _validity(key, "mapping_is_valid", problem),
         _validity(key, "company_list_is_valid", list_problem),
-        _doubts(key, "every_rule_can_win", _rules_that_cannot_win(mapping, settings) if mapping else []),
+        _doubts(key, "every_rule_can_win", unwinnable),
         _doubts(key, "every_rule_was_used", idle),
         _doubts(key, "every_company_is_listed", unlisted_companies),
     ]
@@ -126,10 +127,6 @@ def _coverage_metadata(covered: Coverage) -> dict[str, Any]:
         title = f"USD, {days[0]} – {days[-1]}; orange: no company"
         metadata["picture"] = dg.MetadataValue.md(bars([covered.credits_usd[day] for day in days], title))
     return metadata
-
-
-def _rules_that_cannot_win(mapping: Mapping, settings: Settings) -> list[Mistake]:
-    return [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
 
 
 def _validity(key: dg.AssetKey, check: str, problem: str | None) -> dg.AssetCheckResult:

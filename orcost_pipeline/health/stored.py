@@ -173,7 +173,7 @@ def _refused_listings(standing: Standing) -> Iterator[Finding]:
 
 
 def _unreadable(standing: Standing) -> Iterator[Finding]:
-    """What OpenRouter said that cannot be read, by endpoint and field."""
+    """Unreadable rows of OpenRouter's answers, by endpoint and field."""
     if not standing.unreadable:
         return
     by_endpoint = groupby(standing.unreadable, key=lambda it: it.endpoint)

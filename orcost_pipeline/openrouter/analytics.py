@@ -231,14 +231,15 @@ class _KeysReader:
                 *(((at, name), measures) for (at, name, _), measures in beyond.items()),
             ]
         )
-        final = [((at, model), measures) for (at, name, model), measures in beyond.items() if self._is_final(name, at)]
+        # Leftover usage that re-querying active keys cannot explain.
+        final = [
+            ((at, model), measures)
+            for (at, name, model), measures in beyond.items()
+            if not self._keys.may_report_late(name, at, self._grain)
+        ]
         requests = {cell: measures.requests for cell, measures in self._account.items()}
         left = disagreeing(residual, grouped([*without_key, *final]), SAME_USD, requests)
         return Explanation(windows, unkeyed, {at for at, _ in left} & starts)
-
-    def _is_final(self, name: str, at: datetime) -> bool:
-        """Whether re-querying active keys cannot explain leftover usage of the name at that time."""
-        return not self._keys.may_report_late(name, at, self._grain)
 
     def _by_name(self, rows: Iterable[UsageCell]) -> dict[NameCell, Measures]:
         """Usage by key name; a label that only one listed key has counts as that key's name."""

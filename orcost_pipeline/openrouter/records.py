@@ -181,6 +181,7 @@ class ActivityRow(Record):
 
     @property
     def measures(self) -> Measures:
+        """The row's usage in requests, tokens and USD."""
         return Measures(
             Decimal(self.requests),
             Decimal(self.prompt_tokens),

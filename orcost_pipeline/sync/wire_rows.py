@@ -50,6 +50,7 @@ _KEY_COLUMNS = (
 
 
 def account(key: KeyInfo, reported: Credits | None) -> dict[str, Table]:
+    """`raw.account`, one row: the key in use with its counters, and the account's credits, in USD."""
     credits_known = (reported.total_credits, reported.total_usage) if reported else (None, None)
     row = (
         key.label,
@@ -64,14 +65,20 @@ def account(key: KeyInfo, reported: Credits | None) -> dict[str, Table]:
 
 
 def workspaces(rows: Iterable[Workspace]) -> dict[str, Table]:
+    """`raw.workspace`, one row per workspace."""
     return {"workspace": (("workspace_id", "workspace_name"), [(w.id, w.name) for w in rows])}
 
 
 def members(rows: Iterable[Member]) -> dict[str, Table]:
+    """`raw.organization_member`, one row per member."""
     return {"organization_member": (("user_id", "email"), [(m.id, m.email) for m in rows])}
 
 
 def api_keys(listed: Iterable[ApiKey], deleted: Iterable[str], counters_day: date | None) -> dict[str, Table]:
+    """`raw.api_key`, one row per key: listed ones with their counters in USD, deleted ones with their hash only.
+
+    `counters_day` is the UTC day of the daily counters.
+    """
     rows = [_listed_key(key, counters_day) for key in listed]
     rows += [(key_hash, True, *(None for _ in _KEY_COLUMNS[2:])) for key_hash in deleted]
     return {"api_key": (_KEY_COLUMNS, rows)}
@@ -101,11 +108,16 @@ def _listed_key(key: ApiKey, counters_day: date | None) -> tuple[Any, ...]:
 
 
 def models(listed: Iterable[Model]) -> dict[str, Table]:
+    """`raw.model`, one row per model, prices as OpenRouter reports them."""
     rows = [(model.id, model.canonical_slug, model.name, as_json(model.pricing)) for model in listed]
     return {"model": (("model", "canonical_slug", "name", "pricing"), rows)}
 
 
 def usage(reading: UsageReading) -> dict[str, Table]:
+    """A reading's usage by hour, by past day and by activity, and the questions that were asked with their outcome.
+
+    In usage rows a null key is the whole account.
+    """
     return {
         "usage_question": (("grain", "key_hash", "start_at", "end_at", "outcome"), _questions(reading)),
         "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _cells(reading.hours)),
@@ -116,6 +128,7 @@ def usage(reading: UsageReading) -> dict[str, Table]:
 
 
 def unreadable(counts: Mapping[Unreadable, int]) -> Table:
+    """One row per field that could not be read, with the number of its rows."""
     columns = ("endpoint", "field", "key_hash", "grain", "at", "rows")
     return columns, [(*unread, rows) for unread, rows in counts.items()]
 
