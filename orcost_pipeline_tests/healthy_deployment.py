@@ -17,7 +17,7 @@ from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.health.examination import LIMITS, Limits, examine
 from orcost_pipeline.health.finding import Code, Finding, worst_first
 from orcost_pipeline.health.standing import read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -103,7 +103,7 @@ class Deployment:
         settings, now = load_settings(self.folder), self.clock()
         with self.engine.connect() as connection:
             stored = read(connection, settings, now)
-        return worst_first(of_stored(stored, settings, now))
+        return worst_first(stored_findings(stored, settings, now))
 
     def said(self) -> list[tuple[str, str, str | None]]:
         """Severity, code and account of everything that is found."""

@@ -115,16 +115,16 @@ WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
     ],
 )
 def test_a_server_that_does_not_serve_is_told_so(server: Server, severity: str, code: Code, said: str) -> None:
-    (finding,) = database.of_server(server, is_writer=True)
+    (finding,) = database.server_findings(server, is_writer=True)
     assert (finding.severity, finding.code) == (severity, code)
     assert said in finding.message
 
 
 def test_a_server_that_serves_is_no_finding() -> None:
     for well in (WELL, WELL._replace(connections=90), WELL._replace(may_read=None, may_write=None)):
-        assert not list(database.of_server(well, is_writer=True))
+        assert not list(database.server_findings(well, is_writer=True))
     reader = WELL._replace(is_read_only=True, may_create=False, may_write=False)
-    assert not list(database.of_server(reader, is_writer=False))
+    assert not list(database.server_findings(reader, is_writer=False))
 
 
 def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orcost_pipeline.health import machine
 from orcost_pipeline.health.finding import Code
-from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.machine import home_findings
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline_tests.healthy_deployment import DAGSTER, Deployment, answering, base_url_of
 
@@ -50,7 +50,7 @@ def test_little_space_is_told_once_for_a_file_system(
     assert f"{free // 1_000_000} MB are free at {healthy.folder}" in finding.message
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (healthy.folder / ".orcost" / "postgres" / "data").mkdir(parents=True)
-    assert len(list(of_home(load_settings(healthy.folder)))) == 1
+    assert len(list(home_findings(load_settings(healthy.folder)))) == 1
 
 
 def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> None:

@@ -179,7 +179,7 @@ def test_a_clock_that_is_off_is_told_by_the_server(
 
 def test_of_several_servers_the_one_that_differs_most_tells_the_clock() -> None:
     answers = [Answer(name, is_accepted=True, ahead=timedelta(seconds=s)) for name, s in (("a", 1), ("b", -90))]
-    (finding,) = openrouter.of_clock(answers)
+    (finding,) = openrouter.clock_findings(answers)
     assert "90 seconds behind" in finding.message
 
 

@@ -20,7 +20,7 @@ from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_
 from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault
 from orcost_pipeline.warehouse import runs
@@ -73,7 +73,7 @@ def test_a_sync_that_stopped_at_the_clock_says_so_until_the_clock_is_right(healt
     healthy.do("update ref.account set error_code = 'clock_off'")
     with healthy.engine.connect() as connection:
         stored = read(connection, load_settings(healthy.folder), healthy.clock())
-    (finding,) = of_stored(stored, load_settings(healthy.folder), healthy.clock())
+    (finding,) = stored_findings(stored, load_settings(healthy.folder), healthy.clock())
     assert (finding.code, finding.message) == (Code.CLOCK_OFF, refused)
     assert refused in healthy.only("error", Code.SYNC_FAILED, "acme").message, "the server tells the clock as it is now"
 

@@ -45,7 +45,7 @@ def test_what_is_over_soon_says_nothing() -> None:
 def test_a_first_sync_tells_of_hours_days_and_activity_whatever_is_split(engine: sa.Engine, options: Options) -> None:
     world = World(engine, demo(NOON), account="demo", options=options)
     told: list[str] = []
-    step = replace(world.step(), tell=told.append, progress=partial(Progress, worth_telling=0, told_every=0))
+    step = replace(world.step(), tell=told.append, progress=partial(Progress, shown_after=0, shown_every=0))
     world.read(step)
     steps.publish_account(step)
     parts: dict[str, list[int]] = {}
