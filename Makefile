@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# What is compiled is kept: each of the processes of a run would compile Dagster anew (3 s).
+unexport PYTHONDONTWRITEBYTECODE
+
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install demo books test test-all check format bench lock clean
@@ -23,7 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@uv=$$(command -v uv || { $(PIP) uv && echo $(BIN)/uv; } 2>/dev/null); \
-	install="$$uv pip install --quiet --python $(BIN)/python"; \
+	install="$$uv pip install --quiet --compile-bytecode --python $(BIN)/python"; \
 	{ test -n "$$uv" && $$install --require-hashes -r requirements.lock && $$install --no-deps --editable .; } 2>/dev/null || \
 	{ $(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps --editable .; }
 	@touch $(STAMP)

@@ -6,7 +6,7 @@ import dagster as dg
 
 from orcost_pipeline.defs import automation, companies, extract, publish
 from orcost_pipeline.defs.placement import Placement, relation_of
-from orcost_pipeline.defs.resources import SyncWindow, deployment, orcost_warehouse
+from orcost_pipeline.defs.resources import SURROUNDINGS, Surroundings, SyncWindow, deployment, orcost_warehouse
 from orcost_pipeline.settings import Settings, load_settings
 
 
@@ -16,12 +16,14 @@ def build_defs(
     key_prefix: str | Sequence[str] = (),
     owners: Sequence[str] = ("team:finops",),
     schedule: str | None = automation.EVERY_HOUR,
+    surroundings: Surroundings = SURROUNDINGS,
 ) -> dg.Definitions:
     """Everything that syncs the accounts, to be loaded by itself or merged into a code location of your own.
 
     settings: by default those of the folder and the environment.
     key_prefix: precedes the schema in the key of every asset. owners: e-mails or `team:` names.
     schedule: cron expression (UTC) for the sync of every account; None if you schedule it yourself.
+    surroundings: the clock and the connection, for tests.
 
     All assets but the mapping, which accounts share, are partitioned by account. Raises PermanentError for wrong
     settings.
@@ -41,6 +43,9 @@ def build_defs(
         sensors=[automation.sync_request_sensor, automation.mapping_change_sensor],
         resources={
             "orcost": deployment(settings),
+            "orcost_surroundings": dg.ResourceDefinition.hardcoded_resource(
+                surroundings, "The clock, the connection to OpenRouter, and how to wait."
+            ),
             "orcost_warehouse": orcost_warehouse,
             "orcost_window": SyncWindow(),
         },

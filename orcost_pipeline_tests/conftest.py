@@ -9,14 +9,19 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter import requests
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.virtual_time import VirtualLoop
+
+# Their fixtures are for who names them in `pytest_plugins`: Dagster is not loaded where nothing needs it.
+pytest.register_assert_rewrite(
+    *(f"orcost_pipeline_tests.{name}" for name in ("client_world", "dagster_deployment", "healthy_deployment"))
+)
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist may be switched off
@@ -35,6 +40,7 @@ def postgres_url() -> Iterator[str]:
     postgres = EmbeddedPostgres(home)
     try:
         url = postgres.start()
+        hurry(url)
         engine = connect(url)
         migrate(engine)
         engine.dispose()
@@ -44,14 +50,23 @@ def postgres_url() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def hurry(url: str) -> None:
+    """Nothing of this server has to survive a power cut."""
+    settings = ("fsync", "synchronous_commit", "full_page_writes")
+    with psycopg.connect(url, autocommit=True) as session:
+        for name in settings:
+            session.execute(f"alter system set {name} = off".encode())
+        session.execute("select pg_reload_conf()")
+
+
 @contextlib.contextmanager
-def fresh_database(postgres_url: str) -> Iterator[str]:
+def fresh_database(postgres_url: str, template: str = "orcost") -> Iterator[str]:
     """The URL of a database of its own, migrated, that is gone afterwards."""
     name = f"t_{uuid.uuid4().hex}"
     server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template orcost")
+        connection.exec_driver_sql(f"create database {name} template {template} strategy file_copy")
     try:
         yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     finally:
@@ -108,9 +123,3 @@ def limiter_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
         return int(loop.time() * 1e9) if loop else time.monotonic_ns()
 
     monkeypatch.setattr("pyrate_limiter.clocks.monotonic_ns", monotonic_ns)
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that stays down is given up within seconds, where a sync would wait for minutes of real time."""
-    monkeypatch.setattr(requests, "PATIENCE", 2.0)

@@ -7,6 +7,7 @@ import atexit
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -270,6 +271,12 @@ class Site:
         for command in self.started:
             command.kill()
         self.engine.dispose()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def away_from_the_hour(seconds: int = 30) -> None:

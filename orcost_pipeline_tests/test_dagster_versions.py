@@ -13,7 +13,17 @@ import pytest
 from orcost_pipeline_tests.processes import clean_environment
 
 CHECKOUT = Path(__file__).parents[1]
-WHAT_TOUCHES_DAGSTER = ("test_definitions.py", "test_runs.py", "test_webserver.py")
+WHAT_TOUCHES_DAGSTER = (
+    *(
+        "test_definitions.py",
+        "test_assets.py",
+        "test_asset_checks.py",
+        "test_run_failures.py",
+        "test_mapping_in_runs.py",
+    ),
+    *("test_several_accounts.py", "test_retries.py", "test_sync_requests.py", "test_dead_runs.py"),
+    *("test_mapping_sensor.py", "test_webserver.py"),
+)
 
 
 def oldest() -> list[str]:

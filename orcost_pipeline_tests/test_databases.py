@@ -28,8 +28,7 @@ from orcost_pipeline.warehouse.opening import SCHEMA_VERSION, open_existing, ope
 from orcost_pipeline.warehouse.questions.health import server_state
 from orcost_pipeline.warehouse.questions.syncs import locked_accounts
 from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS, schema_version
-from orcost_pipeline_tests.processes import Site, eventually, orcost
-from orcost_pipeline_tests.test_cli_doctor import free_port
+from orcost_pipeline_tests.processes import Site, eventually, free_port, orcost
 from orcost_pipeline_tests.test_readme import blocks, section
 from orcost_pipeline_tests.test_warehouse import opened, query
 from orcost_pipeline_tests.world import NOON, World

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
+from orcost_pipeline.defs.resources import SURROUNDINGS
 from orcost_pipeline.settings import UP, Settings, load_settings
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline_tests.world import NOON
@@ -237,7 +238,10 @@ def test_beside_an_orcost_up_another_daemon_stands_back_and_says_why(
 
 def reason(settings: Settings, name: str) -> str | None:
     """Why the schedule or sensor asks for nothing; None where it asks for runs."""
-    repository, given = build_defs(settings).get_repository_def(), {"orcost": settings}
+    repository, given = (
+        build_defs(settings).get_repository_def(),
+        {"orcost": settings, "orcost_surroundings": SURROUNDINGS},
+    )
     if name == "hourly_schedule":
         schedule = repository.get_schedule_def(name)
         with dg.build_schedule_context(

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
+from orcost_pipeline.defs.resources import Surroundings
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.openrouter.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
@@ -29,6 +30,8 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
 from orcost_pipeline.simulator.faults import BASE_PATH
 from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline_tests.conftest import fresh_database
 from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
@@ -208,12 +211,34 @@ def fresh(engine: sa.Engine) -> Iterator[PortWorld]:
         yield world
 
 
+@pytest.fixture(scope="module")
+def synced_once(postgres_url: str) -> Iterator[str]:
+    """The name of a database in which the account was just synced."""
+    with fresh_database(postgres_url) as url:
+        engine = connect(url)
+        world = PortWorld(engine, account()[0])
+        world.map(*MAPPING)
+        with serve(world.simulator) as world.base_url:
+            world.succeed()
+        engine.dispose()
+        yield sa.make_url(url).database or ""
+
+
 @pytest.fixture
-def world(fresh: PortWorld) -> PortWorld:
+def database_url(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
+    """That of an account that was synced, for who asks for it; a fresh one for all others."""
+    template = request.getfixturevalue("synced_once") if "world" in request.fixturenames else "orcost"
+    with fresh_database(postgres_url, template) as url:
+        yield url
+
+
+@pytest.fixture
+def world(engine: sa.Engine) -> Iterator[PortWorld]:
     """An account that was synced, and a day later: every question has news to tell."""
-    fresh.succeed()
-    a_day_later(fresh)
-    return fresh
+    world = PortWorld(engine, account()[0])
+    with serve(world.simulator) as world.base_url:
+        a_day_later(world)
+        yield world
 
 
 def a_day_later(world: PortWorld) -> None:
@@ -588,10 +613,8 @@ def failures(run: dg.ExecuteInProcessResult) -> list[str]:
 
 
 @pytest.fixture
-def run(world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(world: PortWorld, database_url: str, tmp_path: Path) -> Run:
     """A sync by the hour's job."""
-    for module in ("resources", "companies", "automation"):
-        monkeypatch.setattr(f"orcost_pipeline.defs.{module}.utc_now", lambda: world.now)
     settings = Settings(
         folder=tmp_path,
         home=tmp_path,
@@ -605,7 +628,9 @@ def run(world: PortWorld, database_url: str, tmp_path: Path, monkeypatch: pytest
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
     def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-        job = build_defs(settings).resolve_job_def("hourly_sync")
+        job = build_defs(settings, surroundings=Surroundings(lambda: world.now, world.connect)).resolve_job_def(
+            "hourly_sync"
+        )
         return job.execute_in_process(instance=instance, partition_key="acme", raise_on_error=False, run_config=quiet)
 
     return run

@@ -22,7 +22,7 @@ from orcost_pipeline.measures import MEASURES, NOTHING, SAME_USD, Measures, grou
 from orcost_pipeline.simulator import Ledger, Options, Usage
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
 from orcost_pipeline_tests.conftest import fresh_engine
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, PATIENCE, World, usage
 
 FACTS = {"core.usage_hourly", "core.usage_daily", "core.unkeyed_hour", "core.company_day", "core.account_day"}
 FACT_TABLES = ("core.usage_hourly", "core.usage_daily", "core.account_day", "core.company_day", "core.key_rolling")
@@ -164,7 +164,7 @@ class Books(RuleBasedStateMachine):
             assert self._everything() == before, "a sync that failed changed what people read"
         finally:
             self.world.simulator.handle = plain  # type: ignore[method-assign]
-            self.world.patience = None
+            self.world.patience = PATIENCE
 
     # ── syncs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -28,7 +28,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / ".env").write_text(f"OPENROUTER_API_KEY=sk-or-v1-none\nOPENROUTER_BASE_URL={NOWHERE}\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("orcost_pipeline.health.openrouter.PATIENCE_AT_A_TERMINAL", 0)
     return tmp_path
 
 

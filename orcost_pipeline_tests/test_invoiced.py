@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +14,7 @@ from orcost_pipeline.health import openrouter
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import stored_findings
+from orcost_pipeline.openrouter.requests import RequestOptions
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
@@ -65,22 +65,12 @@ def test_credits_are_lacked_only_where_they_were_bought_and_nothing_is_spent_any
 
 @pytest.mark.parametrize(("bought", "used_hours_ago", "expected"), CASES)
 def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
-    engine: sa.Engine, bought: str, used_hours_ago: float | None, expected: set[Code], monkeypatch: pytest.MonkeyPatch
+    engine: sa.Engine, bought: str, used_hours_ago: float | None, expected: set[Code]
 ) -> None:
     world = world_of(engine, bought, used_hours_ago)
     world.sync()
-    plain = openrouter._Api.__init__
-
-    def simulated(self: Any, account: Any, key: Any, clock: Any) -> None:
-        plain(self, account, key, clock)
-        self._http = httpx.AsyncClient(
-            base_url=self._http.base_url,
-            headers=self._http.headers,
-            transport=httpx.MockTransport(world.simulator.handle),
-        )
-
-    monkeypatch.setattr(openrouter._Api, "__init__", simulated)
-    answers = openrouter.ask_all([world.configured], lambda: world.now)
+    transport = httpx.MockTransport(world.simulator.handle)
+    answers = openrouter.ask_all([world.configured], lambda: world.now, options=RequestOptions(transport=transport))
     credit_codes = {Code.NO_CREDITS, Code.CREDITS_LOW}
     alone = {it.code for it in openrouter.openrouter_findings(answers["acme"], None)} & credit_codes
     # How long a balance lasts is known to the warehouse alone.

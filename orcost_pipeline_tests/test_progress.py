@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter import progress
 from orcost_pipeline.openrouter.progress import Progress
 from orcost_pipeline.simulator import Options, demo
 from orcost_pipeline.sync import steps
@@ -42,14 +42,10 @@ def test_what_is_over_soon_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("options", [Options(max_rows=500)])
-def test_a_first_sync_tells_of_hours_days_and_activity_whatever_is_split(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, options: Options
-) -> None:
-    monkeypatch.setattr(progress, "SHOWN_AFTER", 0)
-    monkeypatch.setattr(progress, "SHOWN_EVERY", 0)
+def test_a_first_sync_tells_of_hours_days_and_activity_whatever_is_split(engine: sa.Engine, options: Options) -> None:
     world = World(engine, demo(NOON), account="demo", options=options)
     told: list[str] = []
-    step = replace(world.step(), tell=told.append)
+    step = replace(world.step(), tell=told.append, progress=partial(Progress, shown_after=0, shown_every=0))
     world.read(step)
     steps.publish_account(step)
     parts: dict[str, list[int]] = {}

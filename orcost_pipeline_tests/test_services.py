@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from orcost_pipeline.cli import app
 from orcost_pipeline.deployment import services, supervision
 from orcost_pipeline.deployment.dagster_home import STORAGE_URL
-from orcost_pipeline.deployment.services import reserved
+from orcost_pipeline.deployment.services import KeptDatabase, reserved
 from orcost_pipeline.deployment.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import UP, load_settings
@@ -35,6 +35,7 @@ from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline_tests.processes import free_port
 
 CHECKOUT = Path(__file__).parents[1]
 STAND_IN = '''
@@ -194,10 +195,10 @@ def test_what_dies_again_and_again_is_started_ever_later_until_it_has_run_for_lo
 ) -> None:
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.setenv("PYTHONPATH", f"{CHECKOUT}{os.pathsep}{tmp_path}")
-    monkeypatch.setattr(supervision, "LONGEST_PAUSE", 4.0)
     now = [1000.0]
-    monkeypatch.setattr(supervision.time, "monotonic", lambda: now[0])
-    service = Service("daemon", "stand_in", str(tmp_path), "daemon", "dying")
+    service = Service(
+        *("daemon", "stand_in", str(tmp_path), "daemon", "dying"), longest_pause=4.0, clock=lambda: now[0]
+    )
 
     def pause(given: Surroundings, *, lived: float) -> str:
         service.tend(given)
@@ -353,12 +354,6 @@ def test_the_log_is_plain_and_silent_of_what_is_no_news(supervise: Any) -> None:
 # ── one home, one port ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_a_home_is_served_once_and_the_second_is_told_by_whom(tmp_path: Path) -> None:
     port = free_port()
     with reserved(tmp_path / "home", port):
@@ -398,11 +393,10 @@ def test_services_that_a_killed_one_left_are_waited_for(tmp_path: Path, capsys: 
     assert capsys.readouterr().err == "Waiting for the services of one that was killed to end …\n"
 
 
-def test_services_that_never_end_are_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "STOP_WITHIN", 0.1)
+def test_services_that_never_end_are_not_waited_for_for_ever(tmp_path: Path) -> None:
     with (tmp_path / "services.lock").open("a") as left:
         assert supervision.locks(left)
-        with pytest.raises(TransientError, match="do not end"), reserved(tmp_path, free_port()):
+        with pytest.raises(TransientError, match="do not end"), reserved(tmp_path, free_port(), 0.2):
             pass
 
 
@@ -425,14 +419,21 @@ class Postgres:
         return self.url() or ""
 
 
-def looked_after(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> tuple[services._Database, list[str]]:
+class Killed(Service):
+    """A service that only notes that it was killed."""
+
+    def __init__(self, name: str, killed: list[str]) -> None:
+        super().__init__(name, "stand_in")
+        self.killed = killed
+
+    def kill(self) -> None:
+        self.killed.append(self.name)
+
+
+def looked_after(postgres: Any) -> tuple[KeptDatabase, list[str]]:
     """A database to tend, and the names of the services that were killed meanwhile."""
-    monkeypatch.setattr(services, "EmbeddedPostgres", lambda home: postgres)
-    monkeypatch.setattr(services, "DATABASE_EVERY", 0.0)
     killed: list[str] = []
-    service = Service("daemon", "stand_in")
-    monkeypatch.setattr(service, "kill", lambda: killed.append(service.name))
-    return services._Database(Path("home"), [service]), killed
+    return KeptDatabase(postgres, [Killed("daemon", killed)], every=0.0), killed
 
 
 STORED = "postgresql+orcost_storage://orcost:secret@127.0.0.1:20001/orcost"
@@ -440,7 +441,7 @@ STORED = "postgresql+orcost_storage://orcost:secret@127.0.0.1:20001/orcost"
 
 def test_a_database_that_has_ended_is_started_again_and_dagster_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STORAGE_URL, STORED)
-    database, killed = looked_after(Postgres(runs=False), monkeypatch)
+    database, killed = looked_after(Postgres(runs=False))
     assert database.tend() == "The embedded Postgres had ended; it was started again."
     assert database.tend() is None
     assert (killed, os.environ[STORAGE_URL]) == ([], STORED)
@@ -448,13 +449,13 @@ def test_a_database_that_has_ended_is_started_again_and_dagster_goes_on(monkeypa
 
 def test_a_database_on_another_port_has_dagster_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STORAGE_URL, STORED)
-    database, killed = looked_after(Postgres(20_002, runs=False), monkeypatch)
+    database, killed = looked_after(Postgres(20_002, runs=False))
     assert database.tend()
     assert (killed, os.environ[STORAGE_URL]) == (["daemon"], STORED.replace("20001", "20002"))
 
 
-def test_a_database_that_cannot_be_started_is_told_and_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    database, _ = looked_after(Postgres(runs=False, trouble="The disk is full."), monkeypatch)
+def test_a_database_that_cannot_be_started_is_told_and_tried_again_later() -> None:
+    database, _ = looked_after(Postgres(runs=False, trouble="The disk is full."))
     assert database.tend() == "The disk is full."
     assert database.tend() is None
 

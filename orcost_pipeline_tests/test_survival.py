@@ -39,8 +39,8 @@ from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
 from orcost_pipeline.warehouse.loading import copy_rows
 from orcost_pipeline.warehouse.questions.syncs import locked_accounts
+from orcost_pipeline_tests.dagster_deployment import READERS
 from orcost_pipeline_tests.processes import Command, Site, away_from_the_hour, eventually
-from orcost_pipeline_tests.test_runs import READERS
 from orcost_pipeline_tests.world import DAY, usage
 
 PRODUCTION = "company,match,pattern\nA,key_name,Company A\nB,key_name,Company B\n"
@@ -235,15 +235,15 @@ def two_accounts(site: Site) -> None:
     site.configure()
 
 
-def test_dead_runs_are_closed_and_living_and_waiting_ones_are_not(
-    site: Site, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orcost_pipeline.defs.dead_runs.SECOND_LOOK_SECONDS", 1)
+def test_dead_runs_are_closed_and_living_and_waiting_ones_are_not(site: Site, instance: dg.DagsterInstance) -> None:
     two_accounts(site)
     later = datetime.now(UTC) + 3 * MINUTE
 
+    def short_look(_: float) -> None:
+        time.sleep(1)
+
     def close() -> list[str]:
-        close_dead_runs(instance, site.engine, later)
+        close_dead_runs(instance, site.engine, later, short_look)
         return [status for _, status in statuses(instance)]
 
     with site.gate("raw.account"):
@@ -253,8 +253,8 @@ def test_dead_runs_are_closed_and_living_and_waiting_ones_are_not(
         assert eventually(lambda: statuses(instance).count(("acme", "STARTED")) == 2)
         assert close() == ["STARTED"] * 3
         other.kill()
-        assert close_dead_runs(instance, site.engine, datetime.now(UTC)) == [], "a run that began just now"
-        closed = close_dead_runs(instance, site.engine, later)
+        assert close_dead_runs(instance, site.engine, datetime.now(UTC), short_look) == [], "a run that began just now"
+        closed = close_dead_runs(instance, site.engine, later, short_look)
         assert sorted(statuses(instance)) == [("acme", "STARTED"), ("acme", "STARTED"), ("globex", "FAILURE")]
         assert site.rows("select run_id, status, error from ops.sync_run where account = 'globex'") == [
             (closed[0], "abandoned", runs.DIED)
@@ -299,7 +299,7 @@ def test_whoever_locks_a_table_is_named_within_a_time_of_ours(
         with pytest.raises(LockedError) as locked, database_errors():
             execute(engine, "select count(*) from core.usage_hourly")
         run = dg.DagsterRun(job_name="hourly_sync", run_id="run")
-        told = note_failure(engine, run, "acme", locked.value)
+        told = note_failure(engine, run, "acme", locked.value, datetime.now(UTC))
         holder = f"Locked: core.usage_hourly by session {other.info.backend_pid} of user orcost (dbt) since 20"
     assert holder in told
     assert holder in value_in(engine, "select error from ref.account")

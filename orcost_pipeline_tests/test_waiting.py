@@ -51,11 +51,6 @@ PASSING += ["cut_json_200", "html_200", "hang", "drip"]
 LAST_PAUSE = LONGEST_PAUSE + LONGEST_PAUSE / 3
 
 
-@pytest.fixture
-def impatience() -> None:
-    """Seconds are virtual here: a sync's own patience is what is tested."""
-
-
 def at_noon(options: Options | None = None) -> Simulator:
     """The account `acme`, at noon."""
     return Simulator(account_with_keys()[0], lambda: NOON, options or Options())

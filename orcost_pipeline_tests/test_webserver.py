@@ -23,8 +23,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
-from orcost_pipeline_tests.processes import CHECKOUT, clean_environment, eventually
-from orcost_pipeline_tests.test_services import free_port
+from orcost_pipeline_tests.processes import CHECKOUT, clean_environment, eventually, free_port
 
 PUBLIC = "costs.example.com"
 SCHEDULE = """{schedulesOrError(repositorySelector: {repositoryName: "__repository__",

@@ -26,6 +26,8 @@ from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.step import Step
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# Seconds: a server that stays down is given up, where a sync would wait for minutes.
+PATIENCE = 2.0
 NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
 
 
@@ -56,7 +58,7 @@ class World:
     options: Options = field(default_factory=Options)
     account: str = "acme"
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
-    patience: float | None = None
+    patience: float = PATIENCE
     ahead: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:

@@ -15,9 +15,9 @@ from orcost_pipeline.defs.resources import (
     PARTITION_TAG,
     REATTRIBUTE,
     REQUEST_TAG,
+    Surroundings,
     SyncWindow,
     secret,
-    utc_now,
 )
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
@@ -128,7 +128,7 @@ def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
     job_name=HOURLY_SYNC,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    required_resource_keys={"orcost"},
+    required_resource_keys={"orcost", "orcost_surroundings"},
     description="Sync Now: runs the requests in ops.sync_request (orcost resync, or "
     "select ops.request_sync() in any SQL client); a request's status follows its runs. "
     "A run whose process was killed is closed first: nothing waits for it.",
@@ -138,11 +138,12 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
     if skipped := served_elsewhere(settings):
         yield skipped
         return
+    around: Surroundings = context.resources.orcost_surroundings
     configured = [account.name for account in settings.accounts]
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
-        close_dead_runs(context.instance, engine, utc_now())
-        close_ended_runs(context.instance, engine, utc_now())
+        close_dead_runs(context.instance, engine, around.clock(), around.sleep)
+        close_ended_runs(context.instance, engine, around.clock())
         requests = unfinished_requests(engine)
         if not requests:
             yield dg.SkipReason("No sync was requested.")
@@ -150,7 +151,7 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
             accounts = [request.account] if request.account else configured
             started = runs_of(context.instance, request)
             status, error = request_status(request, accounts, configured, started)
-            runs.update_request(engine, request.id, status, error, utc_now())
+            runs.update_request(engine, request.id, status, error, around.clock())
             # A run requested but not launched (the daemon died) is requested again; its run key prevents a second one.
             if status in ("queued", "running"):
                 yield from (requested_run(request, account) for account in accounts if account not in started)

@@ -1,6 +1,7 @@
 """The asset ref/company_mapping: versions of the validated mapping, and checks against the list of companies."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -13,7 +14,7 @@ from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.defs.placement import MAPPING, Placement
-from orcost_pipeline.defs.resources import survived_restart, utc_now
+from orcost_pipeline.defs.resources import Surroundings, survived_restart
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import coverage, idle_rules, load_mapping, read_mapping_now, rules_of
 from orcost_pipeline.sync.mapping_source import read_companies
@@ -46,16 +47,17 @@ def assets(place: Placement) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext,
         orcost_warehouse: dg.ResourceParam[sa.Engine],
         orcost: dg.ResourceParam[Settings],
+        orcost_surroundings: dg.ResourceParam[Surroundings],
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        with survived_restart(context, orcost):
-            results = _load(context, key, orcost_warehouse, orcost)
+        with survived_restart(context, orcost, orcost_surroundings):
+            results = _load(context, key, orcost_warehouse, orcost, orcost_surroundings.clock())
         yield from results
 
     return [company_mapping]
 
 
 def _load(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, warehouse: sa.Engine, settings: Settings
+    context: dg.AssetExecutionContext, key: dg.AssetKey, warehouse: sa.Engine, settings: Settings, now: datetime
 ) -> list[dg.MaterializeResult | dg.AssetCheckResult]:
     """Brings the mapping and the list of companies into force, each if it is valid; returns all results.
 
@@ -64,13 +66,12 @@ def _load(
     mapping, problem = read_mapping_now(settings, warehouse)
     companies, list_problem = read_companies(settings)
     if mapping is not None:
-        load_mapping(warehouse, mapping, utc_now())
+        load_mapping(warehouse, mapping, now)
     if companies is not None:
         publish_companies(warehouse, ATTRIBUTES, companies)
     if problems := "\n".join(filter(None, (problem, list_problem))):
         runs.note_problem(warehouse, context.run.run_id, problems)
         context.log.warning(message(problems))
-    now = utc_now()
     with warehouse.connect() as connection:
         in_force = rules_in_force(connection)
         rules = rules_of(in_force)

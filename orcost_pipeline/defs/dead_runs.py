@@ -5,7 +5,7 @@ locked is dead. This holds where one process runs all steps; runs whose steps ha
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -20,12 +20,14 @@ SECOND_LOOK_SECONDS = 5
 FAILURE_REASON_TAG = "dagster/failure_reason"
 
 
-def close_dead_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: datetime) -> list[str]:
+def close_dead_runs(
+    instance: dg.DagsterInstance, engine: sa.Engine, now: datetime, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
     """Reports runs without a process as failed to Dagster, and notes them as abandoned; returns their ids."""
     dead = unattended_runs(instance, engine, now)
     if dead:
         # A live run takes a lock within seconds that it waited for or lost with a restarted database.
-        time.sleep(SECOND_LOOK_SECONDS)
+        sleep(SECOND_LOOK_SECONDS)
         dead = {run_id: run for run_id, run in unattended_runs(instance, engine, now).items() if run_id in dead}
     for run_id, run in dead.items():
         instance.report_run_failed(run, runs.DIED)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.defs.describe import column_schema
 from orcost_pipeline.defs.placement import Placement, relation_of
-from orcost_pipeline.defs.resources import SyncWindow, sync_step
+from orcost_pipeline.defs.resources import Surroundings, SyncWindow, sync_step
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync import steps
@@ -16,6 +16,7 @@ from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]
 SettingsParam = dg.ResourceParam[Settings]
+Around = dg.ResourceParam[Surroundings]
 KINDS = {"openrouter", "postgres"}
 
 
@@ -74,9 +75,12 @@ def _listing(place: Placement, relation: str) -> dg.AssetsDefinition:
 
     @dg.multi_asset(name="__".join(place.key(relation).path), specs=[place.spec(relation, deps, KINDS, description)])
     def read_listing(
-        context: dg.AssetExecutionContext, orcost_warehouse: Engine, orcost: SettingsParam
+        context: dg.AssetExecutionContext,
+        orcost_warehouse: Engine,
+        orcost: SettingsParam,
+        orcost_surroundings: Around,
     ) -> dg.MaterializeResult:
-        with sync_step(context, orcost_warehouse, orcost) as step:
+        with sync_step(context, orcost_warehouse, orcost, orcost_surroundings) as step:
             return raw_result(step, read(step), place.key(relation))
 
     return read_listing
@@ -112,26 +116,34 @@ def _usage(place: Placement) -> dg.AssetsDefinition:
         ],
     )
     def raw_usage(
-        context: dg.AssetExecutionContext, orcost_warehouse: Engine, orcost: SettingsParam, orcost_window: SyncWindow
+        context: dg.AssetExecutionContext,
+        orcost_warehouse: Engine,
+        orcost: SettingsParam,
+        orcost_surroundings: Around,
+        orcost_window: SyncWindow,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Usage by hour and by day: the account first, then the keys of what differs."""
-        with sync_step(context, orcost_warehouse, orcost) as step:
+        with sync_step(context, orcost_warehouse, orcost, orcost_surroundings) as step:
             reading, requests_made = steps.read_usage_of_account(step, orcost_window.since_day)
             hours = raw_result(step, _hours(reading, requests_made), hours_key)
             days = raw_result(step, _days(reading), days_key)
-        doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
         yield hours
         yield days
-        yield dg.AssetCheckResult(
-            asset_key=hours_key,
-            check_name="totals_are_credits_plus_byok",
-            passed=doubtful == 0,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"Account {quoted(step.account.name)}: {plural(doubtful, 'row')} with another total.",
-            metadata={"doubtful_rows": doubtful},
-        )
+        yield _totals_check(hours_key, step.account.name, reading)
 
     return raw_usage
+
+
+def _totals_check(key: dg.AssetKey, account: str, reading: UsageReading) -> dg.AssetCheckResult:
+    doubtful = reading.hours.doubtful_totals + reading.past.doubtful_totals
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name="totals_are_credits_plus_byok",
+        passed=doubtful == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Account {quoted(account)}: {plural(doubtful, 'row')} with another total.",
+        metadata={"doubtful_rows": doubtful},
+    )
 
 
 def _hours(reading: UsageReading, requests_made: int) -> StepResult:

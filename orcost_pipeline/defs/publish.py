@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from orcost_pipeline.defs.checks import business_check, check_specs, contract_check, is_contract
 from orcost_pipeline.defs.describe import describe
 from orcost_pipeline.defs.placement import Placement, relation_of
-from orcost_pipeline.defs.resources import sync_step, utc_now
+from orcost_pipeline.defs.resources import Surroundings, sync_step
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.steps import publish_account
 from orcost_pipeline.windows import STALE_AFTER
@@ -76,11 +76,12 @@ def assets(place: Placement) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext,
         orcost_warehouse: dg.ResourceParam[sa.Engine],
         orcost: dg.ResourceParam[Settings],
+        orcost_surroundings: dg.ResourceParam[Surroundings],
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Publishes what this run read, or, where it read nothing, the mapping in force over what is published."""
-        with sync_step(context, orcost_warehouse, orcost) as step:
+        with sync_step(context, orcost_warehouse, orcost, orcost_surroundings) as step:
             done = publish_account(step)
-            account, now = step.account.name, utc_now()
+            account, now = step.account.name, step.clock()
             with orcost_warehouse.connect() as connection:
                 results = [
                     *(published(connection, place.key(it), account, done.rows) for it in _selected(context)),

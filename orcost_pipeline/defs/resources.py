@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from orcost_pipeline.defs.placement import relation_of
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
-from orcost_pipeline.sync.step import SyncStep
+from orcost_pipeline.sync.step import Clock, Connect, SyncStep, open_api
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
@@ -49,6 +49,22 @@ class SyncWindow(dg.ConfigurableResource):
         return date.fromisoformat(self.since) if self.since else None
 
 
+def utc_now() -> datetime:
+    """The clock, read where a run begins and nowhere below."""
+    return datetime.now(UTC)
+
+
+class Surroundings(NamedTuple):
+    """What runs and sensors find around them: the time, the way to OpenRouter, and how to wait."""
+
+    clock: Clock = utc_now
+    connect: Connect = open_api
+    sleep: Callable[[float], None] = time.sleep
+
+
+SURROUNDINGS = Surroundings()
+
+
 def deployment(settings: Settings) -> dg.ResourceDefinition:
     """The settings of the definitions, as a resource for assets and sensors."""
 
@@ -60,11 +76,12 @@ def deployment(settings: Settings) -> dg.ResourceDefinition:
 
 
 @dg.resource(
-    required_resource_keys={"orcost"},
+    required_resource_keys={"orcost", "orcost_surroundings"},
     description="The warehouse. A run for an account holds the account's lock as long as it lasts.",
 )
 def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
     settings: Settings = context.resources.orcost
+    now: Clock = context.resources.orcost_surroundings.clock
     engine = open_warehouse(secret(settings.database_url), settings.home)
     account = context.run.tags.get(PARTITION_TAG) if context.run else None
     try:
@@ -75,7 +92,7 @@ def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
         with database_errors(), runs.sync_lock(engine, account, waiting):
             if is_sync(context.run) and _is_recorded(engine, settings, account):
                 request_id = context.run.tags.get(REQUEST_TAG)
-                runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, utc_now())
+                runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, now())
             yield engine
     finally:
         engine.dispose()
@@ -111,7 +128,9 @@ def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None
 
 
 @contextmanager
-def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings) -> Iterator[SyncStep]:
+def sync_step(
+    context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings, around: Surroundings
+) -> Iterator[SyncStep]:
     """Yields the step of an asset's account; an error becomes a dg.Failure with one sentence, which allows retries only
     for a TransientError.
 
@@ -122,31 +141,32 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     account, run = context.partition_key, context.run
     extraction = extraction_id(run, context.instance.get_run_by_id)
     try:
-        with survived_restart(context, settings):
+        with survived_restart(context, settings, around):
             configured = settings.account(account)
             with engine.begin() as connection:
                 if run_status(connection, run.run_id, account) == "failed":
                     raise dg.Failure("Nothing is asked: an earlier step of this sync has failed.", allow_retries=False)
-                as_of = raw.start_extraction(connection, extraction, account, utc_now(), key_sha256(configured))
+                as_of = raw.start_extraction(connection, extraction, account, around.clock(), key_sha256(configured))
             yield SyncStep(
                 configured,
                 engine,
                 run.run_id,
                 extraction,
                 as_of,
-                utc_now,
+                around.clock,
+                around.connect,
                 tolerance_usd=settings.tolerance_usd,
                 tell=context.log.info,
             )
     except (dg.RetryRequested, dg.Failure):
         raise
     except Exception as error:
-        sentence = note_failure(engine, run, account, error)
+        sentence = note_failure(engine, run, account, error, around.clock())
         raise dg.Failure(sentence, allow_retries=isinstance(error, TransientError)) from error
 
 
 @contextmanager
-def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
+def survived_restart(context: dg.AssetExecutionContext, settings: Settings, around: Surroundings) -> Iterator[None]:
     """After an outage of the warehouse waits, then raises RetryRequested if it is back, at most `RETRIES` times.
 
     No RetryPolicy: under one, Dagster repeats steps stopped by Ctrl-C or SIGTERM. The wait comes before the request,
@@ -156,14 +176,14 @@ def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> I
         with database_errors():
             yield
     except DatabaseUnavailableError as error:
-        time.sleep(RETRY_SECONDS)
+        around.sleep(RETRY_SECONDS)
         if context.retry_number == RETRIES or not can_be_used(secret(settings.database_url), settings.home):
             raise
         context.log.warning("%s Now it can be used: the step runs again.", error)
         raise dg.RetryRequested(max_retries=RETRIES) from error
 
 
-def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> str:
+def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception, now: datetime) -> str:
     """Records an error as a message at run and account, if the database can be written; returns the message."""
     text = str(error) if isinstance(error, OrcostError) else unforeseen(error)
     text = message(text)
@@ -171,7 +191,7 @@ def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exc
         if isinstance(error, LockedError):
             with engine.connect() as connection:
                 text = f"{text} {lock_holders(connection)}".strip()
-        return runs.fail(engine, run.run_id, account, error, text, utc_now())
+        return runs.fail(engine, run.run_id, account, error, text, now)
     except sqlalchemy.exc.SQLAlchemyError:
         return text
 
@@ -188,11 +208,6 @@ def unforeseen(error: Exception) -> str:
 def key_sha256(account: Account) -> str | None:
     """A hash of the account's key in hex, to notice another key; None without one."""
     return hashlib.sha256(account.api_key.get_secret_value().encode()).hexdigest() if account.api_key else None
-
-
-def utc_now() -> datetime:
-    """The time now, UTC; layers below get it as an argument."""
-    return datetime.now(UTC)
 
 
 def secret(value: Any) -> str | None:

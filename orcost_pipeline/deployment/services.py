@@ -77,11 +77,11 @@ def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def reserved(home: Path, port: int) -> Iterator[Reserved]:
+def reserved(home: Path, port: int, end_within: float = 2 * STOP_WITHIN) -> Iterator[Reserved]:
     """Reserves home and port for this process, after the services of a killed predecessor have ended.
 
-    Raises PermanentError where another process has them or the home is not writable, TransientError where services of
-    a predecessor do not end.
+    end_within: seconds that they are waited for. Raises PermanentError where another process has them or the home is
+    not writable, TransientError where services of a predecessor do not end.
     """
     require_home(home)
     home.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def reserved(home: Path, port: int) -> Iterator[Reserved]:
                 f"Dagster is served already over {home}: {ours.read().strip()}.\n"
                 "Use that one, or stop it first. Another deployment needs a home of its own: ORCOST_HOME=…"
             )
-        _await_predecessors(alive)
+        _await_predecessors(alive, end_within)
         _require_free(port)
         made = Reserved(home, port, alive.fileno())
         ours.truncate(0)
@@ -113,7 +113,7 @@ def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db st
             _say(f"Switched on again, as somebody had switched it off: {', '.join(started)}.")
         os.environ[UP] = "1"
         services = _dagster(ours.home / "dagster" / "workspace.yaml", _code_port(), ours.port, names)
-        database = None if settings.database_url else _Database(settings.home, services)
+        database = None if settings.database_url else KeptDatabase(EmbeddedPostgres(settings.home), services)
         _say("Starting code server, daemon and webserver …")
         supervise(
             services,
@@ -171,11 +171,12 @@ def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -
     ]
 
 
-class _Database:
+class KeptDatabase:
     """The embedded Postgres, which outlives this process and is started again if it dies earlier."""
 
-    def __init__(self, home: Path, services: Sequence[Service]) -> None:
-        self._server = EmbeddedPostgres(home)
+    def __init__(self, server: EmbeddedPostgres, services: Sequence[Service], every: float = DATABASE_EVERY) -> None:
+        self._server = server
+        self._every = every
         self._services = services
         self._due_at = 0.0
 
@@ -183,7 +184,7 @@ class _Database:
         """Starts the server if it has died; returns a message about it, None if nothing happened."""
         if time.monotonic() < self._due_at:
             return None
-        self._due_at = time.monotonic() + DATABASE_EVERY
+        self._due_at = time.monotonic() + self._every
         try:
             if self._server.url() is not None:
                 return None
@@ -201,9 +202,9 @@ class _Database:
                 service.kill()
 
 
-def _await_predecessors(alive: IO[str]) -> None:
+def _await_predecessors(alive: IO[str], end_within: float) -> None:
     """Takes the lock once no service of an earlier supervisor is left; raises TransientError if that takes too long."""
-    deadline = time.monotonic() + 2 * STOP_WITHIN
+    deadline = time.monotonic() + end_within
     if not locks(alive):
         _say("Waiting for the services of one that was killed to end …")
     while not locks(alive):

@@ -39,17 +39,27 @@ class Surroundings(NamedTuple):
 class Service:
     """A module in a process that leads its own group; after each death in a row it is started again later."""
 
-    def __init__(self, name: str, module: str, *arguments: str, is_ready: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        is_ready: Callable[[], bool] = lambda: True,
+        longest_pause: float = LONGEST_PAUSE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.is_ready = is_ready
         self._command = (module, *arguments)
+        self._longest_pause = longest_pause
+        self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._pause = 0.0
         self._started_at = self._due_at = 0.0
 
     def start(self, given: Surroundings) -> None:
         """Starts the process; raises OSError where the system cannot."""
-        self._started_at = time.monotonic()
+        self._started_at = self._clock()
         # -P: files in the user's folder are never imported as modules.
         wrapper = [sys.executable, "-P", "-m", "orcost_pipeline.deployment.service", str(given.leash)]
         with given.log.open("ab") as log:
@@ -68,7 +78,7 @@ class Service:
         if self._process is not None:
             how = self.death()
             return self._start_later(how, given) if how else None
-        if time.monotonic() < self._due_at:
+        if self._clock() < self._due_at:
             return None
         try:
             self.start(given)
@@ -79,9 +89,9 @@ class Service:
     def _start_later(self, how: str, given: Surroundings) -> str:
         self.kill()
         self._process = None
-        was_steady = time.monotonic() - self._started_at > STEADY_AFTER
-        self._pause = FIRST_PAUSE if was_steady or not self._pause else min(2 * self._pause, LONGEST_PAUSE)
-        self._due_at = time.monotonic() + self._pause
+        was_steady = self._clock() - self._started_at > STEADY_AFTER
+        self._pause = FIRST_PAUSE if was_steady or not self._pause else min(2 * self._pause, self._longest_pause)
+        self._due_at = self._clock() + self._pause
         return f"The {self.name} {how}; it starts again in {self._pause:.0f} s. Log: {given.log}"
 
     def death(self) -> str | None:

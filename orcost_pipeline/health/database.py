@@ -47,10 +47,10 @@ class DatabaseCheck:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
-def check_database(settings: Settings, now: datetime) -> DatabaseCheck:
+def check_database(settings: Settings, now: datetime, statement_within: int = STATEMENT_WITHIN) -> DatabaseCheck:
     """Reads the warehouse as it is, without creating or migrating anything; never raises for a broken database.
 
-    What stands in the way of reading it is a finding.
+    What stands in the way of reading it is a finding. `statement_within`: seconds, after which a statement is given up.
     """
     configured = configured_url(settings)
     try:
@@ -60,7 +60,7 @@ def check_database(settings: Settings, now: datetime) -> DatabaseCheck:
             engine = connect(configured or EmbeddedPostgres(settings.home).start())
             try:
                 with engine.connect() as connection:
-                    return _check(connection, settings, now)
+                    return _check(connection, settings, now, statement_within)
             finally:
                 engine.dispose()
     except (OrcostError, EmbeddedPostgresError, DBAPIError, OSError) as error:
@@ -81,15 +81,15 @@ NO_WAREHOUSE_YET = Finding(
 )
 
 
-def _check(connection: sa.Connection, settings: Settings, now: datetime) -> DatabaseCheck:
-    within = sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"}))
+def _check(connection: sa.Connection, settings: Settings, now: datetime, statement_within: int) -> DatabaseCheck:
+    within = sa.text(set_local({"statement_timeout": f"'{statement_within}s'"}))
     connection.execute(within)
     server, foreign = server_state(connection), foreign_schemas(connection)
     connection.commit()
     if foreign:
         problem, todo = foreign_problem(server.database, foreign)
         return DatabaseCheck(found=(Finding(Severity.ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
-    found = tuple(_server_findings(server, is_writer=is_syncing(settings)))
+    found = tuple(server_findings(server, is_writer=is_syncing(settings)))
     if server.major < OLDEST_MAJOR or server.may_read is False:
         return DatabaseCheck(found=found)
     frozen = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -105,7 +105,7 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime) -> Data
     return DatabaseCheck(read(frozen, settings, now), found, evidence=evidence)
 
 
-def _server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:
+def server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:
     if server.major < OLDEST_MAJOR:
         message = f"Postgres {server.major} is too old: orcost needs {OLDEST_MAJOR} or newer."
         yield Finding(

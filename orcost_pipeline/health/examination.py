@@ -6,19 +6,39 @@ It changes nothing: it neither migrates nor creates a database (an existing embe
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import NamedTuple
 
-from orcost_pipeline.health.database import NO_WAREHOUSE_YET, check_database
+from orcost_pipeline.health.database import NO_WAREHOUSE_YET, STATEMENT_WITHIN, check_database
 from orcost_pipeline.health.finding import Code, Finding
 from orcost_pipeline.health.machine import env_findings, home_findings, is_dagster, key_findings, port_findings
 from orcost_pipeline.health.mapping import company_list_findings, mapping_findings, superseded
-from orcost_pipeline.health.openrouter import NO_EVIDENCE, ask_all, clock_findings, openrouter_findings, with_answers
+from orcost_pipeline.health.openrouter import (
+    ANSWER_WITHIN,
+    NO_EVIDENCE,
+    ask_all,
+    clock_findings,
+    openrouter_findings,
+    with_answers,
+)
 from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import stored_findings
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.identity import contradiction
 
 
-def examine(settings: Settings, port: int, clock: Callable[[], datetime]) -> Iterator[Finding]:
+class Limits(NamedTuple):
+    """Seconds to wait: for a round of questions to OpenRouter, for its next attempt, for a statement."""
+
+    answer: float = ANSWER_WITHIN
+    patience: float = PATIENCE_AT_A_TERMINAL
+    statement: int = STATEMENT_WITHIN
+
+
+LIMITS = Limits()
+
+
+def examine(settings: Settings, port: int, clock: Callable[[], datetime], limits: Limits = LIMITS) -> Iterator[Finding]:
     """Every finding about the deployment, in no particular order.
 
     `port` is that of the web interface, `clock` this machine's, UTC. Findings from the warehouse that the mapping file
@@ -26,9 +46,15 @@ def examine(settings: Settings, port: int, clock: Callable[[], datetime]) -> Ite
     """
     now = clock()
     with ThreadPoolExecutor() as pool:
-        asking = pool.submit(ask_all, settings.accounts, clock)
+        asking = pool.submit(
+            ask_all,
+            settings.accounts,
+            clock,
+            answer_within=limits.answer,
+            options=RequestOptions(patience=limits.patience),
+        )
         listening = pool.submit(is_dagster, port)
-        check = check_database(settings, now)
+        check = check_database(settings, now, limits.statement)
         answers, listens = asking.result(), listening.result()
     stored = with_answers(check.stored, settings, answers) if check.stored else None
     standings = {standing.account: standing for standing in stored.standings} if stored else {}

@@ -88,7 +88,7 @@ def home_findings(settings: Settings) -> Iterator[Finding]:
 def _disk_findings(settings: Settings) -> Iterator[Finding]:
     """Little space where orcost writes, once per file system."""
     seen: set[int] = set()
-    for folder in _written_folders(settings):
+    for folder in written_folders(settings):
         with suppress(OSError):
             device = folder.stat().st_dev
             if device not in seen and (finding := _space_finding(folder)):
@@ -96,7 +96,8 @@ def _disk_findings(settings: Settings) -> Iterator[Finding]:
             seen.add(device)
 
 
-def _written_folders(settings: Settings) -> Iterator[Path]:
+def written_folders(settings: Settings) -> Iterator[Path]:
+    """Where orcost writes: its home, and the data of the embedded Postgres, which may be elsewhere."""
     yield existing(settings.home)
     with suppress(EmbeddedPostgresError):
         if settings.database_url is None and (data := EmbeddedPostgres(settings.home).data()):
@@ -113,9 +114,9 @@ def _space_finding(folder: Path) -> Finding | None:
 # The port of the web interface
 
 
-def is_dagster(port: int) -> bool | None:
+def is_dagster(port: int, within: float = PORT_WITHIN) -> bool | None:
     """Whether Dagster listens on a port of this machine; False for another program, None where nothing listens."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PORT_WITHIN)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=within)
     try:
         connection.request("GET", "/server_info")
         reply = json.loads(connection.getresponse().read(10_000))

@@ -16,7 +16,7 @@ from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.health.stored import NOT_ITS_KEY, credit_findings
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
-from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
+from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.identity import reported_evidence
 from orcost_pipeline.text import plural
@@ -26,6 +26,7 @@ from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 # Seconds for each of the two rounds of questions.
 ANSWER_WITHIN = 6.0
 NAMED_KEYS = 3
+AT_A_TERMINAL = RequestOptions(patience=PATIENCE_AT_A_TERMINAL)
 
 NO_EVIDENCE = Evidence()
 
@@ -54,15 +55,12 @@ class Answer:
 class _Api(OpenRouter):
     """An account's API that remembers the status of the last refusal."""
 
-    def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
-        super().__init__(
-            account.name,
-            key,
-            account.base_url,
-            key_env=account.api_key_env,
-            clock=clock,
-            patience=PATIENCE_AT_A_TERMINAL,
-        )
+    def __init__(
+        self, account: Account, key: SecretStr, clock: Clock, answer_within: float, options: RequestOptions
+    ) -> None:
+        ours = RequestOptions(key_env=account.api_key_env, clock=clock)
+        super().__init__(account.name, key, account.base_url, **(ours | options))
+        self.answer_within = answer_within
         self.refusal: int | None = None
         self._http.event_hooks = {"response": [self._note]}
 
@@ -71,11 +69,21 @@ class _Api(OpenRouter):
             self.refusal = response.status_code
 
 
-def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
-    """The live answers by account, of those that have a key; a failure is a finding in the answer."""
+def ask_all(
+    accounts: Sequence[Account],
+    clock: Clock,
+    *,
+    answer_within: float = ANSWER_WITHIN,
+    options: RequestOptions = AT_A_TERMINAL,
+) -> Mapping[str, Answer]:
+    """The live answers by account, of those that have a key; a failure is a finding in the answer.
+
+    answer_within: seconds for each of the two rounds of questions; options: of the client that asks.
+    """
 
     async def answers() -> list[Answer]:
-        return await asyncio.gather(*(ask(it, it.api_key, clock) for it in accounts if it.api_key is not None))
+        with_key = ((account, account.api_key) for account in accounts if account.api_key is not None)
+        return await asyncio.gather(*(ask(it, key, clock, answer_within, options) for it, key in with_key))
 
     # Unlike asyncio.run, closing a loop does not wait for a hanging DNS lookup.
     loop = asyncio.new_event_loop()
@@ -85,12 +93,14 @@ def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
         loop.close()
 
 
-async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
+async def ask(
+    account: Account, secret: SecretStr, clock: Clock, answer_within: float, options: RequestOptions
+) -> Answer:
     """The kind of a key; for a management key also the balance and the listed keys. Never raises OrcostError."""
     try:
-        api = _Api(account, secret, clock)
+        api = _Api(account, secret, clock, answer_within, options)
     except OrcostError as error:
-        return Answer(account.name, is_accepted=False, found=(_error_finding(account, error, None),))
+        return Answer(account.name, is_accepted=False, found=(_error_finding(account, error, answer_within),))
     async with api:
         key = await _tried(account, api, api.key())
         if isinstance(key, Finding):
@@ -129,13 +139,13 @@ def _is_spending(key: ApiKey, now: datetime) -> bool:
 async def _tried(account: Account, api: _Api, question: Awaitable[T]) -> T | Finding:
     """The answer, or a finding that says why there is none."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(api.answer_within):
             return await question
     except (OrcostError, TimeoutError) as error:
-        return _error_finding(account, error, api.refusal)
+        return _error_finding(account, error, api.answer_within, api.refusal)
 
 
-def _error_finding(account: Account, error: Exception, refusal: int | None) -> Finding:
+def _error_finding(account: Account, error: Exception, answer_within: float, refusal: int | None = None) -> Finding:
     """A finding for a failed request: the last line of a longer message is the advice.
 
     Of the base URL, which may contain a secret, only the host is shown.
@@ -144,7 +154,7 @@ def _error_finding(account: Account, error: Exception, refusal: int | None) -> F
     if isinstance(error, TransientError | TimeoutError):
         host = httpx.URL(account.base_url).netloc.decode()
         last = f"; its last answer was {refusal}" if refusal else ""
-        message = message or advice or f"{host} did not answer in {ANSWER_WITHIN:g} seconds{last}."
+        message = message or advice or f"{host} did not answer in {answer_within:g} seconds{last}."
         todo = f"See status.openrouter.ai, and whether this machine reaches {host} (network, proxy)"
         return Finding(Severity.ERROR, Code.OPENROUTER_UNREACHABLE, account.name, message, todo)
     code = Code.INVALID_KEY if isinstance(error, InvalidKeyError) else Code.OPENROUTER_REFUSES

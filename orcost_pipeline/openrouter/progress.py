@@ -17,9 +17,17 @@ SHOWN_EVERY = 2.0
 class Progress:
     """One reading after another: `begin`, then `plan` and `done` in any common unit. `show` receives each line."""
 
-    def __init__(self, show: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        show: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        shown_after: float = SHOWN_AFTER,
+        shown_every: float = SHOWN_EVERY,
+    ) -> None:
         self._show = show
         self._clock = clock
+        self._shown_after, self._shown_every = shown_after, shown_every
         self._what = ""
         self._planned = self._done = 0.0
         self._began_at = self._shown_at = clock()
@@ -37,7 +45,8 @@ class Progress:
         """Adds to the amount answered; shows a line where the reading is long and the last line is old enough."""
         self._done += amount
         now = self._clock()
-        if now - self._began_at < SHOWN_AFTER or now - self._shown_at < SHOWN_EVERY or self._done >= self._planned:
+        is_soon = now - self._began_at < self._shown_after or now - self._shown_at < self._shown_every
+        if is_soon or self._done >= self._planned:
             return
         self._shown_at = now
         part = self._done / self._planned

@@ -106,6 +106,7 @@ class RequestOptions(TypedDict, total=False):
     timeout: float
     patience: float | None
     backoff: float
+    largest_answer: int
     clock: Callable[[], datetime]
 
 
@@ -117,6 +118,7 @@ class Requests:
     patience: seconds, `PATIENCE` by default. A passing failure is retried until no request of this client has been
         answered for so long.
     backoff: seconds of a request's first pause; each further pause is twice as long.
+    largest_answer: bytes; a larger answer is refused.
     key_env: the variable that holds the key, for error messages.
     clock: returns this machine's time, UTC.
     """
@@ -133,6 +135,7 @@ class Requests:
         timeout: float = TIMEOUT,
         patience: float | None = None,
         backoff: float = 0.5,
+        largest_answer: int = LARGEST_ANSWER,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.account = account
@@ -145,6 +148,7 @@ class Requests:
         self._patience = PATIENCE if patience is None else patience
         self._longest_pause = min(LONGEST_PAUSE, self._patience / 5)
         self._backoff = backoff
+        self._largest_answer = largest_answer
         # Loop-clock instants: of the last answer (or first request), and until which no analytics request is sent.
         self._answered_at: float | None = None
         self._analytics_from = 0.0
@@ -298,8 +302,10 @@ class Requests:
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
-            if len(body) > LARGEST_ANSWER:
-                where = f"{self._of_account(str(question))} answered more than {LARGEST_ANSWER / 1_000_000:.0f} MB"
+            if len(body) > self._largest_answer:
+                where = (
+                    f"{self._of_account(str(question))} answered more than {self._largest_answer / 1_000_000:.0f} MB"
+                )
                 raise ContractError(f"{where}, which no honest answer has; nothing was published.")
         return bytes(body)
 

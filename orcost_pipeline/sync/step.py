@@ -28,6 +28,7 @@ from orcost_pipeline.windows import is_future
 
 T = TypeVar("T")
 Clock = Callable[[], datetime]
+Connect = Callable[[Account, SecretStr, Clock], OpenRouter]
 
 
 def open_api(account: Account, key: SecretStr, clock: Clock) -> OpenRouter:
@@ -57,9 +58,10 @@ class SyncStep:
     extraction_id: str
     as_of: datetime
     clock: Clock
-    connect: Callable[[Account, SecretStr, Clock], OpenRouter] = open_api
+    connect: Connect = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     tell: Callable[[str], None] = lambda line: None
+    progress: Callable[[Callable[[str], None]], Progress] = Progress
     unreadable: dict[Unreadable, int] = field(default_factory=dict)
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
@@ -78,7 +80,7 @@ class SyncStep:
 
         async def answered() -> tuple[T, int]:
             async with self.connect(self.account, key, self.clock) as client:
-                client.progress = Progress(self.tell)
+                client.progress = self.progress(self.tell)
                 try:
                     answer = await question(client)
                 except RefusedError:
