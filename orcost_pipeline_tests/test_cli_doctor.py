@@ -50,10 +50,11 @@ from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync.attribution import load_mapping
-from orcost_pipeline.warehouse import accounts, reports, runs
-from orcost_pipeline.warehouse.database import PUBLICATION_LOCK, connect, take_lock
+from orcost_pipeline.warehouse import accounts, runs
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import sole_deployment
-from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK, take_lock
+from orcost_pipeline.warehouse.questions.health import Server, recent_spend, server_state, stopped_automation
 from orcost_pipeline.warehouse.schema.namespaces import schema_version
 from orcost_pipeline.windows import STALE_AFTER
 from orcost_pipeline_tests.test_readme import page
@@ -364,7 +365,7 @@ def test_credits_that_are_used_up_or_soon_will_be_are_said(healthy: Deployment) 
     account = healthy.ledger.accounts["acme"]
     used = healthy.ledger.credits_used("acme", healthy.clock())
     with healthy.engine.connect() as connection:
-        a_week = reports.recent_spend(connection)["acme"].spend_7d_usd
+        a_week = recent_spend(connection)["acme"].spend_7d_usd
     account.credits_bought = used + a_week * 3 / 7 + Decimal("0.01")
     assert healthy.examine() == []
     account.credits_bought = used + a_week * 3 / 7 - Decimal("0.01")
@@ -516,7 +517,7 @@ def test_an_empty_database_is_left_empty(healthy: Deployment, template: Template
         healthy.only("note", Code.NEVER_SYNCED, None)
         engine = connect(url)
         with engine.connect() as connection:
-            assert reports.server(connection).may_read is None
+            assert server_state(connection).may_read is None
         engine.dispose()
 
 
@@ -651,7 +652,7 @@ def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: p
         healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=as_role)
         assert "may not read" in healthy.only("error", Code.DATABASE_RIGHTS, None).message
         with monkeypatch.context() as patched:
-            patched.setattr(reports, "server", lambda _: WELL)
+            patched.setattr("orcost_pipeline.health.database.server_state", lambda _: WELL)
             finding = healthy.only("error", Code.DATABASE_RIGHTS, None)
         assert "permission denied" in finding.message, "of what was not looked for beforehand"
         for schema in ("ref", "core", "marts", "ops"):
@@ -668,7 +669,7 @@ def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: p
 
 def test_the_server_is_asked_what_is_so(healthy: Deployment) -> None:
     with healthy.engine.connect() as connection:
-        server = reports.server(connection)
+        server = server_state(connection)
         shown = {
             name: connection.exec_driver_sql(f"show {name}").scalar() for name in ("server_version", "max_connections")
         }
@@ -1076,9 +1077,9 @@ def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, 
         healthy.do(f"grant usage on schema ref, core, marts, ops to {reader}")
         with healthy.engine.connect() as connection:
             connection.execute(sa.text(f"set role {reader}"))
-            assert reports.stopped_automation(connection) == []
+            assert stopped_automation(connection) == []
             connection.execute(sa.text("reset role"))
-            assert len(reports.stopped_automation(connection)) == 2
+            assert len(stopped_automation(connection)) == 2
     finally:
         healthy.do(f"drop owned by {reader}")
         healthy.do(f"drop role {reader}")

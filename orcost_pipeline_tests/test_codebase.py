@@ -27,8 +27,8 @@ SECONDS = {
     "openrouter/connection.py": {"10.0"},
     "openrouter/requests.py": {"300.0", "90.0", "60.0", "0.5", "0.0"},
     "openrouter/responses.py": {"0.0"},
-    "warehouse/database.py": {"0.2"},
     "warehouse/embedded.py": {"0.5", "0.02"},
+    "warehouse/locks.py": {"0.2"},
 }
 FLOAT_CALLS = {("openrouter/responses.py", "header_number")}
 CLOCKS = {

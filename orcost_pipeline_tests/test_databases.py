@@ -25,7 +25,8 @@ from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse import embedded, runs
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION, open_existing, open_warehouse
-from orcost_pipeline.warehouse.reports import server
+from orcost_pipeline.warehouse.questions.health import server_state
+from orcost_pipeline.warehouse.questions.syncs import locked_accounts
 from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS, schema_version
 from orcost_pipeline_tests.processes import Site, eventually, orcost
 from orcost_pipeline_tests.test_cli_doctor import free_port
@@ -88,7 +89,7 @@ def test_empty_schemas_of_our_names_are_used_without_the_right_to_make_any(empty
         open_warehouse(url, tmp_path).dispose()
         with opened(url) as engine, engine.connect() as connection:
             assert schema_version(connection) == SCHEMA_VERSION
-            assert server(connection).may_create
+            assert server_state(connection).may_create
     finally:
         script(empty_url, f"drop owned by {role} cascade", f"drop role {role}")
 
@@ -293,7 +294,7 @@ def assert_locks(url: str, seconds: float) -> None:
             held_by, until = query(engine, holder), time.monotonic() + seconds
             assert len(held_by) == 1
             while time.monotonic() < until:
-                assert runs.locked_accounts(engine, ["acme", "globex"]) == {"acme"}
+                assert locked_accounts(engine, ["acme", "globex"]) == {"acme"}
                 assert query(engine, holder) == held_by
             told = threading.Event()
             waiting = threading.Thread(target=take_and_release, args=(engine, told.set))
@@ -302,7 +303,7 @@ def assert_locks(url: str, seconds: float) -> None:
             assert waiting.is_alive()
         waiting.join(5)
         assert not waiting.is_alive()
-        assert not runs.locked_accounts(engine, ["acme"])
+        assert not locked_accounts(engine, ["acme"])
 
 
 def take_and_release(engine: sa.Engine, waiting: Callable[[], None]) -> None:

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from orcost_pipeline.deployment.services import _at_port_of
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import DEPLOYMENT_LOCK, connect
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving, sole_deployment
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline.warehouse.locks import DEPLOYMENT_LOCK
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.processes import CHECKOUT, clean_environment, eventually
 

@@ -16,9 +16,9 @@ from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.identity import contradiction
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.warehouse import accounts, raw, runs
-from orcost_pipeline.warehouse.accounts import Evidence
+from orcost_pipeline.warehouse.questions.accounts import Evidence
 from orcost_pipeline_tests.conftest import fresh_engine
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, usage
 
 # Everything that readers see of an account and that is not about when it was read.
 SEEN = {
@@ -348,7 +348,7 @@ def test_a_rebuild_that_fails_changes_nothing(mixed: World, monkeypatch: pytest.
     def broken(*_: object) -> None:
         raise OrcostError("in the middle")
 
-    monkeypatch.setattr("orcost_pipeline.warehouse.publication.Publication.publish_marts", broken)
+    after_step("reassigned_day", monkeypatch, broken)
     with pytest.raises(OrcostError, match="in the middle"):
         rebuild(mixed)
     assert seen(mixed) == before

@@ -22,7 +22,7 @@ from orcost_pipeline.sync.mapping_source import NO_MAPPING, MappingUnreadableErr
 from orcost_pipeline.warehouse import mapping_table
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.mapping_table import UnreadableTableError, read_table
-from orcost_pipeline.warehouse.runs import locked_accounts
+from orcost_pipeline.warehouse.questions.syncs import locked_accounts
 from orcost_pipeline_tests.world import NOON
 
 TYPED = (

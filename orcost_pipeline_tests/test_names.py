@@ -28,7 +28,7 @@ from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.text import LONGEST_LINE, MOST_LINES, clean, few, inert, markdown, message, quoted, short
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 ATTACKS = (

@@ -30,7 +30,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator import facts as simulated
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
-from orcost_pipeline.warehouse import reconciliation
+from orcost_pipeline.warehouse.questions.reconciliation import disagreeing_keys
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.processes import orcost
@@ -357,7 +357,7 @@ def test_a_key_that_is_silent_in_activity_leaves_rounding_and_its_return_restate
     assert sources(world) == {"app": "activity", "web": "hours"}
     assert told(world, YESTERDAY)[:2] == ("explained", "rounding")
     with engine.connect() as connection:
-        assert reconciliation.disagreeing_keys(connection, None, YESTERDAY).rows == []
+        assert disagreeing_keys(connection, None, YESTERDAY).rows == []
     ledger.undelete("acme", web, NOON + HOUR)
     world.later(days=8).sync()
     assert sources(world) == {"app": "activity", "web": "activity"}

@@ -32,11 +32,11 @@ from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.sync.steps import publish_account
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline.warehouse.database import SYNC_LOCK
-from orcost_pipeline.warehouse.mappings import RuleRow, rules_in_force
+from orcost_pipeline.warehouse.locks import SYNC_LOCK
 from orcost_pipeline.warehouse.publication import Publication
+from orcost_pipeline.warehouse.questions.mapping import RuleRow, rules_in_force
 from orcost_pipeline_tests.processes import clean_environment
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, after_step, usage
 
 CHECKOUT = Path(__file__).parents[1]
 READERS = (
@@ -662,18 +662,6 @@ def test_a_raw_asset_that_fails_by_hand_leaves_no_sync_but_says_what_is_wrong(ac
 # ── nothing is published that is wrong ───────────────────────────────────────────────────────────────────────────────
 
 
-def after(method: str, monkeypatch: pytest.MonkeyPatch, do: Callable[[Publication], None]) -> None:
-    """Does something more at the end of a step of the publication."""
-    plain = getattr(Publication, method)
-
-    def spoilt(self: Publication, *arguments: Any) -> Any:
-        result = plain(self, *arguments)
-        do(self)
-        return result
-
-    monkeypatch.setattr(Publication, method, spoilt)
-
-
 def test_a_contract_check_that_fails_publishes_nothing(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     assert acme.run().success
     before = acme.figures()
@@ -681,7 +669,7 @@ def test_a_contract_check_that_fails_publishes_nothing(acme: Deployment, monkeyp
     acme.spend("5")
     with monkeypatch.context() as patch:
         one_more = sa.text("update core.company_day set credits_usd = credits_usd + 0.0000000001")
-        after("publish_marts", patch, lambda publishing: publishing.connection.execute(one_more) and None)
+        after_step("company_rolling", patch, lambda publishing: publishing.connection.execute(one_more) and None)
         result = acme.run()
     assert not result.success
     assert "Contract check companies_sum_to_usage failed" in sentence(result)
@@ -699,7 +687,7 @@ def test_a_connection_lost_in_the_middle_publishes_nothing(acme: Deployment, mon
     acme.clock.later(hours=1)
     acme.spend("5")
     with monkeypatch.context() as patch:
-        after("publish_days", patch, cut_connection)
+        after_step("account_day", patch, cut_connection)
         assert not acme.run().success
     assert acme.figures() == before
     assert acme.last_run().status == "failed"
@@ -711,7 +699,7 @@ def test_a_connection_lost_in_the_middle_publishes_nothing(acme: Deployment, mon
 def test_a_connection_lost_in_the_middle_is_told_in_a_sentence(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after("publish_days", monkeypatch, cut_connection)
+    after_step("account_day", monkeypatch, cut_connection)
     assert not acme.run().success
     error = acme.last_run().error
     assert "[SQL" not in error
@@ -734,7 +722,7 @@ def test_a_connection_lost_once_is_survived_and_leaves_no_trace(
             is_cut.append(True)
             cut_connection(publishing)
 
-    after("publish_days", monkeypatch, cut_once)
+    after_step("account_day", monkeypatch, cut_once)
     result = acme.run()
     assert result.success
     assert [event.step_key for event in events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)] == ["publish"]
@@ -761,7 +749,7 @@ def test_a_connection_lost_once_by_the_mapping_is_survived(acme: Deployment, mon
 def test_a_connection_that_is_always_lost_is_tried_three_times_and_told_once(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after("publish_days", monkeypatch, cut_connection)
+    after_step("account_day", monkeypatch, cut_connection)
     result = acme.run()
     assert not result.success
     assert len(events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == RETRIES
@@ -786,7 +774,7 @@ def test_a_commit_whose_answer_is_lost_is_a_publication(acme: Deployment, monkey
 def test_what_nobody_foresaw_is_told_in_a_sentence_and_not_retried(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_once("publish_days", monkeypatch)
+    fail_once("account_day", monkeypatch)
     result = acme.run()
     assert not events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     assert sentence(result) == (
@@ -811,7 +799,7 @@ def test_a_lost_lock_does_not_stop_the_sync(acme: Deployment, monkeypatch: pytes
     def lose(publishing: Publication) -> None:
         is_cut.extend(publishing.connection.execute(cut, {"kind": SYNC_LOCK}).scalars())
 
-    after("publish_days", monkeypatch, lose)
+    after_step("account_day", monkeypatch, lose)
     assert acme.run().success
     assert is_cut == [True]
     assert acme.last_run().status == "succeeded"
@@ -1064,18 +1052,18 @@ def launch(deployment: Deployment, parent: str | None = None, *, is_resumed: boo
     )
 
 
-def fail_once(method: str, patch: pytest.MonkeyPatch) -> None:
+def fail_once(step: str, patch: pytest.MonkeyPatch) -> None:
     def died(publishing: Publication) -> None:
         raise RuntimeError("the worker died")
 
-    after(method, patch, died)
+    after_step(step, patch, died)
 
 
 def test_a_resumed_retry_publishes_what_its_parent_read_and_asks_nothing(
     by_environment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        fail_once("publish_days", patch)
+        fail_once("account_day", patch)
         first = launch(by_environment)
     assert not first.success
     asked = by_environment.simulator.count
@@ -1099,7 +1087,7 @@ def test_a_resumed_retry_of_a_retry_from_the_start_publishes_what_that_one_read(
     first = launch(by_environment)
     by_environment.simulator.clear_faults()
     with monkeypatch.context() as patch:
-        fail_once("publish_days", patch)
+        fail_once("account_day", patch)
         second = launch(by_environment, first.run_id, is_resumed=False)
     assert not second.success
     assert launch(by_environment, second.run_id).success

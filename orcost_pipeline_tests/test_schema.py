@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError, TransientError
-from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.schema.declared import FOLDER, DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.schema.record import is_applied

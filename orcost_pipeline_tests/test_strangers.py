@@ -11,7 +11,7 @@ from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
 from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse.publication import Publication
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, usage
 
 MODELS = {"acme": (GPT, CLAUDE, MISTRAL), "globex": (MISTRAL, CLAUDE, GPT)}
 
@@ -40,15 +40,13 @@ def test_a_first_publication_waits_for_no_other_account(
 ) -> None:
     """New models, providers, companies, keys and statistics: each was a reason to wait, or for a deadlock."""
     is_held, may_go = threading.Event(), threading.Event()
-    check = Publication.check
 
     def held(publishing: Publication) -> None:
-        check(publishing)
         if publishing.account == "acme":
             is_held.set()
             assert may_go.wait(60)
 
-    monkeypatch.setattr(Publication, "check", held)
+    after_step("settled_days_sum_to_activity", monkeypatch, held)
     acme, globex = (worlds[account].step() for account in MODELS)
     worlds["acme"].read(acme)
     worlds["globex"].read(globex)

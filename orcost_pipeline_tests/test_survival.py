@@ -34,14 +34,11 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
 from orcost_pipeline.warehouse import database, runs
-from orcost_pipeline.warehouse.database import (
-    DatabaseUnavailableError,
-    LockedError,
-    connect,
-    copy_rows,
-    database_errors,
-)
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
+from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
+from orcost_pipeline.warehouse.loading import copy_rows
+from orcost_pipeline.warehouse.questions.syncs import locked_accounts
 from orcost_pipeline_tests.processes import Command, Site, away_from_the_hour, eventually
 from orcost_pipeline_tests.test_runs import READERS
 from orcost_pipeline_tests.world import DAY, usage
@@ -151,7 +148,7 @@ def assert_all_is_well(site: Site, command: Command) -> None:
     assert last_run(site)[:2] == ("succeeded", None)
     assert site.rows("select * from ops.sync_run where status = 'running'") == []
     assert site.rows("select status, error from ref.account") == [("ok", None)]
-    assert not runs.locked_accounts(site.engine, ["acme"])
+    assert not locked_accounts(site.engine, ["acme"])
 
 
 # ── killed processes ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -274,9 +271,9 @@ def test_a_lock_whose_session_is_lost_is_taken_again(engine: sa.Engine) -> None:
     with runs.sync_lock(engine, "acme"):
         cut = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = 7303"
         execute(engine, cut)
-        assert eventually(lambda: not runs.locked_accounts(engine, ["acme"]))
-        assert eventually(lambda: runs.locked_accounts(engine, ["acme"]) == {"acme"})
-    assert not runs.locked_accounts(engine, ["acme"])
+        assert eventually(lambda: not locked_accounts(engine, ["acme"]))
+        assert eventually(lambda: locked_accounts(engine, ["acme"]) == {"acme"})
+    assert not locked_accounts(engine, ["acme"])
 
 
 def test_whoever_waits_for_a_lock_hears_of_any_failure(engine: sa.Engine) -> None:
@@ -555,7 +552,7 @@ def test_a_restart_in_the_middle_is_survived(
         site.engine.dispose()
         trouble(server)
         if is_asking:
-            assert eventually(lambda: runs.locked_accounts(site.engine, ["acme"]) == {"acme"}), "the lock is not back"
+            assert eventually(lambda: locked_accounts(site.engine, ["acme"]) == {"acme"}), "the lock is not back"
             assert command.code is None
     assert command.wait() == 0, command.told
     assert_all_is_well(site, command)
@@ -674,7 +671,7 @@ def test_a_sync_that_is_stopped_says_so_at_once_and_leaves_nothing_open(
     assert "Traceback" not in command.told
     assert statuses(instance) == [("acme", "FAILURE")]
     assert figures(site) == old
-    assert eventually(lambda: not runs.locked_accounts(site.engine, ["acme"]))
+    assert eventually(lambda: not locked_accounts(site.engine, ["acme"]))
     if place != "waiting":
         assert last_run(site) == ("failed", runs.STOPPED, None)
     site.simulator.clear_faults()

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
-from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.warehouse_rows import query
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES
-from orcost_pipeline.warehouse.database import sql
+from orcost_pipeline.warehouse.publication.transaction import read_sql
 from orcost_pipeline.windows import DAY, HOUR, Window, day_end, day_start, hour_floor, utc_day
 
 NOW = datetime(2026, 11, 23, 13, 24, tzinfo=UTC)
@@ -324,9 +324,9 @@ def _fill_rolling(connection: sa.Connection, account_id: int) -> None:
     }
     execute(connection, "create temporary table touched_assignment (key_id integer)")
     for step in ("rolling_edge", "rolled_usage", "rolled_key"):
-        connection.execute(sql(step), parameters)
+        connection.execute(read_sql(step), parameters)
     for relation in ("key_rolling", "key_previous", "company_rolling"):
-        connection.execute(sql(relation), parameters)
+        connection.execute(read_sql(relation), parameters)
         execute(connection, f"insert into core.{relation} select * from staged_{relation}")
         execute(connection, f"drop table staged_{relation}")
     for step in ("rolling_edge", "rolled_usage", "rolled_key", "touched_assignment"):

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
@@ -21,6 +22,8 @@ from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.publication import Publication, order
+from orcost_pipeline.warehouse.publication.step import Step
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
@@ -28,6 +31,19 @@ NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
 
 def usage(credits_usd: str | Decimal, byok_usd: str | Decimal = "0", requests: int = 1) -> Usage:
     return Usage(requests, 1000 * requests, 100 * requests, 10, 50, Decimal(credits_usd), Decimal(byok_usd))
+
+
+def after_step(name: str, patch: pytest.MonkeyPatch, do: Callable[[Publication], object]) -> None:
+    """Does something more when a step of the publication is done."""
+    plain = order.perform
+
+    def more(step: Step, publishing: Publication) -> None:
+        plain(step, publishing)
+        if step.name == name:
+            do(publishing)
+
+    assert name in {step.name for step in order.STEPS}
+    patch.setattr(order, "perform", more)
 
 
 @dataclass

@@ -22,7 +22,8 @@ from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.access import warehouse
-from orcost_pipeline.warehouse.accounts import AccountRow
+from orcost_pipeline.warehouse.questions.accounts import AccountRow, is_rebuild_requested, stored_accounts
+from orcost_pipeline.warehouse.questions.mapping import rules_naming
 
 NOTHING_CHANGED = "Nothing was changed."
 COLUMNS = ("Account", "Kind", "Configured", "Keys", "Known from", "To", "Complete to", "Spent USD", "Bought USD")
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 def show_accounts(settings: Settings, output: str, now: datetime) -> None:
     """Prints every stored or configured account, as `table` or `json`."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        rows = list(_rows(settings, accounts.stored_accounts(connection)))
+        rows = list(_rows(settings, stored_accounts(connection)))
     if output == "json":
         typer.echo(as_json([{name: rendering.plain(value) for name, value in row.items()} for row in rows]))
     else:
@@ -73,11 +74,11 @@ def rename(settings: Settings, old: str, new: str) -> None:
     """
     require_account_name(new, NOTHING_CHANGED)
     with _held(settings, old, new) as engine, engine.begin() as connection:
-        stored = {row.account: row for row in accounts.stored_accounts(connection)}
+        stored = {row.account: row for row in stored_accounts(connection)}
         _require_stored(stored.values(), old)
         if old == new or (new in stored and stored[new].as_of):
             raise PermanentError(f'There is an account "{new}" already. {NOTHING_CHANGED}')
-        rules = accounts.rules_naming(connection, old)
+        rules = rules_naming(connection, old)
         accounts.rename(connection, old, new)
     say(f'Account "{old}" is called "{new}" now, with everything that is stored of it.')
     for line in _files_to_change(settings, old, new, rules):
@@ -102,7 +103,7 @@ def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     Raises PermanentError for an account that is not stored, and where the user does not agree.
     """
     with warehouse(settings) as engine, engine.connect() as connection:
-        row = _require_stored(accounts.stored_accounts(connection), name)
+        row = _require_stored(stored_accounts(connection), name)
     say(f'Account "{name}": {_stored(row)}')
     say("Data that OpenRouter no longer reports cannot be read again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
@@ -129,7 +130,7 @@ def confirm(settings: Settings, name: str, now: datetime) -> None:
     """
     # A running sync would clear the mark, which is meant for the next one.
     with _held(settings, name) as engine, engine.begin() as connection:
-        _require_stored(accounts.stored_accounts(connection), name)
+        _require_stored(stored_accounts(connection), name)
         accounts.confirm(connection, name, now)
     say(f'The next sync of "{name}" takes the key in use for one of the same OpenRouter account.')
 
@@ -143,7 +144,7 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
     account = settings.account(name)
     with warehouse(settings) as engine:
         with engine.connect() as connection:
-            row = _require_stored(accounts.stored_accounts(connection), name)
+            row = _require_stored(stored_accounts(connection), name)
         say(f'Account "{name}": {_stored(row)}')
         say(
             f"With the key in {account.api_key_env}, everything that OpenRouter still reports (a year by day, a month "
@@ -168,7 +169,7 @@ def _synced(settings: Settings, engine: sa.Engine, name: str) -> int:
 
     code = sync_accounts(settings, [name], None, rendering.console(is_error=True))
     with engine.connect() as connection:
-        is_rebuilt = not accounts.is_rebuild_requested(connection, name)
+        is_rebuilt = not is_rebuild_requested(connection, name)
     if is_rebuilt:
         say(f'Account "{name}" is rebuilt.')
     else:

@@ -21,10 +21,19 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, key_name, money, rounded, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import MOST_NAMES, few, plural, quoted, short
-from orcost_pipeline.warehouse import figures, reconciliation
 from orcost_pipeline.warehouse.access import snapshot
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.explanation import (
+    company_figure,
+    company_names,
+    figure_hours,
+    figure_parts,
+    known_days,
+    raw_answers,
+)
+from orcost_pipeline.warehouse.questions.reconciliation import unkeyed_spend
+from orcost_pipeline.warehouse.questions.spend import UNATTRIBUTED
 from orcost_pipeline.warehouse.raw import RETENTION
-from orcost_pipeline.warehouse.reports import UNATTRIBUTED, Rows
 from orcost_pipeline.windows import day_start
 
 Row = dict[str, Any]
@@ -36,9 +45,9 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         require_company(connection, company)
         is_settled = _require_day(connection, day, account)
-        parts = figures.parts(connection, company, day, account)
+        parts = figure_parts(connection, company, day, account)
         if output == "table":
-            figure = figures.figure(connection, company, day, account)
+            figure = company_figure(connection, company, day, account)
             show(Text(_headline(company, day, figure.rows, is_settled=is_settled), style="bold"))
             show(*_details(connection, company, day, account, parts, as_of))
             show(Text(formats.complete_to(as_of, now), style="dim"))
@@ -48,7 +57,7 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
 
 def require_company(connection: sa.Connection, company: str) -> None:
     """Raises PermanentError, with similar names, for a company that no mapping ever named."""
-    names = figures.company_names(connection)
+    names = company_names(connection)
     if company not in names:
         known = {name.lower(): name for name in names}
         near = [quoted(known[name]) for name in get_close_matches(company.lower(), known, n=3)]
@@ -59,7 +68,7 @@ def require_company(connection: sa.Connection, company: str) -> None:
 
 def _require_day(connection: sa.Connection, day: date, account: str | None) -> bool:
     """Whether a day is settled; raises PermanentError for an unknown day."""
-    known = figures.known_days(connection, day, account)
+    known = known_days(connection, day, account)
     if not any(row.is_known for row in known):
         spans = few([f"{row.account}: {row.first_day} – {row.last_day}" for row in known], MOST_NAMES)
         raise PermanentError(f"Nothing is known of {day}. Known: {'; '.join(spans)}.")
@@ -70,15 +79,15 @@ def _details(
     connection: sa.Connection, company: str, day: date, account: str | None, parts: Rows, as_of: datetime
 ) -> Iterator[RenderableType]:
     yield _parts(parts.rows) if parts.rows else Text("  nothing was used")
-    hours = figures.hours(connection, company, day, account)
+    hours = figure_hours(connection, company, day, account)
     if hours.rows:
         yield Text("\nBy hour", style="bold")
         yield _hours(hours.rows)
-    if company == UNATTRIBUTED and (unkeyed := reconciliation.unkeyed(connection, account, day)).rows:
+    if company == UNATTRIBUTED and (unkeyed := unkeyed_spend(connection, account, day)).rows:
         yield Text("\nWithout a key", style="bold")
         yield _unkeyed(unkeyed.rows)
     yield Text("\nWhat OpenRouter answered", style="bold")
-    answers = figures.answers(connection, company, day, account).rows
+    answers = raw_answers(connection, company, day, account).rows
     if answers:
         yield _answers(answers)
     elif day_start(day + timedelta(days=1)) > as_of - RETENTION:

@@ -16,9 +16,9 @@ from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.formats import UNKNOWN, key_name, money, share, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, quoted, short
-from orcost_pipeline.warehouse import key_reports
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.keys import key_history, keys_with_spend
 
 Row = dict[str, Any]
 # The attributes of a key that may change: column → its name in a sentence.
@@ -40,7 +40,7 @@ def keys(settings: Settings, account: str | None, output: str, now: datetime, *,
     """
     with snapshot(settings) as connection:
         as_of = max(it.as_of for it in synced_accounts(connection, settings, account))
-        rows = (key_reports.history if is_history else key_reports.keys)(connection, account)
+        rows = (key_history if is_history else keys_with_spend)(connection, account)
     if output == "table":
         drawn = _history(rows) if is_history else _keys(rows, now)
         count = len({(row["account"], row["key_hash"]) for row in rows.rows})

@@ -21,9 +21,15 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, clock, key_name, money, rounded, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import few, plural, short
-from orcost_pipeline.warehouse import reconciliation
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.reconciliation import (
+    disagreeing_keys,
+    reconciled_days,
+    replaced_counters,
+    restatements,
+    unkeyed_spend,
+)
 from orcost_pipeline.windows import DAY, utc_day
 
 DAYS_SHOWN = 31
@@ -42,7 +48,7 @@ def reconcile(settings: Settings, account: str | None, day: date | None, output:
     first = day or last - (DAYS_SHOWN - 1) * DAY
     with snapshot(settings) as connection:
         as_of = max(it.as_of for it in synced_accounts(connection, settings, account))
-        days = reconciliation.days(connection, account, first, last)
+        days = reconciled_days(connection, account, first, last)
         if day and not days.rows:
             raise PermanentError(f"Nothing is known of {day}. Complete to {clock(as_of, now)}; see: orcost reconcile")
         details = list(_details(connection, account, day, days)) if day and output == "table" else [_picture(days)]
@@ -102,13 +108,13 @@ def _details(connection: Any, account: str | None, day: date, days: Rows) -> Ite
     """Everything about one day: the amount of each source, differences by key, what was restated or replaced."""
     yield Text("\nWitnesses", style="bold")
     yield _witnesses(days)
-    unkeyed = reconciliation.unkeyed(connection, account, day)
+    unkeyed = unkeyed_spend(connection, account, day)
     named = ("key_name", "key_hashes", "cause") if any(row["key_hashes"] for row in unkeyed.rows) else _NAMED
     for title, rows, names, amounts in (
         ("No key explains", unkeyed, named, _USD),
-        ("Hours and day differ", reconciliation.disagreeing_keys(connection, account, day), ("key_name",), _HOURS_DAY),
-        ("Restated", reconciliation.restated(connection, account, day), ("noticed_at", "key_name", "model"), _RESTATED),
-        ("Counters replaced", reconciliation.replaced_counters(connection, account, day), ("replaced_at",), _REPLACED),
+        ("Hours and day differ", disagreeing_keys(connection, account, day), ("key_name",), _HOURS_DAY),
+        ("Restated", restatements(connection, account, day), ("noticed_at", "key_name", "model"), _RESTATED),
+        ("Counters replaced", replaced_counters(connection, account, day), ("replaced_at",), _REPLACED),
     ):
         if rows.rows:
             yield Text(f"\n{title}", style="bold")

@@ -22,7 +22,7 @@ from rich.text import Text
 from orcost_pipeline.formats import age, clock
 from orcost_pipeline.health.finding import Finding, Severity
 from orcost_pipeline.text import inert, message, short
-from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.warehouse.questions.asking import Rows
 
 LONGEST_CELL = 200
 # Rows of a long table; csv and json have all of them.

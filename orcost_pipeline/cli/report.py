@@ -25,10 +25,11 @@ from orcost_pipeline.health.finding import sync_command
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import MOST_NAMES, few, listed, quoted, short
-from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
-from orcost_pipeline.warehouse.reports import UNATTRIBUTED, KnownSpan, Rows
+from orcost_pipeline.warehouse.questions.accounts import AccountState, SyncedAccount, account_states
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.spend import GRAINS, PREVIOUS, UNATTRIBUTED, KnownSpan, settled_days
 from orcost_pipeline.windows import DAY, Window, floor, is_future
 
 Row = Mapping[str, Any]
@@ -43,7 +44,7 @@ class Report:
 
     request: ReportRequest
     now: datetime
-    accounts: Sequence[sa.Row]
+    accounts: Sequence[SyncedAccount]
     rows: Rows
     companies: Rows
     keys: Rows
@@ -66,7 +67,7 @@ class Report:
         """Whether a rule could attribute some of the spend; without a key, none can."""
         return self.request.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
 
-    def lacks(self, account: sa.Row) -> bool:
+    def lacks(self, account: SyncedAccount) -> bool:
         """Whether part of the window is unknown for the account; its future part does not count."""
         span = self.known.get(account.account)
         return span is not None and not span.is_complete
@@ -77,7 +78,7 @@ class Report:
         return min(account.as_of for account in self.ahead or self.accounts)
 
     @property
-    def ahead(self) -> Sequence[sa.Row]:
+    def ahead(self) -> Sequence[SyncedAccount]:
         """Accounts marked complete to an instant in the future."""
         return [account for account in self.accounts if is_future(account.as_of, self.now)]
 
@@ -112,27 +113,26 @@ def _answer(connection: sa.Connection, settings: Settings, question: ReportReque
     companies = rows if question.by == "company" else question.spend(connection, "company")
     keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
-    days = reports.settled_days(connection, span, question.account)
+    days = settled_days(connection, span, question.account)
     return Report(question, now, accounts, rows, companies, keys, question.known(connection), *days)
 
 
-def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[sa.Row]:
+def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[SyncedAccount]:
     """The synced accounts, or the wanted one; raises PermanentError where there is none."""
-    accounts = reports.accounts(connection)
+    accounts = account_states(connection)
     if wanted is None:
-        synced = [account for account in accounts if account.as_of]
+        synced = [synced for account in accounts if (synced := account.synced())]
         if not synced:
             raise PermanentError(NOTHING_YET)
         return synced
-    found = [account for account in accounts if account.account == wanted]
+    require_account(settings, accounts, wanted)
+    found = [synced for account in accounts if account.account == wanted and (synced := account.synced())]
     if not found:
-        require_account(settings, accounts, wanted)
-    if not found or found[0].as_of is None:
         raise PermanentError(f'Account "{wanted}" was not synced yet. Next: {sync_command(wanted)}')
     return found
 
 
-def require_account(settings: Settings, accounts: Sequence[sa.Row], wanted: str) -> None:
+def require_account(settings: Settings, accounts: Sequence[AccountState], wanted: str) -> None:
     """Raises PermanentError for an account that is neither configured nor in the warehouse."""
     names = {account.account for account in accounts} | {account.name for account in settings.accounts}
     if wanted not in names:
@@ -232,7 +232,7 @@ def _numbers(answer: Report, rows: Sequence[Row]) -> dict[str, Callable[[Row], s
 
 def _merged(answer: Report) -> list[Row]:
     """Rows as the table shows them: summed over accounts unless by key, the largest first, Unattributed last."""
-    grain = reports.GRAINS[answer.request.by]
+    grain = GRAINS[answer.request.by]
     together = grain if answer.request.by == "key" else grain[1:]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in answer.rows.rows:
@@ -250,7 +250,7 @@ def _merged(answer: Report) -> list[Row]:
 
 def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
     """The sums of measures; None where one of the amounts is unknown."""
-    names = [name for name in (*MEASURES, *reports.PREVIOUS) if name in rows[0]]
+    names = [name for name in (*MEASURES, *PREVIOUS) if name in rows[0]]
     columns = {name: [row[name] for row in rows] for name in names}
     return {name: None if None in values else sum(values, Decimal(0)) for name, values in columns.items()}
 
@@ -301,7 +301,7 @@ def _what_ends(answer: Report) -> str:
     return f"The {answer.request.label} end there too, and lack earlier spend. " if answer.request.period else ""
 
 
-def _what_is_missing(answer: Report, account: sa.Row) -> str:
+def _what_is_missing(answer: Report, account: SyncedAccount) -> str:
     """Which part of the window is unknown for an account, as a sentence."""
     whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
     what = f"{answer.request.month or 'This window'}{whose}"
@@ -315,7 +315,7 @@ def _what_is_missing(answer: Report, account: sa.Row) -> str:
         return f"{what} {state}: history begins {_day_or_hour(known_from or begins)}."
     if account.is_counted:
         return f"{what} is not complete: counters report the spend around its end as one sum."
-    return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from)} is known."
+    return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from or begins)} is known."
 
 
 def _day_or_hour(instant: datetime) -> str:

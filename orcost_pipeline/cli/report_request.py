@@ -7,8 +7,15 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse import reports
-from orcost_pipeline.warehouse.reports import Grain, KnownSpan, Rows
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.spend import (
+    Grain,
+    KnownSpan,
+    known_spans,
+    rolling_spans,
+    rolling_spend,
+    spend_between,
+)
 from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, ceil, hour_floor
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
@@ -28,8 +35,8 @@ class ReportRequest:
     def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
         """The spend of the request, one row per account and `by` (by default its own grain)."""
         if self.window:
-            return reports.spend_between(connection, by or self.by, self.window, self.account)
-        return reports.rolling_spend(connection, by or self.by, self.period or "30d", self.account)
+            return spend_between(connection, by or self.by, self.window, self.account)
+        return rolling_spend(connection, by or self.by, self.period or "30d", self.account)
 
     def span(self, as_of: datetime) -> Window:
         """The window of the request; for a rolling period, of an account that is complete to `as_of`."""
@@ -41,8 +48,8 @@ class ReportRequest:
     def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
         """The known part of the window, by account."""
         if self.window:
-            return reports.known_spans(connection, self.window)
-        return reports.rolling_spans(connection, self.period or "30d")
+            return known_spans(connection, self.window)
+        return rolling_spans(connection, self.period or "30d")
 
 
 def report_request(

@@ -9,8 +9,10 @@ from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.cli.report import require_account
 from orcost_pipeline.errors import TransientError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse import reports
+from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.access import warehouse
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.syncs import requested_sync
 
 IMPATIENT_AFTER = 30  # seconds
 
@@ -23,8 +25,8 @@ def resync(settings: Settings, account: str | None, since: date | None, *, is_wa
     with warehouse(settings) as engine:
         with engine.begin() as connection:
             if account is not None:
-                require_account(settings, reports.accounts(connection), account)
-            request_id = reports.request_sync(connection, account, since)
+                require_account(settings, account_states(connection), account)
+            request_id = runs.request_sync(connection, account, since)
         say(f"Sync {request_id} is requested; the running deployment (orcost up) picks it up.")
         if is_waiting:
             wait(engine, request_id)
@@ -39,7 +41,7 @@ def wait(engine: sa.Engine, request_id: int) -> None:
     seconds = 0
     while True:
         with engine.connect() as connection:
-            status, error = reports.requested_sync(connection, request_id)
+            status, error = requested_sync(connection, request_id)
         if status == "succeeded":
             return
         if status == "failed":

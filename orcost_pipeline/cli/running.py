@@ -26,11 +26,14 @@ from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.text import few, short
-from orcost_pipeline.warehouse import reports, runs
+from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.access import configured_url, database_snapshot, snapshot
-from orcost_pipeline.warehouse.database import database_errors, failure_named
+from orcost_pipeline.warehouse.failures import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.health import RecentSpend, recent_spend
+from orcost_pipeline.warehouse.questions.syncs import run_problems
 
 DEMO = "demo"
 
@@ -104,8 +107,9 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
 def _standing(settings: Settings, account: str) -> str:
     """The state of an account after a successful sync: completeness, spend of 30 days in USD, unattributed part."""
     with snapshot(settings) as connection:
-        (known,) = [it for it in reports.accounts(connection) if it.account == account]
-        spend = reports.recent_spend(connection).get(account, reports.RecentSpend())
+        states = (it.synced() for it in account_states(connection) if it.account == account)
+        (known,) = filter(None, states)
+        spend = recent_spend(connection).get(account, RecentSpend())
     text = f"Complete to {clock(known.as_of, datetime.now(UTC))} · {rounded(spend.spend_30d_usd, 2)} USD in 30 days"
     if spend.spend_30d_usd:
         text += f", {share(spend.unattributed_30d_usd, spend.spend_30d_usd)} unattributed"
@@ -162,7 +166,7 @@ def is_synced(settings: Settings, account: str) -> bool:
     """Whether the account was synced before; True where the database cannot be read, which the run will report."""
     try:
         with snapshot(settings) as connection:
-            return any(known.account == account and known.as_of for known in reports.accounts(connection))
+            return any(known.account == account and known.as_of for known in account_states(connection))
     except OrcostError:
         return True
 
@@ -202,7 +206,7 @@ def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResu
     engine = open_warehouse(configured_url(settings), settings.home)
     if not result.success:
         runs.close_run(engine, run_id, "failed", failure, datetime.now(UTC))
-    noted = list(runs.run_problems(engine, [run_id]))
+    noted = list(run_problems(engine, [run_id]))
     engine.dispose()
     if is_stopped:
         raise KeyboardInterrupt

@@ -12,8 +12,8 @@ from orcost_pipeline.settings import (
 )
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.access import database_snapshot
-from orcost_pipeline.warehouse.mappings import version_in_force
 from orcost_pipeline.warehouse.opening import NoWarehouseError
+from orcost_pipeline.warehouse.questions.mapping import version_in_force
 from orcost_pipeline.warehouse.schema.namespaces import schema_version
 
 SUGGESTIONS = 200

@@ -23,12 +23,13 @@ from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, content_sha256
 from orcost_pipeline.text import listed, quoted
-from orcost_pipeline.warehouse import reports, runs
-from orcost_pipeline.warehouse.database import database_errors
+from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.deployment import serving
-from orcost_pipeline.warehouse.mappings import version_in_force
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import open_database, open_warehouse
-from orcost_pipeline.warehouse.runs import SyncRequest
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.mapping import version_in_force
+from orcost_pipeline.warehouse.questions.syncs import SyncRequest, unfinished_requests
 
 # Five minutes after each hour.
 EVERY_HOUR = "5 * * * *"
@@ -142,7 +143,7 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
     try:
         close_dead_runs(context.instance, engine, utc_now())
         close_ended_runs(context.instance, engine, utc_now())
-        requests = runs.unfinished_requests(engine)
+        requests = unfinished_requests(engine)
         if not requests:
             yield dg.SkipReason("No sync was requested.")
         for request in requests:
@@ -180,7 +181,7 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
             return
         with engine.connect() as connection:
             version = version_in_force(connection)
-            synced = [account.account for account in reports.accounts(connection) if account.as_of]
+            synced = [account.account for account in account_states(connection) if account.as_of]
     finally:
         engine.dispose()
     is_listed_anew = context.cursor is not None and not context.cursor.endswith(f" {companies}")

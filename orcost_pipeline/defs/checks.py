@@ -13,29 +13,12 @@ import sqlalchemy as sa
 from orcost_pipeline.defs.placement import Placement
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import LONGEST_VALUE, listed, plural, quoted, short
+from orcost_pipeline.warehouse.publication.checks import CONTRACT_CHECKS
 from orcost_pipeline.windows import STALE_AFTER
 
 MOST_ROWS = 10
 
-# check → (relation, law); the SQL is warehouse/sql/check_<name>.sql
-CONTRACT_CHECKS = {
-    "every_usage_has_one_owner": (
-        "ref.assignment",
-        "Every key, and usage with no key, has owners whose shares sum to 1 on every day.",
-    ),
-    "companies_sum_to_usage": (
-        "marts.company_spend_daily",
-        "Companies, Unattributed included, sum to the usage of each day, to the last digit.",
-    ),
-    "account_sums_to_its_answer": (
-        "core.usage_hourly",
-        "Keys and no key sum to what OpenRouter says the account used in each hour that was read.",
-    ),
-    "settled_days_sum_to_activity": (
-        "core.usage_daily",
-        "Keys and no key sum to the account's activity on each day that was settled.",
-    ),
-}
+_CONTRACT_CHECKS = {check.name: check for check in CONTRACT_CHECKS}
 
 Row = dict[str, Any]
 
@@ -101,7 +84,7 @@ _FRESHNESS_LAW = "Every account was synced within two hours."
 
 def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
     """The specs of all checks that a publication reports."""
-    contract = [place.check(name, relation, law, blocking=True) for name, (relation, law) in CONTRACT_CHECKS.items()]
+    contract = [place.check(it.name, it.about, it.law, blocking=True) for it in CONTRACT_CHECKS]
     business = [place.check(name, check.relation, check.law) for name, check in BUSINESS_CHECKS.items()]
     fresh = dg.AssetCheckSpec(
         FRESHNESS_CHECK, asset=place.key("marts.company_spend_rolling"), description=_FRESHNESS_LAW
@@ -111,8 +94,7 @@ def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
 
 def contract_check(key: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
     """The passed result of a contract check: had it failed, nothing would have been published."""
-    law = CONTRACT_CHECKS[key.name][1]
-    return _result(key, account, f"{law} Asked before the commit.", [])
+    return _result(key, account, f"{_CONTRACT_CHECKS[key.name].law} Asked before the commit.", [])
 
 
 def business_check(
@@ -161,7 +143,7 @@ def _result(
 
 def is_contract(key: dg.AssetCheckKey) -> bool:
     """Whether it is a contract check, which blocks the publication."""
-    return key.name in CONTRACT_CHECKS
+    return key.name in _CONTRACT_CHECKS
 
 
 def _usd(amount: Decimal) -> str:

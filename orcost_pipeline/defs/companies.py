@@ -20,7 +20,7 @@ from orcost_pipeline.sync.mapping_source import read_companies
 from orcost_pipeline.text import LONGEST_LINE, few, markdown, message, short
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.company_list import publish_companies
-from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, rules_in_force, version_in_force
+from orcost_pipeline.warehouse.questions.mapping import MappingVersion, RuleRow, rules_in_force, version_in_force
 
 # check → its description
 _CHECKS = {

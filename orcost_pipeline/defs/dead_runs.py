@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.defs.resources import ACCOUNT_TAG
 from orcost_pipeline.warehouse import runs
+from orcost_pipeline.warehouse.questions.syncs import accounts_of_runs, locked_accounts, unclosed_runs
 
 YOUNG = timedelta(seconds=60)  # a run that is just starting has no lock yet
 SECOND_LOOK_SECONDS = 5
@@ -43,9 +44,9 @@ def unattended_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: dateti
     }
     if not started:
         return {}
-    accounts = runs.accounts_of_runs(engine, started)
+    accounts = accounts_of_runs(engine, started)
     accounts |= {run_id: run.tags[ACCOUNT_TAG] for run_id, run in started.items() if ACCOUNT_TAG in run.tags}
-    locked = runs.locked_accounts(engine, accounts.values())
+    locked = locked_accounts(engine, accounts.values())
     return {
         run_id: started[run_id]
         for run_id, account in accounts.items()
@@ -60,7 +61,7 @@ def _has_several_processes(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 def close_ended_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: datetime) -> None:
     """Notes the end of runs that have ended for Dagster without noting it themselves."""
-    for run_id in runs.running(engine):
+    for run_id in unclosed_runs(engine):
         run = instance.get_run_by_id(run_id)
         if run is None or not run.is_finished:
             continue

@@ -20,9 +20,12 @@ from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.text import message
-from orcost_pipeline.warehouse import accounts, raw, runs
-from orcost_pipeline.warehouse.database import DatabaseUnavailableError, LockedError, database_errors, lock_holders
+from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
+from orcost_pipeline.warehouse.locks import lock_holders
 from orcost_pipeline.warehouse.opening import can_be_used, open_warehouse
+from orcost_pipeline.warehouse.questions.accounts import is_stored
+from orcost_pipeline.warehouse.questions.syncs import run_status
 
 PARTITION_TAG = "dagster/partition"
 ACCOUNT_TAG = "orcost/account"
@@ -81,7 +84,7 @@ def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
 def _is_recorded(engine: sa.Engine, settings: Settings, account: str) -> bool:
     """Whether to record a run: not for an account that has no key and is not stored."""
     has_key = any(known.name == account and known.api_key for known in settings.accounts)
-    return has_key or accounts.is_stored(engine, account)
+    return has_key or is_stored(engine, account)
 
 
 def is_sync(run: dg.DagsterRun) -> bool:
@@ -122,7 +125,7 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
         with survived_restart(context, settings):
             configured = settings.account(account)
             with engine.begin() as connection:
-                if runs.run_status(connection, run.run_id, account) == "failed":
+                if run_status(connection, run.run_id, account) == "failed":
                     raise dg.Failure("Nothing is asked: an earlier step of this sync has failed.", allow_retries=False)
                 as_of = raw.start_extraction(connection, extraction, account, utc_now(), key_sha256(configured))
             yield SyncStep(

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.access import configured_url
-from orcost_pipeline.warehouse.database import database_errors
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA, make_schemas
 from orcost_pipeline.warehouse.storage_dialect import DRIVER

@@ -34,9 +34,10 @@ from orcost_pipeline.health.machine import LOOPBACK, is_dagster
 from orcost_pipeline.settings import UP, Settings
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse.access import configured_url
-from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url
 

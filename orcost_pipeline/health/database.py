@@ -15,13 +15,13 @@ from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import WarehouseState, is_syncing, read
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse import accounts, reports
 from orcost_pipeline.warehouse.access import configured_url
-from orcost_pipeline.warehouse.accounts import Evidence
-from orcost_pipeline.warehouse.database import connect, database_errors, set_local
+from orcost_pipeline.warehouse.database import connect, set_local
 from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
-from orcost_pipeline.warehouse.reports import Server
+from orcost_pipeline.warehouse.questions.accounts import Evidence, stored_evidence
+from orcost_pipeline.warehouse.questions.health import Server, server_state
 from orcost_pipeline.warehouse.schema.namespaces import (
     ENCODING,
     encoding_problem,
@@ -84,7 +84,7 @@ NO_WAREHOUSE_YET = Finding(
 def _check(connection: sa.Connection, settings: Settings, now: datetime) -> DatabaseCheck:
     within = sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"}))
     connection.execute(within)
-    server, foreign = reports.server(connection), foreign_schemas(connection)
+    server, foreign = server_state(connection), foreign_schemas(connection)
     connection.commit()
     if foreign:
         problem, todo = foreign_problem(server.database, foreign)
@@ -101,7 +101,7 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime) -> Data
         return DatabaseCheck(found=(*found, _schema_finding(version)))
     # Only a user who syncs compares accounts; one who only reads may not see the raw tables.
     syncing = settings.accounts if server.may_write else ()
-    evidence = {account.name: accounts.stored_evidence(frozen, account.name) for account in syncing}
+    evidence = {account.name: stored_evidence(frozen, account.name) for account in syncing}
     return DatabaseCheck(read(frozen, settings, now), found, evidence=evidence)
 
 

@@ -20,7 +20,7 @@ from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.identity import reported_evidence
 from orcost_pipeline.text import plural
-from orcost_pipeline.warehouse.accounts import Evidence
+from orcost_pipeline.warehouse.questions.accounts import Evidence
 from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 
 # Seconds for each of the two rounds of questions.

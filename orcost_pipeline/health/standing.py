@@ -8,10 +8,19 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.deployment import serving
-from orcost_pipeline.warehouse.mappings import MappingVersion, version_in_force
-from orcost_pipeline.warehouse.reports import KnownKeys, RecentSpend, RunningSync, UnreadableRows, WaitingRequest
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.health import (
+    RecentSpend,
+    UnreadableRows,
+    open_days,
+    recent_spend,
+    stopped_automation,
+    unreadable_rows,
+)
+from orcost_pipeline.warehouse.questions.keys import KnownKeys, known_keys
+from orcost_pipeline.warehouse.questions.mapping import MappingVersion, version_in_force
+from orcost_pipeline.warehouse.questions.syncs import RunningSync, WaitingRequest, running_syncs, waiting_requests
 
 REQUESTS_WAIT = timedelta(minutes=2)
 
@@ -99,17 +108,17 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Wareho
     mapping = version_in_force(connection)
     has_rules = mapping is not None and mapping.rule_count > 0
     standings = _read_standings(connection, settings, has_rules=has_rules)
-    waiting = reports.waiting_requests(connection, now - REQUESTS_WAIT)
+    waiting = waiting_requests(connection, now - REQUESTS_WAIT)
     # Without a running orcost up this does not matter: the next one switches them on.
-    switched_off = reports.stopped_automation(connection) if serving(connection) else ()
+    switched_off = stopped_automation(connection) if serving(connection) else ()
     return WarehouseState(standings, mapping, waiting, switched_off)
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
     """The standings of all accounts with costs in the warehouse, and of the configured ones."""
-    rows = reports.accounts(connection)
-    days, spend, keys = reports.open_days(connection), reports.recent_spend(connection), reports.known_keys(connection)
-    running, unreadable = reports.running_syncs(connection), reports.unreadable_rows(connection)
+    rows = account_states(connection)
+    days, spend, keys = open_days(connection), recent_spend(connection), known_keys(connection)
+    running, unreadable = running_syncs(connection), unreadable_rows(connection)
     configured = {account.name for account in settings.accounts}
     known = [
         Standing(

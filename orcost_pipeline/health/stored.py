@@ -9,7 +9,7 @@ from orcost_pipeline.health.finding import Code, Finding, Severity, map_check, s
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
-from orcost_pipeline.warehouse.reports import UnreadableRows
+from orcost_pipeline.warehouse.questions.health import UnreadableRows
 from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, STALE_AFTER, day_start, is_future, utc_day
 
 FEW_DAYS_LEFT = 3
@@ -235,12 +235,12 @@ def _unattributed_finding(standing: Standing, settings: Settings) -> Iterator[Fi
 def _no_usage_finding(standing: Standing) -> Iterator[Finding]:
     """Why costs are 0."""
     spend, last = standing.spend, standing.keys.last_used_at
-    if not standing.as_of or not standing.keys.living:
+    if not standing.as_of or not standing.keys.active:
         return
     if spend.requests_30d or spend.spend_30d_usd or spend.byok_30d_usd:
         return
     used = f"the last use was on {utc_day(last)}" if last else "none was ever used"
-    message = f"Costs show $0: no usage in the last 30 days. It has {plural(standing.keys.living, 'key')}; {used}."
+    message = f"Costs show $0: no usage in the last 30 days. It has {plural(standing.keys.active, 'key')}; {used}."
     todo = "Nothing, if that is right; otherwise check at openrouter.ai/activity that this is the right account's key"
     yield Finding(Severity.NOTE, Code.NO_USAGE, standing.account, message, todo, last)
 

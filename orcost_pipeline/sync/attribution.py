@@ -17,9 +17,16 @@ from orcost_pipeline.companies.preview import KeyDay
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_source
-from orcost_pipeline.warehouse import figures, reports
-from orcost_pipeline.warehouse.mappings import MappingVersion, RuleRow, load_version, rules_in_force, version_in_force
-from orcost_pipeline.warehouse.reports import KeyVersionRow
+from orcost_pipeline.warehouse.mappings import load_version
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.keys import KeyVersionRow, deleted_keys, key_versions
+from orcost_pipeline.warehouse.questions.mapping import (
+    MappingVersion,
+    RuleRow,
+    key_days_since,
+    rules_in_force,
+    version_in_force,
+)
 from orcost_pipeline.windows import DAY, utc_day
 
 
@@ -113,7 +120,7 @@ def key_version(row: sa.Row | KeyVersionRow) -> KeyVersion:
 def synced(connection: sa.Connection, settings: Settings) -> dict[str, datetime]:
     """The configured accounts that were synced, each with the UTC instant its data is complete to (`as_of`)."""
     configured = {account.name for account in settings.accounts}
-    return {it.account: it.as_of for it in reports.accounts(connection) if it.as_of and it.account in configured}
+    return {it.account: it.as_of for it in account_states(connection) if it.as_of and it.account in configured}
 
 
 def coverage(connection: sa.Connection, settings: Settings, rules: Sequence[Rule]) -> Coverage:
@@ -124,9 +131,9 @@ def coverage(connection: sa.Connection, settings: Settings, rules: Sequence[Rule
         found.count(
             account,
             rules,
-            histories(reports.key_versions(connection, account)),
-            {key_hash: utc_day(at) for key_hash, at in reports.deleted_keys(connection, account).items()},
-            (KeyDay(*row) for row in figures.key_days_since(connection, account, first_day(today))),
+            histories(key_versions(connection, account)),
+            {key_hash: utc_day(at) for key_hash, at in deleted_keys(connection, account).items()},
+            (KeyDay(*row) for row in key_days_since(connection, account, first_day(today))),
             today,
         )
     return found

@@ -14,7 +14,7 @@ from orcost_pipeline.openrouter.records import ApiKey, Credits
 from orcost_pipeline.settings import Account
 from orcost_pipeline.text import short
 from orcost_pipeline.warehouse import accounts
-from orcost_pipeline.warehouse.accounts import Evidence
+from orcost_pipeline.warehouse.questions.accounts import Evidence, stored_evidence
 
 # Restatements of credits are smaller than this.
 CREDITS_TOLERANCE_USD = Decimal("0.01")
@@ -44,7 +44,7 @@ def require_same_account(
 ) -> None:
     """Raises OtherAccountError where the key belongs to another account than the stored one, AccountTwiceError where
     another stored account has its keys. `nothing` says what was not done ("Nothing was published")."""
-    stored = accounts.stored_evidence(connection, account.name)
+    stored = stored_evidence(connection, account.name)
     if contradicting := contradiction(stored, reported):
         raise OtherAccountError(_refusal(account, stored, reported, contradicting, nothing))
     accounts.require_only_holder(connection, account.name, reported.keys, nothing, is_managed=is_managed)
@@ -57,7 +57,7 @@ def contradiction(stored: Evidence, reported: Evidence) -> str | None:
     """
     if stored.is_confirmed:
         return None
-    proof = stored.keys | stored.gone if stored.is_rebuild_requested else stored.keys
+    proof = stored.keys | stored.deleted if stored.is_rebuild_requested else stored.keys
     if proof & reported.keys:
         return None
     if stored.organization_id and reported.organization_id:
@@ -106,7 +106,7 @@ def _credits(stored: Evidence, reported: Evidence) -> str | None:
 def _refusal(account: Account, stored: Evidence, reported: Evidence, contradicting: str, nothing: str) -> str:
     name = account.name
     sentence = f'The key of account "{name}" belongs to another OpenRouter account: {contradicting}. {nothing}.\n'
-    if back := len(stored.gone & reported.keys):
+    if back := len(stored.deleted & reported.keys):
         return sentence + (
             f"It lists {_count(back, 'key')} that a sync with another key took for deleted. If this key is the right "
             f'one: orcost accounts rebuild "{name}"'

@@ -22,8 +22,9 @@ from orcost_pipeline.sync.attribution import assignments
 from orcost_pipeline.sync.step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
-from orcost_pipeline.warehouse.publication import Publication, publication
-from orcost_pipeline.warehouse.stored import StoredKey, StoredUsage
+from orcost_pipeline.warehouse.publication import Publication, publication, publish
+from orcost_pipeline.warehouse.questions.sync_state import StoredKey, StoredUsage
+from orcost_pipeline.warehouse.questions.syncs import run_status
 from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_day
 
 FULL_PASS_EVERY = timedelta(days=7)
@@ -113,13 +114,7 @@ def read_models(step: SyncStep) -> StepResult:
 
 def _models_are_fresh(step: SyncStep) -> bool:
     with step.engine.connect() as connection:
-        newest = connection.execute(
-            sa.text(
-                "select max(as_of) from raw.extracted "
-                "where account = :account and relation = 'model' and as_of <= :as_of"
-            ),
-            {"account": step.account.name, "as_of": step.as_of},
-        ).scalar()
+        newest = raw.newest_as_of(connection, "model", step.account.name, step.as_of)
     return newest is not None and newest > step.as_of - MODELS_EVERY
 
 
@@ -275,15 +270,15 @@ def publish_account(step: SyncStep) -> Published:
     """
     now = step.clock()
     with publication(
-        step.engine, step.account.name, step.extraction_id, step.run_id, now, step.tolerance_usd
+        step.engine, step.account.name, step.extraction_id, step.run_id, now, step.tolerance_usd, assignments
     ) as publishing:
         if publishing is None:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        if runs.run_status(publishing.connection, step.run_id, step.account.name):
+        if run_status(publishing.connection, step.run_id, step.account.name):
             _require_published(publishing, now, step.tell)
-        checks = _publish(publishing)
+        checks = publish(publishing)
         runs.succeed(
             publishing.connection,
             step.run_id,
@@ -308,26 +303,3 @@ def _require_published(publishing: Publication, now: datetime, tell: Callable[[s
         raise ClockError.was_ahead(publishing.extracted, now)
     if not publishing.is_extraction:
         tell(f"{what}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
-
-
-def _publish(publishing: Publication) -> frozenset[str]:
-    """All steps of a publication but the end of the run; returns the contract checks that ran."""
-    if publishing.is_extraction:
-        publishing.require_only_holder()
-        publishing.choose_witness()
-        if publishing.is_rebuild:
-            publishing.revive_keys()
-        publishing.publish_keys()
-        publishing.publish_unreadable()
-        if publishing.is_rebuild:
-            publishing.forget_foreign_keys()
-        publishing.publish_hours()
-        publishing.publish_days()
-    owners = assignments(publishing.connection, publishing.account, publishing.key_versions())
-    publishing.publish_assignment(
-        (row.key_hash, row.valid_from, row.valid_to, row.company, row.share, row.rule) for row in owners
-    )
-    publishing.publish_marts()
-    checks = publishing.check()
-    publishing.finish()
-    return checks

@@ -20,7 +20,7 @@ from orcost_pipeline.openrouter.records import (
     Unreadable,
     Workspace,
 )
-from orcost_pipeline.warehouse.database import as_json
+from orcost_pipeline.warehouse.loading import as_json
 from orcost_pipeline.windows import DAY, day_start, utc_day
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.errors import OrcostError, PermanentError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse.database import database_errors
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import NOTHING_YET, NoWarehouseError, open_database, open_existing
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.database import copy_rows
+from orcost_pipeline.warehouse.loading import copy_rows
 
 _MERGE = """
 with told as (

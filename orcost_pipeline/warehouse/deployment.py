@@ -10,24 +10,19 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import DEPLOYMENT_LOCK, kept_lock
+from orcost_pipeline.warehouse.locks import DEPLOYMENT_LOCK, kept_lock
+from orcost_pipeline.warehouse.questions.asking import ask
 
 _NAME = "orcost up"
-_HOLDER = sa.text(
-    "select coalesce(substring(a.query from '''orcost up: (.*)'''), 'one that this database user may not see') "
-    "from pg_locks l left join pg_stat_activity a using (pid) where l.locktype = 'advisory' and l.classid = :kind "
-    "and l.objid = cast(cast(hashtext(:name) as bit(32)) as bigint) and l.objsubid = 2 and l.granted "
-    "and l.database = (select oid from pg_database where datname = current_database())"
-)
 
 
 def serving(connection: sa.Connection) -> str | None:
     """Which `orcost up` serves this database, in its own words; None where none does.
 
-    The server tells a holder's words to the same user and to superusers only.
+    The server shows a holder's words to the same user and to superusers only.
     """
-    told = connection.execute(_HOLDER, {"kind": DEPLOYMENT_LOCK, "name": _NAME}).scalar()
-    return told.replace("''", "'") if told else None
+    holder = ask(connection, "deployment_holder", kind=DEPLOYMENT_LOCK, name=_NAME).scalar()
+    return holder.replace("''", "'") if holder else None
 
 
 def sole_deployment(engine: sa.Engine, who: str) -> AbstractContextManager[Callable[[], None]]:

@@ -9,25 +9,15 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from orcost_pipeline.warehouse.questions.asking import ask
+
 READ_WITHIN = 20  # seconds
 MOST_ROWS = 200_000
 _TIMEOUTS = ("57014", "25P04")  # statement, transaction
 
 # A function may ignore that its statement is cancelled, but not that its transaction is ended, since Postgres 17.
-_LIMITS = """
-select set_config(name, :within, true) from pg_settings
-where name in ('statement_timeout', 'transaction_timeout')
-"""
-# A name without a schema is looked for in public.
-_RELATION = """
-select c.oid::regclass::text as name, pg_get_userbyid(c.relowner) as owner,
-    current_setting('is_superuser')::bool as is_superuser, not o.rolsuper and (c.relkind <> 'r' or exists (
-        select from pg_attribute a join pg_type t on t.oid = a.atttypid
-        where a.attrelid = c.oid and a.attnum > 0 and t.typnamespace <> 'pg_catalog'::regnamespace)) as is_foreign_code,
-    array(select a.attname::text from pg_attribute a
-        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum) as columns
-from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = to_regclass(:name)
-"""
+_LIMITED = ("statement_timeout", "transaction_timeout")
+_LIMITS = "select set_config(name, :within, true) from pg_settings where name = any(:limited)"
 
 
 class Table(NamedTuple):
@@ -53,7 +43,7 @@ def read_table(connection: sa.Connection, name: str) -> Table | None:
     """
     connection.detach()
     connection.exec_driver_sql("set transaction read only; set local search_path to public")
-    connection.execute(sa.text(_LIMITS), {"within": f"{READ_WITHIN}s"})
+    connection.execute(sa.text(_LIMITS), {"within": f"{READ_WITHIN}s", "limited": list(_LIMITED)})
     try:
         relation = _relation(connection, name)
         return Table(tuple(relation.columns), _rows(connection, relation)) if relation else None
@@ -66,11 +56,11 @@ def read_table(connection: sa.Connection, name: str) -> Table | None:
 
 def _relation(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
     """What is called so; raises UnreadableTableError where its owner's functions would run as a superuser."""
-    relation = connection.execute(sa.text(_RELATION), {"name": name}).one_or_none()
+    relation = ask(connection, "mapping_relation", name=name).one_or_none()
     if relation and relation.is_superuser and not relation.is_foreign_code:
         # So that its owner cannot put a view in its place between the look and the reading.
         _execute(connection, f"lock table {relation.name} in access share mode")
-        relation = connection.execute(sa.text(_RELATION), {"name": name}).one_or_none()
+        relation = ask(connection, "mapping_relation", name=name).one_or_none()
     if relation and relation.is_superuser and relation.is_foreign_code:
         raise UnreadableTableError(
             f"{name} belongs to {relation.owner}, whose functions would run in it as a superuser",

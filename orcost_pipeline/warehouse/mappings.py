@@ -1,92 +1,13 @@
-"""`ref.mapping_version` and `ref.mapping_rule`: the versions of the company mapping; the highest is in force."""
+"""Brings a company mapping into force: `ref.mapping_version`, of which the highest is, and `ref.mapping_rule`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.database import MAPPING_LOCK, copy_rows
-
-RULE_COLUMNS = (
-    "line",
-    "position",
-    "company",
-    "match",
-    "pattern",
-    "account",
-    "valid_from",
-    "valid_to",
-    "share",
-    "note",
-)
-
-
-class RuleRow(NamedTuple):
-    """One line of a mapping: a company's share, in percent, of what a rule matches."""
-
-    line: int
-    position: int
-    company: str
-    match: str
-    pattern: str
-    account: str | None
-    valid_from: date | None
-    valid_to: date | None
-    share: Decimal
-    note: str | None
-
-
-class MappingVersion(NamedTuple):
-    """A version of the mapping that came into force, and how many rules it changed; None where that was not noted."""
-
-    version: int
-    loaded_at: datetime
-    source: str
-    content_sha256: str
-    rule_count: int
-    rules_added: int | None
-    rules_removed: int | None
-    rules_changed: int | None
-    rules_moved: int | None
-
-
-def versions(connection: sa.Connection) -> list[MappingVersion]:
-    """Every version there was, the newest first."""
-    rows = connection.execute(
-        sa.text(f"select {', '.join(MappingVersion._fields)} from ref.mapping_version order by version desc")
-    )
-    return [MappingVersion(*row) for row in rows]
-
-
-def version_in_force(connection: sa.Connection, at: datetime | None = None) -> MappingVersion | None:
-    """The version in force at an instant; now unless told."""
-    row = connection.execute(
-        sa.text(
-            f"select {', '.join(MappingVersion._fields)} from ref.mapping_version "
-            "where loaded_at <= coalesce(cast(:at as timestamptz), 'infinity') order by version desc limit 1"
-        ),
-        {"at": at},
-    ).one_or_none()
-    return MappingVersion(*row) if row else None
-
-
-def rules_in_force(connection: sa.Connection, at: datetime | None = None) -> Sequence[RuleRow]:
-    """The lines of the mapping in force, in the order of the file; none where none was ever loaded."""
-    version = version_in_force(connection, at)
-    return rules_of_version(connection, version.version) if version else []
-
-
-def rules_of_version(connection: sa.Connection, version: int) -> Sequence[RuleRow]:
-    """The lines of a version, in the order of the file."""
-    rows: Iterable[Any] = connection.execute(
-        sa.text(
-            f"select {', '.join(RULE_COLUMNS)} from ref.mapping_rule where version = :version order by position, line"
-        ),
-        {"version": version},
-    )
-    return [RuleRow(*row) for row in rows]
+from orcost_pipeline.warehouse.loading import copy_rows
+from orcost_pipeline.warehouse.locks import MAPPING_LOCK
+from orcost_pipeline.warehouse.questions.mapping import MappingVersion, RuleRow, rules_in_force, version_in_force
 
 
 def load_version(
@@ -99,7 +20,7 @@ def load_version(
     changed: Callable[[Sequence[RuleRow]], Mapping[str, int]],
     now: datetime,
 ) -> MappingVersion:
-    """Brings a mapping into force; the one in force already, told by its content, is left as it is.
+    """Brings a mapping into force; the one in force already, known by its content, is left as it is.
 
     `changed` counts what it changes against the rows in force: added, removed, changed and moved rules.
     """
@@ -121,5 +42,5 @@ def load_version(
             ),
             told,
         ).scalar_one()
-        copy_rows(connection, "ref.mapping_rule", ("version", *RULE_COLUMNS), ((version, *row) for row in rows))
+        copy_rows(connection, "ref.mapping_rule", ("version", *RuleRow._fields), ((version, *row) for row in rows))
         return MappingVersion(version, **told)

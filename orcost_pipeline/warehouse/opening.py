@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
-from orcost_pipeline.warehouse.database import connect, database_errors
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.schema.namespaces import require_room, schema_version
 from orcost_pipeline.warehouse.schema.record import is_applied

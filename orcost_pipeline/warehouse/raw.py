@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import copy_rows
+from orcost_pipeline.warehouse.loading import copy_rows
+from orcost_pipeline.warehouse.questions.asking import ask
 
 RETENTION = timedelta(days=7)
 STAMP = ("account", "as_of", "run_id")
@@ -125,35 +126,23 @@ def mark_extracted(
 
 def complete_as_of(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
     """The instant of the run's extraction where every required relation is whole, else None."""
-    rows = connection.execute(
-        sa.text("select relation, as_of from raw.extracted where run_id = :run_id and account = :account"),
-        {"run_id": run_id, "account": account},
-    ).all()
-    return rows[0].as_of if {row.relation for row in rows} >= REQUIRED else None
+    extracted = _extracted(connection, run_id, account)
+    return next(iter(extracted.values())) if extracted.keys() >= REQUIRED else None
 
 
 def is_extracted(connection: sa.Connection, relation: str, run_id: str, account: str) -> bool:
     """Whether the run's extraction has this relation, or mark, whole."""
-    return bool(
-        connection.execute(
-            sa.text(
-                "select exists (select from raw.extracted "
-                "where run_id = :run_id and account = :account and relation = :relation)"
-            ),
-            {"run_id": run_id, "account": account, "relation": relation},
-        ).scalar()
-    )
+    return relation in _extracted(connection, run_id, account)
 
 
-def hours_told_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
-    """The first hour that analytics told the run's extraction; None where they told none."""
-    return connection.execute(
-        sa.text(
-            "select min(start_at) from raw.usage_question where run_id = :run_id and account = :account "
-            "and grain = 'hour' and outcome = 'covered'"
-        ),
-        {"run_id": run_id, "account": account},
-    ).scalar()
+def _extracted(connection: sa.Connection, run_id: str, account: str) -> Mapping[str, datetime]:
+    """The relations, and marks, that the run's extraction has whole; each with its instant."""
+    return {row.relation: row.as_of for row in ask(connection, "extracted_relations", run_id=run_id, account=account)}
+
+
+def hours_reported_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
+    """The first hour that analytics report to the run's extraction; None where they report none."""
+    return ask(connection, "first_covered_hour", run_id=run_id, account=account).scalar()
 
 
 def lower_as_of(connection: sa.Connection, run_id: str, account: str, told_until: datetime) -> datetime:
@@ -175,13 +164,12 @@ def lower_as_of(connection: sa.Connection, run_id: str, account: str, told_until
 
 def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:
     """The run whose rows of `relation` serve this one: its own, else the newest that is whole."""
-    return connection.execute(
-        sa.text(
-            "select run_id from raw.extracted where account = :account and relation = :relation "
-            "order by run_id = :run_id desc, as_of desc limit 1"
-        ),
-        {"run_id": run_id, "account": account, "relation": relation},
-    ).scalar()
+    return ask(connection, "latest_run", relation=relation, run_id=run_id, account=account).scalar()
+
+
+def newest_as_of(connection: sa.Connection, relation: str, account: str, until: datetime) -> datetime | None:
+    """When the relation was last read whole, up to an instant; None where it never was."""
+    return ask(connection, "newest_as_of", relation=relation, account=account, until=until).scalar()
 
 
 def purge(connection: sa.Connection, account: str, as_of: datetime) -> None:

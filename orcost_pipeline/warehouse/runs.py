@@ -1,27 +1,21 @@
-"""`ops.*` and the state of `ref.account`: which sync ran for which account, how it ended, who asked for it."""
+"""Notes in `ops.*` and `ref.account` which sync runs for which account, how it ended, who asked for it.
 
-from collections.abc import Callable, Iterable, Sequence
+Stays out: reading it (`questions/syncs.py`).
+"""
+
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import date, datetime
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import AccountTwiceError, ClockError, InvalidKeyError, OtherAccountError, TransientError
 from orcost_pipeline.text import message
-from orcost_pipeline.warehouse.database import SYNC_LOCK, kept_lock
+from orcost_pipeline.warehouse.locks import SYNC_LOCK, kept_lock
 from orcost_pipeline.windows import CLOCK_WRONG
 
 DIED = "The process died; nothing of it was published that is not whole."
 STOPPED = "The sync ended before its costs were published; nothing was lost. Sync again."
-
-
-class SyncRequest(NamedTuple):
-    """A request for a sync that is not finished; no account means all."""
-
-    id: int
-    account: str | None
-    since: date | None
 
 
 def sync_lock(
@@ -29,39 +23,6 @@ def sync_lock(
 ) -> AbstractContextManager[object]:
     """One sync at a time per account: a second one waits. The lock is a session's: a killed process lets go of it."""
     return kept_lock(engine, SYNC_LOCK, account, waiting)
-
-
-def locked_accounts(engine: sa.Engine, accounts: Iterable[str]) -> set[str]:
-    """Those of the accounts whose lock somebody holds. Looks only: taking it would make a starting run wait."""
-    with engine.connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "select account from unnest(cast(:accounts as text[])) account join pg_locks on locktype = 'advisory' "
-                "and classid = :kind and objid = cast(cast(hashtext(account) as bit(32)) as bigint) and objsubid = 2 "
-                "and granted and database = (select oid from pg_database where datname = current_database())"
-            ),
-            {"accounts": list(accounts), "kind": SYNC_LOCK},
-        )
-        return set(rows.scalars())
-
-
-def accounts_of_runs(engine: sa.Engine, run_ids: Iterable[str]) -> dict[str, str]:
-    """Run → account, of those that are syncs or that read for one."""
-    with engine.connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "select run_id, account from ops.sync_run where run_id = any(:run_ids) "
-                "union select run_id, account from raw.extraction where run_id = any(:run_ids)"
-            ),
-            {"run_ids": list(run_ids)},
-        )
-        return {row.run_id: row.account for row in rows}
-
-
-def running(engine: sa.Engine) -> list[str]:
-    """The runs that are not closed."""
-    with engine.connect() as connection:
-        return list(connection.execute(sa.text("select run_id from ops.sync_run where status = 'running'")).scalars())
 
 
 def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | None, now: datetime) -> None:
@@ -89,14 +50,6 @@ def start_run(engine: sa.Engine, run_id: str, account: str, request_id: int | No
             ),
             {"run_id": run_id, "account": account, "request_id": request_id, "now": now},
         )
-
-
-def run_status(connection: sa.Connection, run_id: str, account: str) -> str | None:
-    """How it stands with a run; None for one that was not noted as a sync, which publishes what it reads."""
-    return connection.execute(
-        sa.text("select status from ops.sync_run where run_id = :run_id and account = :account"),
-        {"run_id": run_id, "account": account},
-    ).scalar()
 
 
 def close_run(engine: sa.Engine, run_id: str, status: str, error: str, now: datetime) -> None:
@@ -214,28 +167,10 @@ def account_error_code(error: Exception) -> str | None:
     return codes.get(type(error))
 
 
-def run_problems(engine: sa.Engine, run_ids: Iterable[str]) -> Sequence[str]:
-    """What the runs could not do, in their own words."""
-    with engine.connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "select error from ops.sync_run where run_id = any(:run_ids) and error is not null order by account"
-            ),
-            {"run_ids": list(run_ids)},
-        )
-        return [row.error for row in rows]
-
-
-def unfinished_requests(engine: sa.Engine) -> list[SyncRequest]:
-    """Requests that are queued or running, oldest first."""
-    with engine.connect() as connection:
-        rows = connection.execute(
-            sa.text(
-                "select id, account, since from ops.sync_request where status in ('queued', 'running') "
-                "order by id limit 100"
-            )
-        )
-        return [SyncRequest(*row) for row in rows]
+def request_sync(connection: sa.Connection, account: str | None, since: date | None) -> int:
+    """Asks the running deployment for a sync; the request's id."""
+    statement = sa.text("select ops.request_sync(cast(:account as text), cast(:since as date))")
+    return int(connection.execute(statement, {"account": account, "since": since}).scalar_one())
 
 
 def update_request(engine: sa.Engine, request_id: int, status: str, error: str | None, now: datetime) -> None:

@@ -30,9 +30,9 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import histories, rules_of, synced
 from orcost_pipeline.sync.mapping_source import read_companies
 from orcost_pipeline.text import MOST_NAMES, clean, few, listed
-from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.mappings import rules_in_force
+from orcost_pipeline.warehouse.questions.keys import key_versions
+from orcost_pipeline.warehouse.questions.mapping import rules_in_force
 
 NOT_WRITTEN = "Nothing was written."
 
@@ -174,7 +174,7 @@ def _stored(settings: Settings) -> Stored:
         with snapshot(settings) as connection:
             return Stored(
                 rules_of(rules_in_force(connection)),
-                {it: histories(reports.key_versions(connection, it)) for it in synced(connection, settings)},
+                {it: histories(key_versions(connection, it)) for it in synced(connection, settings)},
             )
     except OrcostError:
         return Stored((), {})

@@ -19,10 +19,10 @@ from orcost_pipeline.formats import key_name, percentage, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import key_version, rules_of
 from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, few, quoted, short
-from orcost_pipeline.warehouse import reports
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.mappings import rules_in_force
-from orcost_pipeline.warehouse.reports import KeyVersionRow
+from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.keys import KeyVersionRow, key_versions
+from orcost_pipeline.warehouse.questions.mapping import rules_in_force
 
 SHORTEST_PREFIX = 6
 
@@ -52,8 +52,8 @@ def explain_key(settings: Settings, wanted: str, on: date, account: str | None, 
     """
     with snapshot(settings) as connection:
         if account is not None:
-            require_account(settings, reports.accounts(connection), account)
-        keys = keys_of(reports.key_versions(connection, account))
+            require_account(settings, account_states(connection), account)
+        keys = keys_of(key_versions(connection, account))
         rules = rules_of(rules_in_force(connection))
     key = find_key(keys, wanted)
     explanation = explain(key.account, rules, key.history(), on)

@@ -26,10 +26,10 @@ from orcost_pipeline.formats import money, share
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import coverage, histories, synced
 from orcost_pipeline.text import MOST_NAMES, few, plural, short
-from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.figures import Totals
 from orcost_pipeline.warehouse.opening import NOTHING_YET
+from orcost_pipeline.warehouse.questions.keys import key_versions
+from orcost_pipeline.warehouse.questions.mapping import Totals, account_totals, key_days, published_owners
 from orcost_pipeline.windows import utc_day
 
 MONTHS_SHOWN = 6
@@ -97,16 +97,16 @@ def effect(settings: Settings, rules: Sequence[Rule], before: Sequence[Rule] | N
 def _of_account(
     connection: sa.Connection, account: str, as_of: datetime, rules: Sequence[Rule], before: Sequence[Rule] | None
 ) -> AccountEffect:
-    published = [Assignment(*row, line=None) for row in figures.published_owners(connection, account)]
-    keys = histories(reports.key_versions(connection, account))
+    published = [Assignment(*row, line=None) for row in published_owners(connection, account)]
+    keys = histories(key_versions(connection, account))
     start = published if before is None else assign(account, before, keys)
     pending, changed = changes(published, start), changes(start, assign(account, rules, keys))
     hashes = {change.key_hash for change in (*pending, *changed)}
-    spent = [KeyDay(*row) for row in figures.key_days(connection, account, hashes)]
+    spent = [KeyDay(*row) for row in key_days(connection, account, hashes)]
     return AccountEffect(
         account,
         as_of,
-        figures.totals(connection, account),
+        account_totals(connection, account),
         moves(changed, spent),
         moves(pending, spent),
         _since(changed, utc_day(as_of)),

@@ -24,10 +24,10 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import histories, rules_of, synced
 from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source
 from orcost_pipeline.text import clean, plural
-from orcost_pipeline.warehouse import figures, reports
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.mappings import rules_in_force
 from orcost_pipeline.warehouse.opening import NOTHING_YET
+from orcost_pipeline.warehouse.questions.keys import deleted_keys, key_versions
+from orcost_pipeline.warehouse.questions.mapping import key_days, rules_in_force
 from orcost_pipeline.windows import utc_day
 
 NAMES_SHOWN = 3
@@ -76,10 +76,10 @@ def _keys(settings: Settings, connection: sa.Connection, rules: Sequence[Rule]) 
     if not accounts:
         raise PermanentError(NOTHING_YET)
     for account, as_of in accounts.items():
-        known = histories(reports.key_versions(connection, account))
+        known = histories(key_versions(connection, account))
         assigned = assign(account, rules, known)
         owners, spent = _owners(assigned, utc_day(as_of)), _unattributed_spend(connection, account, assigned)
-        deleted = reports.deleted_keys(connection, account)
+        deleted = deleted_keys(connection, account)
         for history in known:
             key = Key(account, history, owners[history.key_hash], *spent[history.key_hash])
             if key.company != UNATTRIBUTED or key.history.key_hash not in deleted or key.credits_usd or key.byok_usd:
@@ -101,7 +101,7 @@ def _unattributed_spend(
     """Credits and BYOK, in USD, that each key spent on days without an owner."""
     spans = unattributed_spans(assigned)
     spent: dict[str | None, tuple[Decimal, Decimal]] = defaultdict(lambda: (Decimal(0), Decimal(0)))
-    for cell in (KeyDay(*row) for row in figures.key_days(connection, account, list(filter(None, spans)))):
+    for cell in (KeyDay(*row) for row in key_days(connection, account, list(filter(None, spans)))):
         if covers(spans[cell.key_hash], cell.day):
             credits_usd, byok_usd = spent[cell.key_hash]
             spent[cell.key_hash] = exact_sum((credits_usd, cell.credits_usd)), exact_sum((byok_usd, cell.byok_usd))

@@ -15,16 +15,16 @@ from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.formats import UNKNOWN, key_name, money, share, short_hash
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, short
-from orcost_pipeline.warehouse import figures
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.reports import Rows
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.mapping import unattributed_keys
 
 
 def todo(settings: Settings, account: str | None, output: str, now: datetime) -> None:
     """Prints unattributed spend by key, as `table`, `csv` or `json`; active keys without spend come last."""
     with snapshot(settings) as connection:
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
-        rows = figures.unattributed(connection, account)
+        rows = unattributed_keys(connection, account)
     if output == "table":
         show(*_parts(rows), Text(formats.complete_to(as_of, now), style="dim"))
         return

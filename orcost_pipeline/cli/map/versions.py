@@ -16,7 +16,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import rules_of
 from orcost_pipeline.text import MOST_NAMES, few, short
 from orcost_pipeline.warehouse.access import snapshot
-from orcost_pipeline.warehouse.mappings import MappingVersion, rules_of_version, versions
+from orcost_pipeline.warehouse.questions.mapping import MappingVersion, mapping_versions, rules_of_version
 
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "−", "changed": "~", "moved": "↕"}
 STYLES: dict[Kind, str] = {"added": "green", "removed": "red", "changed": "yellow", "moved": ""}
@@ -26,7 +26,7 @@ NONE_YET = "No mapping was ever in force. Next: orcost map check, then: orcost s
 def log(settings: Settings, output: str) -> None:
     """Prints all versions, the newest first, as `table` or `json`."""
     with snapshot(settings) as connection:
-        known = versions(connection)
+        known = mapping_versions(connection)
     if output == "json":
         typer.echo(as_json([version._asdict() for version in known]))
         return
@@ -56,7 +56,7 @@ def diff(settings: Settings, before: int | None, after: int | None, output: str)
     Raises PermanentError for an unknown version, and where there is none yet.
     """
     with snapshot(settings) as connection:
-        known = {version.version: version for version in versions(connection)}
+        known = {version.version: version for version in mapping_versions(connection)}
         old, new = _chosen(max(known, default=None), before, after)
         changes = compare(_rules(connection, old), _rules(connection, new))
     if output == "json":

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import LockedError, database_errors, lock_holders
+from orcost_pipeline.warehouse.failures import LockedError, database_errors
+from orcost_pipeline.warehouse.locks import lock_holders
 from orcost_pipeline.warehouse.schema.comments import comment_everything
 from orcost_pipeline.warehouse.schema.declared import COMMENTS, DeclaredSchema, SchemaObject
 from orcost_pipeline.warehouse.schema.dependents import Target, drop_with_ours

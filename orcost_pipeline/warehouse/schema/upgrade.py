@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.database import MIGRATION_LOCK, take_lock
+from orcost_pipeline.warehouse.locks import MIGRATION_LOCK, take_lock
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS, make_schemas
 from orcost_pipeline.warehouse.schema.replacement import PATIENCE, Patience, apply_schema

@@ -1,0 +1,116 @@
+"""How rows get into Postgres, whatever they mean: COPY, and a merge by difference.
+
+What stays out: which rows, and which of the stored ones they may replace (`publication/`). Identical data writes
+nothing: rows are compared by anti-join before anything is inserted, updated or deleted.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, LiteralString, NamedTuple, cast
+
+import psycopg
+import sqlalchemy as sa
+
+# From so many written rows on, a merge makes statistics of its target.
+MANY_ROWS = 1_000
+
+
+def copy_rows(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Rows into a table by COPY; returns how many."""
+    driver = cast(psycopg.Connection, connection.connection.driver_connection)
+    statement = cast(LiteralString, f"copy {table} ({', '.join(columns)}) from stdin")
+    count = 0
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+            count += 1
+    return count
+
+
+class Merged(NamedTuple):
+    """Rows that a merge removed, and rows that it inserted or updated."""
+
+    deleted: int
+    written: int
+
+    @property
+    def total(self) -> int:
+        return self.deleted + self.written
+
+
+def merge(
+    connection: sa.Connection,
+    target: str,
+    staged: str,
+    keys: Sequence[str],
+    *,
+    scope: str | None,
+    parameters: dict[str, Any] | None = None,
+    touched: str | None = None,
+) -> Merged:
+    """Makes the rows of `target` inside `scope` (SQL on alias t) those of `staged`, writing only what differs.
+
+    Without a scope nothing is deleted. `touched` names a temporary table whose columns, taken from every row that is
+    deleted or written, are collected there. A duplicate key in `staged` raises.
+
+    What differs is found before anything is written: the plan of a statement that read the table it fills would stand
+    on what the table was, perhaps empty, while the table grows under it. Rows that are stored are updated rather than
+    inserted with a conflict, which would use up a number of the target's identity each time.
+    """
+    connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
+    connection.execute(sa.text(f"analyze {staged}"))
+    columns = [name for name, *_ in _columns(connection, staged)]
+    values = [column for column in columns if column not in keys]
+    same_key = " and ".join(f"t.{key} = s.{key}" for key in keys)
+    deleted = 0
+    if scope is not None:
+        deletion = f"delete from {target} t where {scope} and not exists (select from {staged} s where {same_key})"
+        deleted = _collect(connection, deletion, "t", touched, parameters)
+    same = f"(({', '.join(f't.{v}' for v in values)}) is not distinct from ({', '.join(f's.{v}' for v in values)}))"
+    different = connection.execute(
+        sa.text(
+            f"create temporary table different on commit drop as select s.*, t.{keys[0]} is not null as is_stored "
+            f"from {staged} s left join {target} t on {same_key} where t.{keys[0]} is null or not {same}"
+        )
+    ).rowcount
+    written = 0
+    if different:
+        connection.execute(sa.text("analyze different"))
+        changes = ", ".join(f"{value} = s.{value}" for value in values)
+        update = f"update {target} t set {changes} from different s where s.is_stored and {same_key}"
+        names = ", ".join(columns)
+        insertion = f"insert into {target} as t ({names}) select {names} from different where not is_stored"
+        written = sum(_collect(connection, statement, "t", touched, None) for statement in (update, insertion))
+    connection.execute(sa.text("drop table different"))
+    if written > MANY_ROWS:
+        # Autovacuum comes minutes later; the statements that follow need to know now how large the table is. Where
+        # another transaction analyzes it, this one would wait for its end.
+        connection.execute(sa.text(f"analyze (skip_locked) {target}"))
+    return Merged(deleted, written)
+
+
+def _collect(
+    connection: sa.Connection, statement: str, alias: str, touched: str | None, parameters: dict[str, Any] | None
+) -> int:
+    if touched is None:
+        return connection.execute(sa.text(statement), parameters or {}).rowcount
+    names = [name for name, *_ in _columns(connection, touched)]
+    returned = ", ".join(f"{alias}.{name}" for name in names)
+    collected = (
+        f"with changed as ({statement} returning {returned}), kept as (insert into {touched} select * from changed) "
+        "select count(*) from changed"
+    )
+    return int(connection.execute(sa.text(collected), parameters or {}).scalar_one())
+
+
+def _columns(connection: sa.Connection, table: str) -> Sequence[Any]:
+    return connection.execute(
+        sa.text("select attname from pg_attribute where attrelid = to_regclass(:t) and attnum > 0 order by attnum"),
+        {"t": table},
+    ).all()
+
+
+def as_json(value: Any) -> str:
+    """JSON for a jsonb column; amounts keep every digit."""
+    return json.dumps(value, default=lambda other: str(other) if isinstance(other, Decimal) else repr(other))

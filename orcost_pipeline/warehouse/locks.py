@@ -1,0 +1,141 @@
+"""Advisory locks of the warehouse: of a transaction, or kept whatever becomes of the session; and who holds relations.
+
+What stays out: which lock is held for what, and for how long (`runs.py`, `publication/`, `schema/`).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from orcost_pipeline.errors import OrcostError
+
+# Advisory locks are pairs (class, number): one class for each thing that is locked.
+MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
+DEPLOYMENT_LOCK = 7_306
+
+_TAKE = sa.text("select pg_try_advisory_xact_lock(:kind, hashtext(:name))")
+# A transaction that only holds a lock is idle for as long as a sync takes. Postgres 17 has the second of these.
+_PATIENT = sa.text(
+    "select set_config(name, '0', true) from pg_settings "
+    "where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+_ALIVE = sa.text("select 1")
+
+
+def take_lock(connection: sa.Connection, kind: int, name: str) -> None:
+    """Takes an advisory lock for the transaction that it begins; waits for whoever has it.
+
+    Polls instead of blocking, so that an interrupt is heard at once.
+    """
+    while not connection.execute(_TAKE, {"kind": kind, "name": name}).scalar_one():
+        connection.rollback()
+        time.sleep(0.2)
+
+
+@contextmanager
+def kept_lock(
+    engine: sa.Engine,
+    kind: int,
+    name: str,
+    waiting: Callable[[], None] = lambda: None,
+    alive: sa.Executable = _ALIVE,
+) -> Iterator[Callable[[], None]]:
+    """Holds an advisory lock whatever becomes of its session; waits for whoever has it, calling `waiting` once.
+
+    An OrcostError from `waiting` ends the wait. Where somebody else took the lock while its session was lost, that
+    error is raised by calling what is yielded. `alive` is the statement that keeps the session; the server shows it.
+    """
+    keeper = _Keeper(engine, {"kind": kind, "name": name}, waiting, alive)
+    keeper.start()
+    try:
+        keeper.held.result()
+        yield keeper.check
+    finally:
+        keeper.is_over.set()
+        keeper.join(5)
+
+
+class _Keeper(threading.Thread):
+    """Holds an advisory lock until `is_over`; where its session is lost, in another one as soon as there is one.
+
+    The lock is that of a transaction left open: a pooler in transaction mode lets others use a session between two. Its
+    snapshots end with each statement, so that it holds back no vacuum.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, lock: dict[str, Any], waiting: Callable[[], None], alive: sa.Executable
+    ) -> None:
+        super().__init__(daemon=True)
+        self.held: Future[None] = Future()
+        self.is_over = threading.Event()
+        self._engine, self._lock, self._waiting, self._alive = engine, lock, waiting, alive
+        self._refusal: OrcostError | None = None
+
+    def check(self) -> None:
+        """Raises what ended the wait for the lock after its session was lost."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def run(self) -> None:
+        while not self.is_over.is_set():
+            try:
+                with self._engine.connect() as session:
+                    # Not for the pool: whatever happens, the lock ends with the session.
+                    session.detach()
+                    self._hold(session)
+            except Exception as error:
+                if not self.held.done():
+                    self.held.set_exception(error)
+                    return
+                if isinstance(error, OrcostError):
+                    self._refusal = error
+                    return
+                self.is_over.wait(1)
+
+    def _hold(self, session: sa.Connection) -> None:
+        is_announced = False
+        while not session.execute(_TAKE, self._lock).scalar_one():
+            session.rollback()
+            if not is_announced:
+                self._waiting()
+                is_announced = True
+            if self.is_over.wait(0.2):
+                return
+        session.execute(_PATIENT)
+        # From the first moment on the server shows who holds it.
+        session.execute(self._alive)
+        if not self.held.done():
+            self.held.set_result(None)
+        while not self.is_over.wait(1):
+            session.execute(self._alive)
+
+
+def lock_holders(connection: sa.Connection, wanted: Collection[str] = ()) -> str:
+    """The sessions that keep everybody from relations of the warehouse, as a sentence; "" where there are none.
+
+    Of the relations that are wanted for this session alone, such as views to replace, every session that uses one.
+    """
+    rows = connection.execute(
+        sa.text(
+            "select distinct a.pid, a.usename, nullif(a.application_name, '') as program, "
+            "to_char(a.xact_start, 'YYYY-MM-DD HH24:MI') as since, min(l.relation::regclass::text) as relation "
+            "from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace "
+            "join pg_stat_activity a on a.pid = l.pid where l.granted "
+            "and (l.mode = 'AccessExclusiveLock' or n.nspname || '.' || c.relname = any(:wanted)) "
+            "and l.database = (select oid from pg_database where datname = current_database()) "
+            "and n.nspname in ('raw', 'ref', 'core', 'marts', 'ops') and l.pid <> pg_backend_pid() "
+            "group by 1, 2, 3, 4 order by 1"
+        ),
+        {"wanted": list(wanted)},
+    ).all()
+    holders = (
+        f"{row.relation} by session {row.pid} of user {row.usename}"
+        f"{f' ({row.program})' if row.program else ''}{f' since {row.since} UTC' if row.since else ''}"
+        for row in rows
+    )
+    return f"Locked: {'; '.join(holders)}." if rows else ""

@@ -1,0 +1,39 @@
+"""The contract checks: laws that hold for whatever is published, or nothing is.
+
+What stays out: business checks, which warn about what is published (`defs/checks.py`).
+"""
+
+from orcost_pipeline.warehouse.publication.step import ContractCheck
+from orcost_pipeline.warehouse.publication.transaction import When
+
+CONTRACT_CHECKS = (
+    ContractCheck(
+        name="every_usage_has_one_owner",
+        about="ref.assignment",
+        law="Every key, and usage without a key, has owners whose shares sum to 1 on every day.",
+        when=When.ALWAYS,
+        reads=("core.api_key", "core.assignment"),
+    ),
+    ContractCheck(
+        name="companies_sum_to_usage",
+        about="marts.company_spend_daily",
+        law="Companies, Unattributed included, sum to the usage of each day, to the last digit.",
+        when=When.ALWAYS,
+        reads=("core.account_day", "core.usage_daily", "core.company_day", "touched_day"),
+    ),
+    # A mapping alone has no answers to compare with.
+    ContractCheck(
+        name="account_sums_to_its_answer",
+        about="core.usage_hourly",
+        law="Keys and no key sum to what OpenRouter reports for the account in each hour that was read.",
+        when=When.EXTRACTION,
+        reads=("raw.usage_hourly", "core.usage_hourly", "asked_hours"),
+    ),
+    ContractCheck(
+        name="settled_days_sum_to_activity",
+        about="core.usage_daily",
+        law="Keys and no key sum to the account's activity on each day that was settled.",
+        when=When.EXTRACTION,
+        reads=("raw.activity_daily", "raw.usage_daily", "core.usage_daily", "built_day"),
+    ),
+)

@@ -1,0 +1,7 @@
+-- Whether the last good sync's hours were those of counters, replaced since.
+select exists (select from ops.counter_replacement where account = :account and replaced_at > :now)
+    or exists (
+        select from core.account_day d
+        join ref.account a using (account_id)
+        where a.account = :account and d.day = :good_day and d.is_counted
+    )

@@ -1,0 +1,101 @@
+"""How a publication begins: one at a time for each account, after what a wrong clock published is put right."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from orcost_pipeline.warehouse import raw
+from orcost_pipeline.warehouse.database import set_local
+from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK
+from orcost_pipeline.warehouse.publication.healing.heal import heal
+from orcost_pipeline.warehouse.publication.transaction import Assign, Publication
+from orcost_pipeline.windows import is_future, month_start
+
+# Temporary relations of every publication: what later steps make anew.
+OPENED = {
+    "touched_hour": "create temporary table touched_hour (hour timestamptz) on commit drop",
+    "touched_day": "create temporary table touched_day (day date) on commit drop",
+}
+
+_LOCK = "select pg_advisory_xact_lock(:kind, hashtext(:account))"
+_STORED = "select account_id, as_of, hours_from, counted_from from ref.account where account = :account"
+_TOLERATE = "update ref.account set tolerance_usd = :usd where account_id = :account_id and tolerance_usd <> :usd"
+# A span begins with the first hour after a sync, which knew its own hour in part.
+_IS_CUT = "select exists (select from core.counted_span where account_id = :id and start_at <= :at and end_at > :at)"
+
+
+@contextmanager
+def publication(
+    engine: sa.Engine,
+    account: str,
+    run_id: str,
+    dagster_run_id: str,
+    now: datetime,
+    tolerance_usd: Decimal,
+    assign: Assign,
+) -> Iterator[Publication | None]:
+    """A publication of the run's extraction, or, where it has none or something newer is published, of the mapping over
+    what is published. Yields None for an account that was never synced. Commits when the block ends well.
+
+    Nothing is extracted in the future of `now`; what an earlier sync published there is put right first.
+    `tolerance_usd` holds from here on for all that compares: the steps, the checks, and what is derived when read.
+    """
+    with engine.begin() as connection:
+        _wait_for_turn(connection, account)
+        for statement in OPENED.values():
+            connection.execute(sa.text(statement))
+        extracted = raw.complete_as_of(connection, run_id, account)
+        is_whole = extracted is not None and not is_future(extracted, now)
+        if extracted and is_whole:
+            heal(connection, account, extracted, now)
+        stored = connection.execute(sa.text(_STORED), {"account": account}).one_or_none()
+        is_extraction = is_whole and (stored is None or stored.as_of is None or extracted >= stored.as_of)
+        as_of: datetime | None = extracted if is_extraction else getattr(stored, "as_of", None)
+        if stored is None or as_of is None:
+            yield None
+            return
+        connection.execute(sa.text(_TOLERATE), {"account_id": stored.account_id, "usd": tolerance_usd})
+        is_counted = is_extraction and raw.is_extracted(connection, raw.COUNTERS, run_id, account)
+        is_reported = is_extraction and not is_counted
+        reported_from = raw.hours_reported_from(connection, run_id, account) if is_reported else None
+        yield Publication(
+            connection=connection,
+            account=account,
+            account_id=stored.account_id,
+            run_id=run_id,
+            dagster_run_id=dagster_run_id,
+            as_of=as_of,
+            hours_from=_hours_from(connection, stored, as_of, reported_from),
+            tolerance_usd=tolerance_usd,
+            assign=assign,
+            extracted=extracted,
+            is_extraction=is_extraction,
+            is_counted=is_counted,
+            was_counted=stored.counted_from is not None,
+            is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, run_id, account),
+            reported_from=reported_from,
+        )
+
+
+def _wait_for_turn(connection: sa.Connection, account: str) -> None:
+    """Holds the account's publication lock until the transaction ends."""
+    # Another publication of the account may take minutes, and ends.
+    connection.execute(sa.text(set_local({"lock_timeout": "'20min'"})))
+    connection.execute(sa.text(_LOCK), {"kind": PUBLICATION_LOCK, "account": account})
+    connection.execute(sa.text(set_local({"lock_timeout": "'30s'"})))
+
+
+def _hours_from(connection: sa.Connection, stored: sa.Row, as_of: datetime, reported_from: datetime | None) -> datetime:
+    """From which hour on all are known: counters begin with a month, analytics report all that they reach.
+
+    What was known before a time without syncs, or before a sum of counters that they reach back into, stays stored, but
+    hours are whole from `reported_from` on only.
+    """
+    if reported_from is None:
+        return stored.hours_from or month_start(as_of)
+    is_cut = connection.execute(sa.text(_IS_CUT), {"id": stored.account_id, "at": reported_from}).scalar_one()
+    has_hole = is_cut or stored.as_of is None or stored.as_of < reported_from
+    return reported_from if has_hole else min(stored.hours_from, reported_from)

@@ -1,0 +1,3 @@
+select *
+from marts.company_spend_daily
+where day = :day and company = :company and (cast(:account as text) is null or account = :account)

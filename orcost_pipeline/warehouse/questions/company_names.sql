@@ -1,0 +1,3 @@
+select company
+from ref.company
+order by company

@@ -1,0 +1,3 @@
+select workspace_id
+from raw.workspace
+where account = :account and run_id = :run_id

@@ -1,0 +1,3 @@
+select status, error
+from ops.sync_request
+where id = :id

@@ -1,0 +1,3 @@
+select *
+from marts.company_spend_rolling
+where period = :period and (cast(:account as text) is null or account = :account)

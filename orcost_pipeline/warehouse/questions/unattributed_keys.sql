@@ -1,0 +1,25 @@
+with spend as (
+    select a.account, sum(d.credits_usd) as credits_usd, sum(d.byok_usd) as byok_usd
+    from core.company_day d
+    join ref.account a using (account_id)
+    group by a.account
+), unattributed as (
+    -- Unattributed spend, of a key or of none; then active keys that are Unattributed today and cost nothing yet.
+    select account, key_hash, first_day, last_day, credits_usd, byok_usd
+    from marts.unattributed_spend
+    union all
+    select k.account, k.key_hash, null, null, 0, 0
+    from ref.api_key k
+    where k.company = 'Unattributed' and k.deleted_at is null
+        and not exists (select from marts.unattributed_spend u where u.account = k.account and u.key_hash = k.key_hash)
+)
+select u.account, u.key_hash, k.name as key_name, k.workspace_name,
+    coalesce(k.creator_email, k.creator_user_id) as creator, u.first_day, u.last_day,
+    trim_scale(u.credits_usd) as credits_usd, trim_scale(u.byok_usd) as byok_usd,
+    trim_scale(coalesce(round(u.credits_usd / nullif(s.credits_usd, 0), 6), 0)) as share_of_account,
+    k.company as company_today, k.deleted_at
+from unattributed u
+left join ref.api_key k using (account, key_hash)
+left join spend s on s.account = u.account
+where cast(:account as text) is null or u.account = :account
+order by u.key_hash is null, u.credits_usd desc, u.byok_usd desc, u.account, k.name, u.key_hash

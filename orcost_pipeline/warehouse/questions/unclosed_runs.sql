@@ -1,0 +1,3 @@
+select run_id
+from ops.sync_run
+where status = 'running'
