@@ -177,7 +177,7 @@ def test_who_confirms_the_key_goes_on_once(world: World) -> None:
 
 def evidence(**more: Any) -> Evidence:
     """Keys and workspaces of one letter each."""
-    sets = ("keys", "gone", "workspaces")
+    sets = ("keys", "deleted", "workspaces")
     return Evidence(**{name: frozenset(it) if name in sets else it for name, it in more.items()})
 
 
@@ -219,7 +219,7 @@ def test_what_may_be_the_same_account_is_not_refused(stored: Evidence, told: Evi
             evidence(keys="b", workspaces="w", credits_total_usd=Decimal(20)),
             "none of the stored keys is listed, and total credits bought fell from 50.00 to 20.00 USD",
         ),
-        (evidence(gone="a", keys="b"), evidence(keys="a"), "none of its 1 key"),
+        (evidence(deleted="a", keys="b"), evidence(keys="a"), "none of its 1 key"),
         (
             evidence(keys="abc", workspaces="w", credits_total_usd=Decimal(50), credits_used_usd=Decimal(2)),
             evidence(credits_total_usd=Decimal(900), credits_used_usd=Decimal(800)),
@@ -232,7 +232,7 @@ def test_what_cannot_be_the_same_account_is_refused(stored: Evidence, told: Evid
 
 
 def test_a_rebuild_takes_keys_that_seem_deleted_for_proof() -> None:
-    stored = evidence(gone="a", keys="b", workspaces="wx", is_rebuild_requested=True)
+    stored = evidence(deleted="a", keys="b", workspaces="wx", is_rebuild_requested=True)
     assert contradiction(stored, evidence(keys="a", workspaces="w")) is None
     assert contradiction(stored, evidence(keys="c", workspaces="y"))
 

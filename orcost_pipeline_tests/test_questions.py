@@ -20,9 +20,8 @@ LONGEST_MODULE = 400
 # Modules that may have a reading of more than one line in Python, and why.
 IN_PYTHON = {
     "accounts.py": "locks that a publication takes, in one order",
-    "database.py": "what the locks of a session are, and its own limits",
-    "healing.py": "steps of a publication",
-    "publication.py": "steps of a publication",
+    "loading.py": "which statistics a loaded table has",
+    "locks.py": "who holds the locks of a session",
     "schema": "Postgres's catalogue, read by migrations before there is a warehouse",
 }
 _READING = re.compile(r"\s*(select|with)\b", re.IGNORECASE)

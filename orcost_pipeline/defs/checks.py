@@ -94,7 +94,8 @@ def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
 
 def contract_check(key: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
     """The passed result of a contract check: had it failed, nothing would have been published."""
-    return _result(key, account, f"{_CONTRACT_CHECKS[key.name].law} Asked before the commit.", [])
+    law = _CONTRACT_CHECKS[key.name].law
+    return _result(key, account, f"{law} Asked before the commit.", [])
 
 
 def business_check(
