@@ -1,4 +1,4 @@
-"""What Dagster loads. With the CLI, the only reader of the environment: partitions need the accounts."""
+"""The definitions that Dagster loads. Besides the CLI, only this module reads the settings: partitions are accounts."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,12 @@ def build_defs(
 ) -> dg.Definitions:
     """Everything that syncs the accounts, to be loaded by itself or merged into a code location of your own.
 
-    settings: the accounts; as the folder and the environment say unless given.
-    key_prefix: comes before the schema in the key of every asset. owners: e-mails or `team:` names.
-    schedule: cron expression, UTC, of the sync of every account; None where a schedule of your own does it.
+    settings: by default those of the folder and the environment.
+    key_prefix: precedes the schema in the key of every asset. owners: e-mails or `team:` names.
+    schedule: cron expression (UTC) for the sync of every account; None if you schedule it yourself.
 
-    All assets but the mapping, which accounts share, are partitioned by account.
+    All assets but the mapping, which accounts share, are partitioned by account. Raises PermanentError for wrong
+    settings.
     """
     settings = settings or load_settings()
     place = Placement(
@@ -46,5 +47,5 @@ def build_defs(
     )
 
 
-# Assets that are launched by hand run in one process too.
+# Assets launched by hand also run in one process.
 defs = dg.Definitions.merge(build_defs(load_settings()), dg.Definitions(executor=dg.in_process_executor))

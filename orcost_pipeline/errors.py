@@ -1,8 +1,8 @@
 """Errors named by their consequence.
 
 `PermanentError`: running again cannot help, a person must act. `TransientError`: running again may help.
-`ContractError`: the other side broke its word; nothing is published. Each message says what was tried, for which
-account, and what the reader does next; it never holds a secret.
+`ContractError`: an answer or a table is not as promised; nothing is published. Each message says what was tried, for
+which account, and what to do next; it never contains a secret.
 """
 
 from datetime import datetime
@@ -26,11 +26,11 @@ class ContractError(OrcostError):
 
 
 class ClockError(PermanentError):
-    """This machine's clock is not the server's: what would be stored would bear a wrong time."""
+    """This machine's clock differs from the server's, so that rows would be stored under a wrong time."""
 
     @classmethod
     def off(cls, here: datetime, there: datetime) -> Self:
-        """What this machine's clock says, and the server's."""
+        """The error for a clock that is wrong now: `here` is this machine's time, `there` the server's, both UTC."""
         which = "ahead of" if here > there else "behind"
         times = f"{here:%Y-%m-%d %H:%M:%S} UTC here, {there:%Y-%m-%d %H:%M:%S} UTC there"
         todo = "Set it by NTP, such as: timedatectl set-ntp true; then try again."
@@ -38,7 +38,7 @@ class ClockError(PermanentError):
 
     @classmethod
     def was_ahead(cls, began: datetime, now: datetime) -> Self:
-        """A sync began in what is still the future, now that the clock is right."""
+        """The error for a sync that began (`began`) in the future of the correct clock (`now`), both UTC."""
         times = f"({began:%Y-%m-%d %H:%M:%S} UTC); it is now {now:%Y-%m-%d %H:%M:%S} UTC and correct"
         return cls(f"This machine's clock was ahead when the sync began {times}.\nSync again: orcost sync")
 
@@ -52,7 +52,7 @@ class ForbiddenError(PermanentError):
 
 
 class OtherAccountError(PermanentError):
-    """The key is of another OpenRouter account than the one that is stored under the account's name."""
+    """The key belongs to another OpenRouter account than the one stored under the account's name."""
 
 
 class AccountTwiceError(PermanentError):

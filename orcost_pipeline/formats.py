@@ -21,14 +21,14 @@ _ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
 
 
 def key_name(name: str | None, key_hash: str | None) -> str:
-    """How a key is called, or why no name is to be had: it is blank, OpenRouter never listed the key, there is none."""
+    """A key's name, or why there is none: it is blank, the key was never listed, or there is no key."""
     if name is None:
         return NEVER_LISTED if key_hash else NO_KEY
     return short(name) if name.strip() else NO_NAME
 
 
 def short_hash(key_hash: str | None) -> str:
-    """Enough of a hash to tell a key from others, and for `orcost map explain` to find it."""
+    """The first digits of a hash: enough to identify a key, and for `orcost map explain` to find it."""
     return key_hash[:SHORT_HASH] if key_hash else UNKNOWN
 
 
@@ -36,20 +36,20 @@ def short_hash(key_hash: str | None) -> str:
 
 
 def rounded(amount: Decimal, places: int) -> str:
-    """Half up, with thousands separators and a real minus."""
+    """An amount rounded half up to `places` decimals, with thousands separators and a typographic minus."""
     shown = amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)
     return f"{shown + 0:,}".replace("-", "−")
 
 
 def money(column: Iterable[Decimal | None]) -> Callable[[Decimal | None], str]:
-    """How to write the amounts of a column: two decimals, four where all of them are under a dollar."""
+    """A formatter for the amounts (USD) of a column: two decimals, or four where all are below a dollar."""
     largest = max((abs(amount) for amount in column if amount is not None), default=Decimal(0))
     places = 4 if 0 < largest < 1 else 2
     return lambda amount: UNKNOWN if amount is None else rounded(amount, places)
 
 
 def tokens(count: Decimal) -> str:
-    """12,345,678 is 12.3 M."""
+    """A count of tokens, shortened: 12,345,678 is 12.3 M."""
     for size, unit in ((1, ""), (10**3, "k"), (10**6, "M"), (10**9, "B")):
         if abs(count) < Decimal("999.95") * size or unit == "B":
             break
@@ -57,7 +57,7 @@ def tokens(count: Decimal) -> str:
 
 
 def change(now: Decimal, before: Decimal | None) -> str:
-    """From `before` to `now` in percent; `new` for what was nothing."""
+    """The change from `before` to `now` in percent; `new` where `before` is 0."""
     if before is None or now == before == 0:
         return UNKNOWN
     if before == 0:
@@ -67,13 +67,13 @@ def change(now: Decimal, before: Decimal | None) -> str:
 
 
 def percentage(percent: Decimal) -> str:
-    """As short as it is exact: 60.0 is 60."""
+    """A percentage without trailing zeros: 60.0 is 60."""
     text = f"{percent:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def share(part: Decimal, whole: Decimal) -> str:
-    """A part in percent; what is there is never 0.0 %."""
+    """A part in percent; a small positive part is `< 0.1 %`, never 0."""
     if part == 0 or whole == 0:
         return "0 %"
     percent = part / whole * 100
@@ -84,14 +84,14 @@ def share(part: Decimal, whole: Decimal) -> str:
 
 
 def age(span: timedelta) -> str:
-    """How long ago, in the largest unit that says enough; of what is yet to come, that a clock was wrong."""
+    """How long ago, in days, hours or minutes; for a span in the future, that a clock was wrong."""
     if span < -CLOCK_WRONG:
         return f"in {length(-span)}: a clock was wrong"
     return f"{length(span)} ago" if span >= _MINUTE else "just now"
 
 
 def length(span: timedelta) -> str:
-    """In whole days from two days on, else in hours or minutes."""
+    """A span in whole days from two days on, else in whole hours or minutes."""
     for unit, name in ((DAY, "day"), (HOUR, "hour")):
         if span >= (2 * unit if unit is DAY else unit):
             return plural(span // unit, name)
@@ -104,11 +104,11 @@ def clock(instant: datetime, now: datetime) -> str:
 
 
 def complete_to(as_of: datetime, now: datetime) -> str:
-    """How far data is complete, so that what is old never looks like what is so."""
-    told = f"omplete to {clock(as_of, now)} ({age(now - as_of)})"
-    return f"STALE: c{told}" if is_stale(as_of, now) else f"C{told}"
+    """How far data is complete, marked STALE where it is too old to be trusted."""
+    text = f"omplete to {clock(as_of, now)} ({age(now - as_of)})"
+    return f"STALE: c{text}" if is_stale(as_of, now) else f"C{text}"
 
 
 def is_stale(as_of: datetime, now: datetime) -> bool:
-    """Whether data is too old to be trusted, or, dated into the future, of an age that nobody knows."""
+    """Whether data is older than `STALE_AFTER`, or dated into the future, where its age is unknown."""
     return now - as_of > STALE_AFTER or is_future(as_of, now)

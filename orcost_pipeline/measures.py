@@ -3,15 +3,15 @@
 `credits_usd` is what OpenRouter charged, `byok_usd` what the customer's own provider account was charged (an estimate);
 they are never added. Reasoning tokens are a part of completion tokens, cached tokens a part of prompt tokens.
 
-Two witnesses of the same usage agree if they differ by no more than the tolerance, a setting, and what rounding makes
-of their requests: `tolerated_usd`, in SQL `core.tolerated_usd` (D47).
+Two sources of the same usage agree if they differ by no more than the configured tolerance plus the rounding of their
+requests: `tolerated_usd`, in SQL `core.tolerated_usd` (D47).
 """
 
 from collections.abc import Hashable, Iterable, Mapping
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import NamedTuple, TypeVar
 
-# Below this, two amounts that passed through floating point on the other side are the same amount.
+# Amounts that differ by less are equal: OpenRouter computes them in floating point.
 SAME_USD = Decimal("1e-9")
 # Analytics cut each request's cost to a millionth of a dollar, counters do not.
 ROUNDING_USD = Decimal("1e-6")
@@ -33,29 +33,32 @@ class Measures(NamedTuple):
     byok_usd: Decimal
 
     def plus(self, other: "Measures") -> "Measures":
+        """The exact sum of each measure."""
         return Measures(*map(EXACT.add, self, other))
 
     def minus(self, other: "Measures") -> "Measures":
+        """The exact difference of each measure."""
         return Measures(*map(EXACT.subtract, self, other))
 
     def at_most(self, other: "Measures") -> "Measures":
-        """Of each measure the smaller one."""
+        """The smaller value of each measure."""
         return Measures(*(min(a, b) for a, b in zip(self, other, strict=True)))
 
     def is_nothing(self) -> bool:
-        """No count, and no amount that floating point could not have made up."""
+        """Whether all counts are 0 and all amounts below `SAME_USD`."""
         return not any(self[:5]) and abs(self.credits_usd) < SAME_USD and abs(self.byok_usd) < SAME_USD
 
     def differs_from(self, other: "Measures") -> bool:
+        """Whether a count differs, or an amount by `SAME_USD` or more."""
         return self != other and not self.minus(other).is_nothing()
 
     def agrees(self, other: "Measures", tolerated: Decimal) -> bool:
-        """The same counts, and amounts that differ by at most so many USD."""
+        """Whether counts are equal and amounts differ by at most `tolerated` USD."""
         apart = self.minus(other)
         return not any(apart[:5]) and max(abs(apart.credits_usd), abs(apart.byok_usd)) <= tolerated
 
     def is_below(self, other: "Measures", tolerance_usd: Decimal) -> bool:
-        """Less money than `other`, or the same money for fewer requests (free models have nothing else to show)."""
+        """Whether it has less money than `other`, or the same money with fewer requests (as free models may)."""
         tolerated = tolerated_usd(max(self.requests, other.requests), tolerance_usd)
         amounts = self.credits_usd - other.credits_usd, self.byok_usd - other.byok_usd
         if min(amounts) < -tolerated:
@@ -68,7 +71,7 @@ MEASURES = Measures._fields
 
 
 def total(cells: Iterable[Measures]) -> Measures:
-    """The sum; nothing for no cells."""
+    """The exact sum of the cells; `NOTHING` without cells."""
     result = NOTHING
     for cell in cells:
         result = result.plus(cell)
@@ -76,7 +79,7 @@ def total(cells: Iterable[Measures]) -> Measures:
 
 
 def grouped(cells: Iterable[tuple[K, Measures]]) -> dict[K, Measures]:
-    """Cells of the same key, added up."""
+    """The exact sum of the cells of each key."""
     sums: dict[K, Measures] = {}
     for key, cell in cells:
         known = sums.get(key)
@@ -85,29 +88,34 @@ def grouped(cells: Iterable[tuple[K, Measures]]) -> dict[K, Measures]:
 
 
 def tolerated_usd(requests: Decimal, tolerance_usd: Decimal) -> Decimal:
-    """USD by which two witnesses of so many requests may differ and still agree."""
+    """USD by which two sources of so many requests may differ and still agree."""
     return tolerance_usd + ROUNDING_USD * max(requests, Decimal(0))
 
 
-def differing(told: Mapping[K, Measures], stored: Mapping[K, Measures]) -> set[K]:
-    """The keys whose cells are not the same in both, an absent cell being nothing."""
-    return {key for key in told.keys() | stored.keys() if told.get(key, NOTHING).differs_from(stored.get(key, NOTHING))}
+def differing(reported: Mapping[K, Measures], stored: Mapping[K, Measures]) -> set[K]:
+    """The keys whose cells differ between the two; an absent cell counts as 0."""
+    return {
+        key
+        for key in reported.keys() | stored.keys()
+        if reported.get(key, NOTHING).differs_from(stored.get(key, NOTHING))
+    }
 
 
 def disagreeing(
-    told: Mapping[K, Measures],
+    reported: Mapping[K, Measures],
     other: Mapping[K, Measures],
     tolerance_usd: Decimal,
     requests: Mapping[K, Decimal] | None = None,
 ) -> set[K]:
-    """The keys whose cells differ by more than two witnesses may, an absent cell being nothing.
+    """The keys whose cells differ by more than the tolerance allows; an absent cell counts as 0.
 
-    `requests` are those of which the cells are a part, where they are differences; otherwise the larger of the two.
+    `requests` determines the tolerated rounding per key, needed where cells are differences; by default it is the
+    larger number of requests of the two cells.
     """
 
     def agree(key: K) -> bool:
-        one, another = told.get(key, NOTHING), other.get(key, NOTHING)
+        one, another = reported.get(key, NOTHING), other.get(key, NOTHING)
         of = requests.get(key, Decimal(0)) if requests is not None else max(one.requests, another.requests)
         return one.agrees(another, tolerated_usd(of, tolerance_usd))
 
-    return {key for key in differing(told, other) if not agree(key)}
+    return {key for key in differing(reported, other) if not agree(key)}

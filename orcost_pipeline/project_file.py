@@ -1,4 +1,7 @@
-"""orcost.toml → `ProjectConfig`, and what is wrong with the file: every mistake with its line, no value repeated."""
+"""orcost.toml → `ProjectConfig`, or every mistake in the file with its line.
+
+Messages repeat no value, which may be a key in the wrong place.
+"""
 
 import tomllib
 from collections import Counter
@@ -22,7 +25,7 @@ LONGEST_MISTAKE = 200
 
 
 class AccountConfig(BaseModel):
-    """One `[[accounts]]` entry of orcost.toml: a name, and where its key is found; never the key."""
+    """One `[[accounts]]` entry of orcost.toml: a name, and the variable that holds its key; never the key itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")
@@ -31,7 +34,7 @@ class AccountConfig(BaseModel):
 
 
 def require_account_name(name: str, nothing: str) -> None:
-    """Raises PermanentError for what orcost.toml would not take; `nothing` says what was not done."""
+    """Raises PermanentError for a name that orcost.toml would not accept; `nothing` says what was not done."""
     try:
         AccountConfig(name=name, api_key_env=DEFAULT_KEY_ENV)
     except ValidationError:
@@ -42,21 +45,21 @@ def require_account_name(name: str, nothing: str) -> None:
 
 
 class ReconciliationConfig(BaseModel):
-    """`[reconciliation]` of orcost.toml: by how many USD the witnesses of a day may differ and still agree."""
+    """`[reconciliation]` of orcost.toml: by how many USD the sources of a day may differ and still agree."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     tolerance_usd: Decimal = Field(default=DEFAULT_TOLERANCE_USD, ge=0, allow_inf_nan=False)
 
 
 class AlertsConfig(BaseModel):
-    """`[alerts]` of orcost.toml: the percentage of the last 30 days' spend above which Unattributed is too much."""
+    """`[alerts]` of orcost.toml: the percentage of the last 30 days' spend above which Unattributed warns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     unattributed_percent: Decimal = Field(default=DEFAULT_UNATTRIBUTED_PERCENT, ge=0, le=100, allow_inf_nan=False)
 
 
 class NameTakenError(ValueError):
-    """Two accounts have the same name; the number is that of the second, from 0."""
+    """Two accounts have the same name; its argument is the index of the second."""
 
 
 class ProjectConfig(BaseModel):
@@ -72,6 +75,7 @@ class ProjectConfig(BaseModel):
     @field_validator("accounts")
     @classmethod
     def names_are_unique(cls, accounts: tuple[AccountConfig, ...]) -> tuple[AccountConfig, ...]:
+        """The accounts; raises NameTakenError for the second of two with one name."""
         names = [account.name for account in accounts]
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -79,14 +83,14 @@ class ProjectConfig(BaseModel):
         return accounts
 
 
-# What orcost.toml may say, by where it says it.
+# The sections of orcost.toml, by how messages name them.
 SECTIONS: dict[str, type[BaseModel]] = {
     "above all sections": ProjectConfig,
     "under [[accounts]]": AccountConfig,
     "under [reconciliation]": ReconciliationConfig,
     "under [alerts]": AlertsConfig,
 }
-# By pydantic's type of error, where its own words are for programmers.
+# Sentences for pydantic's types of error whose own messages are for programmers.
 IN_PLAIN_WORDS = {
     "missing": "is missing",
     "string_type": "is no text: write it in quotes",
@@ -97,7 +101,10 @@ IN_PLAIN_WORDS = {
 
 
 def read_config(path: Path, *, required: bool) -> ProjectConfig:
-    """orcost.toml, or an empty configuration where an optional one is not there."""
+    """The configuration in `path`; an empty one where the file is missing and not required.
+
+    Raises PermanentError for an unreadable file, invalid TOML, or unknown or wrong fields, with their lines.
+    """
     if not required and not path.is_file():
         return ProjectConfig()
     text = ""
@@ -131,7 +138,7 @@ def _mistakes(path: Path, text: str, error: ValidationError) -> list[str]:
         above = (place[:length] for length in range(len(place), 0, -1))
         line = next((lines[it] for it in above if it in lines), 1)
         found.append((line, f"{path}, line {line}: {_sentence(mistake, place)}"))
-    return [told for _, told in sorted(found)]
+    return [sentence for _, sentence in sorted(found)]
 
 
 def _sentence(mistake: Mapping[str, Any], place: Place) -> str:
@@ -143,7 +150,7 @@ def _sentence(mistake: Mapping[str, Any], place: Place) -> str:
 
 
 def _nearest(field: str, place: Place) -> str:
-    """The known name that an unknown one may have been meant for, or where it would be known."""
+    """The known name most like an unknown one, or the section in which the name is known."""
     if near := _nearly(field, place):
         return f'; did you mean "{near[0]}"?'
     belongs = next((where for where, it in SECTIONS.items() if field in it.model_fields), None)
@@ -151,17 +158,16 @@ def _nearest(field: str, place: Place) -> str:
 
 
 def _nearly(field: str, place: Place) -> list[str]:
-    """The known name most like an unknown one at its place, if any is."""
+    """The known name most like an unknown one at its place; empty if none is similar."""
     section = next((it for where, it in SECTIONS.items() if f"[{place[0]}]" in where), ProjectConfig)
     known = section.model_fields if len(place) > 1 else ProjectConfig.model_fields
     return get_close_matches(field.lower(), known, n=1)
 
 
 def _lines_of(text: str) -> dict[Place, int]:
-    """The line at which each table and value of a valid TOML text begins, for tomllib tells of none.
+    """The line at which each table and value of a valid TOML text begins; tomllib does not report lines.
 
-    Each statement is valid TOML by itself, and no part of one is: the lines of a value that has several are joined
-    until they can be read.
+    Each statement is valid TOML by itself, and no part of one is: lines are joined until they parse.
     """
     found: dict[Place, int] = {}
     tables: Counter[Place] = Counter()
@@ -182,7 +188,7 @@ def _lines_of(text: str) -> dict[Place, int]:
 
 
 def _opened(header: dict[str, Any], tables: Counter[Place]) -> Place:
-    """The table that a header opens: of an array the next, within one the last."""
+    """The table that a header opens: in an array of tables the next element, below one its last element."""
     place: Place = ()
     while header:
         ((name, inner),) = header.items()
@@ -196,7 +202,7 @@ def _opened(header: dict[str, Any], tables: Counter[Place]) -> Place:
 
 
 def _places(value: Any, place: Place) -> Iterator[Place]:
-    """A value and all that is in it."""
+    """The places of a value and of everything in it."""
     yield place
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in inner:

@@ -1,8 +1,8 @@
 """Environment, `.env` and `orcost.toml` → typed settings. Secrets are `SecretStr`; nothing here reads them out.
 
 The project folder is the nearest one, upwards from the current, that holds `orcost.toml` or `.env`: relative paths and
-defaults resolve from there, so that a report asked for in a subfolder never starts a second, empty database. Above the
-current folder, a `.env` counts only where it is this user's or root's and speaks of this pipeline (D61).
+defaults resolve from there, so that a report in a subfolder never starts a second, empty database. Above the current
+folder, a `.env` counts only if this user or root owns it and it sets a variable of this pipeline (D61).
 The environment wins over `.env`. `definitions.py` and the CLI alone call `load_settings`.
 """
 
@@ -40,12 +40,12 @@ UP = "ORCOST_UP"  # set by orcost up for its own services, in no .env
 BASE_URL_ENV = "OPENROUTER_BASE_URL"
 OUR_PREFIXES = ("ORCOST_", "OPENROUTER_")
 
-# It would write a line for each that it cannot read, each time; `Settings.notes` count them.
+# It would log every unreadable line each time; `Settings.notes` name them once.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 
 class Environment(BaseSettings):
-    """The variables of the contract, as `.env.example` lists them."""
+    """The supported environment variables, as `.env.example` lists them."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
     openrouter_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENROUTER_API_KEY"))
@@ -57,9 +57,9 @@ class Environment(BaseSettings):
 
 
 class Account(BaseModel):
-    """An OpenRouter account to sync: its name, where its key comes from, and the key where there is one.
+    """An OpenRouter account to sync: its name, the variable of its key, and the key where it is set.
 
-    `address_from` is the file that names `base_url`, where whoever runs this may not have meant it for their own keys.
+    `address_from` is the file that alone names `base_url`, so that its author may not be the owner of the key.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,10 +73,10 @@ class Account(BaseModel):
 class Settings(BaseModel):
     """Everything a process of the pipeline needs to know, with absolute paths.
 
-    `listed` are the accounts of orcost.toml; where it lists none, `accounts` is the one of OPENROUTER_API_KEY.
-    Where `mapping_table` is set, the rules are in that table of the warehouse's database, and `mapping` is no matter.
-    `is_of_up` is whether this process is one of `orcost up`'s, which alone holds the warehouse's schedule.
-    `notes` say what was found and does not count.
+    `listed` are the accounts of orcost.toml; where it lists none, `accounts` holds that of OPENROUTER_API_KEY.
+    Where `mapping_table` is set, the rules are in that table of the warehouse's database, and `mapping` is unused.
+    `is_of_up` is whether this process belongs to `orcost up`, which alone runs the warehouse's schedule.
+    `notes` are messages about files and lines that were ignored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,11 +98,11 @@ class Settings(BaseModel):
 
     @property
     def mapping_name(self) -> str:
-        """What people call the mapping."""
+        """The mapping as messages name it: its file or its table."""
         return f"table {self.mapping_table}" if self.mapping_table else self.mapping.name
 
     def account(self, name: str) -> Account:
-        """The account of that name; raises PermanentError with the names there are."""
+        """The account of that name; raises PermanentError with the configured names."""
         for account in self.accounts:
             if account.name == name:
                 return account
@@ -112,7 +112,10 @@ class Settings(BaseModel):
 
 
 def project_folder(current: Path, notes: list[str] | None = None) -> Path:
-    """The nearest folder upwards that holds orcost.toml or a `.env` that counts, else the current one."""
+    """The nearest folder upwards with orcost.toml or a `.env` that counts, else the current one.
+
+    Files that were ignored are added to `notes`.
+    """
     for folder in (current, *current.parents):
         if (folder / DEFAULT_CONFIG).is_file() or _counts(folder / ".env", current, [] if notes is None else notes):
             return folder
@@ -120,8 +123,8 @@ def project_folder(current: Path, notes: list[str] | None = None) -> Path:
 
 
 def _counts(env_file: Path, current: Path, notes: list[str]) -> bool:
-    """Whether a `.env` makes its folder the project's. Who works in its folder means it; above, in a folder such as
-    /tmp, it may be anybody's, or another program's."""
+    """Whether a `.env` makes its folder the project's. In the current folder it always does; above, in a folder such
+    as /tmp, it may be another user's or another program's."""
     if not env_file.is_file() or env_file.parent == current:
         return env_file.is_file()
     if not {env_file.stat().st_uid, env_file.lstat().st_uid} <= {os.geteuid(), 0}:
@@ -130,19 +133,22 @@ def _counts(env_file: Path, current: Path, notes: list[str]) -> bool:
     try:
         text = env_file.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return True  # reading it then says what is the matter
+        return True  # reading it later raises with the cause
     return any(name.startswith(OUR_PREFIXES) for name in dotenv_values(stream=io.StringIO(text)))
 
 
 def load_settings(current: Path | None = None) -> Settings:
-    """Settings of the project around `current` (the working folder); raises PermanentError where they are wrong."""
+    """Settings of the project around `current` (by default the working folder).
+
+    Raises PermanentError for unreadable or wrong files, and for a key that an untrusted address would receive.
+    """
     current, notes = (current or Path.cwd()).resolve(), list[str]()
     folder = project_folder(current, notes)
     env_file = folder / ".env"
     try:
         in_file = dotenv_values(env_file)
         notes += _unreadable_lines(env_file)
-        # An empty variable of the environment leaves the file's, as it does for those of `Environment`.
+        # An empty variable of the environment does not replace the file's; `Environment` does the same.
         variables = {**in_file, **{name: value for name, value in os.environ.items() if value}}
         # _env_file is an argument that pydantic-settings adds to every constructor; pyright does not know it.
         environment = Environment(_env_file=env_file)  # pyright: ignore[reportCallIssue]
@@ -152,12 +158,12 @@ def load_settings(current: Path | None = None) -> Settings:
         raise PermanentError(f"{env_file} cannot be read ({error.strerror}). Its owner can, or chown it.") from None
     config_file = folder / (environment.config or Path(DEFAULT_CONFIG)).expanduser()
     config = read_config(config_file, required=environment.config is not None)
-    meant = Environment()  # pyright: ignore[reportCallIssue]
-    files = env_file, None if meant.config or config_file.parent == current else config_file
-    accounts = tuple(configured_accounts(config, environment, variables, meant, files))
+    process = Environment()  # pyright: ignore[reportCallIssue]
+    files = env_file, None if process.config or config_file.parent == current else config_file
+    accounts = tuple(configured_accounts(config, environment, variables, process, files))
     for account in accounts:
         if account.api_key and account.api_key.get_secret_value() not in in_file.values():
-            require_meant_address(account)
+            require_trusted_address(account)
     mapping = environment.mapping or config.mapping or DEFAULT_MAPPING
     table = mapping.removeprefix(TABLE_PREFIX).strip() if mapping.startswith(TABLE_PREFIX) else None
     return Settings(
@@ -171,7 +177,7 @@ def load_settings(current: Path | None = None) -> Settings:
         listed=accounts if config.accounts else (),
         config_file=config_file,
         base_url=environment.openrouter_base_url,
-        address_from=_named_by(env_file, environment.openrouter_base_url, meant),
+        address_from=_named_by(env_file, environment.openrouter_base_url, process),
         tolerance_usd=config.reconciliation.tolerance_usd,
         unattributed_percent=config.alerts.unattributed_percent,
         is_of_up=UP in os.environ,
@@ -183,36 +189,36 @@ def configured_accounts(
     config: ProjectConfig,
     environment: Environment,
     variables: Mapping[str, Any],
-    meant: Environment,
+    process: Environment,
     files: tuple[Path, Path | None],
 ) -> list[Account]:
     """The accounts of orcost.toml, or the one account `default` of OPENROUTER_API_KEY.
 
-    `meant` is what the process's environment says by itself; `files` are the `.env`, and orcost.toml where it was found
-    upwards: who names an address there may not be who gave the key.
+    `process` are the variables of the process alone; `files` are the `.env`, and orcost.toml where it was found
+    upwards: the author of an address in them may not be the owner of the key.
     """
     env_file, config_file = files
     base_url = environment.openrouter_base_url
-    told_by_env = _named_by(env_file, base_url, meant)
+    named_in_env = _named_by(env_file, base_url, process)
     if not config.accounts:
         key = environment.openrouter_api_key
         only = {"name": DEFAULT_ACCOUNT, "api_key_env": DEFAULT_KEY_ENV}
-        return [Account(**only, api_key=key, base_url=base_url, address_from=told_by_env)]
+        return [Account(**only, api_key=key, base_url=base_url, address_from=named_in_env)]
     return [
         Account(
             name=entry.name,
             api_key_env=entry.api_key_env,
             api_key=SecretStr(key) if (key := variables.get(entry.api_key_env)) else None,
             base_url=entry.base_url or base_url,
-            address_from=_named_by(config_file, entry.base_url, meant) if entry.base_url else told_by_env,
+            address_from=_named_by(config_file, entry.base_url, process) if entry.base_url else named_in_env,
         )
         for entry in config.accounts
     ]
 
 
-def _named_by(file: Path | None, base_url: str, meant: Environment) -> Path | None:
-    """The file, where it is the only one to name this host."""
-    return None if _origin(base_url) == _origin(meant.openrouter_base_url) else file
+def _named_by(file: Path | None, base_url: str, process: Environment) -> Path | None:
+    """The file, if the process's environment does not name the same host."""
+    return None if _origin(base_url) == _origin(process.openrouter_base_url) else file
 
 
 def _origin(url: str) -> str:
@@ -221,8 +227,8 @@ def _origin(url: str) -> str:
     return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}"
 
 
-def require_meant_address(account: Account) -> None:
-    """Raises PermanentError where a key of the environment would go to a host that only a file names (D61)."""
+def require_trusted_address(account: Account) -> None:
+    """Raises PermanentError where a key from the environment would go to a host that only a file names (D61)."""
     if account.address_from is not None:
         raise PermanentError(
             f'The key of account "{account.name}" comes from the environment, and {account.address_from} would send it '
@@ -232,7 +238,7 @@ def require_meant_address(account: Account) -> None:
 
 
 def _unreadable_lines(env_file: Path) -> list[str]:
-    """A note where lines of a `.env` say nothing; none where there is no such file."""
+    """A note about the unreadable lines of a `.env`; none where there are none."""
     if not env_file.is_file():
         return []
     with env_file.open(encoding="utf-8") as stream:

@@ -1,7 +1,7 @@
-"""Text that others wrote, made harmless for the place where it is shown: a terminal or log, Markdown, a spreadsheet.
+"""Foreign text made safe for where it is shown: a terminal or log, Markdown, a spreadsheet.
 
-Names come from OpenRouter and from files that people keep; whoever makes a key chooses its name. What belongs here: how
-such text is shown, and how much of it. What stays out: JSON and the tables of the warehouse, which hold the true text.
+Names come from OpenRouter and from users' files; whoever creates a key chooses its name. What belongs here: how such
+text is shown, and how much of it. What stays out: JSON and the tables of the warehouse, which keep the original text.
 """
 
 import re
@@ -11,19 +11,19 @@ from collections.abc import Iterable, Sequence
 LONGEST_NAME = 40
 LONGEST_VALUE = 80
 LONGEST_LINE = 1_000
-# Of what may be many, such as the mistakes of a file: so many are told, then how many more there are.
+# Lists such as the mistakes of a file are cut after this many items, with the number of the rest.
 MOST_ITEMS = 20
 MOST_NAMES = 10
 MOST_LINES = 50
 
-# What makes a link of GitHub's Markdown although it is escaped, then what has a meaning.
+# First what GitHub's Markdown turns into a link even when escaped, then all characters with a meaning.
 _MARKDOWN = re.compile(r"((?:(?<=http):(?=//)|(?<=https):(?=//)|(?<=www)\.|@)+)|([][!#$&()*+.<>\\^_`{|}~-])", re.I)
-# Spreadsheets look behind leading blanks, and take signs of full width for signs.
+# Spreadsheets skip leading blanks, and treat full-width signs as signs.
 _FORMULA = re.compile(r"[\t\r]|\s*[=+\-@＝＋－＠]")
 
 
 def clean(text: str) -> str:
-    """Text as one line of a terminal or log: what would move the cursor, colour, reorder or break it is �."""
+    """Text as one line of a terminal or log; characters that would move the cursor, colour or break it become �."""
     return text if text.isprintable() else "".join(map(_printable, text))
 
 
@@ -32,37 +32,38 @@ def _printable(char: str) -> str:
 
 
 def short(text: str, longest: int = LONGEST_NAME) -> str:
-    """The same, of at most so many characters."""
+    """The same, cut to at most `longest` characters."""
     return clean(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
 def quoted(text: str | None) -> str:
-    """A value fit for one line of a message."""
+    """A value in quotes, cleaned and cut for one line of a message."""
     return f'"{short(" ".join((text or "").split()), LONGEST_VALUE)}"'
 
 
 def few(items: Sequence[str], most: int = MOST_ITEMS) -> list[str]:
-    """The first of many, then how many were left out."""
+    """The first `most` items, then a line with the number left out."""
     left_out = len(items) - most
     return [*items[:most], f"… and {left_out:,} more"] if left_out > 0 else list(items)
 
 
 def listed(named: Iterable[str]) -> str:
-    """Names in a sentence; of many, the first."""
+    """Names for a sentence, separated by commas; of many, the first ones."""
     return ", ".join(few([short(name) for name in named], MOST_NAMES))
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """A count with its noun: `1 key`, `2,000 keys`."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def message(text: str) -> str:
-    """Lines of a message as a terminal, a log and a column of errors hold them: clean, and neither long nor many."""
+    """A message of several lines for a terminal, a log or a column of errors: cleaned, and cut in length and number."""
     return "\n".join(few([short(line, LONGEST_LINE) for line in text.split("\n")], MOST_LINES))
 
 
 def markdown(text: str) -> str:
-    """Text as a line or cell of Markdown that shows it as it is: no link, picture, table or HTML comes of it."""
+    """Text escaped for a line or cell of Markdown: it never becomes a link, picture, table or HTML."""
     return _MARKDOWN.sub(_escaped, clean(" ".join(text.split())))
 
 
@@ -73,5 +74,5 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def inert(text: str) -> str:
-    """A cell of a CSV that no spreadsheet runs as a formula."""
+    """A cell of a CSV that no spreadsheet evaluates as a formula."""
     return f"'{text}" if _FORMULA.match(text) else text

@@ -9,10 +9,10 @@ DAY = timedelta(days=1)
 
 # How far the clocks of two well-kept machines may differ.
 CLOCKS_AGREE_WITHIN = timedelta(minutes=1)
-# From here on one of them is wrong.
+# From here on, one of the two clocks is wrong.
 CLOCK_WRONG = timedelta(minutes=5)
 
-# Two missed hours are worth a look.
+# Data is stale after two missed hours.
 STALE_AFTER = 2 * HOUR
 
 # Hour buckets of the rolling periods, the current one included.
@@ -21,11 +21,11 @@ ROLLING_HOURS = {"24h": 24, "7d": 168, "30d": 720}
 # OpenRouter answers by hour for 31 days at least; the oldest bucket must lie whole inside them.
 HOURS_REACH = 743 * HOUR
 ACTIVITY_DAYS = 30
-# … and by day for 365; the oldest must lie whole inside them.
+# OpenRouter answers by day for 365 days; the oldest must lie whole inside them.
 DAYS_REACH = 364 * DAY
-# A day that ended this long ago is settled in any case, and for good.
+# A day that ended this long ago is settled in any case.
 SETTLED_AFTER = timedelta(hours=48)
-# Near midnight the server may already have let go of the oldest day: its absence says nothing then.
+# Near midnight the server may already have dropped the oldest day, so that its absence proves nothing.
 CLOCK_MARGIN = timedelta(minutes=10)
 
 
@@ -57,7 +57,7 @@ class Window:
         return Window(first, last) if first < last else None
 
     def edges(self) -> "list[Window]":
-        """What is no whole UTC day: all of it, or up to two parts, one before and one after the whole days."""
+        """The parts that are not whole UTC days: all of it, or up to one before and one after the whole days."""
         whole = self.whole_days()
         if whole is None:
             return [self] if self.start < self.end else []
@@ -65,11 +65,13 @@ class Window:
         return [part for part in parts if part.start < part.end]
 
     def hours(self) -> list[datetime]:
+        """The starts of the UTC hours that the window touches."""
         first, count = hour_floor(self.start), int((ceil(self.end, HOUR) - hour_floor(self.start)) / HOUR)
         return [first + i * HOUR for i in range(count)]
 
 
 def hour_floor(instant: datetime) -> datetime:
+    """The start of the hour that holds the instant."""
     return instant.replace(minute=0, second=0, microsecond=0)
 
 
@@ -85,33 +87,38 @@ def ceil(instant: datetime, grain: timedelta) -> datetime:
 
 
 def day_start(day: date) -> datetime:
+    """The first instant of a UTC day."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def day_ceil(instant: datetime) -> datetime:
+    """The first start of a UTC day that is not before the instant."""
     return day_start(first_whole_day(instant))
 
 
 def day_end(day: date) -> datetime:
+    """The start of the next UTC day."""
     return day_start(day) + DAY
 
 
 def is_future(instant: datetime, now: datetime) -> bool:
-    """Whether it is so far ahead that a clock was wrong: the machines that write differ by less."""
+    """Whether an instant is more than `CLOCK_WRONG` ahead of `now`, so that a clock must have been wrong."""
     return instant - now > CLOCK_WRONG
 
 
 def utc_day(instant: datetime) -> date:
+    """The UTC day of an instant."""
     return instant.astimezone(UTC).date()
 
 
 def surely_one_day(first: datetime, last: datetime) -> date | None:
-    """The UTC day that both instants lie in; None where midnight is so near that another clock may say another day."""
+    """The UTC day of both instants; None so near midnight that another clock may show another day."""
     day = utc_day(first - CLOCKS_AGREE_WITHIN)
     return day if day == utc_day(last + CLOCKS_AGREE_WITHIN) else None
 
 
 def month_start(instant: datetime) -> datetime:
+    """The start of the UTC month that holds the instant."""
     return day_start(utc_day(instant).replace(day=1))
 
 
@@ -122,17 +129,17 @@ def first_whole_day(since: datetime) -> date:
 
 
 def days_between(first: date, end: date) -> list[date]:
-    """Days from `first` to before `end`."""
+    """The days from `first` to before `end`."""
     return [first + timedelta(days=i) for i in range((end - first).days)]
 
 
 def first_activity_day(as_of: datetime) -> date:
-    """The first UTC day that activity is sure to tell at `as_of`."""
+    """The first UTC day that activity is sure to report at `as_of`."""
     return utc_day(as_of + CLOCK_MARGIN) - timedelta(days=ACTIVITY_DAYS)
 
 
 def first_analytics_day(as_of: datetime) -> date:
-    """The first UTC day that analytics, at the grain of a day, are sure to tell at `as_of`."""
+    """The first UTC day that daily analytics are sure to report at `as_of`."""
     return utc_day(as_of + CLOCK_MARGIN) - DAYS_REACH
 
 
@@ -142,7 +149,7 @@ def hours_window(as_of: datetime) -> Window:
 
 
 def joined(windows: Iterable[Window]) -> list[Window]:
-    """The windows in order, those that overlap made one."""
+    """The windows in order, overlapping ones merged."""
     result: list[Window] = []
     for window in sorted(windows):
         if result and window.start < result[-1].end:
@@ -155,7 +162,7 @@ def joined(windows: Iterable[Window]) -> list[Window]:
 def covering(starts: Iterable[datetime], end: datetime, grain: timedelta = HOUR, at_most: int = 4) -> list[Window]:
     """At most `at_most` windows that cover the hours (or days) beginning at `starts`, none reaching beyond `end`.
 
-    Hours less than a day apart share a window: a question costs a request for each batch of keys, hours cost little.
+    Hours less than a day apart share a window: each window costs a request per batch of keys, more hours cost little.
     """
     spans: list[list[datetime]] = []
     for start in sorted(set(starts)):

@@ -42,10 +42,10 @@ from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_
 from orcost_pipeline.health import database, machine, openrouter
 from orcost_pipeline.health.examination import examine
 from orcost_pipeline.health.finding import Code, Finding, exit_code, map_check, sync_command, worst_first
-from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.machine import home_findings
 from orcost_pipeline.health.openrouter import Answer
 from orcost_pipeline.health.standing import read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -138,7 +138,7 @@ class Deployment:
         settings, now = load_settings(self.folder), self.clock()
         with self.engine.connect() as connection:
             stored = read(connection, settings, now)
-        return worst_first(of_stored(stored, settings, now))
+        return worst_first(stored_findings(stored, settings, now))
 
     def said(self) -> list[tuple[str, str, str | None]]:
         """Severity, code and account of everything that is found."""
@@ -481,7 +481,7 @@ def test_a_clock_that_is_off_is_told_by_the_server(
 
 def test_of_several_servers_the_one_that_differs_most_tells_the_clock() -> None:
     answers = [Answer(name, is_accepted=True, ahead=timedelta(seconds=s)) for name, s in (("a", 1), ("b", -90))]
-    (finding,) = openrouter.of_clock(answers)
+    (finding,) = openrouter.clock_findings(answers)
     assert "90 seconds behind" in finding.message
 
 
@@ -584,16 +584,16 @@ WELL = Server("me", "costs", 15, False, False, 5, 100, "UTF8", True, True, True)
     ],
 )
 def test_a_server_that_does_not_serve_is_told_so(server: Server, severity: str, code: Code, said: str) -> None:
-    (finding,) = database._of_server(server, is_writer=True)
+    (finding,) = database._server_findings(server, is_writer=True)
     assert (finding.severity, finding.code) == (severity, code)
     assert said in finding.message
 
 
 def test_a_server_that_serves_is_no_finding() -> None:
     for well in (WELL, WELL._replace(connections=90), WELL._replace(may_read=None, may_write=None)):
-        assert not list(database._of_server(well, is_writer=True))
+        assert not list(database._server_findings(well, is_writer=True))
     reader = WELL._replace(is_read_only=True, may_create=False, may_write=False)
-    assert not list(database._of_server(reader, is_writer=False))
+    assert not list(database._server_findings(reader, is_writer=False))
 
 
 def test_the_key_of_another_account_is_told_before_any_sync(healthy: Deployment) -> None:
@@ -692,7 +692,7 @@ def test_little_space_is_told_once_for_a_file_system(
     assert f"{free // 1_000_000} MB are free at {healthy.folder}" in finding.message
     healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL="")
     (healthy.folder / ".orcost" / "postgres" / "data").mkdir(parents=True)
-    assert len(list(of_home(load_settings(healthy.folder)))) == 1
+    assert len(list(home_findings(load_settings(healthy.folder)))) == 1
 
 
 def test_space_is_looked_for_where_the_embedded_data_is(healthy: Deployment) -> None:
@@ -941,7 +941,7 @@ def test_a_sync_that_stopped_at_the_clock_says_so_until_the_clock_is_right(healt
     healthy.do("update ref.account set error_code = 'clock_off'")
     with healthy.engine.connect() as connection:
         stored = read(connection, load_settings(healthy.folder), healthy.clock())
-    (finding,) = of_stored(stored, load_settings(healthy.folder), healthy.clock())
+    (finding,) = stored_findings(stored, load_settings(healthy.folder), healthy.clock())
     assert (finding.code, finding.message) == (Code.CLOCK_OFF, refused)
     assert refused in healthy.only("error", Code.SYNC_FAILED, "acme").message, "the server tells the clock as it is now"
 

@@ -12,7 +12,7 @@ import pytest
 
 from orcost_pipeline import cli
 from orcost_pipeline.cli import running
-from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.machine import home_findings
 from orcost_pipeline.settings import load_settings
 
 VARIABLES = ("ORCOST_HOME", "ORCOST_CONFIG", "ORCOST_MAPPING", "ORCOST_DATABASE_URL", "OPENROUTER_API_KEY")
@@ -108,9 +108,9 @@ def test_whoever_only_reads_the_database_of_others_needs_no_home(
     (project / "home").write_text("a file")
     monkeypatch.setenv("ORCOST_HOME", "home")
     monkeypatch.setenv("ORCOST_DATABASE_URL", "postgresql://reader@db.example/costs")
-    assert [it.code for it in of_home(load_settings())] == ["home_unusable"]
+    assert [it.code for it in home_findings(load_settings())] == ["home_unusable"]
     (project / ".env").write_text("")
-    assert list(of_home(load_settings())) == []
+    assert list(home_findings(load_settings())) == []
 
 
 def test_a_demo_that_is_run_in_its_folder_is_the_same_demo(project: Path) -> None:

@@ -14,7 +14,7 @@ from orcost_pipeline.cli.status import status
 from orcost_pipeline.health import openrouter
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
@@ -36,7 +36,7 @@ def codes(world: World) -> set[Code]:
     )
     with world.engine.connect() as connection:
         stored = read(connection, settings, world.now)
-    return {it.code for it in of_stored(stored, settings, world.now)} & {Code.NO_CREDITS, Code.CREDITS_LOW}
+    return {it.code for it in stored_findings(stored, settings, world.now)} & {Code.NO_CREDITS, Code.CREDITS_LOW}
 
 
 CASES = [
@@ -82,7 +82,7 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
     monkeypatch.setattr(openrouter._Api, "__init__", simulated)
     answers = openrouter.ask_all([world.configured], lambda: world.now)
     credit_codes = {Code.NO_CREDITS, Code.CREDITS_LOW}
-    alone = {it.code for it in openrouter.of_answer(answers["acme"], None)} & credit_codes
+    alone = {it.code for it in openrouter.openrouter_findings(answers["acme"], None)} & credit_codes
     # How long a balance lasts is known to the warehouse alone.
     assert alone == expected - {Code.CREDITS_LOW}
     settings = Settings.model_construct(
@@ -91,7 +91,7 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
     with engine.connect() as connection:
         stored = read(connection, settings, world.now)
     heard = openrouter.with_answers(stored, settings, answers)
-    assert {it.code for it in of_stored(heard, settings, world.now)} & credit_codes == expected
+    assert {it.code for it in stored_findings(heard, settings, world.now)} & credit_codes == expected
 
 
 @pytest.fixture

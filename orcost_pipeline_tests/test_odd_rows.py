@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import ContractError
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -111,7 +111,7 @@ def found(world: World) -> list[Finding]:
     )
     with world.engine.connect() as connection:
         stored = read(connection, settings, world.now)
-        return list(of_stored(stored, settings, world.now))
+        return list(stored_findings(stored, settings, world.now))
 
 
 def finding(world: World) -> Finding:

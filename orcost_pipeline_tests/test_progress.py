@@ -45,8 +45,8 @@ def test_what_is_over_soon_says_nothing() -> None:
 def test_a_first_sync_tells_of_hours_days_and_activity_whatever_is_split(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, options: Options
 ) -> None:
-    monkeypatch.setattr(progress, "WORTH_TELLING", 0)
-    monkeypatch.setattr(progress, "TOLD_EVERY", 0)
+    monkeypatch.setattr(progress, "SHOWN_AFTER", 0)
+    monkeypatch.setattr(progress, "SHOWN_EVERY", 0)
     world = World(engine, demo(NOON), account="demo", options=options)
     told: list[str] = []
     step = replace(world.step(), tell=told.append)

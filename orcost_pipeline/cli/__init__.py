@@ -1,7 +1,7 @@
-"""The command line: which commands and options there are, and how failures end.
+"""The command line: commands, options, and how failures end.
 
-Each command imports its work when it runs, so that `orcost --help` answers at once. An error is a plain sentence on
-stderr and exit code 1; a traceback goes to the log file only.
+Each command imports its implementation when it runs, so that `orcost --help` answers at once. An error is a plain
+sentence on stderr and exit code 1; tracebacks go to the log file only.
 """
 
 import io
@@ -156,7 +156,7 @@ def doctor_command(
 # Running
 
 
-# An argument is let in to be refused in words that do not repeat it: it may be a key.
+# Arguments are accepted only to be refused without repeating them: one may be a key.
 @app.command("init", context_settings={"allow_extra_args": True})
 def init_command(
     context: typer.Context,
@@ -224,7 +224,7 @@ def resync_command(
 
 @contextmanager
 def _spinner(what: str) -> Iterator[None]:
-    """Tells a terminal at once what takes its time; a pipe is told nothing."""
+    """Shows a spinner with a text on a terminal; nothing in a pipe."""
     from rich.console import Console
 
     with Console(stderr=True).status(what):
@@ -235,7 +235,7 @@ def _spinner(what: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Runs a command and ends the process; whatever goes wrong is said in plain words."""
+    """Runs a command and ends the process, with exit code 1 and a plain sentence on stderr for any error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -249,22 +249,22 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out, which would complain.
+        # The interpreter flushes stdout again at exit, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         _fail(_logged(error))
 
 
-def _fail(told: str) -> NoReturn:
-    # A key in the wrong variable would be repeated as the path or name that it was taken for.
-    typer.echo(message(_without_secrets(told)), err=True)
+def _fail(text: str) -> NoReturn:
+    # A key in the wrong variable would appear in a message as a path or a name.
+    typer.echo(message(_without_secrets(text)), err=True)
     sys.exit(1)
 
 
 def _logged(error: Exception) -> str:
-    """One sentence about a failure nobody foresaw, whose traceback is in the log file."""
-    told = f"Something went wrong that should not have ({type(error).__name__})"
+    """A sentence about an unforeseen failure, whose traceback is written to the log file."""
+    sentence = f"Something went wrong that should not have ({type(error).__name__})"
     try:
         log = _log_file()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -272,8 +272,8 @@ def _logged(error: Exception) -> str:
             trace = "".join(traceback.format_exception(error))
             file.write(_without_secrets(f"{options.now().isoformat()} {' '.join(sys.argv[1:])}\n{trace}\n"))
     except OSError as trouble:
-        return f"{told}, and no log could be written ({trouble})."
-    return f"{told}. The details are in {log}"
+        return f"{sentence}, and no log could be written ({trouble})."
+    return f"{sentence}. The details are in {log}"
 
 
 def _log_file() -> Path:

@@ -1,7 +1,7 @@
-"""`orcost accounts`: which accounts are stored, and what is done to one as a whole: rename, forget, confirm, rebuild.
+"""`orcost accounts`: lists the stored accounts, and renames, forgets, confirms or rebuilds one of them.
 
-The user's files are never changed: what has to be changed in them is said. Whatever changes an account in the warehouse
-holds its sync lock, so that no sync is under way; a rebuild is a sync itself.
+The user's files are never changed; messages say what to change in them. Every change to an account in the warehouse
+holds its sync lock, so that no sync runs meanwhile; a rebuild is a sync itself.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def show_accounts(settings: Settings, output: str, now: datetime) -> None:
-    """Prints every account that is stored or configured."""
+    """Prints every stored or configured account, as `table` or `json`."""
     with warehouse(settings) as engine, engine.connect() as connection:
         rows = list(_rows(settings, stored_accounts(connection)))
     if output == "json":
@@ -41,7 +41,7 @@ def show_accounts(settings: Settings, output: str, now: datetime) -> None:
 
 
 def _rows(settings: Settings, stored: Sequence[AccountRow]) -> Iterator[Row]:
-    """The stored accounts, then those that are configured and not stored."""
+    """The stored accounts, then the configured ones that are not stored."""
     configured = [account.name for account in settings.accounts]
     for row in stored:
         yield {**row._asdict(), "is_configured": row.account in configured}
@@ -68,7 +68,10 @@ def _cells(row: Row, now: datetime) -> Iterator[str]:
 
 
 def rename(settings: Settings, old: str, new: str) -> None:
-    """Gives an account another name, with everything that is stored under the old one."""
+    """Renames a stored account with all its data, and prints what to change in the user's files.
+
+    Raises PermanentError for an invalid or taken name, and for an account that is not stored.
+    """
     require_account_name(new, NOTHING_CHANGED)
     with _held(settings, old, new) as engine, engine.begin() as connection:
         stored = {row.account: row for row in stored_accounts(connection)}
@@ -83,7 +86,7 @@ def rename(settings: Settings, old: str, new: str) -> None:
 
 
 def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iterator[str]:
-    """What the user's own files say of the account, before its next sync."""
+    """What to change in the user's files before the next sync of the account."""
     if old in {account.name for account in settings.listed}:
         yield f'{settings.config_file.name}: change name = "{old}" to name = "{new}"'
     elif old == DEFAULT_ACCOUNT and not settings.listed and new != DEFAULT_ACCOUNT:
@@ -95,7 +98,10 @@ def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iter
 
 
 def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
-    """Removes an account from the warehouse, with everything that is stored of it."""
+    """Removes an account and all its data from the warehouse, after confirmation unless `is_agreed`.
+
+    Raises PermanentError for an account that is not stored, and where the user does not agree.
+    """
     with warehouse(settings) as engine, engine.connect() as connection:
         row = _require_stored(stored_accounts(connection), name)
     say(f'Account "{name}": {_stored(row)}')
@@ -118,8 +124,11 @@ def _stored(row: AccountRow) -> str:
 
 
 def confirm(settings: Settings, name: str, now: datetime) -> None:
-    """Lets the next sync of the account go on although its key looks like another account's."""
-    # A sync that runs would clear the mark, which is for the next.
+    """Lets the next sync of the account proceed although its key seems to belong to another account.
+
+    Raises PermanentError for an account that is not stored.
+    """
+    # A running sync would clear the mark, which is meant for the next one.
     with _held(settings, name) as engine, engine.begin() as connection:
         _require_stored(stored_accounts(connection), name)
         accounts.confirm(connection, name, now)
@@ -127,7 +136,11 @@ def confirm(settings: Settings, name: str, now: datetime) -> None:
 
 
 def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) -> int:
-    """Reads again all that OpenRouter tells, and replaces what is stored of it; the exit code is that of the sync."""
+    """Reads again everything that OpenRouter reports and replaces the stored data; returns the sync's exit code.
+
+    Asks for confirmation unless `is_agreed`. Raises PermanentError for an account that is not stored, and where the
+    user does not agree.
+    """
     account = settings.account(name)
     with warehouse(settings) as engine:
         with engine.connect() as connection:
@@ -144,14 +157,14 @@ def rebuild(settings: Settings, name: str, now: datetime, *, is_agreed: bool) ->
         try:
             return _synced(settings, engine, name)
         finally:
-            # Whatever went wrong: no later sync makes a rebuild that nobody waits for.
+            # After a failure, no later sync should rebuild without anybody waiting for it.
             with engine.begin() as connection:
                 accounts.ask_for_rebuild(connection, name, None)
 
 
 def _synced(settings: Settings, engine: sa.Engine, name: str) -> int:
-    """The exit code of the sync that rebuilds. A run may succeed and note a problem, such as a refused mapping: whether
-    it rebuilt anything is told by the mark, which the publication clears."""
+    """The exit code of the sync that rebuilds. A run may succeed with a problem, such as a refused mapping; the account
+    is rebuilt if the publication cleared the mark."""
     from orcost_pipeline.cli.running import sync_accounts
 
     code = sync_accounts(settings, [name], None, rendering.console(is_error=True))
@@ -166,7 +179,7 @@ def _synced(settings: Settings, engine: sa.Engine, name: str) -> int:
 
 @contextmanager
 def _held(settings: Settings, *names: str) -> Iterator[sa.Engine]:
-    """The warehouse, while no sync of the accounts runs; waits for one that does."""
+    """Yields the warehouse under the sync locks of the accounts; waits for running syncs to end."""
     with warehouse(settings) as engine, ExitStack() as locks:
         for name in sorted(set(names)):
             locks.enter_context(runs.sync_lock(engine, name, lambda: say("Waiting for a sync to end …", is_error=True)))

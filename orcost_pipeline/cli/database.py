@@ -1,4 +1,4 @@
-"""`orcost db`: starts, stops, upgrades and names the warehouse's database."""
+"""`orcost db`: starts, stops and migrates the warehouse's database, and prints its URL."""
 
 import typer
 
@@ -17,7 +17,7 @@ from orcost_pipeline.warehouse.opening import (
 
 
 def url(settings: Settings) -> None:
-    """Prints the warehouse's URL, password and all, for psql or a BI tool; starts the embedded server if need be."""
+    """Prints the warehouse's URL including the password, for psql or a BI tool; may start the embedded server."""
     with home_blamed(settings):
         typer.echo(database_url(configured_url(settings), settings.home))
 
@@ -33,7 +33,10 @@ def migrate(settings: Settings) -> None:
 
 
 def stop(settings: Settings) -> None:
-    """Stops the embedded server, ending its sessions."""
+    """Stops the embedded server and ends its sessions.
+
+    Raises PermanentError for a database of ORCOST_DATABASE_URL, TransientError where the server cannot be stopped.
+    """
     if settings.database_url is not None:
         raise PermanentError(
             "The Postgres of ORCOST_DATABASE_URL was not started by orcost. Stop it where it was started."

@@ -1,4 +1,4 @@
-"""`orcost doctor`: prints the examination's findings, worst first, each with what helps."""
+"""`orcost doctor`: prints the examination's findings, worst first, each with what to do."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ from orcost_pipeline.text import plural
 
 
 def doctor(output: str, port: int, clock: Callable[[], datetime]) -> int:
-    """Prints all that is wrong, worst first; the exit code is 1 where there is an error."""
+    """Prints all findings, worst first, as `table` or `json`; returns 1 if one of them is an error, else 0."""
     now = clock()
     try:
         settings = load_settings()

@@ -1,6 +1,6 @@
-"""`orcost explain`: what a company's figure of one day is made of: keys, models and rules, hours, OpenRouter's answers.
+"""`orcost explain`: what a company's cost of one day consists of: keys, models and rules, hours, OpenRouter's answers.
 
-Programs get the parts on stdout, exact, one row for each key, model and provider; people get them with the rest.
+csv and json are exact, one row per key, model and provider; the table adds the other parts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def explain(settings: Settings, company: str, day: date, account: str | None, output: str, now: datetime) -> None:
-    """Prints the parts of a company's figure; raises PermanentError for a company or a day that nobody knows."""
+    """Prints the parts of a company's cost on a UTC day; raises PermanentError for an unknown company or day."""
     with snapshot(settings) as connection:
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         require_company(connection, company)
@@ -49,14 +49,14 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
         if output == "table":
             figure = company_figure(connection, company, day, account)
             show(Text(_headline(company, day, figure.rows, is_settled=is_settled), style="bold"))
-            show(*_told(connection, company, day, account, parts, as_of))
+            show(*_details(connection, company, day, account, parts, as_of))
             show(Text(formats.complete_to(as_of, now), style="dim"))
             return
     (rendering.write_csv if output == "csv" else rendering.write_json)(parts)
 
 
 def require_company(connection: sa.Connection, company: str) -> None:
-    """Raises PermanentError for a name that no mapping ever named, with those that are near."""
+    """Raises PermanentError, with similar names, for a company that no mapping ever named."""
     names = company_names(connection)
     if company not in names:
         known = {name.lower(): name for name in names}
@@ -67,7 +67,7 @@ def require_company(connection: sa.Connection, company: str) -> None:
 
 
 def _require_day(connection: sa.Connection, day: date, account: str | None) -> bool:
-    """Whether a day is settled; raises PermanentError for one that nobody knows."""
+    """Whether a day is settled; raises PermanentError for an unknown day."""
     known = known_days(connection, day, account)
     if not any(row.is_known for row in known):
         spans = few([f"{row.account}: {row.first_day} – {row.last_day}" for row in known], MOST_NAMES)
@@ -75,7 +75,7 @@ def _require_day(connection: sa.Connection, day: date, account: str | None) -> b
     return all(row.is_settled for row in known if row.is_known)
 
 
-def _told(
+def _details(
     connection: sa.Connection, company: str, day: date, account: str | None, parts: Rows, as_of: datetime
 ) -> Iterator[RenderableType]:
     yield _parts(parts.rows) if parts.rows else Text("  nothing was used")
@@ -104,7 +104,7 @@ def _headline(company: str, day: date, figure: Sequence[Row], *, is_settled: boo
 
 
 def _parts(rows: Sequence[Row]) -> RenderableType:
-    """A row for each key, model and provider."""
+    """A row per key, model and provider, in USD."""
     spent = money(amount for row in rows for amount in (row["usage_credits_usd"], row["credits_usd"]))
     byok = money(row["byok_usd"] for row in rows)
     drawn = table(
@@ -147,7 +147,7 @@ def _unkeyed(rows: Sequence[Row]) -> RenderableType:
 
 
 def _answers(rows: Sequence[Row]) -> RenderableType:
-    """Each answer that is still kept: when it came, in which table it stands, how many rows it has and their sum."""
+    """A row per kept answer: when it was read, its table, its number of rows and their sum."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["as_of"], row["relation"], row["key_hash"], row["run_id"]), []).append(row)

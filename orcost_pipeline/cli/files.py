@@ -1,4 +1,4 @@
-"""A file that people keep is replaced in one step: whoever reads it sees what it was, or what it is."""
+"""Replaces a user's file atomically: a reader sees either the old or the new content."""
 
 import os
 from collections.abc import Iterator
@@ -9,11 +9,14 @@ from tempfile import TemporaryDirectory
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path that nobody else can read, to write to; where the block succeeds, the file becomes what stands there."""
+    """Yields a private path to write to; if the block succeeds, that file replaces `path`.
+
+    Raises OSError where the folder cannot be written.
+    """
     with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as private:
         made = Path(private) / path.name
         yield made
-        # Run by root, it stays its owner's.
+        # If root runs this, the file keeps its owner.
         with suppress(FileNotFoundError, PermissionError):
             os.chown(made, path.stat().st_uid, path.stat().st_gid)
         made.replace(path)

@@ -1,8 +1,8 @@
-"""`orcost init`: an account's name and key are asked for, the key is proven, and both are written where they belong.
+"""`orcost init`: asks for an account's name and key, checks the key with OpenRouter, and writes both to files.
 
 The key goes into `.env`, the account into orcost.toml unless it is the only one, `.env` and the state folder into
-`.gitignore`, and what `orcost map suggest` would propose for the account's keys into a starter mapping, as comments.
-What else is there stays. Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
+`.gitignore`, and suggestions for the account's keys into a starter mapping, as comments. Everything else in these files
+is kept. Nothing is written before OpenRouter has accepted the key, and no key is ever shown.
 """
 
 import os
@@ -36,9 +36,9 @@ from orcost_pipeline.settings import (
     DEFAULT_KEY_ENV,
     Account,
     Settings,
-    require_meant_address,
+    require_trusted_address,
 )
-from orcost_pipeline.sync.identity import require_same_account, told_evidence
+from orcost_pipeline.sync.identity import reported_evidence, require_same_account
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.access import snapshot
 
@@ -46,7 +46,11 @@ MANAGEMENT_KEYS = "openrouter.ai/settings/management-keys"
 
 
 def init(settings: Settings, name: str | None, clock: Callable[[], datetime], surplus: Sequence[str] = ()) -> None:
-    """Connects an account, or gives it another key; says what was found, what was written, and what comes next."""
+    """Connects an account, or replaces its key; prints what was found, what was written, and what to do next.
+
+    `surplus` are arguments that the command does not have. Raises PermanentError where anything has to be corrected
+    first, InvalidKeyError for a refused key, OtherAccountError or AccountTwiceError for a key of another account.
+    """
     if surplus:
         raise PermanentError(
             "orcost init takes no argument. It asks for the key: on the command line, the shell's history would keep "
@@ -55,19 +59,19 @@ def init(settings: Settings, name: str | None, clock: Callable[[], datetime], su
     folder = settings.folder
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermanentError(f"{folder} is a folder that you may not write to. Run orcost init in one of your own.")
-    account = _account(settings, _checked_name(_asked_name(settings) if name is None else name.strip()))
+    account = _account(settings, _checked_name(_prompted_name(settings) if name is None else name.strip()))
     key = _key(settings, account)
     _require_new(settings, account, key)
-    told = _told(account, key, clock)
-    _require_same_account(settings, account, told)
-    say(f'Account "{account.name}": {told}')
-    for path, what in write_files(settings, account, key, _keys_of_nobody(account, told, clock())):
+    inspection = _inspected(account, key, clock)
+    _require_same_account(settings, account, inspection)
+    say(f'Account "{account.name}": {inspection}')
+    for path, what in write_files(settings, account, key, _unattributed_keys(account, inspection, clock())):
         say(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {what}")
     say("Next: orcost sync (or orcost up, which syncs every hour)")
 
 
 def _account(settings: Settings, name: str) -> Account:
-    """The account as it is listed, or as it would be: with a variable that no other account has."""
+    """The account as listed in orcost.toml, or as it would be: with a variable that no other account uses."""
     for account in settings.listed:
         if account.name == name:
             return account
@@ -80,7 +84,7 @@ def _account(settings: Settings, name: str) -> Account:
 
 
 def _require_new(settings: Settings, account: Account, key: str) -> None:
-    """Two accounts of one key would count every cost twice. While none is listed, there is no second one."""
+    """Raises PermanentError where another listed account has the key: every cost would count twice."""
     for other in settings.listed:
         if other.name != account.name and other.api_key == SecretStr(key):
             raise PermanentError(
@@ -89,14 +93,16 @@ def _require_new(settings: Settings, account: Account, key: str) -> None:
             )
 
 
-def _require_same_account(settings: Settings, account: Account, told: "Told") -> None:
-    """A key of another OpenRouter account would mix two ledgers, one account under two names count twice.
+def _require_same_account(settings: Settings, account: Account, inspection: "KeyInspection") -> None:
+    """Raises OtherAccountError or AccountTwiceError where the stored data is of another account than the key.
 
-    A warehouse that cannot be read as it is stops nobody: the next sync looks again.
+    A warehouse that cannot be read is no obstacle: the next sync checks again.
     """
-    workspaces = [workspace.id for workspace in told.workspaces or ()]
-    evidence = told_evidence(told.keys, workspaces, told.organization_id, told.credits, is_whole=told.is_whole)
-    is_managed = not told.is_ordinary
+    workspaces = [workspace.id for workspace in inspection.workspaces or ()]
+    evidence = reported_evidence(
+        inspection.keys, workspaces, inspection.organization_id, inspection.credits, is_whole=inspection.is_whole
+    )
+    is_managed = not inspection.is_ordinary
     try:
         with snapshot(settings) as connection:
             require_same_account(connection, account, evidence, "Nothing was written", is_managed=is_managed)
@@ -109,18 +115,21 @@ def _require_same_account(settings: Settings, account: Account, told: "Told") ->
 # Questions
 
 
-def _asked_name(settings: Settings) -> str:
-    """The name of the account; `default` unless told. A script that has the key in its environment is not asked."""
+def _prompted_name(settings: Settings) -> str:
+    """The account's name from the terminal or stdin, by default `default`.
+
+    A script with the key in its environment is not asked.
+    """
     if not is_terminal() and _variable_of_environment(settings, _account(settings, DEFAULT_ACCOUNT)):
         return DEFAULT_ACCOUNT
     if is_terminal():
         say(f"This connects an OpenRouter account to the project in {settings.folder}", is_error=True)
         say(f"Name of the account [{DEFAULT_ACCOUNT}]: ", is_line=False, is_error=True)
-    return _line() or DEFAULT_ACCOUNT
+    return _input_line() or DEFAULT_ACCOUNT
 
 
 def _checked_name(name: str) -> str:
-    """A name as orcost.toml takes it. What was typed is not repeated: it may be a key in the wrong place."""
+    """The name, if orcost.toml accepts it; raises PermanentError otherwise, without repeating it: it may be a key."""
     if name.startswith("sk-"):
         raise PermanentError(
             "That was a key, where the account's name was asked for; nothing was written. "
@@ -131,13 +140,16 @@ def _checked_name(name: str) -> str:
 
 
 def _key(settings: Settings, account: Account) -> str:
-    """The account's key: the environment's, else typed unseen, else the next line of stdin."""
+    """The account's key: from the environment, else typed without echo at a terminal, else the next line of stdin.
+
+    Raises PermanentError where there is none, and for a key that would go to an untrusted address.
+    """
     if variable := _variable_of_environment(settings, account):
         if os.environ[variable] not in dotenv_values(settings.folder / ".env").values():
-            require_meant_address(account)
+            require_trusted_address(account)
         say(f"The key is taken from {variable} of the environment; unset it to be asked for one.")
         return os.environ[variable].strip()
-    key = _unseen(account) if is_terminal() else _line()
+    key = _prompted_key(account) if is_terminal() else _input_line()
     if not key:
         raise PermanentError(
             "No key was given; nothing was written. Type it at a terminal, or give it as a line of stdin "
@@ -147,13 +159,13 @@ def _key(settings: Settings, account: Account) -> str:
 
 
 def _variable_of_environment(settings: Settings, account: Account) -> str | None:
-    """The variable that holds the account's key: its own, else the plain one unless that is another account's."""
+    """The set variable with the account's key: its own, else OPENROUTER_API_KEY unless another account uses it."""
     others = {other.api_key_env for other in settings.listed if other.name != account.name}
     candidates = [account.api_key_env, *({DEFAULT_KEY_ENV} - others)]
     return next((variable for variable in candidates if os.environ.get(variable, "").strip()), None)
 
 
-def _unseen(account: Account) -> str:
+def _prompted_key(account: Account) -> str:
     goes_to = "" if account.base_url == DEFAULT_BASE_URL else f"; it goes to {account.base_url}"
     say(f"Its key (make a management key at {MANAGEMENT_KEYS}{goes_to}).", is_error=True)
     with suppress(EOFError):
@@ -161,19 +173,19 @@ def _unseen(account: Account) -> str:
     return ""
 
 
-def _line() -> str:
+def _input_line() -> str:
     """The next line of stdin; blank where it has none."""
-    # A process started with stdin closed has none.
+    # With stdin closed at the start there is none.
     return sys.stdin.buffer.readline().decode(errors="replace").strip() if sys.stdin else ""
 
 
 # The proof
 
 
-class Told(NamedTuple):
-    """What OpenRouter says of a key. An ordinary one lists itself, and knows neither workspaces nor credits.
+class KeyInspection(NamedTuple):
+    """What OpenRouter reports about a key. An ordinary key lists only itself, without workspaces and credits.
 
-    workspaces, credits: None where OpenRouter does not tell them to this key; is_whole: it tells the keys of all.
+    workspaces, credits: None where this key may not see them; is_whole: whether the keys of all workspaces are listed.
     """
 
     keys: Sequence[ApiKey]
@@ -193,21 +205,21 @@ class Told(NamedTuple):
         listed = plural(len(self.keys), "key")
         if self.is_whole:
             listed += f" in {plural(len(self.workspaces or ()), 'workspace')}"
-        told = f"a management key, which lists {listed}.{self._balance()}"
+        text = f"a management key, which lists {listed}.{self._balance()}"
         if not self.is_whole:
-            told += "\nOpenRouter does not list all workspaces for it: keys of others may be missing."
-        return told
+            text += "\nOpenRouter does not list all workspaces for it: keys of others may be missing."
+        return text
 
     def _balance(self) -> str:
         if self.credits is None:
             return " Balance: unknown to this key."
-        # Who is invoiced never bought any credits.
+        # An invoiced account never bought any credits.
         balance = self.credits.balance_usd if self.credits.total_credits else None
         return f" Balance: {rounded(balance, 2)} USD." if balance is not None else ""
 
 
-def _told(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
-    """What OpenRouter says; of a key that it refuses, with what to do here."""
+def _inspected(account: Account, key: str, clock: Callable[[], datetime]) -> KeyInspection:
+    """What OpenRouter reports about the key; raises InvalidKeyError, with advice for this command, if refused."""
     try:
         return wait_for(_ask(account, key, clock))
     except InvalidKeyError as error:
@@ -217,9 +229,9 @@ def _told(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
         ) from None
 
 
-async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Told:
-    """Raises InvalidKeyError where the key is refused, TransientError where OpenRouter does not answer, ClockError
-    where a sync would refuse.
+async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> KeyInspection:
+    """Raises InvalidKeyError for a refused key, TransientError where OpenRouter does not answer, ClockError where a
+    sync would refuse this machine's clock.
     """
     secret, url, variable = SecretStr(key), account.base_url, account.api_key_env
     async with OpenRouter(
@@ -228,9 +240,9 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
         itself = await client.key()
         client.require_right_clock()
         if not itself.can_manage:
-            return Told([await client.itself()], itself.organization_id, is_ordinary=True)
+            return KeyInspection([await client.itself()], itself.organization_id, is_ordinary=True)
         listed = await client.account_keys()
-        return Told(
+        return KeyInspection(
             listed.keys,
             itself.organization_id,
             workspaces=listed.workspaces.rows,
@@ -239,9 +251,9 @@ async def _ask(account: Account, key: str, clock: Callable[[], datetime]) -> Tol
         )
 
 
-def _keys_of_nobody(account: Account, told: Told, now: datetime) -> list[Key]:
-    """The account's keys as rules see them, with what they used so far: without a mapping, no company owns one."""
-    workspaces = {workspace.id: workspace.name for workspace in told.workspaces or ()}
+def _unattributed_keys(account: Account, inspection: KeyInspection, now: datetime) -> list[Key]:
+    """The account's keys as rules see them, all unattributed, with their lifetime usage in USD."""
+    workspaces = {workspace.id: workspace.name for workspace in inspection.workspaces or ()}
 
     def as_rules_see_it(key: ApiKey) -> KeyHistory:
         version = KeyVersion(
@@ -258,5 +270,5 @@ def _keys_of_nobody(account: Account, told: Told, now: datetime) -> list[Key]:
     nothing = Decimal(0)
     return [
         Key(account.name, as_rules_see_it(key), UNATTRIBUTED, key.usage or nothing, key.byok_usage or nothing)
-        for key in told.keys
+        for key in inspection.keys
     ]

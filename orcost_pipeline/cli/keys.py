@@ -1,4 +1,4 @@
-"""`orcost keys`: which API keys there are and were, whose they are, and, with --history, what became of each."""
+"""`orcost keys`: the API keys, past and present, their companies, and with --history their changes."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.questions.keys import key_history, keys_with_spend
 
 Row = dict[str, Any]
-# What may change about a key: column → its name in a sentence.
+# The attributes of a key that may change: column → its name in a sentence.
 _ATTRIBUTES = {
     "workspace_name": "workspace",
     "creator_email": "creator",
@@ -34,7 +34,10 @@ _ATTRIBUTES = {
 
 
 def keys(settings: Settings, account: str | None, output: str, now: datetime, *, is_history: bool) -> None:
-    """Prints a line per key, or one per change of a key, as `table`, `csv` or `json`."""
+    """Prints a row per key, or one per change of a key, as `table`, `csv` or `json`.
+
+    Raises PermanentError where nothing was synced yet, or not the wanted account.
+    """
     with snapshot(settings) as connection:
         as_of = max(it.as_of for it in synced_accounts(connection, settings, account))
         rows = (key_history if is_history else keys_with_spend)(connection, account)
@@ -74,7 +77,7 @@ def _keys(rows: Rows, now: datetime) -> Table:
 
 
 def _limit(row: Row) -> tuple[str, str]:
-    """The limit, with how often it starts again, and how much of it is used by then."""
+    """The limit in USD with its reset period, and the used part of it in percent."""
     if row["limit_usd"] is None:
         return UNKNOWN, UNKNOWN
     every = f" {row['limit_reset']}" if row["limit_reset"] else ""
@@ -84,7 +87,7 @@ def _limit(row: Row) -> tuple[str, str]:
 
 
 def state(row: Row, now: datetime) -> str:
-    """What a key is good for, in a word or two."""
+    """The state of a key: active, disabled, expired or deleted."""
     if row["deleted_at"]:
         return f"deleted by {row['deleted_at']:%Y-%m-%d}"
     if row["expires_at"] and row["expires_at"] <= now:
@@ -99,15 +102,15 @@ def _history(rows: Rows) -> Table:
         before: Row | None = None
         for row in versions:
             since = f"{row['valid_from']:%Y-%m-%d %H:%M}"
-            told, key = "; ".join(changes(before, row)), short_hash(row["key_hash"])
+            what, key = "; ".join(changes(before, row)), short_hash(row["key_hash"])
             account = [row["account"]] if several else []
-            drawn.add_row(*cells(*account, key_name(row["name"], row["key_hash"]), key, since, told))
+            drawn.add_row(*cells(*account, key_name(row["name"], row["key_hash"]), key, since, what))
             before = row
     return drawn
 
 
 def changes(before: Row | None, after: Row) -> Iterator[str]:
-    """What became of a key between two versions; of the first, that it was seen."""
+    """The changes of a key between two versions, in words; for the first version, that it was seen."""
     if before is None:
         yield "first seen" + (", disabled" if after["is_disabled"] else "")
         return

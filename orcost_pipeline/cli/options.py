@@ -1,4 +1,4 @@
-"""Options and arguments that commands share, and what every command begins with: the settings and the clock."""
+"""Options and arguments that commands share, and the settings and clock that they begin with."""
 
 import re
 from datetime import UTC, date, datetime
@@ -49,15 +49,16 @@ Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
 
 
-def utc_day(told: str) -> date:
+def utc_day(text: str) -> date:
+    """A UTC day written YYYY-MM-DD; raises typer.BadParameter for anything else."""
     try:
-        return date.fromisoformat(told)
+        return date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{told!r} is not a UTC day such as 2026-11-22.") from None
+        raise typer.BadParameter(f"{text!r} is not a UTC day such as 2026-11-22.") from None
 
 
-def _past_day(told: str) -> date:
-    if (day := utc_day(told)) > now().date():
+def _past_day(text: str) -> date:
+    if (day := utc_day(text)) > now().date():
         raise typer.BadParameter(f"{day} has not come yet: today is {now():%Y-%m-%d}, UTC.")
     return day
 
@@ -69,17 +70,18 @@ Since = Annotated[
 
 
 def proxy_names(given: list[str] | None) -> list[str]:
-    """Names as browsers send them, which is in lower case."""
+    """Host names in lower case, as browsers send them; raises typer.BadParameter for anything else."""
     names = [name.lower() for name in given or ()]
     for name in names:
         if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name) or name == "0.0.0.0":  # noqa: S104 (no address to listen on)
-            told = "is no name such as costs.example.com. The web interface listens on the loopback address only"
-            raise typer.BadParameter(f'"{name}" {told}.')
+            problem = "is no name such as costs.example.com. The web interface listens on the loopback address only"
+            raise typer.BadParameter(f'"{name}" {problem}.')
     return names
 
 
 def group(description: str, *, is_command: bool = False) -> typer.Typer:
-    # Without Rich markup, help is three times as fast and errors are plain lines; Rich still draws the reports.
+    """An empty group of commands; with `is_command` it does something without a command too."""
+    # Without Rich markup, help is three times as fast and errors are plain lines; reports still use Rich.
     return typer.Typer(
         help=description,
         no_args_is_help=not is_command,
@@ -91,7 +93,7 @@ def group(description: str, *, is_command: bool = False) -> typer.Typer:
 
 
 def settings() -> "Settings":
-    """The project's settings; notes about them go to stderr."""
+    """The project's settings; their notes go to stderr. Raises PermanentError for wrong settings."""
     from orcost_pipeline.settings import load_settings
 
     loaded = load_settings()
@@ -101,4 +103,5 @@ def settings() -> "Settings":
 
 
 def now() -> datetime:
+    """The clock of all commands, UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,7 @@
-"""The files that `orcost init` writes: `.gitignore`, `.env`, orcost.toml, the starter mapping. What is there stays."""
+"""The files that `orcost init` writes: `.gitignore`, `.env`, orcost.toml, the starter mapping.
+
+Existing content is kept.
+"""
 
 import os
 import shlex
@@ -23,7 +26,7 @@ from orcost_pipeline.settings import (
 
 
 def write_files(settings: Settings, account: Account, key: str, keys: Sequence[Key]) -> list[tuple[Path, str]]:
-    """Writes each file and returns what became of it; raises PermanentError where one cannot be written."""
+    """Writes the files; returns each with what was done to it. Raises PermanentError where one cannot be written."""
     try:
         return list(_write(settings, account, key, keys))
     except OSError as error:
@@ -34,7 +37,7 @@ def write_files(settings: Settings, account: Account, key: str, keys: Sequence[K
 
 
 def _write(settings: Settings, account: Account, key: str, keys: Sequence[Key]) -> Iterator[tuple[Path, str]]:
-    """git ignores the key before it is there."""
+    """`.gitignore` comes first, so that git never sees the key."""
     ignored, env_file = settings.folder / ".gitignore", settings.folder / ".env"
     entries = _missing_entries(settings, account, key)
     listing = _listing(settings.config_file, entries)
@@ -49,7 +52,7 @@ def _write(settings: Settings, account: Account, key: str, keys: Sequence[Key]) 
 
 
 def _write_ignored(settings: Settings, path: Path) -> str:
-    """Adds `.env`, and the state folder where it is inside the project, unless a line says just that."""
+    """Adds `.env`, and the state folder if it is inside the project, unless they are listed already."""
     folder, home = settings.folder, settings.home.resolve()
     wanted = [".env"]
     if folder in home.parents:
@@ -71,17 +74,20 @@ def _write_key(path: Path, variable: str, key: str) -> str:
 
 
 def write_variable(path: Path, name: str, value: str) -> None:
-    """Replaces a `.env` in one step by one that, from its first byte, nobody but its owner can read."""
+    """Sets a variable in a `.env`, replacing the file atomically by one that only its owner can read.
+
+    Raises OSError where it cannot be written.
+    """
     with replacing(path) as made:
         if path.exists():
             shutil.copyfile(path, made)
-        # Only where they are needed: docker's --env-file takes quotes for a part of the value.
+        # Quotes only where needed: docker's --env-file takes them as part of the value.
         set_key(made, name, value, quote_mode="never" if value == shlex.quote(value) else "always")
         made.chmod(0o600)
 
 
 def _missing_entries(settings: Settings, account: Account, key: str) -> list[Account]:
-    """What must be listed so that all accounts are synced: a single `default` need not be, beside others it must."""
+    """The accounts to add to orcost.toml so that all are synced; a `default` that is the only one is not listed."""
     if account in settings.listed or (account.name == DEFAULT_ACCOUNT and not settings.listed):
         return []
     in_file = dotenv_values(settings.folder / ".env").get(DEFAULT_KEY_ENV)
@@ -90,7 +96,7 @@ def _missing_entries(settings: Settings, account: Account, key: str) -> list[Acc
 
 
 def _listing(path: Path, entries: Sequence[Account]) -> str:
-    """What lists the entries below orcost.toml as it is; raises where it is written so that nothing can follow."""
+    """The text that adds the entries at the end of orcost.toml; raises PermanentError if nothing can follow."""
     before = _content(path)
     lines = [] if before else ["# The accounts. Their keys are in .env, never here."]
     for entry in entries:
@@ -108,7 +114,7 @@ def _listing(path: Path, entries: Sequence[Account]) -> str:
 
 
 def _below(text: str, lines: Sequence[str]) -> str:
-    """What puts lines below a text."""
+    """The text that adds lines at the end of another text."""
     return ("\n" if text and not text.endswith("\n") else "") + "".join(f"{line}\n" for line in lines)
 
 

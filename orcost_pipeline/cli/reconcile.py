@@ -1,6 +1,6 @@
-"""`orcost reconcile`: each day, what OpenRouter charged the account, what its keys explain, and why the two differ.
+"""`orcost reconcile`: per day what OpenRouter charged the account, what its keys explain, and why the two differ.
 
-Programs get exact rows on stdout; people get a table, and of one day everything that is known of a difference.
+csv and json are exact rows; the table shows for one day everything that is known about a difference.
 """
 
 from collections import defaultdict
@@ -40,7 +40,10 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def reconcile(settings: Settings, account: str | None, day: date | None, output: str, now: datetime) -> int:
-    """Prints the days, or one of them in full; the exit code is 1 where a day is open."""
+    """Prints the last days, or one UTC day in full; returns 1 where a day is open, else 0.
+
+    Raises PermanentError for an unknown day or account.
+    """
     last = day or utc_day(now)
     first = day or last - (DAYS_SHOWN - 1) * DAY
     with snapshot(settings) as connection:
@@ -59,9 +62,9 @@ def reconcile(settings: Settings, account: str | None, day: date | None, output:
 
 def _verdict(rows: Sequence[dict[str, Any]]) -> str:
     count = {status: sum(row["status"] == status for row in rows) for status in ("closed", "explained", "open")}
-    told = f"{plural(len(rows), 'day')}: {count['closed']} closed, {count['explained']} explained"
+    text = f"{plural(len(rows), 'day')}: {count['closed']} closed, {count['explained']} explained"
     return (
-        f"{told}, {count['open']} OPEN. Next: orcost reconcile --day DATE" if count["open"] else f"{told}, none open."
+        f"{text}, {count['open']} OPEN. Next: orcost reconcile --day DATE" if count["open"] else f"{text}, none open."
     )
 
 
@@ -74,15 +77,15 @@ def _days(days: Rows) -> Table:
     shown = {title: _amounts([_left(row, column) for row in days.rows]) for title, column in numbers.items()}
     for number, row in enumerate(days.rows):
         named = [row["account"], str(row["day"])] if several else [str(row["day"])]
-        told = [*named, *(column[number] for column in shown.values())]
+        values = [*named, *(column[number] for column in shown.values())]
         style = "bold yellow" if row["status"] == "open" else "dim" if row["cause"] == ROUNDING else ""
         cause = (row["cause"] or "").removesuffix(f"; {ROUNDING}")
-        drawn.add_row(*cells(*told, row["status"], cause), style=style)
+        drawn.add_row(*cells(*values, row["status"], cause), style=style)
     return drawn
 
 
 def _picture(days: Rows) -> Text:
-    """What no key explains, day by day, as bars."""
+    """The USD that no key explains, as a bar per day."""
     by_day: dict[date, Decimal] = defaultdict(Decimal)
     for row in days.rows:
         by_day[row["day"]] += abs(_left(row, "residual_credits_usd"))
@@ -94,15 +97,15 @@ def _picture(days: Rows) -> Text:
 
 
 def _rounding(rows: Sequence[dict[str, Any]]) -> Iterator[Text]:
-    """How much rounding makes of the days, in one line: with an account whose analytics cut, it is on all of them."""
+    """One line on the USD that rounding explains; for an account whose analytics cut costs, it affects every day."""
     amounts: list[Decimal] = [row["rounding_usd"] for row in rows if row["rounding_usd"]]
     if amounts:
-        told = f"{rounded(sum(amounts, Decimal(0)), 6)} USD on {plural(len(amounts), 'day')}"
-        yield Text(f"\nRounding: {told} ({CUT})", style="dim")
+        amount = f"{rounded(sum(amounts, Decimal(0)), 6)} USD on {plural(len(amounts), 'day')}"
+        yield Text(f"\nRounding: {amount} ({CUT})", style="dim")
 
 
 def _details(connection: Any, account: str | None, day: date, days: Rows) -> Iterator[RenderableType]:
-    """What is known of one day: what each witness says, whose a difference is, what was restated or replaced."""
+    """Everything about one day: the amount of each source, differences by key, what was restated or replaced."""
     yield Text("\nWitnesses", style="bold")
     yield _witnesses(days)
     unkeyed = unkeyed_spend(connection, account, day)
@@ -143,14 +146,14 @@ _TITLES = {
 
 
 def _witnesses(days: Rows) -> Table:
-    """What each of them says of the day; – where it says nothing."""
+    """The amounts of each source for the day in USD; – where it has none."""
     drawn = table("Witness", "USD", "BYOK USD", right=["USD", "BYOK USD"])
     for row in days.rows:
-        told = money(amount for names in _WITNESSES.values() for name in names if name and (amount := row[name]))
+        write = money(amount for names in _WITNESSES.values() for name in names if name and (amount := row[name]))
         whose = f" of {row['account']}" if len(days.rows) > 1 else ""
         for witness, names in _WITNESSES.items():
             amounts = [row[name] if name else None for name in names]
-            drawn.add_row(*cells(witness + whose, *(UNKNOWN if it is None else told(it) for it in amounts)))
+            drawn.add_row(*cells(witness + whose, *(UNKNOWN if it is None else write(it) for it in amounts)))
     return drawn
 
 
@@ -163,7 +166,7 @@ def _detail(rows: Rows, names: Sequence[str], amounts: dict[str, str]) -> Table:
 
 
 def _named(column: str, row: dict[str, Any]) -> str:
-    """A cell that says what a row is about; a key that was never listed has nothing but its hash."""
+    """A cell that names the subject of a row; a key that was never listed has only its hash."""
     value, key_hash = row[column], row.get("key_hash")
     if column == "key_name":
         return f"{key_name(value, key_hash)} {short_hash(key_hash) if key_hash and value is None else ''}".rstrip()
@@ -173,12 +176,12 @@ def _named(column: str, row: dict[str, Any]) -> str:
 
 
 def _left(row: dict[str, Any], column: str) -> Decimal:
-    """An amount of a day; what is left of one that closes, but for rounding, is nothing."""
+    """An amount of a day in USD; the residual of a closed day, or of mere rounding, is 0."""
     closes = column.startswith("residual") and (row["status"] == "closed" or row["cause"] == ROUNDING)
     return Decimal(0) if closes else row[column]
 
 
 def _amounts(amounts: Sequence[Decimal]) -> list[str]:
-    """A column of amounts; nothing is –."""
-    told = money(amounts)
-    return [told(amount) if amount else UNKNOWN for amount in amounts]
+    """A column of amounts in USD; 0 is –."""
+    write = money(amounts)
+    return [write(amount) if amount else UNKNOWN for amount in amounts]

@@ -1,6 +1,6 @@
-"""How answers look: tables and messages for people, exact JSON and CSV for programs.
+"""The look of answers: tables and messages for people, exact JSON and CSV for programs.
 
-Colour only on a terminal and without NO_COLOR; pipes get plain text that is never wrapped.
+Colour is used only on a terminal without NO_COLOR; pipes get plain text that is never wrapped.
 """
 
 import csv
@@ -25,7 +25,7 @@ from orcost_pipeline.text import inert, message, short
 from orcost_pipeline.warehouse.questions.asking import Rows
 
 LONGEST_CELL = 200
-# Of a table of what waits for somebody: the most important rows; csv and json have all.
+# Rows of a long table; csv and json have all of them.
 MOST_ROWS = 50
 
 
@@ -41,16 +41,17 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def cells(*values: str) -> list[Text]:
-    """Cells whose text is taken as it is: a name is neither markup nor an emoji."""
+    """Cells with literal text: names are never interpreted as markup or emoji."""
     return [Text(short(value, LONGEST_CELL)) for value in values]
 
 
 def left_out(count: int, shown: int, where: str) -> list[Text]:
-    """The line below a table that has the first of many rows; `where` are all of them."""
+    """A line below a table cut to `shown` of `count` rows; `where` names the command for all. Empty if not cut."""
     return [Text(f"… and {count - shown:,} more; all of them: {where}", style="dim")] if count > shown else []
 
 
 def console(*, is_error: bool = False) -> Console:
+    """A Rich console on stdout or stderr, without wrapping in a pipe."""
     made = Console(
         stderr=is_error, highlight=False, markup=False, emoji=False, color_system=None if is_plain() else "auto"
     )
@@ -60,32 +61,33 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def is_plain() -> bool:
+    """Whether NO_COLOR asks for output without colour."""
     return bool(os.environ.get("NO_COLOR"))
 
 
 def is_terminal() -> bool:
-    """Whether somebody is there to answer a question."""
-    # A process started with stdin closed has none.
+    """Whether stdin is a terminal, so that a question can be answered."""
+    # With stdin closed at the start there is none.
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def say(text: str, *, is_error: bool = False, is_line: bool = True) -> None:
-    """Prints a message, for people to read."""
+    """Prints a message for people, cleaned, on stdout or stderr."""
     typer.echo(message(text), err=is_error, nl=is_line)
 
 
 def tell(target: Console, text: str, style: str = "") -> None:
-    """The same on a console that something else is drawn on."""
+    """Prints a message for people on a console in use, such as below a spinner."""
     target.print(message(text), style=style, markup=False, soft_wrap=True)
 
 
 def show(*parts: RenderableType, is_error: bool = False) -> None:
-    """Prints parts, each on lines of its own, without the blanks that pad a table."""
+    """Prints parts one below the other, without the trailing blanks of tables."""
     target = console(is_error=is_error)
     terminal = target.width
     with target.capture() as captured:
         for part in parts:
-            # Text is wrapped to the terminal; a table never gives way, for a figure cut short is a wrong one.
+            # Text is wrapped to the terminal; a table is never squeezed, because a truncated figure is a wrong one.
             target.width = terminal if isinstance(part, str | Text) else max(terminal, _width(target, part))
             target.print(_harmless(part))
     lines = captured.get().split("\n")
@@ -93,13 +95,14 @@ def show(*parts: RenderableType, is_error: bool = False) -> None:
 
 
 def _harmless(part: RenderableType) -> RenderableType:
-    """Text as a terminal may have it; the cells of a table are made so one by one."""
+    """A text cleaned for the terminal; cells of tables are cleaned one by one."""
     if isinstance(part, Text):
         return Text(message(part.plain), style=part.style)
     return message(part) if isinstance(part, str) else part
 
 
 def fits(renderable: RenderableType) -> bool:
+    """Whether it is no wider than the terminal."""
     target = console()
     return _width(target, renderable) <= target.width
 
@@ -112,7 +115,7 @@ def _width(target: Console, renderable: RenderableType) -> int:
 
 
 def finding_lines(found: Sequence[Finding], now: datetime, all_is_well: str) -> Iterator[Text]:
-    """Each finding with what to do; where none is worse than a note, first that all is well."""
+    """Each finding with what to do; begins with `all_is_well` where none is worse than a note."""
     if all(finding.severity is Severity.NOTE for finding in found):
         yield Text(all_is_well, style="green")
     styles = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: ""}
@@ -130,33 +133,36 @@ def finding_lines(found: Sequence[Finding], now: datetime, all_is_well: str) -> 
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON and CSV hold it: amounts as exact decimals without exponent, times in ISO 8601."""
+    """A value as in JSON and CSV: amounts as exact decimals without exponent, times in ISO 8601 (UTC)."""
     if isinstance(value, Decimal):
         return f"{value:f}"
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, date) else value
 
 
 def as_json(value: Any) -> str:
+    """Indented JSON with exact amounts, as strings."""
     return json.dumps(value, indent=2, default=plain)
 
 
 def write_json(answer: Rows) -> None:
+    """Prints rows as a JSON array of objects."""
     typer.echo(as_json([{name: plain(row[name]) for name in answer.columns} for row in answer.rows]))
 
 
 def write_csv(answer: Rows) -> None:
+    """Prints rows as CSV with a header; text that a spreadsheet would evaluate is defused."""
     lines = [answer.columns, *([_csv_cell(row[name]) for name in answer.columns] for row in answer.rows)]
-    # With colour, for without it what looks like one is taken out of a pipe.
+    # With colour: otherwise typer removes what looks like colour codes from a pipe.
     typer.echo("".join(map(_csv_line, lines)), nl=False, color=True)
 
 
 def _csv_line(cells: Iterable[Any]) -> str:
-    """A record; a carriage return alone, at which spreadsheets begin a new one, is quoted too."""
+    """A line of CSV; a lone carriage return, at which spreadsheets begin a new record, is quoted too."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_cell(value: Any) -> Any:
-    """Numbers and times as they are, negative ones too; text that a spreadsheet would run begins with an apostrophe."""
+    """Numbers and times unchanged; text that a spreadsheet would evaluate gets a leading apostrophe."""
     return inert(value) if isinstance(value, str) else plain(value)

@@ -1,6 +1,6 @@
-"""`orcost report`: what a window cost, by company, key or model, and how old and how complete that is.
+"""`orcost report`: the cost of a window by company, key, model, creator or workspace, and how complete it is.
 
-Programs get exact rows on stdout, the standing on stderr; people get a table with the standing below.
+csv and json print exact rows on stdout and the standing of the data on stderr; the table has the standing below it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The rows with all that is said about them."""
+    """The rows of a report, with the facts about their completeness. Amounts are USD, instants UTC."""
 
     request: ReportRequest
     now: datetime
@@ -54,7 +54,7 @@ class Report:
 
     @cached_property
     def key_counts(self) -> Mapping[str | None, int]:
-        """Distinct keys of each company, and of all of them under None: a split key has several owners."""
+        """The number of distinct keys per company, and of all under None; a split key counts for each owner."""
         keys: dict[str | None, set[tuple[str, str]]] = {None: set()}
         for row in self.keys.rows:
             if row["key_hash"] is not None:
@@ -64,34 +64,34 @@ class Report:
 
     @property
     def needs_rule(self) -> bool:
-        """Whether a rule would help: spend with no key is nobody's whatever the rules."""
+        """Whether a rule could attribute some of the spend; without a key, none can."""
         return self.request.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
 
     def lacks(self, account: SyncedAccount) -> bool:
-        """Whether some of the window is not known of the account; nothing is missing of what is still to come."""
+        """Whether part of the window is unknown for the account; its future part does not count."""
         span = self.known.get(account.account)
         return span is not None and not span.is_complete
 
     @property
     def complete_to(self) -> datetime:
-        """Of the account that is furthest behind; where some are dated into the future, of the first of those."""
+        """The `as_of` of the account furthest behind; of those dated into the future, where there are any."""
         return min(account.as_of for account in self.ahead or self.accounts)
 
     @property
     def ahead(self) -> Sequence[SyncedAccount]:
-        """Accounts that are complete to an instant that is yet to come."""
+        """Accounts marked complete to an instant in the future."""
         return [account for account in self.accounts if is_future(account.as_of, self.now)]
 
     @property
     def span(self) -> Window:
-        """The window as far as it is known; that of the freshest account, should they differ."""
+        """The known part of the window, up to the `as_of` of the freshest account."""
         newest = max(account.as_of for account in self.accounts)
         span = self.request.span(newest)
         return Window(span.start, newest) if newest in span else span
 
 
 def report(settings: Settings, question: ReportRequest, output: str, now: datetime) -> None:
-    """Prints the answer as `table`, `csv` or `json`."""
+    """Prints a report as `table`, `csv` or `json`; raises PermanentError where the account was not synced yet."""
     with snapshot(settings) as connection:
         answer = _answer(connection, settings, question, now)
     if output == "table":
@@ -102,7 +102,7 @@ def report(settings: Settings, question: ReportRequest, output: str, now: dateti
 
 
 def show(settings: Settings) -> None:
-    """Prints what `orcost report` prints unless told otherwise."""
+    """Prints the default report: companies over the last 30 days, as a table."""
     now = datetime.now(UTC)
     report(settings, report_request("company", None, None, None, None, None, now), "table", now)
 
@@ -118,7 +118,7 @@ def _answer(connection: sa.Connection, settings: Settings, question: ReportReque
 
 
 def synced_accounts(connection: sa.Connection, settings: Settings, wanted: str | None) -> Sequence[SyncedAccount]:
-    """The accounts that can be told of; raises PermanentError where there is none, or not the wanted one."""
+    """The synced accounts, or the wanted one; raises PermanentError where there is none."""
     accounts = account_states(connection)
     if wanted is None:
         synced = [synced for account in accounts if (synced := account.synced())]
@@ -140,12 +140,12 @@ def require_account(settings: Settings, accounts: Sequence[AccountState], wanted
 
 
 def _awaits_rule(row: Row) -> bool:
-    """Whether it is spend of a key that no rule matches, or, without a key in the row, spend of nobody at all."""
+    """Whether the row is unattributed spend of a key; rows that are not by key count if they are unattributed."""
     return row["company"] == UNATTRIBUTED and row.get("key_hash", "") is not None and _has_spend(row)
 
 
 def _has_counts(row: Row) -> bool:
-    """Whether requests and tokens are known: counters of keys tell money alone."""
+    """Whether requests and tokens are known: counters of keys have only amounts."""
     return bool(row["requests"]) or not _has_spend(row)
 
 
@@ -166,7 +166,7 @@ def _title(answer: Report) -> Text:
 
 
 def _known_from(answer: Report) -> str:
-    """From which day on a month is known, where it is not whole."""
+    """From which day on a month is known, where it is incomplete; else blank."""
     late = [answer.known[it.account].known_from for it in answer.accounts if answer.lacks(it)]
     first = max((it for it in late if it), default=None)
     if answer.request.month is None or first is None or first <= answer.span.start:
@@ -175,7 +175,7 @@ def _known_from(answer: Report) -> str:
 
 
 def _table(answer: Report) -> RenderableType:
-    """The table, with what to do about Unattributed beside it, or below where the terminal is too narrow."""
+    """The table, with a hint about Unattributed beside its row, or below it on a narrow terminal."""
     rows = _merged(answer)
     if not rows:
         is_ahead = answer.span.start > answer.now
@@ -193,8 +193,8 @@ def _drawn(answer: Report, rows: Sequence[Row], hint: str) -> Table:
     drawn = table(*names, *numbers, *([""] if hint else []), right=tuple(numbers))
     awaiting = [row for row in rows if answer.needs_rule and _awaits_rule(row)]
     for row in rows:
-        said = [short(name(row)) for name in names.values()] + [write(row) for write in numbers.values()]
-        drawn.add_row(*cells(*said, hint if row in awaiting[:1] else ""), style="yellow" if row in awaiting else "")
+        values = [short(name(row)) for name in names.values()] + [write(row) for write in numbers.values()]
+        drawn.add_row(*cells(*values, hint if row in awaiting[:1] else ""), style="yellow" if row in awaiting else "")
     drawn.add_row(
         *cells("Total", *[""] * (len(names) - 1), *(write(total) for write in numbers.values())), style="bold"
     )
@@ -202,7 +202,7 @@ def _drawn(answer: Report, rows: Sequence[Row], hint: str) -> Table:
 
 
 def _names(answer: Report) -> dict[str, Callable[[Row], str]]:
-    """The columns that say what a row is about."""
+    """The columns that name the subject of a row."""
     by_key: dict[str, Callable[[Row], str]] = {
         "Company": lambda row: row["company"],
         "Key": lambda row: key_name(row["key_name"], row["key_hash"]),
@@ -215,7 +215,7 @@ def _names(answer: Report) -> dict[str, Callable[[Row], str]]:
 
 
 def _numbers(answer: Report, rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
-    """The columns that measure; a dash for BYOK of nothing, and for what the counters of keys do not count."""
+    """The columns with measures; a dash for BYOK of 0, and for what counters of keys do not count."""
     spend, byok = money(row["credits_usd"] for row in rows), money(row["byok_usd"] for row in rows)
     numbers: dict[str, Callable[[Row], str]] = {"Spend USD": lambda row: spend(row["credits_usd"])}
     if "previous_credits_usd" in answer.rows.columns:
@@ -231,7 +231,7 @@ def _numbers(answer: Report, rows: Sequence[Row]) -> dict[str, Callable[[Row], s
 
 
 def _merged(answer: Report) -> list[Row]:
-    """Rows as the table shows them: all accounts together but for keys, the largest first, Unattributed last."""
+    """Rows as the table shows them: summed over accounts unless by key, the largest first, Unattributed last."""
     grain = GRAINS[answer.request.by]
     together = grain if answer.request.by == "key" else grain[1:]
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -249,7 +249,7 @@ def _merged(answer: Report) -> list[Row]:
 
 
 def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
-    """Measures added up; an amount that is not known somewhere is not known."""
+    """The sums of measures; None where one of the amounts is unknown."""
     names = [name for name in (*MEASURES, *PREVIOUS) if name in rows[0]]
     columns = {name: [row[name] for row in rows] for name in names}
     return {name: None if None in values else sum(values, Decimal(0)) for name, values in columns.items()}
@@ -259,21 +259,21 @@ def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
 
 
 def standing(answer: Report) -> Iterator[Text]:
-    """How old the data is, how much of it reconciles and has an owner; then what the window lacks."""
+    """How old the data is, how much of it reconciles and is attributed; then what the window lacks."""
     is_stale = formats.is_stale(answer.complete_to, answer.now)
-    said = [formats.complete_to(answer.complete_to, answer.now)]
+    parts = [formats.complete_to(answer.complete_to, answer.now)]
     if answer.finished_days:
         days = "day" if answer.finished_days == 1 else "days"
         reconcile = "reconciles" if answer.finished_days == 1 else "reconcile"
-        said.append(
+        parts.append(
             f"{answer.reconciling_days} of {answer.finished_days} finished {days} {reconcile} to OpenRouter's total"
         )
-    yield Text(" · ".join([*said, *_unattributed(answer.companies.rows)]), style="bold yellow" if is_stale else "dim")
+    yield Text(" · ".join([*parts, *_unattributed(answer.companies.rows)]), style="bold yellow" if is_stale else "dim")
     yield from (Text(note, style="yellow") for note in _notes(answer, is_stale=is_stale))
 
 
 def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
-    """The share of what OpenRouter charged, and, where it has one, of what other providers charged."""
+    """The unattributed share of credits, and of BYOK spend where there is any."""
     ownerless = [row for row in companies if row["company"] == UNATTRIBUTED]
     parts = {name: sum((row[name] for row in ownerless), Decimal(0)) for name in ("credits_usd", "byok_usd")}
     wholes = {name: sum((row[name] for row in companies), Decimal(0)) for name in parts}
@@ -297,12 +297,12 @@ def _notes(answer: Report, *, is_stale: bool) -> Iterator[str]:
 
 
 def _what_ends(answer: Report) -> str:
-    """A rolling period ends where the data does."""
+    """That a rolling period ends where the data does; blank for other windows."""
     return f"The {answer.request.label} end there too, and lack earlier spend. " if answer.request.period else ""
 
 
 def _what_is_missing(answer: Report, account: SyncedAccount) -> str:
-    """From when on the window is known, or up to when it lacks hours."""
+    """Which part of the window is unknown for an account, as a sentence."""
     whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
     what = f"{answer.request.month or 'This window'}{whose}"
     begins = account.known_from or account.as_of
@@ -311,8 +311,8 @@ def _what_is_missing(answer: Report, account: SyncedAccount) -> str:
         known = f"known from {_day_or_hour(known_from)} on" if known_from else "not known by itself"
         return f"{what} is {known}: counters report the spend around its start as one sum."
     if begins > answer.span.start:
-        told = "is not complete" if known_from else "is not known"
-        return f"{what} {told}: history begins {_day_or_hour(known_from or begins)}."
+        state = "is not complete" if known_from else "is not known"
+        return f"{what} {state}: history begins {_day_or_hour(known_from or begins)}."
     if account.is_counted:
         return f"{what} is not complete: counters report the spend around its end as one sum."
     return f"{what} is not complete: not every hour before {_day_or_hour(account.hours_from or begins)} is known."

@@ -1,4 +1,4 @@
-"""What `orcost report` is asked for: its options as a rolling period or a window of whole UTC hours."""
+"""The request of `orcost report`: its options as a rolling period or a window of whole UTC hours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """A grain, maybe an account, and either a rolling period or a window of whole hours, which may be a `month`."""
+    """A grain, optionally one account, and either a rolling period or a window of whole UTC hours (or a `month`)."""
 
     by: Grain
     account: str | None
@@ -33,19 +33,20 @@ class ReportRequest:
     window: Window | None = None
 
     def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
+        """The spend of the request, one row per account and `by` (by default its own grain)."""
         if self.window:
             return spend_between(connection, by or self.by, self.window, self.account)
         return rolling_spend(connection, by or self.by, self.period or "30d", self.account)
 
     def span(self, as_of: datetime) -> Window:
-        """The hours of the request; of a rolling period those of an account complete to `as_of`."""
+        """The window of the request; for a rolling period, of an account that is complete to `as_of`."""
         if self.window:
             return self.window
         hours = ROLLING_HOURS[self.period or "30d"]
         return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
 
     def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
-        """What is known of it, by account."""
+        """The known part of the window, by account."""
         if self.window:
             return known_spans(connection, self.window)
         return rolling_spans(connection, self.period or "30d")
@@ -60,7 +61,7 @@ def report_request(
     end: str | None,
     now: datetime,
 ) -> ReportRequest:
-    """The request that the options make; raises PermanentError where they contradict each other or say nothing."""
+    """The request of the options; raises PermanentError for contradicting or invalid ones."""
     if sum((period is not None, month is not None, (start or end) is not None)) > 1:
         raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
     if month is not None:
@@ -89,7 +90,7 @@ def _between(start: str | None, end: str | None, now: datetime) -> Window:
 
 
 def _whole_hour(option: str, text: str) -> datetime:
-    """A date is its first hour; a time without a zone is UTC."""
+    """The instant of a date (its first hour) or a time, UTC without a zone; raises PermanentError for others."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:

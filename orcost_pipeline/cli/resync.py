@@ -1,4 +1,4 @@
-"""`orcost resync`: Sync Now, asked of the running deployment; `--wait` follows the request to its end."""
+"""`orcost resync`: requests a sync from the running deployment; `--wait` waits for its end."""
 
 from datetime import date
 from time import sleep
@@ -18,7 +18,10 @@ IMPATIENT_AFTER = 30  # seconds
 
 
 def resync(settings: Settings, account: str | None, since: date | None, *, is_waiting: bool) -> None:
-    """Requests a sync and prints its id; raises TransientError where it was waited for and failed."""
+    """Requests a sync and prints its id; waits for it if `is_waiting`.
+
+    Raises PermanentError for an unknown account, TransientError where the awaited sync fails.
+    """
     with warehouse(settings) as engine:
         with engine.begin() as connection:
             if account is not None:
@@ -31,7 +34,10 @@ def resync(settings: Settings, account: str | None, since: date | None, *, is_wa
 
 
 def wait(engine: sa.Engine, request_id: int) -> None:
-    """Returns when the request succeeded; says once that nobody takes it, if nobody does."""
+    """Returns when the request has succeeded, raises TransientError when it has failed.
+
+    A request that stays queued is reported once on stderr.
+    """
     seconds = 0
     while True:
         with engine.connect() as connection:

@@ -50,13 +50,16 @@ _STEPS = {
 
 
 def sync(settings: Settings, account: str | None, since: date | None) -> int:
-    """One synchronisation of each account, as Dagster runs in this process; 0 only when all is in."""
+    """Syncs each account once, as Dagster runs in this process; returns 0 only if everything was synced."""
     names = [settings.account(account).name] if account else [configured.name for configured in settings.accounts]
     return sync_accounts(settings, names, since, Console(stderr=True, highlight=False))
 
 
 def sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
-    """Syncs each of the accounts; tells what went wrong, or that it was stopped (by Ctrl-C, or SIGTERM)."""
+    """Syncs the accounts one after another and prints problems; returns the exit code.
+
+    0 for success, 1 for problems, 130 after Ctrl-C or SIGTERM. Raises PermanentError where the home is not writable.
+    """
     require_home(settings.home)
     with terminated_as_interrupted():
         try:
@@ -69,7 +72,7 @@ def sync_accounts(settings: Settings, names: list[str], since: date | None, cons
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C: what is open is closed."""
+    """Handles SIGTERM like Ctrl-C, so that everything open is closed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -85,15 +88,15 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
         close_dead_runs(settings, instance)
         problems = []
         for name in names:
-            of_account = sync_account(settings, instance, name, since, console)
-            problems += of_account
-            if not of_account:
-                # All is in, whether the database says how it stands or went away at this moment.
+            account_problems = sync_account(settings, instance, name, since, console)
+            problems += account_problems
+            if not account_problems:
+                # Everything is synced, even if the database cannot be read at this moment.
                 with suppress(OrcostError):
                     tell(console, _standing(settings, name), style="dim")
     for warning in few(mapping_warnings(settings)):
         tell(console, warning, style="yellow")
-    # A wrong mapping is noted by the run of every account, and told once.
+    # A wrong mapping is noted by the run of every account, and printed once.
     for problem in dict.fromkeys(problems):
         tell(console, problem, style="red")
     if problems:
@@ -102,27 +105,27 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
 
 
 def _standing(settings: Settings, account: str) -> str:
-    """What a sync that went well leaves behind."""
+    """The state of an account after a successful sync: completeness, spend of 30 days in USD, unattributed part."""
     with snapshot(settings) as connection:
         states = (it.synced() for it in account_states(connection) if it.account == account)
         (known,) = filter(None, states)
         spend = recent_spend(connection).get(account, RecentSpend())
-    told = f"Complete to {clock(known.as_of, datetime.now(UTC))} · {rounded(spend.spend_30d_usd, 2)} USD in 30 days"
+    text = f"Complete to {clock(known.as_of, datetime.now(UTC))} · {rounded(spend.spend_30d_usd, 2)} USD in 30 days"
     if spend.spend_30d_usd:
-        told += f", {share(spend.unattributed_30d_usd, spend.spend_30d_usd)} unattributed"
-    return told
+        text += f", {share(spend.unattributed_30d_usd, spend.spend_30d_usd)} unattributed"
+    return text
 
 
 @contextmanager
 def quiet(log_file: Path, console: Console) -> Iterator[None]:
-    """What Dagster says of its storage's troubles, with statements and stacks, goes to its log; ours to the console."""
-    console.file = console.file  # the stream that it writes to now
+    """Redirects stderr, and with it Dagster's stacks about its storage, to the log; the console keeps its stream."""
+    console.file = console.file  # fixes the stream that it writes to now
     with log_file.open("a", encoding="utf-8") as log, redirect_stderr(log):
         yield
 
 
 def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """What a killed sync left behind would hold up those of the daemon."""
+    """Closes runs of killed syncs, which would block the daemon's runs of their accounts."""
     from orcost_pipeline.defs import dead_runs
 
     engine = open_warehouse(configured_url(settings), settings.home)
@@ -131,7 +134,7 @@ def close_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> None:
 
 
 def mapping_warnings(settings: Settings) -> list[str]:
-    """What the mapping's author may not have meant; what is wrong with it, the runs tell."""
+    """Warnings about a valid mapping; empty for an invalid one, which the runs report."""
     try:
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except (OrcostError, MappingError):
@@ -142,7 +145,7 @@ def mapping_warnings(settings: Settings) -> list[str]:
 def sync_account(
     settings: Settings, instance: dg.DagsterInstance, account: str, since: date | None, console: Console
 ) -> list[str]:
-    """Runs hourly_sync for one account; returns what went wrong, in the words of what failed."""
+    """Runs hourly_sync for one account; returns the problems as messages, none for a success."""
     run_id = str(uuid.uuid4())
     first = (
         ""
@@ -151,7 +154,7 @@ def sync_account(
     )
     tell(console, f'Syncing account "{account}"{first}')
     try:
-        # Dagster's storage is in the same database: where that goes for long, Dagster itself fails.
+        # Dagster's storage is in the same database: in a long outage, Dagster itself fails.
         with database_errors():
             result = _run(settings, instance, account, since, run_id, console)
             return problems_of(settings, run_id, result)
@@ -160,7 +163,7 @@ def sync_account(
 
 
 def is_synced(settings: Settings, account: str) -> bool:
-    """Whether the account has figures; True where the database does not say so now: the run will tell what is wrong."""
+    """Whether the account was synced before; True where the database cannot be read, which the run will report."""
     try:
         with snapshot(settings) as connection:
             return any(known.account == account and known.as_of for known in account_states(connection))
@@ -185,7 +188,7 @@ def _run(
                 instance=instance,
                 partition_key=account,
                 tags=request.tags,
-                # Dagster's own lines go to the log file; what a person should read is printed here.
+                # Dagster's own lines go to the log file; messages for people are printed here.
                 run_config={**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )
@@ -193,18 +196,21 @@ def _run(
 
 
 def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResult) -> list[str]:
-    """What the run noted at itself, and the first error that Dagster saw. Raises what stopped it: KeyboardInterrupt."""
+    """The problems that the run noted, and the first error that Dagster saw.
+
+    Raises KeyboardInterrupt where that stopped the run.
+    """
     failures = [event for event in result.all_events if event.is_failure]
     is_stopped = any(_is_interrupt(event) for event in failures)
-    told = runs.STOPPED if is_stopped else next((_sentence(event) for event in failures), "The run failed.")
+    failure = runs.STOPPED if is_stopped else next((_sentence(event) for event in failures), "The run failed.")
     engine = open_warehouse(configured_url(settings), settings.home)
     if not result.success:
-        runs.close_run(engine, run_id, "failed", told, datetime.now(UTC))
+        runs.close_run(engine, run_id, "failed", failure, datetime.now(UTC))
     noted = list(run_problems(engine, [run_id]))
     engine.dispose()
     if is_stopped:
         raise KeyboardInterrupt
-    return noted if result.success else list(dict.fromkeys([*noted, told]))
+    return noted if result.success else list(dict.fromkeys([*noted, failure]))
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
@@ -213,7 +219,7 @@ def _is_interrupt(event: dg.DagsterEvent) -> bool:
 
 
 def _sentence(event: dg.DagsterEvent) -> str:
-    """What a step of ours says of its failure; of any other, the innermost cause, without its stack."""
+    """The failure of a step in one sentence: its own description, or the innermost cause without its stack."""
     ours = getattr(event.event_specific_data, "user_failure_data", None)
     if ours is not None and ours.description:
         return str(ours.description)
@@ -222,14 +228,17 @@ def _sentence(event: dg.DagsterEvent) -> str:
         error = error.cause
     if error is None:
         return str(event.message)
-    # Dagster's own failures with the storage, too, are those of the database.
-    told = re.sub(r"^[\w.]+: ", "", error.message.strip())
-    return str(failure_named(error.cls_name or "", told) or told.partition("\n")[0])
+    # Dagster's own storage failures are failures of the database too.
+    text = re.sub(r"^[\w.]+: ", "", error.message.strip())
+    return str(failure_named(error.cls_name or "", text) or text.partition("\n")[0])
 
 
 @contextmanager
 def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]]:
-    """A line per finished step with its time; on a terminal, a spinner for the one that runs."""
+    """Prints a line per finished step with its seconds; on a terminal, also a spinner for the running one.
+
+    Yields the listener for Dagster's events.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("starting", total=None)
@@ -237,7 +246,7 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
         def show(entry: dg.EventLogEntry) -> None:
             event = entry.dagster_event
             if event is None and entry.step_key is not None:
-                # What a step says of itself: how far it is.
+                # A step's own message about its progress.
                 progress.update(task, description=short(entry.user_message, LONGEST_CELL))
             if event is None or event.step_key is None:
                 return
@@ -254,7 +263,10 @@ def shown_steps(console: Console) -> Iterator[Callable[[dg.EventLogEntry], None]
 
 
 def demo(once: bool, port: int) -> int:
-    """The same against a simulated OpenRouter, with a database of its own under ORCOST_HOME/demo."""
+    """Syncs a simulated account into its own database under ORCOST_HOME/demo; returns the exit code.
+
+    With `once` prints a report and ends, otherwise serves Dagster on `port`.
+    """
     from orcost_pipeline.simulator import Options, Simulator, serve
     from orcost_pipeline.simulator import demo as demo_ledger
 
@@ -278,7 +290,7 @@ def demo(once: bool, port: int) -> int:
 
 
 def demo_home(settings: Settings) -> Path:
-    """The folder of the demo, which commands may be run in."""
+    """The demo's home, also if the command runs inside it."""
     is_there = settings.home == settings.folder and settings.home.name == DEMO
     return settings.home if is_there else settings.home / DEMO
 
@@ -300,11 +312,11 @@ This was a simulated account: nothing left this machine. What next:
 
 
 def _become_demo(home: Path, base_url: str, key: str) -> None:
-    """Points this process and its children at the simulator and at a database of its own, never at the user's."""
+    """Sets the environment of this process and its children to the simulator and the demo's own database."""
     home.mkdir(parents=True, exist_ok=True)
     mapping = home / "company_mapping.csv"
     mapping.write_bytes((resources.files("orcost_pipeline.simulator") / "demo_mapping.csv").read_bytes())
-    # So that commands that are run here look at the demo, and at nothing above it.
+    # So that commands run in this folder use the demo, and no project above it.
     (home / ".env").write_text(f"ORCOST_HOME={shlex.quote(str(home))}\n", encoding="utf-8")
     os.chdir(home)
     for name in ("ORCOST_DATABASE_URL", "ORCOST_CONFIG"):

@@ -1,4 +1,4 @@
-"""The starter mapping of `orcost init`: no rule, and what `orcost map suggest` would propose, as comments."""
+"""The starter mapping of `orcost init`: no rules, only suggestions as comments."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -27,6 +27,7 @@ STARTER = f"""\
 
 
 def write_starter(settings: Settings, keys: Sequence[Key]) -> str:
+    """Writes the starter mapping, unless there is a mapping; returns what was done. Raises OSError."""
     if settings.mapping.exists():
         return "kept"
     if _may_be_mapped(settings):
@@ -39,7 +40,7 @@ def write_starter(settings: Settings, keys: Sequence[Key]) -> str:
 
 
 def _may_be_mapped(settings: Settings) -> bool:
-    """Whether a mapping is in force, or may be: where the warehouse cannot be asked."""
+    """Whether a mapping is in force; True where the warehouse cannot be read."""
     try:
         with database_snapshot(settings) as connection:
             return schema_version(connection) is not None and version_in_force(connection) is not None
@@ -50,25 +51,25 @@ def _may_be_mapped(settings: Settings) -> bool:
 
 
 class Starter(NamedTuple):
-    """A mapping without a rule, and the number of suggestions in its comments."""
+    """A mapping without rules, and the number of suggestions in its comments."""
 
     text: str
     suggestions: int
 
 
 def starter_mapping(keys: Sequence[Key], companies: Mapping[str, Sequence[str]] | None) -> Starter:
-    """What `orcost map suggest` would propose for these keys, each rule as a comment, the largest usage first.
+    """The suggestions of `orcost map suggest` for these keys, each as a comment, the largest usage first.
 
-    `companies` are those of the list of companies, each with what else it is called; None where there is no list.
+    `companies` are those of the list of companies, each with its other names; None where there is no list.
     """
-    told = [(it, line) for it in suggest(keys, (), companies) if (line := rule_line(it, COLUMNS_OF_STARTER, ","))]
-    shown = told[:SUGGESTIONS]
+    suggested = [(it, line) for it in suggest(keys, (), companies) if (line := rule_line(it, COLUMNS_OF_STARTER, ","))]
+    shown = suggested[:SUGGESTIONS]
     lines = [f"## {remark(suggestion)}\n# {line}\n" for suggestion, line in shown]
-    if more := len(told) - len(shown):
+    if more := len(suggested) - len(shown):
         lines.append(
             f"## {plural(more, 'suggestion')} of less usage not listed here: orcost sync, then: orcost map suggest\n"
         )
-    guessed = {key for suggestion, _ in told for key in suggestion.keys}
+    guessed = {key for suggestion, _ in suggested for key in suggestion.keys}
     if left := [key for key in keys if key not in guessed]:
         lines.append(
             f"## No suggestion for {plural(len(left), 'key')} ({amounts(left)}): orcost sync, then: orcost map todo\n"

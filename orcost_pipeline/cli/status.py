@@ -1,4 +1,4 @@
-"""`orcost status`: one line per account, then what is wrong, worst first, each with what helps."""
+"""`orcost status`: one row per account, then the findings, worst first, each with what to do."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -11,9 +11,9 @@ from rich.table import Table
 from orcost_pipeline.cli.rendering import as_json, cells, finding_lines, show, table
 from orcost_pipeline.formats import UNKNOWN, age, clock, rounded, share
 from orcost_pipeline.health.finding import Finding, as_data, exit_code, worst_first
-from orcost_pipeline.health.machine import of_home
+from orcost_pipeline.health.machine import home_findings
 from orcost_pipeline.health.standing import Standing, read
-from orcost_pipeline.health.stored import of_stored
+from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.access import snapshot
@@ -22,10 +22,10 @@ COLUMNS = ("Account", "Kind", "Status", "Last success", "Complete to", "Open day
 
 
 def status(settings: Settings, output: str, now: datetime) -> int:
-    """Prints the standing of every account; the exit code is 1 where there is an error."""
+    """Prints the standing of every account and the findings; returns 1 if one is an error, else 0."""
     with snapshot(settings) as connection:
         stored = read(connection, settings, now)
-    found = worst_first([*of_stored(stored, settings, now), *of_home(settings)])
+    found = worst_first([*stored_findings(stored, settings, now), *home_findings(settings)])
     if output == "json":
         typer.echo(as_json(_as_data(stored.standings, found)))
     else:
@@ -43,7 +43,7 @@ def _table(standings: Iterable[Standing], now: datetime) -> Table:
 def _cells(standing: Standing, now: datetime) -> Iterator[str]:
     yield standing.account
     yield standing.kind or UNKNOWN
-    yield _told_status(standing)
+    yield _status_text(standing)
     yield age(now - standing.last_success_at) if standing.last_success_at else UNKNOWN
     yield clock(standing.as_of, now) if standing.as_of else UNKNOWN
     yield f"{len(standing.open_days)}" if standing.as_of else UNKNOWN
@@ -55,13 +55,13 @@ def _cells(standing: Standing, now: datetime) -> Iterator[str]:
 
 
 def _balance_usd(standing: Standing) -> Decimal | None:
-    """What is left of the credits; an account that is invoiced has none to speak of."""
+    """The remaining credits in USD; None for an invoiced account."""
     return standing.balance_usd if standing.is_prepaid else None
 
 
-def _told_status(standing: Standing) -> str:
-    told = (standing.status or "never synced").replace("_", " ")
-    return told if standing.is_watched else f"{told}, not configured"
+def _status_text(standing: Standing) -> str:
+    text = (standing.status or "never synced").replace("_", " ")
+    return text if standing.is_watched else f"{text}, not configured"
 
 
 def _as_data(standings: Iterable[Standing], found: Sequence[Finding]) -> dict[str, Any]:

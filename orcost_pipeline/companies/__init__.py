@@ -1,1 +1,1 @@
-"""Attribution: which company a key belongs to on a day, and why. Knows neither HTTP, nor Postgres, nor Dagster."""
+"""Attribution: which company a key belongs to on a day, and why. No HTTP, no Postgres, no Dagster."""

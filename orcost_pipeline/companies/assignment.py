@@ -1,9 +1,9 @@
 """Rules × key history → who owns which key on which day, and why. Pure functions: no clock, no file, no database.
 
-The first rule of the file that matches a key on a UTC day wins. A version of a key holds from the day that first saw
-it, a day uses its last version, the first version reaches back and the last one forward without limit. What a key
-does not have matches nothing. The answer is total: every key, and spend without a key, has an owner on every day,
-`Unattributed` where nothing matches, and the shares of a day sum to exactly 1.
+The first rule of the file that matches a key on a UTC day wins. A version of a key applies from the day on which it was
+first seen; a day uses its last version, and the first and last versions extend without limit into past and future. An
+attribute that a key lacks matches nothing. The result is total: every key, and spend without a key, has an owner on
+every day, `Unattributed` where nothing matches, and the shares of a day sum to exactly 1.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule
 
-# No file of rules holds it, so only wildcards match it.
+# No mapping contains it, so only wildcards match it.
 _NO_LETTER = "\0"
-# What of a key each match looks at; of two, a made-up key has one.
+# The attribute that a made-up key has for each match.
 _FIELDS = {
     "key_name": "name",
     "workspace": "workspace_name",
@@ -36,7 +36,7 @@ _BEGINNING, _END = 0, date.max.toordinal() + 1
 
 @dataclass(frozen=True)
 class KeyVersion:
-    """What a key was like from the `as_of` that first saw it so."""
+    """A key's attributes from `valid_from` on, the instant (UTC) of the sync that first saw them."""
 
     valid_from: datetime
     name: str
@@ -48,7 +48,7 @@ class KeyVersion:
     external_user: str | None = None
 
     def values(self) -> Iterator[tuple[str, str | None]]:
-        """What rules can match, each with the `match` that looks at it."""
+        """The values that rules can match, each with its `match`; None for an absent attribute."""
         yield "key_name", self.name
         yield "workspace", self.workspace_id
         yield "workspace", self.workspace_name
@@ -60,7 +60,7 @@ class KeyVersion:
 
 @dataclass(frozen=True)
 class KeyHistory:
-    """A key and all its versions; one that was never listed has none, and only its hash can match."""
+    """A key and all its versions. A key that was never listed has none, and only rules for its hash match it."""
 
     key_hash: str
     versions: tuple[KeyVersion, ...]
@@ -68,7 +68,8 @@ class KeyHistory:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One company's share of a key (None: no key) from `valid_from` to before `valid_to` (None: without limit)."""
+    """One company's share (0 to 1) of a key (None: spend without a key), from UTC day `valid_from` to before
+    `valid_to` (None: without limit). `rule` and `line` are None for Unattributed."""
 
     key_hash: str | None
     valid_from: date | None
@@ -81,7 +82,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Considered:
-    """A rule that matches the key and lost, and why."""
+    """A rule that matches the key and did not win, and why."""
 
     rule: Rule
     reason: str
@@ -89,7 +90,7 @@ class Considered:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a key belongs to whom on a day: `shares` are (company, percent); without `rule` it is Unattributed."""
+    """Why a key belongs to its owners on a day: `shares` are (company, percent); without `rule` it is Unattributed."""
 
     on: date
     version: KeyVersion | None
@@ -104,7 +105,7 @@ class Explanation:
 
 
 def assign(account: str, rules: Sequence[Rule], keys: Iterable[KeyHistory]) -> list[Assignment]:
-    """Who owns the keys of an account, and spend without a key, on every day; ordered by key and day."""
+    """The owners of an account's keys, and of spend without a key, for every day; ordered by key and day."""
     index = _Index(account, rules)
     no_key = _Span(_BEGINNING, _END, None)
     rows = list(_assignments(None, no_key))
@@ -114,7 +115,7 @@ def assign(account: str, rules: Sequence[Rule], keys: Iterable[KeyHistory]) -> l
 
 
 def explain(account: str, rules: Sequence[Rule], key: KeyHistory, on: date) -> Explanation:
-    """Which rule wins for a key on a day, and why the others that match it do not."""
+    """Which rule wins for a key on a UTC day, and why other matching rules do not."""
     day = on.toordinal()
     version = next(held.version for held in _held(key) if held.start <= day < held.end)
     matching = _Index(account, rules).matching(key.key_hash, version)
@@ -125,7 +126,7 @@ def explain(account: str, rules: Sequence[Rule], key: KeyHistory, on: date) -> E
 
 
 class Used(NamedTuple):
-    """The positions of the rules that match a key on one of some days, and of those that win one there."""
+    """The positions of the rules that match a key within a period, and of those that win one."""
 
     matching: set[int]
     winning: set[int]
@@ -146,14 +147,14 @@ def used(account: str, rules: Sequence[Rule], keys: Iterable[KeyHistory], first:
 
 
 class Contest(NamedTuple):
-    """The keys that a rule matches on days of its own, and the positions of the rules that win one of them then."""
+    """The hashes of keys that a rule matches while it is valid, and the positions of the rules that win one then."""
 
     keys: set[str]
     winning: set[int]
 
 
 def contest(account: str, rules: Sequence[Rule], rule: Rule, keys: Iterable[KeyHistory]) -> Contest:
-    """Who gets the keys of an account that `rule`, one of the rules, matches, on the days for which it is valid."""
+    """Which rules win the keys of an account that `rule` (one of `rules`) matches, on the days when it is valid."""
     index = _Index(account, rules)
     start, end = _period(rule)
     found = Contest(set(), set())
@@ -167,10 +168,9 @@ def contest(account: str, rules: Sequence[Rule], rule: Rule, keys: Iterable[KeyH
 
 
 def made_up_keys(rule: Rule, rules: Iterable[Rule]) -> list[KeyHistory]:
-    """Keys that nobody has and `rule` matches: if other rules win them, they win whatever it could match.
+    """Invented keys that `rule` matches: if other rules win them all, they win any key that it could match.
 
-    What a wildcard stands for in them is matched by wildcards only; it may stand for nothing or for much, with a key
-    for each.
+    In place of a wildcard they have text that only wildcards match: one key with none, one with a lot of it.
     """
     if rule.match == "key_hash":
         return [KeyHistory(rule.pattern, ())]
@@ -184,7 +184,7 @@ def made_up_keys(rule: Rule, rules: Iterable[Rule]) -> list[KeyHistory]:
 
 
 def glob_matches(pattern: str, value: str) -> bool:
-    """Whether a case-sensitive glob fits the whole value; only `*` and `?` are special."""
+    """Whether a case-sensitive glob matches the whole value; only `*` and `?` are special."""
     head, *rest = pattern.split("*")
     if not rest:
         return len(head) == len(value) and _fits(head, value, 0)
@@ -220,7 +220,7 @@ _Anchor = Literal["start", "end", "inside"]
 
 
 class _Index:
-    """The rules of one account, found by the values they match without trying them all.
+    """The rules of one account, indexed by the values that they match.
 
     A rule without wildcards is found by its pattern, a glob by its longest literal run; each distinct value is
     looked up once.
@@ -267,7 +267,7 @@ class _Index:
 
 
 def _literal(pattern: str) -> tuple[_Anchor, str]:
-    """The longest run of a glob without wildcards, and where a matching value holds it."""
+    """The longest run of a glob without wildcards, and where matching values contain it."""
     runs = re.split(r"[*?]", pattern)
     longest = max(runs, key=len)
     if longest == runs[0]:
@@ -276,7 +276,7 @@ def _literal(pattern: str) -> tuple[_Anchor, str]:
 
 
 def _pieces(value: str, anchor: _Anchor, length: int) -> Iterable[str]:
-    """The distinct runs of this length that a value holds there."""
+    """The distinct runs of this length at that place of a value."""
     if length > len(value):
         return ()
     if anchor == "start":
@@ -302,7 +302,7 @@ class _Held(NamedTuple):
 
 
 def _held(key: KeyHistory) -> list[_Held]:
-    """The days that each version of a key holds; together they are all days."""
+    """The days on which each version of a key applies; together they cover all days."""
     starts: dict[int, KeyVersion | None] = {_BEGINNING: None}
     for number, version in enumerate(sorted(key.versions, key=lambda version: version.valid_from)):
         day = version.valid_from.astimezone(UTC).toordinal()
@@ -311,7 +311,7 @@ def _held(key: KeyHistory) -> list[_Held]:
 
 
 def _owned(index: _Index, key: KeyHistory) -> Iterator[_Span]:
-    """The longest spans of days under one rule, or under none; together they are all days."""
+    """The longest spans of days with the same rule, or without one; together they cover all days."""
     last: _Span | None = None
     for held in _held(key):
         for span in _spans(index.matching(key.key_hash, held.version), held):
@@ -326,7 +326,7 @@ def _owned(index: _Index, key: KeyHistory) -> Iterator[_Span]:
 
 
 def _spans(matching: list[Rule], held: _Held) -> Iterator[_Span]:
-    """The winner of each stretch in which no rule begins or ends."""
+    """The winning rule of each stretch of days within which no rule begins or ends."""
     rules = list(_up_to_the_first_that_covers(matching, held))
     days = {day for rule in rules for day in _period(rule) if held.start < day < held.end}
     for start, end in pairwise([held.start, *sorted(days), held.end]):

@@ -1,7 +1,7 @@
-"""The list of companies: what finance knows of each, and which names a mapping may mean.
+"""The list of companies: attributes from finance, and the names that a mapping may use.
 
-Columns: `company` and, optionally, `display_name,external_id,cost_centre,owner_email`, read as a mapping file is. It is
-taken whole or refused whole.
+Columns: `company` and, optionally, `display_name,external_id,cost_centre,owner_email`, in the format of a mapping file.
+A list with any mistake is rejected as a whole.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from orcost_pipeline.companies.mapping import UNATTRIBUTED, Mapping
 from orcost_pipeline.companies.rows import Columns, Mistake, Row, Unreadable, did_you_mean, rows_of_csv
 from orcost_pipeline.text import few, quoted
 
-# A typo in a short name is still near; two names that share "Corp" alone are not.
+# Similar enough to find a typo in a short name, not so low that sharing "Corp" suffices.
 NEARLY_THE_SAME = 75  # percent
 ATTRIBUTES = ("display_name", "external_id", "cost_centre", "owner_email")
 _COLUMNS = Columns(("company", *ATTRIBUTES), ("company",))
 
 
 class Company(NamedTuple):
-    """A company by the name that the mapping uses; None is what the list does not say."""
+    """A company, by its name in the mapping; None for attributes that the list does not have."""
 
     company: str
     display_name: str | None = None
@@ -28,7 +28,7 @@ class Company(NamedTuple):
 
 
 class CompanyListError(Exception):
-    """The list is refused whole; `mistakes` are in the order of the lines."""
+    """The list is rejected; `mistakes` are all its mistakes in the order of lines."""
 
     def __init__(self, source: str, mistakes: Iterable[Mistake]) -> None:
         self.source = source
@@ -36,12 +36,12 @@ class CompanyListError(Exception):
         super().__init__(source, self.mistakes)
 
     def lines(self) -> str:
-        """An indented line per mistake, of many the first."""
+        """One indented line per mistake; of many, the first."""
         return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
 
 
 def read_company_list(content: bytes, source: str) -> list[Company]:
-    """The companies of a list; raises `CompanyListError` with all its mistakes."""
+    """The companies of a CSV; raises `CompanyListError` with all its mistakes."""
     mistakes: list[Mistake] = []
     try:
         rows = rows_of_csv(content, _COLUMNS, mistakes)
@@ -54,7 +54,7 @@ def read_company_list(content: bytes, source: str) -> list[Company]:
 
 
 def unlisted(mapping: Mapping, listed: Iterable[str]) -> list[Mistake]:
-    """A warning for each company of a mapping that the list does not know, where it is first named."""
+    """A warning for each company of a mapping that is not in the list, at the line that names it first."""
     known = tuple(listed)
     first: dict[str, int] = {}
     for rule in mapping.rules:
@@ -68,10 +68,14 @@ def unlisted(mapping: Mapping, listed: Iterable[str]) -> list[Mistake]:
 
 
 def nearly_known(named: dict[str, int], known: Iterable[str]) -> list[Mistake]:
-    """A warning for each company, named on a line, whose name is not known and nearly that of one that is."""
+    """A warning for each unknown company whose name nearly equals a known one; `named` is company → line."""
     names = tuple(sorted(set(known)))
     near = {name: did_you_mean(name, names, NEARLY_THE_SAME) for name in named if name not in names}
-    return [Mistake(named[name], f"company {quoted(name)} is new here.{told}") for name, told in near.items() if told]
+    return [
+        Mistake(named[name], f"company {quoted(name)} is new here.{question}")
+        for name, question in near.items()
+        if question
+    ]
 
 
 def _row_mistakes(rows: Iterable[Row]) -> Iterable[Mistake]:

@@ -1,6 +1,6 @@
-"""How much a mapping covers: the part of keys and spend that it gives to companies, and the rules that give nothing.
+"""How much a mapping covers: the attributed part of keys and spend, and the rules that win nothing.
 
-Of the last 30 UTC days, today's included. Pure: what there is comes as arguments.
+Counted over the last 30 UTC days, including today. Pure functions.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ DAYS = 30
 
 
 class Part(NamedTuple):
-    """USD, and how much of it belongs to no company."""
+    """An amount in USD, and the part of it that belongs to no company."""
 
     whole: Decimal
     unattributed: Decimal
@@ -31,7 +31,7 @@ _NOTHING = Part(Decimal(0), Decimal(0))
 
 @dataclass
 class Coverage:
-    """Living keys with their owners of today, spend by UTC day, and which rules were of use; account by account."""
+    """Active keys with an owner today, spend in USD by UTC day, and rules that matched or won, over all accounts."""
 
     keys: int = 0
     attributed_keys: int = 0
@@ -50,32 +50,34 @@ class Coverage:
         spent: Iterable[KeyDay],
         today: date,
     ) -> None:
-        """Adds an account: its keys, the day on which some of them were gone, and what was spent since `first_day`."""
-        without_owner = nobodys(assign(account, rules, keys))
-        living = [key.key_hash for key in keys if key.key_hash not in deleted]
-        self.keys += len(living)
-        self.attributed_keys += sum(not covers(without_owner.get(key_hash, ()), today) for key_hash in living)
+        """Adds an account: its keys, the UTC days on which some were deleted, and its spend since `first_day`."""
+        without_owner = unattributed_spans(assign(account, rules, keys))
+        active = [key.key_hash for key in keys if key.key_hash not in deleted]
+        self.keys += len(active)
+        self.attributed_keys += sum(not covers(without_owner.get(key_hash, ()), today) for key_hash in active)
         for cell in spent:
-            is_nobodys = covers(without_owner.get(cell.key_hash, ()), cell.day)
+            is_unattributed = covers(without_owner.get(cell.key_hash, ()), cell.day)
             for amounts, usd in ((self.credits_usd, cell.credits_usd), (self.byok_usd, cell.byok_usd)):
                 whole, unattributed = amounts.get(cell.day, _NOTHING)
                 amounts[cell.day] = Part(
-                    EXACT.add(whole, usd), EXACT.add(unattributed, usd) if is_nobodys else unattributed
+                    EXACT.add(whole, usd), EXACT.add(unattributed, usd) if is_unattributed else unattributed
                 )
-        there = [key for key in keys if deleted.get(key.key_hash, today) >= first_day(today)]
-        found = used(account, rules, there, first_day(today), today + DAY)
+        existing = [key for key in keys if deleted.get(key.key_hash, today) >= first_day(today)]
+        found = used(account, rules, existing, first_day(today), today + DAY)
         self._accounts.add(account)
         self._matching |= found.matching
         self._winning |= found.winning
 
     def spend(self) -> Part:
+        """Credits of all days, in USD."""
         return _sum(self.credits_usd.values())
 
     def byok(self) -> Part:
+        """BYOK spend of all days, in USD."""
         return _sum(self.byok_usd.values())
 
     def idle(self, rules: Iterable[Rule], today: date) -> list[Mistake]:
-        """A warning for each rule that held in all these days, for an account that was counted, and won no key."""
+        """A warning for each rule of a counted account that was valid on all these days and won no key."""
         return [
             Mistake(rule.line, f"{rule} {self._reason(rule)}")
             for rule in rules
@@ -92,12 +94,12 @@ class Coverage:
 
 
 def first_day(today: date) -> date:
-    """The first of the days that are looked at."""
+    """The first of the days that are counted."""
     return today - (DAYS - 1) * DAY
 
 
-def nobodys(assignments: Iterable[Assignment]) -> dict[str | None, list[Assignment]]:
-    """The spans of days on which a key, or spend without one, belongs to no company."""
+def unattributed_spans(assignments: Iterable[Assignment]) -> dict[str | None, list[Assignment]]:
+    """By key (None: spend without a key), the spans of days on which it belongs to no company."""
     found: dict[str | None, list[Assignment]] = {}
     for row in assignments:
         if row.company == UNATTRIBUTED:
@@ -106,6 +108,7 @@ def nobodys(assignments: Iterable[Assignment]) -> dict[str | None, list[Assignme
 
 
 def covers(rows: Iterable[Assignment], day: date) -> bool:
+    """Whether one of the assignments is valid on the day."""
     return any((row.valid_from or date.min) <= day < (row.valid_to or date.max) for row in rows)
 
 

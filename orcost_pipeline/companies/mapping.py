@@ -1,7 +1,7 @@
-"""The mapping: the rows of a file or a table → validated rules, or every mistake of it with its line.
+"""The mapping: the rows of a file or a table → validated rules, or every mistake with its line.
 
-It is taken whole or refused whole. Who wins on which day is decided in `assignment.py`; what stays in force after a
-refusal, and where rules are kept, is the caller's business.
+A mapping with any mistake is rejected as a whole. `assignment.py` decides which rule wins on a day; callers decide what
+stays in force after a rejection, and where rules are stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UNATTRIBUTED = "Unattributed"
 MATCHES = ("key_hash", "key_name", "workspace", "creator", "external_user", "label")
 REQUIRED_COLUMNS = ("company", "match", "pattern")
 COLUMNS = (*REQUIRED_COLUMNS, "account", "valid_from", "valid_to", "share", "note")
-# The column of a table that says what a file says by the order of its lines.
+# The column of a mapping table that gives the order of rules, as the order of lines does in a file.
 LINE = "line"
 _COLUMNS = Columns(COLUMNS, REQUIRED_COLUMNS)
 
@@ -50,7 +50,7 @@ _PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,1000})?|\.[0-9]{1,1000}")
 
 
 class MappingError(Exception):
-    """The file is refused whole; `mistakes` lists all that is wrong, in the order of the lines."""
+    """The mapping is rejected; `mistakes` are all its mistakes in the order of lines."""
 
     def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
         self.source = source
@@ -58,7 +58,7 @@ class MappingError(Exception):
         super().__init__(source, self.mistakes)
 
     def lines(self) -> str:
-        """An indented line per mistake, of many the first, to stand below a sentence that says what stays in force."""
+        """One indented line per mistake, of many the first, for below a sentence that says what stays in force."""
         return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class MappingError(Exception):
 
 @dataclass(frozen=True)
 class Share:
-    """One company's part of a rule."""
+    """One company's part of a rule, in percent, and its line."""
 
     company: str
     percent: Decimal
@@ -76,13 +76,16 @@ class Share:
 
     @property
     def fraction(self) -> Decimal:
-        """The percent as a part of 1, exact and without trailing zeros."""
+        """The share from 0 to 1, exact and without trailing zeros."""
         return EXACT.normalize(EXACT.scaleb(self.percent, -2))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Keys matching `pattern` from `valid_from` to before `valid_to` belong to the companies in `shares`."""
+    """Keys matching `pattern` belong to the companies in `shares`, from UTC day `valid_from` to before `valid_to`.
+
+    None means every account, no start, no end.
+    """
 
     position: int
     line: int
@@ -95,16 +98,17 @@ class Rule:
 
     @property
     def name(self) -> str:
+        """Match and pattern, as reports name the rule."""
         return f"{self.match}:{self.pattern}"
 
     def __str__(self) -> str:
-        """The name as a message tells it."""
+        """The name, shortened for messages."""
         return short(self.name, LONGEST_VALUE)
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """A valid mapping file: its rules in file order, and what its author may not have meant."""
+    """A valid mapping: its rules in order, and warnings about rules that can never win."""
 
     source: str
     sha256: str
@@ -112,7 +116,7 @@ class Mapping:
     warnings: tuple[Mistake, ...]
 
     def unknown_accounts(self, configured: Iterable[str]) -> tuple[Mistake, ...]:
-        """A warning for each rule that names an account nobody configured."""
+        """A warning for each rule that names an account that is not configured."""
         known = tuple(configured)
         return tuple(
             Mistake(rule.line, f"account {quoted(rule.account)} is not configured.{did_you_mean(rule.account, known)}")
@@ -132,27 +136,30 @@ def read_mapping(content: bytes, source: str) -> Mapping:
 
 
 def mapping_of_table(columns: Sequence[str], rows: Sequence[Cells], source: str) -> Mapping:
-    """The same of a table, which has a column more: `line`, by which its rows are ordered and named."""
+    """The rules of a mapping table, whose column `line` orders and names its rows.
+
+    Raises `MappingError` with all its mistakes.
+    """
     mistakes: list[Mistake] = []
     names = [name for name in columns if name != LINE]
     if len(names) == len(columns):
         mistakes.append(Mistake(None, f"the table lacks {LINE}, a whole number: rules are tried in its order."))
     try:
         records = list(_records_of_table(columns, rows, mistakes))
-        told = rows_of_records(names, records, _COLUMNS, mistakes)
+        parsed = rows_of_records(names, records, _COLUMNS, mistakes)
     except Unreadable as error:
         raise MappingError(source, error.mistakes) from None
-    return _mapping(source, table_sha256(columns, rows), told, mistakes)
+    return _mapping(source, table_sha256(columns, rows), parsed, mistakes)
 
 
 def table_sha256(columns: Sequence[str], rows: Iterable[Cells]) -> str:
-    """What tells one content of a table from another, in whatever order its rows come."""
+    """A hash of a table's content in hex, independent of the order of its rows."""
     lines = sorted(json.dumps(row, ensure_ascii=False) for row in rows)
     return hashlib.sha256(json.dumps([columns, *lines]).encode()).hexdigest()
 
 
 def _records_of_table(columns: Sequence[str], rows: Iterable[Cells], mistakes: list[Mistake]) -> Iterator[Record]:
-    """A record for each row with a line of its own, in their order."""
+    """A record for each row with a valid, unique line, in order of lines; adds the others to `mistakes`."""
     found: dict[int, list[str]] = {}
     for row in rows if LINE in columns else ():
         cells = {name: (value or "").strip() for name, value in zip(columns, row, strict=True)}
@@ -166,8 +173,8 @@ def _records_of_table(columns: Sequence[str], rows: Iterable[Cells], mistakes: l
     yield from (Record(line, found[line]) for line in sorted(found))
 
 
-def _mapping(source: str, sha256: str, told: Iterable[Row], mistakes: list[Mistake]) -> Mapping:
-    rows = [_Row(row.line, **row.values) for row in told]
+def _mapping(source: str, sha256: str, parsed: Iterable[Row], mistakes: list[Mistake]) -> Mapping:
+    rows = [_Row(row.line, **row.values) for row in parsed]
     groups = [list(group) for _, group in groupby(rows, key=_Row.agreement)]
     mistakes += [Mistake(row.line, message) for row in rows for message in _row_mistakes(row)]
     mistakes += [mistake for group in groups for mistake in _group_mistakes(group)]
@@ -181,7 +188,7 @@ def _mapping(source: str, sha256: str, told: Iterable[Row], mistakes: list[Mista
 
 
 class _Row(NamedTuple):
-    """A row's values, blank where it has none."""
+    """A row's values; blank for absent ones."""
 
     line: int
     company: str = ""
@@ -194,7 +201,7 @@ class _Row(NamedTuple):
     note: str = ""
 
     def agreement(self) -> tuple[str, ...]:
-        """What consecutive rows of one rule have in common."""
+        """The values that consecutive rows of one rule share."""
         return self.account, self.match, self.pattern, self.valid_from, self.valid_to
 
 
@@ -233,7 +240,7 @@ def _period_mistakes(row: _Row) -> Iterator[str]:
 
 
 def _group_mistakes(rows: list[_Row]) -> Iterator[Mistake]:
-    """Mistakes of the rows that are one rule, on the line where they show."""
+    """Mistakes between the rows of one rule, at the line where they show."""
     where = f"line {rows[0].line}" if len(rows) == 1 else f"lines {rows[0].line}–{rows[-1].line}"
     companies: set[str] = set()
     for row in rows:
@@ -243,12 +250,14 @@ def _group_mistakes(rows: list[_Row]) -> Iterator[Mistake]:
     percents = [percent for row in rows if (percent := _percent(row.share)) is not None]
     total = reduce(EXACT.add, percents, Decimal(0))
     if len(percents) == len(rows) and total != 100:
-        told = f"shares of {quoted(rows[0].pattern)} sum to {short(f'{total:f}', LONGEST_VALUE)}, not 100 ({where})."
-        yield Mistake(rows[-1].line, told)
+        sentence = (
+            f"shares of {quoted(rows[0].pattern)} sum to {short(f'{total:f}', LONGEST_VALUE)}, not 100 ({where})."
+        )
+        yield Mistake(rows[-1].line, sentence)
 
 
 def _percent(text: str) -> Decimal | None:
-    """A share; 100 for a blank one, None for what is none."""
+    """A share in percent; 100 for a blank, None for an invalid one."""
     if not text:
         return Decimal(100)
     percent = Decimal(text) if _PERCENT.fullmatch(text) else Decimal(0)
@@ -256,7 +265,7 @@ def _percent(text: str) -> Decimal | None:
 
 
 def _date(text: str) -> date | None:
-    """A date; None for a blank and for what is none."""
+    """A date; None for a blank or invalid one."""
     try:
         return date.fromisoformat(text) if _DATE.fullmatch(text) else None
     except ValueError:
@@ -287,7 +296,7 @@ def _share(row: _Row) -> Share:
 
 
 def _shadowed(rules: Iterable[Rule]) -> Iterator[Mistake]:
-    """A warning for each rule that cannot win, because an earlier one takes all that it could match."""
+    """A warning for each rule that cannot win because an earlier one matches everything that it matches."""
     seen: dict[tuple[str | None, str, str, date | None, date | None], Rule] = {}
     for rule in rules:
         winner = min((seen[key] for key in _wider(rule) if key in seen), key=lambda rule: rule.line, default=None)
@@ -298,9 +307,9 @@ def _shadowed(rules: Iterable[Rule]) -> Iterator[Mistake]:
 
 
 def _wider(rule: Rule) -> Iterator[tuple[str | None, str, str, date | None, date | None]]:
-    """The rules that take whatever `rule` does: as it is, or for every account, all the time, every value."""
+    """Identities of rules that match everything `rule` does: itself, or wider in account, period or pattern."""
     patterns = {(rule.match, rule.pattern), (rule.match, "*")}
-    if rule.match != "key_hash":  # a key that was never listed has a hash, but no name
+    if rule.match != "key_hash":  # a key that was never listed has a hash but no name
         patterns.add(("key_name", "*"))
     accounts, periods = {rule.account, None}, {(rule.valid_from, rule.valid_to), (None, None)}
     for (match, pattern), account, period in product(patterns, accounts, periods):

@@ -1,7 +1,7 @@
-"""What changed from one version of the mapping to the next, rule by rule. Pure functions.
+"""The changes from one version of the mapping to another, rule by rule. Pure functions.
 
-A rule is the same where it matches the same: account, match, pattern and dates. Its owners may change, and its place:
-where several rules match, the first wins.
+A rule is identified by what it matches: account, match, pattern and dates. Its owners may change, and so may its place,
+which decides where several rules match.
 """
 
 from bisect import bisect_left
@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = ("added", "removed", "changed", "moved")
 
 
 class RuleChange(NamedTuple):
-    """A rule that came or went, that has other owners, or that stands elsewhere among those that stayed."""
+    """A rule that was added, removed, given other owners, or moved among the rules that stayed."""
 
     kind: Kind
     before: Rule | None
@@ -24,14 +24,14 @@ class RuleChange(NamedTuple):
 
     @property
     def line(self) -> int:
-        """Where to look for it: in the new version, or in the old one where it is gone."""
+        """The rule's line in the new version, or in the old one where it was removed."""
         rule = self.after or self.before
         assert rule is not None  # noqa: S101 - a change is of some rule
         return rule.line
 
 
 def compare(before: Sequence[Rule], after: Sequence[Rule]) -> list[RuleChange]:
-    """What changed, in the order of the lines."""
+    """All changes, in the order of lines."""
     old, new = _by_identity(before), _by_identity(after)
     stayed = [it for it in old if it in new]
     changes = [RuleChange("removed", rule, None) for it, rule in old.items() if it not in new]
@@ -43,18 +43,18 @@ def compare(before: Sequence[Rule], after: Sequence[Rule]) -> list[RuleChange]:
 
 
 def counted(changes: Iterable[RuleChange]) -> dict[str, int]:
-    """How many of each kind."""
+    """The number of changes of each kind."""
     found: Counter[Kind] = Counter(change.kind for change in changes)
     return {kind: found[kind] for kind in KINDS}
 
 
 def identity(rule: Rule) -> Hashable:
-    """What a rule matches."""
+    """What a rule matches, by which it is recognised in another version."""
     return rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to
 
 
 def _by_identity(rules: Iterable[Rule]) -> dict[Hashable, Rule]:
-    """A rule that is written again further down is another one."""
+    """Rules by identity; a repetition of the same rule counts as another one."""
     found: dict[Hashable, Rule] = {}
     seen: Counter[Hashable] = Counter()
     for rule in rules:
@@ -68,7 +68,7 @@ def _owners(rule: Rule) -> set[Hashable]:
 
 
 def _longest_rising(positions: Sequence[int]) -> set[int]:
-    """The most positions that rise in this order: what is not among them was moved."""
+    """The longest increasing subsequence of positions; rules outside it were moved."""
     tails: list[int] = []
     places: list[int] = []
     for position in positions:

@@ -1,6 +1,6 @@
-"""A rule more in a mapping file that people keep: everything else stays as it was written, byte by byte.
+"""Adds a rule to a mapping file; everything else stays byte for byte as it was.
 
-Pure functions: bytes → bytes. Whether the file is valid then is for `read_mapping` to say.
+Pure functions: bytes → bytes. `read_mapping` decides whether the result is valid.
 """
 
 import re
@@ -13,14 +13,14 @@ from orcost_pipeline.companies.rows import csv_line, encoding_of, header_of
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
-# A row's values by column; what is blank is not there.
+# A row's values by column, without blank ones.
 Values = Mapping[str, str]
 
 
 class Edit(NamedTuple):
-    """The file as it would be, the line on which the first added row stands, and each record that is new or changed.
+    """The edited file, the line of the first added row, and each new or changed record.
 
-    `written` holds a record by the number of its line, without what ends it; a cell may go over several lines.
+    `written` maps the number of a record's first line to the record, without its line end; a cell may span lines.
     """
 
     content: bytes
@@ -29,9 +29,10 @@ class Edit(NamedTuple):
 
 
 def with_rows(content: bytes, rows: Sequence[Values], before_line: int | None) -> Edit:
-    """The file with rows added above a line, or at its end.
+    """The file with rows added above a line, or (None) at its end.
 
-    An empty content becomes a file. A column that the header lacks is added to it: rows may have fewer values.
+    Empty content becomes a file with a header. Columns that the header lacks are added to it; other rows stay shorter.
+    Raises UnicodeEncodeError for a value that cannot be encoded.
     """
     wanted = list(dict.fromkeys(chain(REQUIRED_COLUMNS, *rows)))
     if not content:
@@ -55,7 +56,7 @@ def with_rows(content: bytes, rows: Sequence[Values], before_line: int | None) -
 
 
 def line_above_the_rest(rules: Sequence[Rule]) -> int | None:
-    """Where the rules begin, at the end of a mapping, that match whatever comes to them."""
+    """The line of the first of the catch-all rules (pattern `*`) at the end of a mapping; None without any."""
     line = None
     for rule in reversed(rules):
         if rule.pattern != "*":
@@ -69,7 +70,7 @@ def _cells(names: Sequence[str], rows: Sequence[Values]) -> list[list[str]]:
 
 
 def _numbered(records: Sequence[str], first: int) -> dict[int, str]:
-    """Records by the number of the line on which each starts; the first starts on line `first`."""
+    """Records by the line on which each starts, the first on line `first`."""
     heights = (len(_LINE.findall(f"{record}\n")) for record in records)
     return dict(zip(accumulate(heights, initial=first), records, strict=False))
 

@@ -1,7 +1,7 @@
-"""What a changed mapping moves: two assignments × spend → money from company to company, by month. Pure functions.
+"""The money that a changed mapping moves from company to company, by month. Pure functions.
 
-Spend comes by key and UTC day, so that what is told here is what publishing the second assignment then changes, to the
-last digit. Spend without a key has no rule, so it never moves.
+Spend is given by key and UTC day, so that the preview equals what publishing the second assignment changes, to the last
+digit. Spend without a key has no rule, so it never moves.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from orcost_pipeline.measures import EXACT
 
 Owners = Mapping[str, Decimal]
 
-_NOBODYS: Owners = {UNATTRIBUTED: Decimal(1)}
+_UNATTRIBUTED: Owners = {UNATTRIBUTED: Decimal(1)}
 
 
 class Change(NamedTuple):
-    """Days, from `start` to before `end`, on which a key has other owners than before."""
+    """UTC days, from `start` to before `end`, on which a key has other owners than before."""
 
     key_hash: str
     start: date
@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 class KeyDay(NamedTuple):
-    """What a key, or usage without one, spent on a UTC day."""
+    """Spend in USD of a key (None: usage without a key) on a UTC day."""
 
     key_hash: str | None
     day: date
@@ -45,7 +45,7 @@ class KeyDay(NamedTuple):
 
 @dataclass
 class Move:
-    """Money that goes from one company to another in a month, and the keys that spent it."""
+    """Money in USD that moves from one company to another in a UTC month, and the keys that spent it."""
 
     giver: str
     taker: str
@@ -55,6 +55,7 @@ class Move:
     keys: set[str] = field(default_factory=set)
 
     def add(self, spent: KeyDay, share: Decimal) -> None:
+        """Adds a share (0 to 1) of one key's day."""
         self.credits_usd = EXACT.fma(spent.credits_usd, share, self.credits_usd)
         self.byok_usd = EXACT.fma(spent.byok_usd, share, self.byok_usd)
         if spent.key_hash is not None:
@@ -62,18 +63,18 @@ class Move:
 
 
 def changes(before: Iterable[Assignment], after: Iterable[Assignment]) -> list[Change]:
-    """The longest spans of days on which a key's owners or their shares differ, by key and day."""
-    known, told = _spans(before), _spans(after)
-    everything = [_Span(date.min, date.max, _NOBODYS)]
+    """The longest spans of days on which a key's owners or shares differ, ordered by key and day."""
+    old, new = _spans(before), _spans(after)
+    everything = [_Span(date.min, date.max, _UNATTRIBUTED)]
     return [
         change
-        for key_hash in sorted(told.keys() | known.keys())
-        for change in _differing(key_hash, known.get(key_hash, everything), told.get(key_hash, everything))
+        for key_hash in sorted(new.keys() | old.keys())
+        for change in _differing(key_hash, old.get(key_hash, everything), new.get(key_hash, everything))
     ]
 
 
 def moves(changed: Iterable[Change], spent: Iterable[KeyDay]) -> list[Move]:
-    """A move for each pair of companies and month in which money goes from one to the other."""
+    """One move per giver, taker and month in which money moves between the two."""
     by_key: dict[str | None, list[Change]] = defaultdict(list)
     for change in changed:
         by_key[change.key_hash].append(change)
@@ -91,12 +92,15 @@ def moves(changed: Iterable[Change], spent: Iterable[KeyDay]) -> list[Move]:
 
 
 def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
-    """The sum to the last digit, however long amounts times shares are."""
+    """The sum with every digit, however long products of amounts and shares are."""
     return reduce(EXACT.add, amounts, Decimal(0))
 
 
 def transfers(before: Owners, after: Owners) -> Iterator[tuple[str, str, Decimal]]:
-    """Who gives which part to whom; what a company keeps does not move. Parts are never divided, so they stay exact."""
+    """Which part (0 to 1) moves from whom to whom; what a company keeps does not move.
+
+    Only sums and differences of shares occur, so parts stay exact.
+    """
     giving, taking = _excess(before, after), _excess(after, before)
     while giving and taking:
         (giver, offered), (taker, wanted) = giving[-1], taking[-1]
@@ -109,7 +113,7 @@ def transfers(before: Owners, after: Owners) -> Iterator[tuple[str, str, Decimal
 
 
 def _excess(owners: Owners, others: Owners) -> list[tuple[str, Decimal]]:
-    """By how much a company's share is larger than among the others, the first by name last."""
+    """By how much each company's share exceeds the one in `others`, in reverse order of names."""
     parts = {name: EXACT.subtract(share, others.get(name, Decimal(0))) for name, share in owners.items()}
     return sorted(((name, part) for name, part in parts.items() if part > 0), reverse=True)
 
@@ -131,7 +135,7 @@ def _spans(rows: Iterable[Assignment]) -> dict[str, list[_Span]]:
 
 
 def _differing(key_hash: str, before: list[_Span], after: list[_Span]) -> Iterator[Change]:
-    """Both lists cover all days: the days are cut where either has a new span."""
+    """The changes of one key. Both lists cover all days, which are cut where either has a new span."""
     last: Change | None = None
     old, new, start = iter(before), iter(after), date.min
     was, will = next(old), next(new)

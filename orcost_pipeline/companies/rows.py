@@ -1,7 +1,7 @@
-"""A small table as people keep it, as CSV or in the database: bytes or cells → rows with their lines, or mistakes.
+"""Small tables that people maintain, as CSV or in the database: bytes or cells → rows with line numbers, or mistakes.
 
-A line is a physical line of the file, the first is 1; a record is named by the line where it starts. What Excel and
-Google Sheets write is read as a person would expect. What the columns mean is the caller's business.
+Lines are physical lines of the file, from 1; a record has the number of the line on which it starts. Files written by
+Excel and Google Sheets are accepted. The meaning of columns is up to the caller.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from orcost_pipeline.text import LONGEST_VALUE, quoted, short
 
-_PASSED_OVER = re.compile(r"#|[\s,;]*\Z")
+_IGNORED = re.compile(r"#|[\s,;]*\Z")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong or strange, and on which line; `line` is None for the file as a whole."""
+    """An error or a warning and its line; `line` is None for the file as a whole."""
 
     line: int | None
     message: str
@@ -31,7 +31,7 @@ class Mistake:
 
 
 class Unreadable(Exception):  # noqa: N818 - the mistakes are the message
-    """What makes looking at the rows pointless."""
+    """The file cannot be read as rows at all; its arguments are the mistakes."""
 
     def __init__(self, *mistakes: Mistake) -> None:
         super().__init__(mistakes)
@@ -42,21 +42,21 @@ class Unreadable(Exception):  # noqa: N818 - the mistakes are the message
 
 
 class Record(NamedTuple):
-    """Trimmed cells, and where they stand."""
+    """Trimmed cells, and the line on which they start."""
 
     line: int
     cells: list[str]
 
 
 class Encoding(NamedTuple):
-    """How text becomes bytes, and the mark that stands before them."""
+    """The name of an encoding, and the byte order mark at the start of the file."""
 
     name: str
     mark: bytes
 
 
 def encoding_of(content: bytes) -> Encoding:
-    """By the byte order mark; UTF-8 without one."""
+    """The encoding of a file by its byte order mark; UTF-8 without one."""
     for name, mark in (
         ("utf-16-le", codecs.BOM_UTF16_LE),
         ("utf-16-be", codecs.BOM_UTF16_BE),
@@ -91,12 +91,12 @@ def _nul_mistakes(text: str) -> Iterator[Mistake]:
 
 
 def _delimiter(text: str) -> str:
-    header = next((line for line in text.split("\n") if not _PASSED_OVER.match(line)), "")
+    header = next((line for line in text.split("\n") if not _IGNORED.match(line)), "")
     return ";" if header.count(";") > header.count(",") else ","
 
 
 def _records(text: str, mistakes: list[Mistake]) -> Iterator[Record]:
-    """All records but blank ones; a broken one is noted as a mistake, and reading goes on with the next line."""
+    """All records except blank ones; a broken one is added to `mistakes`, and reading continues on the next line."""
     delimiter = _delimiter(text)
     cell = _cell(delimiter)
     at, number = 0, 1
@@ -104,7 +104,7 @@ def _records(text: str, mistakes: list[Mistake]) -> Iterator[Record]:
         end = text.find("\n", at)
         end = len(text) if end < 0 else end
         line = text[at:end]
-        if not _PASSED_OVER.match(line):
+        if not _IGNORED.match(line):
             cells = line.split(delimiter)
             if '"' in line:
                 cells, end = _quoted_cells(text, at, end, cell)
@@ -136,7 +136,7 @@ def _quoted_cells(text: str, at: int, end_of_line: int, cell: re.Pattern[str]) -
 
 
 class Header(NamedTuple):
-    """The names of the columns, the line on which they stand, and what is between them."""
+    """The names of the columns, their line, and the delimiter."""
 
     line: int
     names: list[str]
@@ -144,14 +144,14 @@ class Header(NamedTuple):
 
 
 def header_of(content: bytes) -> Header:
-    """The header of a file that can be read."""
+    """The header of a CSV. Raises Unreadable for a file that is no text, StopIteration for an empty one."""
     text = _text(content)
     line, names = next(_records(text, []))
     return Header(line, names, _delimiter(text))
 
 
 def csv_line(values: Iterable[str], delimiter: str) -> str:
-    """A record as a file holds it; a # is quoted too, for a line that begins with one is passed over."""
+    """A record as a line of CSV, without its end; values with # are quoted, as lines beginning with # are ignored."""
     return delimiter.join(
         '"' + value.replace('"', '""') + '"' if set('",;#\r\n') & set(value) else value for value in values
     )
@@ -162,21 +162,21 @@ def csv_line(values: Iterable[str], delimiter: str) -> str:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a table may have, and those that it must have."""
+    """The columns that a table may have, and the required ones."""
 
     known: Sequence[str]
     required: Sequence[str]
 
 
 class Row(NamedTuple):
-    """A record's values by column, trimmed; a column that it lacks is not there."""
+    """A record's trimmed values by column, without the columns that it lacks."""
 
     line: int
     values: dict[str, str]
 
 
 def rows_of_csv(content: bytes, columns: Columns, mistakes: list[Mistake]) -> list[Row]:
-    """The rows of a CSV; adds what is wrong to `mistakes`, raises Unreadable where looking at the rows is pointless."""
+    """The rows of a CSV; adds to `mistakes`, and raises Unreadable where no rows can be read at all."""
     text = _text(content)
     mistakes += _nul_mistakes(text)
     broken: list[Mistake] = []
@@ -199,7 +199,10 @@ def rows_of_records(
     *,
     header_line: int | None = None,
 ) -> list[Row]:
-    """The same of records that are known already; `names` are their columns."""
+    """The rows of records that are parsed already; `names` are their columns.
+
+    Adds to `mistakes`, and raises Unreadable where a required column is missing.
+    """
     mistakes += (Mistake(header_line, message) for message in _header_mistakes(names, columns))
     if not set(columns.required) <= set(names):
         raise Unreadable(*mistakes)
@@ -230,14 +233,15 @@ def _row(record: Record, names: Sequence[str], columns: Columns, mistakes: list[
 
 
 def not_one_of(value: str, names: Sequence[str]) -> str:
+    """The end of a sentence about an unknown name, with the known ones."""
     return f"{quoted(value)} is not one of {', '.join(names)}.{did_you_mean(value, tuple(names))}"
 
 
 @lru_cache(maxsize=1024)
 def did_you_mean(value: str, names: tuple[str, ...], likeness: int = 60) -> str:
-    """A question that names the nearest of some names, to be put after a sentence; blank where none is as near.
+    """A question with the most similar name, to append to a sentence; blank where none is similar enough.
 
-    `likeness` is a percentage; names that differ in capitals only have 100.
+    `likeness` is the least similarity in percent; names that differ only in case have 100.
     """
     spelled = {name.lower(): name for name in names}
     close = get_close_matches(value.lower()[:200], spelled, n=1, cutoff=likeness / 100)

@@ -1,14 +1,13 @@
-"""Which rules would give keys without an owner to companies: guesses, for a person to accept. Pure functions.
+"""Suggests rules that attribute keys without an owner to companies, for a person to accept. Pure functions.
 
-What speaks for a company, the first that says anything decides:
-1. the key is the company's today, and was unattributed before;
-2. its name holds the company's name, or begins as only names of the company's keys and rules do;
-3. its workspace, or who made it, has mostly keys of one company and none of another; where the two disagree there is no
-   guess;
-4. its name, less words such as "production", would be a new company's; not where a list says which companies there are.
+Evidence for a company, in this order; the first that applies decides:
+1. the key belongs to the company today, and was unattributed before;
+2. its name contains the company's name, or begins as only names of the company's keys and rules do;
+3. its workspace, or its creator, has mostly keys of one company and none of another; no guess where the two disagree;
+4. its name, without words such as "production", would name a new company; not where there is a list of companies.
 
-A rule is as general as it can be without matching a key that is not meant in any of its versions: future keys are
-covered by `Acme *`, while the past of a key that was renamed is reached by its hash alone.
+A rule is as general as possible without matching another key in any of its versions: `Acme *` covers future keys, while
+only its hash covers the past of a renamed key.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Words = tuple[str, ...]
 Form = tuple[str, str]
 
 _WORD = re.compile(r"[^\W_]+")
-# They say what a key is for, never whose it is.
+# Words for what a key is used for, which never name a company.
 _COMMON = """
 an the of for and or my our new old key keys token api app apps tool tools service services server client backend
 frontend web website site mobile bot chatbot chat agent agents worker batch job jobs cron gateway proxy shared common
@@ -46,7 +45,7 @@ _COMMON_WORDS = frozenset(_COMMON.split())
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """A key with its versions, whose it is today (None: split), and what it spent that is nobody's, in USD."""
+    """A key with its versions, its company today (None: split), and its unattributed spend in USD."""
 
     account: str
     history: KeyHistory
@@ -56,21 +55,23 @@ class Key:
 
     @property
     def now(self) -> KeyVersion:
+        """The last version."""
         return self.history.versions[-1]
 
     @property
     def owner(self) -> str | None:
-        """The one company that owns it today."""
+        """The one company that owns it today; None if it is split or unattributed."""
         return None if self.company == UNATTRIBUTED else self.company
 
     @property
     def is_open(self) -> bool:
+        """Whether it needs a rule: it is unattributed today, or has unattributed spend."""
         return self.company == UNATTRIBUTED or bool(self.credits_usd or self.byok_usd)
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A rule for keys without an owner, and what speaks for it. Money is what those keys spent that is nobody's."""
+    """A rule for keys without an owner, and the reason for it. Amounts are those keys' unattributed spend in USD."""
 
     company: str
     match: str
@@ -88,7 +89,7 @@ class Suggestion:
 
 
 class _Guess(NamedTuple):
-    """A company, what speaks for it, and how rules may be put, the most general first."""
+    """A company, the reason for it, and possible forms of the rule, the most general first."""
 
     company: str
     reason: str
@@ -98,9 +99,9 @@ class _Guess(NamedTuple):
 def suggest(
     keys: Sequence[Key], rules: Iterable[Rule], listed: Mapping[str, Iterable[str]] | None = None
 ) -> list[Suggestion]:
-    """Rules for the open keys that there is a guess for, the largest spend first.
+    """Rules for the open keys with a guess, the largest unattributed spend first.
 
-    `listed` are the companies of a list, each with what else it is called; None where there is no list.
+    `listed` are the companies of the list, each with its other names; None where there is no list.
     """
     dearest_first = sorted(keys, key=lambda key: (-key.credits_usd, -key.byok_usd, key.account, key.history.key_hash))
     known = _KnownNames(keys, rules, listed or {})
@@ -122,12 +123,12 @@ def suggest(
     return sorted(found, key=lambda it: (-it.credits_usd, -it.byok_usd, it.company, it.match, it.pattern))
 
 
-# What speaks for a company
+# Evidence for a company
 
 
 def _guess(key: Key, known: _KnownNames, places: _Places, new: _NewNames | None) -> _Guess | None:
     if key.company != UNATTRIBUTED:
-        # Of a split nobody can say to whom its past belongs.
+        # The past of a split key could belong to any of its owners.
         return _Guess(key.company, f"{key.company}'s today, unattributed before") if key.company else None
     name = _Name(key.now.name)
     if known.is_contested(name):
@@ -148,23 +149,23 @@ class _Name:
         return self.text[self._spans[0][0] : self._spans[words - 1][1]]
 
     def forms(self, words: int) -> tuple[Form, ...]:
-        """All names that begin with these words written like this, then this name alone."""
-        told = [self.text[: self._spans[words][0]] + "*"] if 0 < words < len(self.words) else []
-        return tuple(("key_name", pattern) for pattern in [*told, self.text] if _can_be_put(pattern))
+        """A rule for all names that begin with these words as written here, then one for this name alone."""
+        beginnings = [self.text[: self._spans[words][0]] + "*"] if 0 < words < len(self.words) else []
+        return tuple(("key_name", pattern) for pattern in [*beginnings, self.text] if _is_writable(pattern))
 
 
-def _can_be_put(pattern: str) -> bool:
-    """Whether a file can hold it as it is, and its only wildcard is a * at the end."""
+def _is_writable(pattern: str) -> bool:
+    """Whether a mapping file keeps the pattern unchanged, and its only wildcard is a * at the end."""
     is_kept = bool(pattern) and pattern.isprintable() and pattern == pattern.strip()
     return is_kept and not set("*?") & set(pattern.removesuffix("*"))
 
 
-def _says_whose(words: Words) -> bool:
+def _is_distinctive(words: Words) -> bool:
     return any(len(word) > 1 and not word.isdigit() and word not in _COMMON_WORDS for word in words)
 
 
 class _KnownNames:
-    """The names of companies, and how names of their keys and rules begin."""
+    """The names of companies, and the beginnings of the names of their keys and rules."""
 
     def __init__(self, keys: Iterable[Key], rules: Iterable[Rule], listed: Mapping[str, Iterable[str]]) -> None:
         self._companies: dict[Words, set[str]] = defaultdict(set)
@@ -184,36 +185,37 @@ class _KnownNames:
     def _learn(self, company: str, example: str) -> None:
         words, company_words = _Name(example).words, _Name(company).words
         if words[: len(company_words)] == company_words:
-            return  # "Company" begins "Company A Website", and says nothing
+            return  # "Company" begins "Company A Website" and proves nothing
         for length in range(1, len(words) + 1):
             self._beginnings[words[:length]].setdefault(company, example)
 
     def is_contested(self, name: _Name) -> bool:
-        """Whether the name holds the names of two companies, neither within the other."""
+        """Whether the name contains the names of two companies, neither within the other."""
         return len(self._held(name)[0]) > 1
 
     def guess(self, name: _Name) -> _Guess | None:
+        """The company whose name the key's name contains, or whose keys alone begin like it."""
         companies, words = self._held(name)
         if companies:
             (company,) = companies
             return _Guess(company, "named like the company", name.forms(words))
         for length in range(len(name.words), 0, -1):
-            if told := self._beginnings.get(name.words[:length]):
-                if len(told) > 1 or not _says_whose(name.words[:length]):
+            if examples := self._beginnings.get(name.words[:length]):
+                if len(examples) > 1 or not _is_distinctive(name.words[:length]):
                     return None
-                ((company, example),) = told.items()
+                ((company, example),) = examples.items()
                 return _Guess(company, f'named like "{example}"', name.forms(length))
         return None
 
     def _held(self, name: _Name) -> tuple[set[str], int]:
-        """The companies whose names are in it, none within another, and with how many words one of them begins it."""
+        """The companies whose names it contains, none within another, and how many of its first words name one."""
         words, begins = name.words, 0
         companies: set[str] = set()
         taken: set[int] = set()
         for length in range(len(words), 0, -1):
             for at in range(len(words) - length + 1):
                 part, places = words[at : at + length], set(range(at, at + length))
-                # A letter or two inside may be any word.
+                # One or two letters inside a name may be any word.
                 is_telling = at == 0 or len("".join(part)) > 2
                 if is_telling and part in self._companies and not places <= taken:
                     companies |= self._companies[part]
@@ -223,13 +225,13 @@ class _KnownNames:
 
 
 def _whole_words(pattern: str) -> str:
-    """What every name that fits a glob begins with, up to a word that may go on."""
+    """The beginning of every name that matches a glob, up to the last word that is complete."""
     head = re.split(r"[*?]", pattern)[0]
     return head if head == pattern else re.sub(r"[^\W_]+\Z", "", head)
 
 
 class _Place(NamedTuple):
-    """Where a key is, or who made it; `value` as a rule names it."""
+    """A key's workspace or creator; `value` as a rule names it."""
 
     account: str
     kind: Literal["workspace", "creator"]
@@ -237,7 +239,7 @@ class _Place(NamedTuple):
 
 
 class _Places:
-    """Whose the keys are of each workspace, and of each who makes keys."""
+    """The owners of the keys of each workspace and of each creator."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._owners: dict[_Place, Counter[str | None]] = defaultdict(Counter)
@@ -247,19 +249,20 @@ class _Places:
         self._workspaces = Counter(place.account for place in self._owners if place.kind == "workspace")
 
     def guess(self, key: Key) -> _Guess | None:
-        told = [(place, company) for place in _places(key) if (company := self._owner(place))]
-        if len({company for _, company in told}) != 1:
+        """The company that owns the keys of the workspace or the creator, where the two do not disagree."""
+        owned = [(place, company) for place in _places(key) if (company := self._owner(place))]
+        if len({company for _, company in owned}) != 1:
             return None
-        place, company = told[0]
+        place, company = owned[0]
         count, forms = self._owners[place], _Name(key.now.name).forms(0)
         what = f"made by {place.value}"
         if place.kind == "workspace":
             what = f"in workspace {place.value}"
-            forms = (("workspace", place.value), *forms) if _can_be_put(place.value) else forms
+            forms = (("workspace", place.value), *forms) if _is_writable(place.value) else forms
         return _Guess(company, f"{count[company]} of {count.total()} keys {what} are {company}'s", forms)
 
     def _owner(self, place: _Place) -> str | None:
-        """The one company with keys there, as many as are open or more; an account's only workspace says nothing."""
+        """The one company with keys there, at least as many as are open; an account's only workspace proves nothing."""
         owners = dict(self._owners[place])
         still_open = owners.pop(UNATTRIBUTED, 0)
         if len(owners) != 1 or (place.kind == "workspace" and self._workspaces[place.account] == 1):
@@ -277,37 +280,37 @@ def _places(key: Key) -> Iterator[_Place]:
 
 
 class _NewNames:
-    """Companies that nobody named yet, by the names of keys less the common words at their end."""
+    """New companies, by the names of keys without the common words at their end."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._written: dict[Words, str] = {}
         for key in keys:
             name = _Name(key.now.name)
-            if length := _telling(name.words):
+            if length := _company_words(name.words):
                 self._written.setdefault(name.words[:length], name.beginning(length))
 
     def guess(self, name: _Name) -> _Guess | None:
-        """The shortest beginning that is some key's too: "Globex" for "Globex Reports" beside "Globex Production"."""
-        for length in range(1, _telling(name.words) + 1):
+        """The shortest beginning shared with another key: "Globex" for "Globex Reports" and "Globex Production"."""
+        for length in range(1, _company_words(name.words) + 1):
             if company := self._written.get(name.words[:length]):
                 return _Guess(company, "a new company, by its name", name.forms(length))
         return None
 
 
-def _telling(words: Words) -> int:
-    """How many words are left without common words and numbers at the end; 0 where they are no company's name."""
+def _company_words(words: Words) -> int:
+    """The number of words without common words and numbers at the end; 0 where they do not name a company."""
     length = len(words)
     while length and (words[length - 1] in _COMMON_WORDS or words[length - 1].isdigit()):
         length -= 1
-    is_name = 0 < length <= LONGEST_NEW_NAME and words[0] not in _COMMON_WORDS and _says_whose(words[:length])
+    is_name = 0 < length <= LONGEST_NEW_NAME and words[0] not in _COMMON_WORDS and _is_distinctive(words[:length])
     return length if is_name and " ".join(words[:length]) != UNATTRIBUTED.casefold() else 0
 
 
-# How rules are put
+# Forms of rules
 
 
 class _Reach:
-    """The keys that a rule matches in any of their versions."""
+    """Finds the keys that a rule matches in any of their versions."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys: dict[str, dict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
@@ -319,6 +322,7 @@ class _Reach:
         self._values = {match: sorted(found) for match, found in self._keys.items()}
 
     def of(self, form: Form) -> set[Key]:
+        """The keys that a rule of this form matches."""
         match, pattern = form
         if not pattern.endswith("*"):
             return self._keys[match].get(pattern, set())
@@ -330,17 +334,20 @@ class _Reach:
 
 
 def _form(key: Key, guess: _Guess, guesses: Mapping[Key, _Guess], reach: _Reach) -> Form:
-    """The first that matches all versions of the key, and none of another company's; a glob is for two keys or more."""
+    """The first form that matches all versions of the key and no key of another company; a glob needs two keys.
+
+    The key's hash where there is none.
+    """
     for form in guess.forms:
         reached = reach.of(form)
-        is_safe = all(_is_meant(other, guess.company, guesses) for other in reached)
+        is_safe = all(_belongs_to(other, guess.company, guesses) for other in reached)
         is_glob = form[1].endswith("*")
         if is_safe and _always_matches(form, key) and (not is_glob or sum(it in guesses for it in reached) > 1):
             return form
     return "key_hash", key.history.key_hash
 
 
-def _is_meant(key: Key, company: str, guesses: Mapping[Key, _Guess]) -> bool:
+def _belongs_to(key: Key, company: str, guesses: Mapping[Key, _Guess]) -> bool:
     return key.owner == company or (key in guesses and guesses[key].company == company)
 
 

@@ -1,1 +1,1 @@
-"""What Dagster runs: assets, checks, jobs, schedule, sensors. Here alone OpenRouter, companies and warehouse meet."""
+"""What Dagster runs: assets, checks, jobs, schedule and sensors, over the steps of `sync/`."""

@@ -1,4 +1,4 @@
-"""Jobs, hourly schedule, and the sensors: one answers requests for a sync, one follows the mapping."""
+"""Jobs, the hourly schedule, and two sensors: one runs requested syncs, one reacts to a changed mapping."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -40,7 +40,7 @@ HOURLY_SYNC = "hourly_sync"
 
 
 def jobs(place: Placement, relations: Iterable[str]) -> list[Any]:
-    """The jobs over the assets of these relations, each in one process: a run holds its account's lock to the end."""
+    """The jobs over the assets of these relations, each in one process, which holds its account's lock to the end."""
     every, mapping, published = (
         dg.AssetSelection.assets(*(place.key(relation) for relation in wanted))
         for wanted in (relations, [MAPPING], [MAPPING, *PUBLISHED])
@@ -69,7 +69,10 @@ def jobs(place: Placement, relations: Iterable[str]) -> list[Any]:
 
 
 def run_request(account: str, *, run_key: str | None = None, since: str | None = None, **tags: str) -> dg.RunRequest:
-    """A run of hourly_sync for one account; two of one account never run at once."""
+    """A run of hourly_sync for one account, from UTC day `since` (YYYY-MM-DD) on if given.
+
+    Two runs of one account never run at once.
+    """
     return dg.RunRequest(
         run_key=run_key,
         partition_key=account,
@@ -78,10 +81,10 @@ def run_request(account: str, *, run_key: str | None = None, since: str | None =
     )
 
 
-def left_to_up(settings: Settings) -> dg.SkipReason | None:
-    """Why a daemon beside `orcost up` (that of `dagster dev`) does nothing by itself; None where there is no other.
+def served_elsewhere(settings: Settings) -> dg.SkipReason | None:
+    """Why this daemon launches nothing: an `orcost up` serves the same database; None where none does.
 
-    Where the database cannot be asked, the runs will say so.
+    None too where the database cannot be reached, which the runs then report.
     """
     if settings.is_of_up:
         return None
@@ -97,6 +100,8 @@ def left_to_up(settings: Settings) -> dg.SkipReason | None:
 
 
 def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
+    """The schedule that syncs every account; the cron expression is UTC."""
+
     @dg.schedule(
         name="hourly_schedule",
         job_name=HOURLY_SYNC,
@@ -109,8 +114,8 @@ def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
     def due(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
         at = context.scheduled_execution_time.astimezone(UTC)
         settings: Settings = context.resources.orcost
-        if left := left_to_up(settings):
-            return left
+        if skipped := served_elsewhere(settings):
+            return skipped
         return [
             run_request(account.name, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account.name}")
             for account in settings.accounts
@@ -130,8 +135,8 @@ def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
 )
 def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.orcost
-    if left := left_to_up(settings):
-        yield left
+    if skipped := served_elsewhere(settings):
+        yield skipped
         return
     configured = [account.name for account in settings.accounts]
     engine = open_warehouse(secret(settings.database_url), settings.home)
@@ -146,7 +151,7 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
             started = runs_of(context.instance, request)
             status, error = request_status(request, accounts, configured, started)
             runs.update_request(engine, request.id, status, error, utc_now())
-            # A run that was asked for but not launched (the daemon died) is asked for again: its key keeps it single.
+            # A run requested but not launched (the daemon died) is requested again; its run key prevents a second one.
             if status in ("queued", "running"):
                 yield from (requested_run(request, account) for account in accounts if account not in started)
     finally:
@@ -159,13 +164,13 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunR
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"orcost"},
     description="Looks at the mapping and the list of companies every 15 seconds. Where one changed, every account is "
-    "attributed anew at once, without asking OpenRouter. A wrong one is told once, by the checks of "
+    "attributed anew at once, without asking OpenRouter. A wrong one is reported once, by the checks of "
     "ref/company_mapping; what is in force stays.",
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.orcost
-    if left := left_to_up(settings):
-        yield left
+    if skipped := served_elsewhere(settings):
+        yield skipped
         return
     engine = open_warehouse(secret(settings.database_url), settings.home)
     try:
@@ -190,26 +195,27 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
 
 
 def requested_run(request: SyncRequest, account: str) -> dg.RunRequest:
+    """The run of one account for a sync request."""
     since = request.since.isoformat() if request.since else None
     run_key = f"sync-request-{request.id}-{account}"
     return run_request(account, run_key=run_key, since=since, **{REQUEST_TAG: str(request.id)})
 
 
 def runs_of(instance: dg.DagsterInstance, request: SyncRequest) -> dict[str, dg.DagsterRun]:
-    """The newest run of the request for each account; a retry stands for the run that it retries."""
+    """The newest run of the request for each account; a retry replaces the run that it retries."""
     found = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: str(request.id)}))
     return {run.tags[PARTITION_TAG]: run for run in reversed(found) if PARTITION_TAG in run.tags}
 
 
 def _has_ended(run: dg.DagsterRun) -> bool:
-    """Whether the run is over for good: one that Dagster is about to retry is not."""
+    """Whether the run has ended and Dagster is not about to retry it."""
     return run.status in _FINISHED and run.tags.get("dagster/will_retry") != "true"
 
 
 def request_status(
     request: SyncRequest, accounts: Sequence[str], configured: Sequence[str], started: dict[str, dg.DagsterRun]
 ) -> tuple[str, str | None]:
-    """(status, error): a request fails if one of its accounts does, and ends when all have ended."""
+    """Status and error of a request: it ends when the runs of all accounts have, and fails if one of them does."""
     unknown = [account for account in accounts if account not in configured]
     if unknown:
         return "failed", f"No account is called {quoted(unknown[0])}. Configured: {listed(configured)}."

@@ -1,5 +1,5 @@
-"""Checks of what is published. Contract checks block: they run inside the publication, before its commit. Business
-checks warn: they find what a person should look at, say how much of it, and carry up to ten rows of it.
+"""Checks of published data. Contract checks block: they run inside the publication, before its commit. Business checks
+warn: they report what a person should look at, with an amount and up to ten rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ Row = dict[str, Any]
 
 
 class BusinessCheck(NamedTuple):
-    """A warning: the relation, the law, the SQL for the rows that break it, and what they say in one sentence."""
+    """A warning: the relation, the rule it checks, the SQL for rows that violate it, and a sentence about them."""
 
     relation: str
     law: str
     sql: str
-    told: Callable[[Sequence[Row]], str]
+    summary: Callable[[Sequence[Row]], str]
 
 
 def _unattributed(rows: Sequence[Row]) -> str:
@@ -77,12 +77,13 @@ BUSINESS_CHECKS = {
         _restated,
     ),
 }
-# Dagster's freshness is that of the newest account; this one is asked by each, of all.
+# Dagster's freshness is that of the newest account; this check is evaluated for all accounts, in every run.
 FRESHNESS_CHECK = "every_account_is_fresh"
 _FRESHNESS_LAW = "Every account was synced within two hours."
 
 
 def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
+    """The specs of all checks that a publication"""
     contract = [place.check(it.name, it.about, it.law, blocking=True) for it in CONTRACT_CHECKS]
     business = [place.check(name, check.relation, check.law) for name, check in BUSINESS_CHECKS.items()]
     fresh = dg.AssetCheckSpec(
@@ -92,19 +93,21 @@ def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
 
 
 def contract_check(key: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
-    """A law that was asked about and holds, or nothing would have been published."""
-    return _result(key, account, f"{_CONTRACT_CHECKS[key.name].law} Asked before the commit.", [])
+    """The passed result of a contract check: had it failed, nothing would have been published."""
+    law = _CONTRACT_CHECKS[key.name].law
+    return _result(key, account, f"{law} Asked before the commit.", [])
 
 
 def business_check(
     connection: sa.Connection, key: dg.AssetCheckKey, account: str, settings: Settings, now: datetime
 ) -> dg.AssetCheckResult:
+    """The result of a business check of one account, with severity WARN; `now` is UTC."""
     if key.name == FRESHNESS_CHECK:
         return _freshness(connection, key, account, settings, now)
     check = BUSINESS_CHECKS[key.name]
     parameters = {"account": account, "unattributed_percent": settings.unattributed_percent}
     rows = [dict(row) for row in connection.execute(sa.text(check.sql), parameters).mappings()]
-    return _result(key, account, check.told(rows) if rows else check.law, rows)
+    return _result(key, account, check.summary(rows) if rows else check.law, rows)
 
 
 def _freshness(
@@ -122,9 +125,9 @@ def _freshness(
 
 
 def _result(
-    key: dg.AssetCheckKey, account: str, told: str, rows: Sequence[Row], *, is_of_all: bool = False
+    key: dg.AssetCheckKey, account: str, description: str, rows: Sequence[Row], *, is_of_all: bool = False
 ) -> dg.AssetCheckResult:
-    """A verdict that says whose it is; contract checks that fail never come here."""
+    """A result whose description names the account, unless it is about all of them; it fails if there are rows."""
     shown = [{name: short(str(value), LONGEST_VALUE) for name, value in row.items()} for row in rows[:MOST_ROWS]]
     metadata = (
         {"found": len(rows), "rows": dg.MetadataValue.table([dg.TableRecord(row) for row in shown])} if rows else {}
@@ -134,12 +137,13 @@ def _result(
         check_name=key.name,
         passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
-        description=told if is_of_all else f"Account {quoted(account)}: {told}",
+        description=description if is_of_all else f"Account {quoted(account)}: {description}",
         metadata=metadata,
     )
 
 
 def is_contract(key: dg.AssetCheckKey) -> bool:
+    """Whether it is a contract check, which blocks the publication."""
     return key.name in _CONTRACT_CHECKS
 
 

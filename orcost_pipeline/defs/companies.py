@@ -1,4 +1,4 @@
-"""ref/company_mapping: the mapping, validated, as versions; and what the list of companies says of them."""
+"""The asset ref/company_mapping: versions of the validated mapping, and checks against the list of companies."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from orcost_pipeline.companies.company_list import ATTRIBUTES, unlisted
 from orcost_pipeline.companies.coverage import DAYS, Coverage
-from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.defs.describe import column_schema, markdown_table
 from orcost_pipeline.defs.pictures import bars
@@ -23,7 +22,7 @@ from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, RuleRow, rules_in_force, version_in_force
 
-# check → what it says
+# check → its description
 _CHECKS = {
     "mapping_is_valid": "The mapping was accepted. A wrong one is refused whole, and the mapping in force stays.",
     "every_rule_can_win": "No rule is repeated further down, and no rule names an account that is not configured.",
@@ -35,6 +34,7 @@ _CHECKS = {
 
 
 def assets(place: Placement) -> list[dg.AssetsDefinition]:
+    """The asset of the mapping, which all accounts share."""
     key = place.key(MAPPING)
 
     @dg.multi_asset(
@@ -57,7 +57,10 @@ def assets(place: Placement) -> list[dg.AssetsDefinition]:
 def _load(
     context: dg.AssetExecutionContext, key: dg.AssetKey, warehouse: sa.Engine, settings: Settings
 ) -> list[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Brings the mapping and the list of companies into force, each where it is valid, and checks them."""
+    """Brings the mapping and the list of companies into force, each if it is valid; returns all results.
+
+    Problems are noted at the run and do not raise.
+    """
     mapping, problem = read_mapping_now(settings, warehouse)
     companies, list_problem = read_companies(settings)
     if mapping is not None:
@@ -78,18 +81,20 @@ def _load(
         metadata["dagster/column_schema"] = column_schema(connection, "ref.mapping_rule")
     listed = [company.company for company in companies or ()]
     unlisted_companies = unlisted(mapping, listed) if mapping and companies is not None else []
+    accounts = [account.name for account in settings.accounts]
+    unwinnable = [*mapping.warnings, *mapping.unknown_accounts(accounts)] if mapping else []
     return [
         dg.MaterializeResult(asset_key=key, metadata=metadata),
         _validity(key, "mapping_is_valid", problem),
         _validity(key, "company_list_is_valid", list_problem),
-        _doubts(key, "every_rule_can_win", _rules_that_cannot_win(mapping, settings) if mapping else []),
+        _doubts(key, "every_rule_can_win", unwinnable),
         _doubts(key, "every_rule_was_used", idle),
         _doubts(key, "every_company_is_listed", unlisted_companies),
     ]
 
 
 def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow], covered: Coverage) -> dict[str, Any]:
-    """Version in force, rules, companies, what they cover, and the first rules as a table."""
+    """Metadata: version in force, numbers of rules and companies, coverage, and the first rules as a table."""
     if version is None:
         return {"note": dg.MetadataValue.text("No mapping was ever loaded: all spend is Unattributed.")}
     frame = pd.DataFrame(rows, columns=list(RuleRow._fields), dtype=object)
@@ -107,25 +112,21 @@ def mapping_metadata(version: MappingVersion | None, rows: Sequence[RuleRow], co
 
 
 def _coverage_metadata(covered: Coverage) -> dict[str, Any]:
-    """Which part of the keys and of the money has a company; a bar for each day of credits."""
+    """Metadata: the attributed parts of keys and spend, and a bar per day of credits (USD)."""
     if not covered.keys:
         return {}
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "keys_with_a_company": dg.MetadataValue.text(f"{covered.attributed_keys} of {covered.keys}")
     }
     for name, part in (("spend_with_a_company", covered.spend()), ("byok_with_a_company", covered.byok())):
         if part.whole:
             percent = 100 * (part.whole - part.unattributed) / part.whole
-            told[name] = dg.MetadataValue.text(f"{percent:.1f} % of {part.whole:,.2f} USD in {DAYS} days")
+            metadata[name] = dg.MetadataValue.text(f"{percent:.1f} % of {part.whole:,.2f} USD in {DAYS} days")
     days = sorted(covered.credits_usd)
     if days:
         title = f"USD, {days[0]} – {days[-1]}; orange: no company"
-        told["picture"] = dg.MetadataValue.md(bars([covered.credits_usd[day] for day in days], title))
-    return told
-
-
-def _rules_that_cannot_win(mapping: Mapping, settings: Settings) -> list[Mistake]:
-    return [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
+        metadata["picture"] = dg.MetadataValue.md(bars([covered.credits_usd[day] for day in days], title))
+    return metadata
 
 
 def _validity(key: dg.AssetKey, check: str, problem: str | None) -> dg.AssetCheckResult:
@@ -149,5 +150,5 @@ def _doubts(key: dg.AssetKey, check: str, doubts: Sequence[Mistake]) -> dg.Asset
 
 
 def _lines(lines: Sequence[str]) -> dg.MetadataValue:
-    """Each line as an item of a list."""
+    """The lines as a Markdown list."""
     return dg.MetadataValue.md("\n".join(f"- {markdown(short(line, LONGEST_LINE))}" for line in lines))

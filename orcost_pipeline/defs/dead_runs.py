@@ -1,7 +1,7 @@
-"""Runs whose process was killed. Dagster would wait for them for two hours, and their account's queue with it.
+"""Runs whose process was killed. Dagster would wait for them for two hours, and block their account's queue.
 
-A run's process holds its account's lock, or waits for it, as long as it lives: a run that goes on while nobody holds
-that lock is dead. So it is where one process runs all steps; a run whose steps have their own processes is left alone.
+A run's process holds its account's lock, or waits for it, as long as it lives: a run in progress whose account is not
+locked is dead. This holds where one process runs all steps; runs whose steps have their own processes are left alone.
 """
 
 import time
@@ -15,16 +15,16 @@ from orcost_pipeline.defs.resources import ACCOUNT_TAG
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.questions.syncs import accounts_of_runs, locked_accounts, unclosed_runs
 
-YOUNG = timedelta(seconds=60)  # a run that begins has no lock yet
+YOUNG = timedelta(seconds=60)  # a run that is just starting has no lock yet
 SECOND_LOOK_SECONDS = 5
 FAILURE_REASON_TAG = "dagster/failure_reason"
 
 
 def close_dead_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: datetime) -> list[str]:
-    """Reports runs whose process is gone as failed, and notes them as abandoned; returns their ids."""
+    """Reports runs without a process as failed to Dagster, and notes them as abandoned; returns their ids."""
     dead = unattended_runs(instance, engine, now)
     if dead:
-        # A lock that was lost with a restarted database, or that somebody waited for, is taken within seconds.
+        # A live run takes a lock within seconds that it waited for or lost with a restarted database.
         time.sleep(SECOND_LOOK_SECONDS)
         dead = {run_id: run for run_id, run in unattended_runs(instance, engine, now).items() if run_id in dead}
     for run_id, run in dead.items():
@@ -34,7 +34,7 @@ def close_dead_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: dateti
 
 
 def unattended_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: datetime) -> Mapping[str, dg.DagsterRun]:
-    """Runs of ours that Dagster believes to be going on, while nobody holds their account's lock."""
+    """Runs by id that Dagster considers in progress although their account is not locked."""
     records = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
     before = (now - YOUNG).timestamp()
     started = {
@@ -60,12 +60,12 @@ def _has_several_processes(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 def close_ended_runs(instance: dg.DagsterInstance, engine: sa.Engine, now: datetime) -> None:
-    """Notes how those ended that Dagster knows to have ended, and that said nothing themselves."""
+    """Notes the end of runs that have ended for Dagster without noting it themselves."""
     for run_id in unclosed_runs(engine):
         run = instance.get_run_by_id(run_id)
         if run is None or not run.is_finished:
             continue
-        # A run that failed by itself has a reason; one that others found dead has none.
+        # A run that failed by itself has a failure reason; one that was found dead has none.
         if run.status == dg.DagsterRunStatus.FAILURE and FAILURE_REASON_TAG not in run.tags:
             runs.close_run(engine, run_id, "abandoned", runs.DIED, now)
         else:

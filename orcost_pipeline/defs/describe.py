@@ -1,4 +1,4 @@
-"""What a data engineer wants to see of a relation: as of when, which money, which columns, the first rows."""
+"""Metadata of a relation for Dagster's UI: its instant, amounts in USD, columns, first rows, a picture."""
 
 from datetime import date
 from decimal import Decimal
@@ -19,7 +19,7 @@ _COLUMNS = sa.text(
     "where a.attrelid = to_regclass(:relation) and a.attnum > 0 and not a.attisdropped order by a.attnum"
 )
 
-# What to look at first, newest or dearest on top; relations that are not here are too wide for a glance.
+# The rows to show first, the newest or most expensive on top; relations that are missing here are too wide.
 _PREVIEWS = {
     "ref.api_key": "select name, workspace_name, company, usage_usd, last_used_at from ref.api_key "
     "where account = :account order by usage_usd desc",
@@ -43,7 +43,7 @@ _PREVIEWS = {
     "as after from ops.restatement where account = :account order by noticed_at desc, day desc",
 }
 
-# What a picture says better: title, and USD by day, in all and of what somebody should look at.
+# Pictures: title, and the SQL for USD by day, in total and the part to look at.
 _UNATTRIBUTED = (
     "USD, {days}; orange: no company",
     "select day, sum(credits_usd) as whole, "
@@ -63,7 +63,7 @@ _PICTURES = {
 _30_DAYS = (
     "select coalesce(sum(credits_usd), 0) from marts.company_spend_rolling where account = :account and period = '30d'"
 )
-# What marts are about: what the account spent, or the part of it that the relation shows.
+# The amount shown for a mart: the account's spend, or the part of it that the relation holds.
 _MONEY = {
     "marts.unattributed_spend": (
         "unattributed_of_30_days",
@@ -77,15 +77,15 @@ _MONEY = {
 
 # Dagster's UI shows longer Markdown only when it is asked for.
 LONGEST_MARKDOWN = 999
-# Counting a large relation would hold up each sync; what takes longer is not told.
+# Counting a large relation would delay each sync; a count that takes longer is left out.
 COUNT_SECONDS = 1
-# Relations without the account's name.
+# Relations with the account's id instead of its name.
 _BY_ID = ("core.usage_hourly", "core.usage_daily")
 _ID = "select account_id from ref.account where account = :account"
 
 
 def describe(connection: sa.Connection, relation: str, account: str, rows_written: int) -> dict[str, Any]:
-    """Metadata of a published relation, in the order in which a person asks."""
+    """Metadata of a published relation for one account, the most important first."""
     as_of = connection.execute(sa.text("select as_of from ref.account where account = :a"), {"a": account}).scalar()
     metadata: dict[str, Any] = {"as_of": dg.TimestampMetadataValue(as_of.timestamp())} if as_of else {}
     metadata["rows_written"] = rows_written
@@ -99,7 +99,7 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
         metadata["picture"] = dg.MetadataValue.md(_picture(connection, relation, account))
     if relation in _PREVIEWS:
         rows = connection.execute(sa.text(f"{_PREVIEWS[relation]} limit 10"), {"account": account})
-        # As objects: pandas would make floats of amounts.
+        # As objects: pandas would convert amounts to floats.
         frame = pd.DataFrame(rows.all(), columns=list(rows.keys()), dtype=object)
         metadata["preview"] = dg.MetadataValue.md(markdown_table(frame))
     metadata["dagster/column_schema"] = column_schema(connection, relation)
@@ -107,7 +107,7 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
 
 
 def _row_count(connection: sa.Connection, relation: str, account: str) -> int | None:
-    """Rows of the account; None where counting them takes too long."""
+    """The number of rows of the account; None where counting takes longer than `COUNT_SECONDS`."""
     try:
         with connection.begin_nested():
             connection.execute(sa.text(set_local({"statement_timeout": f"'{COUNT_SECONDS}s'"})))
@@ -129,20 +129,20 @@ def _picture(connection: sa.Connection, relation: str, account: str) -> str:
 
 
 def column_schema(connection: sa.Connection, relation: str) -> dg.TableSchema:
-    """Columns, types and the catalogue's comments."""
+    """The columns of a relation with their types and comments, from the catalogue."""
     rows = connection.execute(_COLUMNS, {"relation": relation})
     return dg.TableSchema([dg.TableColumn(row.name, row.type, description=row.description) for row in rows])
 
 
 def markdown_table(frame: pd.DataFrame) -> str:
-    """A frame as a table that Dagster's UI draws: its first rows, as many as are drawn and not hidden behind a link."""
-    told = "| " + " | ".join(str(column) for column in frame.columns) + " |\n" + "|" + "---|" * len(frame.columns)
+    """The first rows of a frame as a Markdown table, as many as Dagster's UI shows without a click."""
+    text = "| " + " | ".join(str(column) for column in frame.columns) + " |\n" + "|" + "---|" * len(frame.columns)
     for row in frame.itertuples(index=False):
         line = "\n| " + " | ".join(_cell(value) for value in row) + " |"
-        if len(told) + len(line) > LONGEST_MARKDOWN:
+        if len(text) + len(line) > LONGEST_MARKDOWN:
             break
-        told += line
-    return told
+        text += line
+    return text
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""raw/*: what OpenRouter says, typed and stamped. Each asset commits alone; readers of costs see nothing of it."""
+"""The assets raw/*: OpenRouter's answers, typed, per run. Each asset commits by itself; no cost report reads them."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,7 +20,7 @@ KINDS = {"openrouter", "postgres"}
 
 
 def raw_result(step: SyncStep, result: StepResult, key: dg.AssetKey) -> dg.MaterializeResult:
-    """What a data engineer asks of a raw asset: complete to when, how many rows, how many requests, which columns."""
+    """The materialization of a raw asset, with the sync's instant, rows, requests and columns as metadata."""
     with step.engine.connect() as connection:
         columns = column_schema(connection, relation_of(key))
     metadata = {
@@ -33,7 +33,7 @@ def raw_result(step: SyncStep, result: StepResult, key: dg.AssetKey) -> dg.Mater
     return dg.MaterializeResult(asset_key=key, metadata=metadata)
 
 
-# relation → (what it is read after, how, the asset's description)
+# relation → (upstream relations, the step that reads it, the asset's description)
 _LISTINGS: dict[str, tuple[list[str], Callable[[SyncStep], StepResult], str]] = {
     "raw.account": (
         [],
@@ -65,6 +65,7 @@ _LISTINGS: dict[str, tuple[list[str], Callable[[SyncStep], StepResult], str]] = 
 
 
 def assets(place: Placement) -> list[dg.AssetsDefinition]:
+    """The assets of all raw relations, partitioned by account."""
     return [*(_listing(place, relation) for relation in _LISTINGS), _usage(place)]
 
 
@@ -136,12 +137,12 @@ def _usage(place: Placement) -> dg.AssetsDefinition:
 def _hours(reading: UsageReading, requests_made: int) -> StepResult:
     hours = reading.hours
     rows = len(hours.account) + sum(len(answer.cells) for answer in hours.keys)
-    told = {
+    counts = {
         "keys_asked": len({answer.key_hash for answer in hours.keys}),
         "hours_asked": sum(len(window.hours()) for window in hours.windows),
         "hours_not_explained_yet": len(hours.unexplained),
     }
-    return StepResult(rows, requests_made, told)
+    return StepResult(rows, requests_made, counts)
 
 
 def _days(reading: UsageReading) -> StepResult:

@@ -1,7 +1,7 @@
-"""A small picture for Dagster's UI: a bar for each day, with the part of it that somebody should look at in front.
+"""A small picture for Dagster's UI: a bar per day, with the part to look at in front.
 
-An SVG inside Markdown. The UI shows Markdown of less than 1,000 characters at once, and more only when asked: so there
-is no text in it.
+It is an SVG inside Markdown. The UI shows only Markdown of less than 1,000 characters without a click, so the picture
+contains no text.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ WHOLE, PART = "#4f43dd", "#f2a33a"
 
 
 def bars(days: Sequence[tuple[Decimal, Decimal]], title: str) -> str:
-    """Markdown with the days' (whole, part) as bars, the first day on the left; below the picture, its title."""
+    """Markdown with a bar per day for (whole, part), the first day on the left, and the title below."""
     highest = max((whole for whole, _ in days), default=Decimal(0)) or Decimal(1)
     paths = "".join(
         f"<path stroke='{colour}' stroke-width='7' d='{_bars([day[number] / highest for day in days])}'/>"

@@ -1,4 +1,4 @@
-"""Where the assets stand in a code location, which may be somebody else's: their keys, owners and partitions."""
+"""How the assets are placed in a code location, possibly a user's own: keys, owners and partitions."""
 
 import warnings
 from collections.abc import Iterable
@@ -9,22 +9,24 @@ import dagster as dg
 from orcost_pipeline.warehouse.schema.relations import RELATIONS
 
 MAPPING = "ref.company_mapping"
-# The versions of the mapping are two relations; what a row of the asset is stands in this one.
+# Versions of the mapping are stored in two relations; the rows of the asset are in this one.
 _TABLES = {MAPPING: "ref.mapping_rule"}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """accounts: the partitions of all assets but the mapping, which accounts share."""
+    """`accounts` are the partitions of all assets but the mapping, which accounts share; `prefix` starts asset keys."""
 
     accounts: dg.PartitionsDefinition
     prefix: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
 
     def key(self, relation: str) -> dg.AssetKey:
+        """The asset key of a relation, such as `ref.api_key`."""
         return dg.AssetKey([*self.prefix, *relation.split(".")])
 
     def partitions(self, relation: str) -> dg.PartitionsDefinition | None:
+        """The accounts; None for the mapping."""
         return None if relation == MAPPING else self.accounts
 
     def spec(
@@ -35,7 +37,7 @@ class Placement:
         description: str | None = None,
         freshness_policy: dg.FreshnessPolicy | None = None,
     ) -> dg.AssetSpec:
-        """An asset in the group of its schema; its description is that of the relation unless it has one."""
+        """The spec of an asset, in the group of its schema; by default its description is that of the relation."""
         table = _TABLES.get(relation, relation)
         return dg.AssetSpec(
             self.key(relation),
@@ -50,9 +52,9 @@ class Placement:
         )
 
     def check(self, name: str, relation: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
-        """A check whose verdict Dagster keeps for each account; of the mapping, for all."""
+        """The spec of a check, partitioned like its asset, so that Dagster keeps a result per account."""
         with warnings.catch_warnings():
-            # Partitions of checks may still change in Dagster; without them one account's verdict hides another's.
+            # Partitioned checks are a preview in Dagster; without them one account's result hides another's.
             warnings.simplefilter("ignore", dg.PreviewWarning)
             return dg.AssetCheckSpec(
                 name,
@@ -64,5 +66,5 @@ class Placement:
 
 
 def relation_of(key: dg.AssetKey) -> str:
-    """The relation that an asset is, whatever the prefix of its key."""
+    """The relation of an asset, whatever the prefix of its key."""
     return ".".join(key.path[-2:])

@@ -1,7 +1,7 @@
 """From ref/api_key to marts/*: one account's publication, one transaction, one subsettable multi-asset.
 
-A subset publishes the same: the steps build on each other, and what is not new writes nothing. Materializations are
-reported after the commit; a contract check that fails raises before it, so that no reader ever sees what it found.
+A subset publishes the same: the steps build on each other, and unchanged rows are not written. Materializations are
+reported after the commit; a failing contract check raises before it, so that no reader ever sees wrong rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from orcost_pipeline.windows import STALE_AFTER
 # Dagster sees the newest of several accounts; the check `every_account_is_fresh` and `orcost status` see each.
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=STALE_AFTER, fail_window=timedelta(hours=6))
 
-# asset → (what it is made of, the tables whose written rows are its own)
+# asset → (upstream assets, the tables whose written rows count as its own)
 PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
     "ref.api_key": (
         ["raw.account", "raw.workspace", "raw.organization_member", "raw.api_key"],
@@ -56,6 +56,8 @@ PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
 
 
 def assets(place: Placement) -> list[dg.AssetsDefinition]:
+    """The multi-asset of all published relations, partitioned by account."""
+
     @dg.multi_asset(
         name="publish",
         specs=[
@@ -103,6 +105,7 @@ def _selected(context: dg.AssetExecutionContext) -> list[str]:
 def published(
     connection: sa.Connection, key: dg.AssetKey, account: str, rows: Mapping[str, int]
 ) -> dg.MaterializeResult:
+    """The materialization of a published relation; `rows` are the rows written, by table."""
     relation = relation_of(key)
     _, tables = PUBLISHED[relation]
     written = sum(rows.get(table, 0) for table in tables)

@@ -1,7 +1,7 @@
-"""What assets are given: the deployment's settings, the warehouse under the account's lock, the window to sync.
+"""The resources of assets: the deployment's settings, the warehouse under the account's lock, the window to sync.
 
-`sync_step` is the frame of every asset that belongs to a sync: it knows account, run and instant, runs the step again
-where the database was away for a moment, and turns an error into a sentence at the account, at the run and in Dagster.
+Every asset of a sync runs inside `sync_step`: it knows account, run and instant, retries the step after a short outage
+of the database, and records an error as a sentence at the account, at the run and in Dagster.
 """
 
 import hashlib
@@ -39,17 +39,18 @@ RETRY_SECONDS = 2
 
 
 class SyncWindow(dg.ConfigurableResource):
-    """How far back a run asks: nothing for what is new, `since` (YYYY-MM-DD) for everything from that UTC day on."""
+    """How far back a run reads: only what is new, or everything from UTC day `since` (YYYY-MM-DD) on."""
 
     since: str | None = None
 
     @property
     def since_day(self) -> date | None:
+        """`since` as a date; raises ValueError for anything but YYYY-MM-DD."""
         return date.fromisoformat(self.since) if self.since else None
 
 
 def deployment(settings: Settings) -> dg.ResourceDefinition:
-    """The settings that the definitions were built with, for assets and sensors."""
+    """The settings of the definitions, as a resource for assets and sensors."""
 
     @dg.resource(description="Accounts, folders, addresses.")
     def orcost_settings() -> Settings:
@@ -72,7 +73,7 @@ def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
             return
         waiting = lambda: dg.get_dagster_logger().info("Another sync of %s is running; waiting for it.", account)  # noqa: E731
         with database_errors(), runs.sync_lock(engine, account, waiting):
-            if is_sync(context.run) and _can_start(engine, settings, account):
+            if is_sync(context.run) and _is_recorded(engine, settings, account):
                 request_id = context.run.tags.get(REQUEST_TAG)
                 runs.start_run(engine, context.run.run_id, account, int(request_id) if request_id else None, utc_now())
             yield engine
@@ -80,14 +81,14 @@ def orcost_warehouse(context: dg.InitResourceContext) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
-def _can_start(engine: sa.Engine, settings: Settings, account: str) -> bool:
-    """Whether a run is noted: one of an account without a key that was never heard of leaves nothing behind."""
+def _is_recorded(engine: sa.Engine, settings: Settings, account: str) -> bool:
+    """Whether to record a run: not for an account that has no key and is not stored."""
     has_key = any(known.name == account and known.api_key for known in settings.accounts)
     return has_key or is_stored(engine, account)
 
 
 def is_sync(run: dg.DagsterRun) -> bool:
-    """Whether the run publishes what it reads, or what the run read that it resumes; one that reads or attributes alone
+    """Whether the run publishes what it, or the run that it resumes, has read. A run that only reads or only attributes
     is no sync."""
     selected = {relation_of(key) for key in run.asset_selection or ()}
     if run.job_name == REATTRIBUTE or not selected:
@@ -100,7 +101,7 @@ def _is_resumed(run: dg.DagsterRun) -> bool:
 
 
 def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None] = lambda run_id: None) -> str:
-    """The run whose extraction this one adds to: a retry from what failed goes on with what its parent read."""
+    """The id of the run whose extraction this one extends: a retry from failure continues that of its parent."""
     while run.parent_run_id and _is_resumed(run):
         parent = find(run.parent_run_id)
         if parent is None:
@@ -111,9 +112,10 @@ def extraction_id(run: dg.DagsterRun, find: Callable[[str], dg.DagsterRun | None
 
 @contextmanager
 def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Settings) -> Iterator[SyncStep]:
-    """The frame of a step; an error ends the run with one sentence, and is retried only where that can help.
+    """Yields the step of an asset's account; an error becomes a dg.Failure with one sentence, which allows retries only
+    for a TransientError.
 
-    Once a step has failed, nothing will be published: no further one waits for a server that is down.
+    Raises dg.Failure at once where an earlier step of the run has failed, since nothing will be published.
     """
     if not context.has_partition_key:
         raise dg.Failure("Choose an account to sync: this launch has no partition.", allow_retries=False)
@@ -139,16 +141,16 @@ def sync_step(context: dg.AssetExecutionContext, engine: sa.Engine, settings: Se
     except (dg.RetryRequested, dg.Failure):
         raise
     except Exception as error:
-        told = note_failure(engine, run, account, error)
-        raise dg.Failure(told, allow_retries=isinstance(error, TransientError)) from error
+        sentence = note_failure(engine, run, account, error)
+        raise dg.Failure(sentence, allow_retries=isinstance(error, TransientError)) from error
 
 
 @contextmanager
 def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
-    """Waits for a warehouse that went away; where it can be used again, raises RetryRequested, `RETRIES` times.
+    """After an outage of the warehouse waits, then raises RetryRequested if it is back, at most `RETRIES` times.
 
-    No RetryPolicy: under one, Dagster runs a step again that Ctrl-C or SIGTERM stopped. The wait is before the request:
-    Dagster writes to the same database, and fails with it.
+    No RetryPolicy: under one, Dagster repeats steps stopped by Ctrl-C or SIGTERM. The wait comes before the request,
+    because Dagster writes to the same database.
     """
     try:
         with database_errors():
@@ -162,20 +164,20 @@ def survived_restart(context: dg.AssetExecutionContext, settings: Settings) -> I
 
 
 def note_failure(engine: sa.Engine, run: dg.DagsterRun, account: str, error: Exception) -> str:
-    """Says at the run and at the account what is wrong, where the database can still be told; returns what it says."""
-    told = str(error) if isinstance(error, OrcostError) else unforeseen(error)
-    told = message(told)
+    """Records an error as a message at run and account, if the database can be written; returns the message."""
+    text = str(error) if isinstance(error, OrcostError) else unforeseen(error)
+    text = message(text)
     try:
         if isinstance(error, LockedError):
             with engine.connect() as connection:
-                told = f"{told} {lock_holders(connection)}".strip()
-        return runs.fail(engine, run.run_id, account, error, told, utc_now())
+                text = f"{text} {lock_holders(connection)}".strip()
+        return runs.fail(engine, run.run_id, account, error, text, utc_now())
     except sqlalchemy.exc.SQLAlchemyError:
-        return told
+        return text
 
 
 def unforeseen(error: Exception) -> str:
-    """A mistake of this program; its traceback is the cause of the failure, in Dagster."""
+    """The message for a bug in this program; Dagster shows the traceback as the failure's cause."""
     first_line = next(iter(str(error).splitlines()), "")
     return (
         f"Something went wrong that should not have: {type(error).__name__}: {first_line}\n"
@@ -184,14 +186,15 @@ def unforeseen(error: Exception) -> str:
 
 
 def key_sha256(account: Account) -> str | None:
-    """What tells the account's key from another."""
+    """A hash of the account's key in hex, to notice another key; None without one."""
     return hashlib.sha256(account.api_key.get_secret_value().encode()).hexdigest() if account.api_key else None
 
 
 def utc_now() -> datetime:
-    """The clock, read where a run begins and nowhere below."""
+    """The time now, UTC; layers below get it as an argument."""
     return datetime.now(UTC)
 
 
 def secret(value: Any) -> str | None:
+    """The text of a SecretStr; None for None."""
     return value.get_secret_value() if value is not None else None

@@ -49,7 +49,10 @@ python_logs:
 
 
 def prepare(settings: Settings) -> Path:
-    """Warehouse migrated, home written, environment set for this process and its children; returns the log file."""
+    """Migrates the warehouse, writes Dagster's home, and sets the environment for this process and its children.
+
+    Returns the path of Dagster's log. Raises database errors of this package.
+    """
     configured = configured_url(settings)
     engine = open_warehouse(configured, settings.home)
     with database_errors(), engine.begin() as connection:
@@ -60,7 +63,7 @@ def prepare(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     logs.mkdir(parents=True, exist_ok=True)
     (home / "dagster.yaml").write_text(_configuration(logs / "dagster.log"), encoding="utf-8")
-    # A file for Dagster's logs is a beta feature that says so in every process.
+    # Configuring a log file is a beta feature, about which Dagster warns in every process.
     beta = "Handling yaml-defined logging configuration"
     warnings.filterwarnings("ignore", beta)
     os.environ["PYTHONWARNINGS"] = f"ignore:{beta}"
@@ -70,17 +73,17 @@ def prepare(settings: Settings) -> Path:
 
 
 def keep_connections(instance: dg.DagsterInstance) -> None:
-    """Lets a run keep its connections to Dagster's storage: one for each event costs a second of five.
+    """Keeps a run's connections to Dagster's storage open; a new one per event costs a second of five.
 
-    The storage does so for webservers only.
+    By default the storage does so for webservers only.
     """
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=10)
 
 
 def start_stopped() -> list[str]:
-    """Has schedules and sensors that somebody stopped run as they are declared again; returns their names.
+    """Switches stopped schedules and sensors on again; returns their names.
 
-    They keep their cursors, and the schedule what it has launched: only the hour that is due is caught up.
+    They keep their cursors and the record of launched runs, so that only the hour that is due is caught up.
     """
     with dg.DagsterInstance.get() as instance:
         stopped = instance.all_instigator_state(instigator_statuses={InstigatorStatus.STOPPED})

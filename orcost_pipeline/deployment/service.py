@@ -1,9 +1,9 @@
-"""One service of `orcost up`: a module, run as `python -m` runs it, that never outlives its supervisor.
+"""One service of `orcost up`: a module, run as by `python -m`, that never outlives its supervisor.
 
     python -m orcost_pipeline.deployment.service LEASH MODULE [ARGUMENT …]
 
-LEASH is the read end of a pipe whose only write end the supervisor holds. Nothing is ever written to it: its end of
-file means that the supervisor is gone, however it went, and then this process and the group that it leads go too.
+LEASH is the read end of a pipe whose only write end the supervisor holds. Nothing is ever written to it: end of file
+means that the supervisor has ended in whatever way, and then this process and the group that it leads end too.
 """
 
 import io
@@ -21,7 +21,7 @@ from orcost_pipeline.text import clean
 KILLED_AFTER = 8  # seconds in which a group may end by itself
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# A first start, and daemons that have nothing to do, or the same as seconds ago: no news to whoever reads the log.
+# Lines of a first start and of idle daemons, which are no news to a reader of the log.
 _SILENCED = {
     "dagster.daemon.EventLogConsumerDaemon": ("No cursor for event type",),
     "dagster.daemon.MonitoringDaemon": ("Collected ", "Checking run "),
@@ -32,6 +32,7 @@ _FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
 
 def main() -> None:
+    """Runs the module of the command line until it ends, or until the supervisor does."""
     leash, module, *arguments = sys.argv[1:]
     threading.Thread(target=_follow, args=(int(leash),), name="leash", daemon=True).start()
     _tidy_log()
@@ -42,11 +43,11 @@ def main() -> None:
 
 
 def _follow(leash: int) -> None:
-    """Waits for the leash's end; then asks the group to stop, and has what is left of it killed."""
+    """Waits for the end of the leash; then terminates the group, and kills what is left after `KILLED_AFTER` s."""
     os.read(leash, 1)
-    # Our own id names our group only if we lead it: run by hand, this stops nobody else.
+    # Our process id is that of a group only if we lead it; run by hand, this stops no other process.
     group = os.getpid()
-    # Not from here: this process may end, and its thread with it, before its children do.
+    # In a process of its own: this one, with its thread, may end before its children do.
     killer = ["/bin/sh", "-c", f"sleep {KILLED_AFTER}; kill -s KILL -- -{group}"]
     nothing = subprocess.DEVNULL
     subprocess.Popen(killer, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)  # noqa: S603
@@ -54,7 +55,7 @@ def _follow(leash: int) -> None:
 
 
 def _tidy_log() -> None:
-    """Plain lines, each once: where Dagster warns through the root logger, it would double all others from then on."""
+    """Makes log lines plain, each printed once: Dagster's warnings through the root logger would double all others."""
     sys.stdout = _PlainText(sys.stdout.buffer, encoding="utf-8", errors="replace", line_buffering=True)
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format=_FORMAT, datefmt="%Y-%m-%d %H:%M:%S %z")
     for name in ("dagster", "dagster-webserver"):
@@ -64,8 +65,8 @@ def _tidy_log() -> None:
 
 
 def _leave_env_files_alone() -> None:
-    """Dagster would lay the working folder's `.env` over the environment, once and for all its runs. `settings.py`
-    reads it below the environment, and each run anew: so a key that was changed there counts from the next run on.
+    """Stops Dagster from loading the working folder's `.env` over the environment, once for all its runs. `settings.py`
+    reads it below the environment and anew for each run, so that a changed key counts from the next run on.
     """
     from dagster._cli import utils
 
@@ -73,7 +74,7 @@ def _leave_env_files_alone() -> None:
 
 
 class _PlainText(io.TextIOWrapper):
-    """Text without the colours that Dagster gives to its log lines, and without those that a name may have."""
+    """A stream that removes colours and control characters, whether from Dagster or from names in its lines."""
 
     def write(self, text: str) -> int:
         super().write("\n".join(clean(line) for line in _COLOUR.sub("", text).split("\n")))
@@ -81,7 +82,7 @@ class _PlainText(io.TextIOWrapper):
 
 
 class _Silence(logging.Filter):
-    """Lets pass what does not contain one of the phrases."""
+    """Drops records that contain one of the phrases."""
 
     def __init__(self, phrases: tuple[str, ...]) -> None:
         super().__init__()

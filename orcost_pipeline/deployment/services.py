@@ -1,7 +1,7 @@
 """`orcost up`: code server, daemon and webserver of one home, and its embedded Postgres, on the loopback address only.
 
-They run apart, as Dagster advises for real use; `supervision.py` keeps them running. One process at a time serves a
-home, and a database: two daemons on one storage would each launch every run.
+They are separate processes, as Dagster advises for production; `supervision.py` keeps them running. Only one process
+at a time serves a home and a database: two daemons on one storage would each launch every run.
 """
 
 import os
@@ -41,7 +41,9 @@ from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url
 
-CODE_PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a restart
+CODE_PORTS = range(
+    20_000, 30_000
+)  # below the range of outgoing connections, so that the port is still free after a restart
 DATABASE_EVERY = 5.0  # seconds
 
 _WORKSPACE = """load_from:
@@ -53,7 +55,7 @@ _WORKSPACE = """load_from:
 
 
 class Reserved(NamedTuple):
-    """A home and a port that are this process' alone, and the lock by which its services are known to live."""
+    """A home and a port reserved for this process, and the file descriptor of the lock that its services hold."""
 
     home: Path
     port: int
@@ -65,7 +67,10 @@ class Reserved(NamedTuple):
 
 
 def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
-    """Database, code server, daemon and webserver, until interrupted; `names` are those that proxies in front have."""
+    """Runs database, code server, daemon and webserver until interrupted; `names` are host names of proxies in front.
+
+    Raises PermanentError where home, port or database cannot be had, TransientError where a service does not start.
+    """
     with reserved(settings.home, port) as ours:
         _say("Opening the database …")
         serve(settings, ours, names=names)
@@ -73,9 +78,10 @@ def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
 
 @contextmanager
 def reserved(home: Path, port: int) -> Iterator[Reserved]:
-    """Home and port for this process alone, once the services of one that was killed have ended.
+    """Reserves home and port for this process, after the services of a killed predecessor have ended.
 
-    Raises PermanentError where another process has them, or where nothing can be written to the home.
+    Raises PermanentError where another process has them or the home is not writable, TransientError where services of
+    a predecessor do not end.
     """
     require_home(home)
     home.mkdir(parents=True, exist_ok=True)
@@ -96,7 +102,10 @@ def reserved(home: Path, port: int) -> Iterator[Reserved]:
 
 
 def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db stop", names: Sequence[str] = ()) -> None:
-    """Serves Dagster until interrupted or terminated; says at the end how to stop the embedded Postgres."""
+    """Serves Dagster until interrupted or terminated; at the end prints how to stop the embedded Postgres.
+
+    Raises PermanentError where another `orcost up` serves the database, TransientError where a service does not start.
+    """
     log = ours.home / "logs" / "services.log"
     with _database_alone(settings) as is_alone, stop_requested() as stop, leash() as end:
         prepare(settings)
@@ -121,8 +130,8 @@ def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db st
 
 @contextmanager
 def _database_alone(settings: Settings) -> Iterator[Callable[[], None]]:
-    """The database for this process alone, before anything in it is migrated; raises PermanentError where another
-    `orcost up` has it. Yields what raises that later."""
+    """Reserves the database for this process before anything in it is migrated; raises PermanentError where another
+    `orcost up` has it. Yields a function that raises the same if the reservation is lost."""
     configured = configured_url(settings)
     process, since = f"process {os.getpid()} on {socket.gethostname()}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     with database_errors():
@@ -134,7 +143,7 @@ def _database_alone(settings: Settings) -> Iterator[Callable[[], None]]:
 
 
 def _at_port_of(server: EmbeddedPostgres) -> Callable[..., None]:
-    """Has an engine connect to the port that the server has now: started again, it may have had to take another."""
+    """A connect handler that uses the server's current port, which may change when it is started again."""
 
     def connect_there(_dialect: object, _record: object, _arguments: object, parameters: dict[str, object]) -> None:
         with suppress(EmbeddedPostgresError):
@@ -147,7 +156,7 @@ def _at_port_of(server: EmbeddedPostgres) -> Callable[..., None]:
 def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -> list[Service]:
     """Code server, daemon and webserver, in the order in which they need each other."""
     workspace.write_text(_WORKSPACE.format(host=LOOPBACK, port=code_port), encoding="utf-8")
-    # Not `dagster code-server start`: that hides the process that matters behind another, and does not miss it.
+    # Not `dagster code-server start`: it wraps the actual server in another process and does not notice its death.
     code = ("api", "grpc", "-h", LOOPBACK, "-p", str(code_port), "-m", "orcost_pipeline.definitions")
     return [
         Service(
@@ -163,7 +172,7 @@ def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -
 
 
 class _Database:
-    """The embedded Postgres: it outlives us, and is started again when it dies before."""
+    """The embedded Postgres, which outlives this process and is started again if it dies earlier."""
 
     def __init__(self, home: Path, services: Sequence[Service]) -> None:
         self._server = EmbeddedPostgres(home)
@@ -171,20 +180,21 @@ class _Database:
         self._due_at = 0.0
 
     def tend(self) -> str | None:
+        """Starts the server if it has died; returns a message about it, None if nothing happened."""
         if time.monotonic() < self._due_at:
             return None
         self._due_at = time.monotonic() + DATABASE_EVERY
         try:
             if self._server.url() is not None:
                 return None
-            self._tell_services(storage_url(self._server.start()))
+            self._restart_if_moved(storage_url(self._server.start()))
         except EmbeddedPostgresError as error:
             self._due_at += LONGEST_PAUSE
             return str(error)
         return "The embedded Postgres had ended; it was started again."
 
-    def _tell_services(self, url: str) -> None:
-        """Where it had to take another port, Dagster must begin anew to learn of it."""
+    def _restart_if_moved(self, url: str) -> None:
+        """Restarts Dagster's services where the server has a new port, which they read only at their start."""
         if url != os.environ[STORAGE_URL]:
             os.environ[STORAGE_URL] = url
             for service in self._services:
@@ -192,7 +202,7 @@ class _Database:
 
 
 def _await_predecessors(alive: IO[str]) -> None:
-    """Returns, with the lock, when no service of an earlier supervisor is left."""
+    """Takes the lock once no service of an earlier supervisor is left; raises TransientError if that takes too long."""
     deadline = time.monotonic() + 2 * STOP_WITHIN
     if not locks(alive):
         _say("Waiting for the services of one that was killed to end …")
@@ -205,7 +215,7 @@ def _await_predecessors(alive: IO[str]) -> None:
 
 
 def _say(text: str) -> None:
-    """Says it on stderr; a terminal or pipe that has gone is no reason to end."""
+    """Prints a message on stderr; a closed terminal or pipe is ignored."""
     with suppress(OSError):
         sys.stderr.write(f"{message(text)}\n")
         sys.stderr.flush()
@@ -215,14 +225,14 @@ def _say(text: str) -> None:
 
 
 def _require_free(port: int) -> None:
-    """Raises PermanentError, naming a port that is free, where this one cannot be had."""
+    """Raises PermanentError with a free port where this one is not available."""
     if why := _refusal(port):
         free = next((other for other in range(max(port, 3000) + 1, 65_536) if not _refusal(other)), 3000)
         raise PermanentError(f"Port {port} {why}. Choose another, such as: --port {free}")
 
 
 def _refusal(port: int) -> str | None:
-    """Why the webserver could not listen there."""
+    """Why the webserver could not listen on the port; None where it could."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the webserver does
         try:

@@ -1,7 +1,7 @@
-"""Processes kept running: started in order, started again when they die, stopped together. Nothing of Dagster here.
+"""Keeps processes running: starts them in order, starts them again when they die, stops them together. No Dagster here.
 
-Each service is a module that leads a process group, on a leash (`service.py`): however the supervisor ends, nothing of
-theirs stays. Belongs here: processes, signals, their log. Stays out: which services there are, and what they need.
+Each service is a module that leads a process group and ends with the supervisor, however that ends (`service.py`). What
+belongs here: processes, signals, their log. What stays out: which services there are, and what they need.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from orcost_pipeline.errors import TransientError
 READY_WITHIN = 120.0
 STOP_WITHIN = 15.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-STEADY_AFTER = 60.0  # what has run as long as this dies anew, not again
+STEADY_AFTER = 60.0  # after this many seconds, the next death counts as a first one
 LONGEST_LOG = 10_000_000
 
 Stop = Callable[[], int]
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 class Surroundings(NamedTuple):
-    """What all services are given: their leash, the lock that says that one of them lives, their log."""
+    """What all services share: the leash and the lock (file descriptors), and the log."""
 
     leash: int
     alive: int
@@ -37,7 +37,7 @@ class Surroundings(NamedTuple):
 
 
 class Service:
-    """A module in a process that leads a group of its own; when it dies it is started again, later each time."""
+    """A module in a process that leads its own group; after each death in a row it is started again later."""
 
     def __init__(self, name: str, module: str, *arguments: str, is_ready: Callable[[], bool] = lambda: True) -> None:
         self.name = name
@@ -48,11 +48,12 @@ class Service:
         self._started_at = self._due_at = 0.0
 
     def start(self, given: Surroundings) -> None:
+        """Starts the process; raises OSError where the system cannot."""
         self._started_at = time.monotonic()
-        # -P: a file of the user's folder is never taken for a module.
+        # -P: files in the user's folder are never imported as modules.
         wrapper = [sys.executable, "-P", "-m", "orcost_pipeline.deployment.service", str(given.leash)]
         with given.log.open("ab") as log:
-            # A session of its own: the terminal's Ctrl-C reaches us alone, and we stop them in order.
+            # A session of its own: Ctrl-C reaches only the supervisor, which stops the services in order.
             self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and modules)
                 [*wrapper, *self._command],
                 stdout=log,
@@ -63,7 +64,7 @@ class Service:
             )
 
     def tend(self, given: Surroundings) -> str | None:
-        """Starts what is due; returns what to say of a death."""
+        """Starts the process when it is due; returns a message about a death, None otherwise."""
         if self._process is not None:
             how = self.death()
             return self._start_later(how, given) if how else None
@@ -84,23 +85,23 @@ class Service:
         return f"The {self.name} {how}; it starts again in {self._pause:.0f} s. Log: {given.log}"
 
     def death(self) -> str | None:
-        """How the process ended; None while it lives, or before it was started."""
+        """How the process ended, as a predicate; None while it runs or before it was started."""
         code = self._process.poll() if self._process else None
         if code is None:
             return None
         return f"was killed (signal {-code})" if code < 0 else f"ended (exit code {code})"
 
-    def is_gone(self) -> bool:
-        """Whether nothing of the group is left; its leader, if it has ended, is reaped."""
+    def has_ended(self) -> bool:
+        """Whether no process of the group is left; reaps its leader."""
         return self._process is None or (self._process.poll() is not None and not self.signal(0))
 
     def signal(self, number: int) -> bool:
-        """Signals the whole group; False where nobody is left in it."""
+        """Signals the whole group; False where no process is left in it."""
         if self._process is None:
             return False
         try:
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):  # macOS denies signals to what has ended
+        except (ProcessLookupError, PermissionError):  # macOS denies signals to ended processes
             return False
         return True
 
@@ -119,9 +120,10 @@ def supervise(
     ready: str,
     look_after: Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Starts the services one after the other, says that they are ready, keeps them running until asked to stop.
+    """Starts the services one after another, prints `ready`, keeps them running until a stop is requested.
 
-    `look_after` is called again and again; what it returns is said.
+    `look_after` is called several times a second; messages that it returns are printed. Raises TransientError where a
+    service dies at its start or is not ready in time.
     """
     try:
         for service in services:
@@ -131,9 +133,9 @@ def supervise(
         if not stop():
             say(ready)
         while not stop():
-            for told in (look_after(), *(service.tend(given) for service in services)):
-                if told:
-                    say(told)
+            for text in (look_after(), *(service.tend(given) for service in services)):
+                if text:
+                    say(text)
             _limit(given.log)
             time.sleep(0.2)
     finally:
@@ -141,24 +143,24 @@ def supervise(
 
 
 def _wait_until_ready(service: Service, services: Sequence[Service], log: Path, stop: Stop) -> None:
-    """Returns when the service is ready or a stop is asked for; what dies at the start is not tried again."""
+    """Returns when the service is ready or a stop is requested; raises TransientError if one dies or time is up."""
     deadline = time.monotonic() + READY_WITHIN
     while not stop() and not service.is_ready():
         for other in services:
             if how := other.death():
-                raise TransientError(f"The {other.name} {how} at its start. {_last_words(log)}")
+                raise TransientError(f"The {other.name} {how} at its start. {_last_line(log)}")
         if time.monotonic() > deadline:
-            raise TransientError(f"The {service.name} was not ready in {READY_WITHIN:.0f} s. {_last_words(log)}")
+            raise TransientError(f"The {service.name} was not ready in {READY_WITHIN:.0f} s. {_last_line(log)}")
         time.sleep(0.1)
 
 
 def _stop(services: Sequence[Service], stop: Stop) -> None:
-    """Asks each group to stop, last started first; kills what does not, or all when asked to stop once more."""
+    """Terminates each group, the last started first; kills what is left in the end, or at once on a second request."""
     patience = max(stop(), 1)
     for service in reversed(services):
         service.signal(signal.SIGTERM)
     deadline = time.monotonic() + STOP_WITHIN
-    while time.monotonic() < deadline and stop() <= patience and not all(it.is_gone() for it in services):
+    while time.monotonic() < deadline and stop() <= patience and not all(it.has_ended() for it in services):
         time.sleep(0.05)
     for service in services:
         service.kill()
@@ -166,17 +168,17 @@ def _stop(services: Sequence[Service], stop: Stop) -> None:
 
 @contextmanager
 def stop_requested() -> Iterator[Stop]:
-    """How often a stop was asked for: by INT, TERM, or a terminal that went away (unless nohup says not to mind).
+    """Yields how often a stop was requested: by INT, TERM, or HUP (unless nohup has it ignored).
 
-    A signal that is handled here is not ignored by who is started meanwhile, though our own parent may ignore it.
+    A signal handled here is not ignored by processes started meanwhile, even if our parent ignores it.
     """
-    asked: list[int] = []
+    received: list[int] = []
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in numbers}
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
-        yield lambda: len(asked)
+        yield lambda: len(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -184,7 +186,7 @@ def stop_requested() -> Iterator[Stop]:
 
 @contextmanager
 def leash() -> Iterator[int]:
-    """The read end of a pipe whose write end nobody else holds: it ends when this process does."""
+    """The read end of a pipe whose write end only this process holds, so that it ends with this process."""
     end, held = os.pipe()
     try:
         yield end
@@ -194,7 +196,7 @@ def leash() -> Iterator[int]:
 
 
 def locks(file: IO[str]) -> bool:
-    """Takes the file's lock, or has it, unless another process does."""
+    """Takes the lock of a file; False where another process holds it."""
     with suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -202,13 +204,13 @@ def locks(file: IO[str]) -> bool:
 
 
 def _limit(log: Path) -> None:
-    """Sets a long log aside; those who append to it go on at its new beginning."""
+    """Copies a long log aside and empties it; processes that append continue at its new beginning."""
     if log.exists() and log.stat().st_size > LONGEST_LOG:
         with suppress(OSError):  # a full disk
             shutil.copyfile(log, f"{log}.1")
         os.truncate(log, 0)
 
 
-def _last_words(log: Path) -> str:
+def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"Log: {log}; its last line: {lines[-1][:200] if lines else 'none'}"

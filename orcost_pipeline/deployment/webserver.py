@@ -1,9 +1,9 @@
-"""Dagster's webserver behind a gate, as a service of `orcost up`: no other web page acts or reads through a browser.
+"""Dagster's webserver, as a service of `orcost up`, protected from other web pages in the same browser.
 
     python -m orcost_pipeline.deployment.webserver PORT WORKSPACE [NAME …]
 
-Dagster answers GraphQL by GET, and to any name: an image of any page could stop the schedule, and a name that its owner
-points at the loopback address would read all figures. There are no users here: who shall see it is up to a proxy.
+Dagster answers GraphQL by GET and under any host name: an image in any page could stop the schedule, and a host name
+pointed at the loopback address could read all figures. There are no users here: access control is up to a proxy.
 """
 
 import sys
@@ -23,7 +23,7 @@ from starlette.websockets import WebSocketClose
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_NAMES = (LOOPBACK, "localhost", "::1")
-STATEMENT_MILLISECONDS = 15_000  # these three as the dagster-webserver command has them
+STATEMENT_MILLISECONDS = 15_000  # these three are the defaults of the dagster-webserver command
 POOL_SECONDS, POOL_OVERFLOW = 3_600, 20
 POLL_MILLISECONDS = 2_000
 
@@ -33,7 +33,7 @@ _BY_GET = "Refused: GraphQL is answered by POST only, because any web page can h
 
 
 class Gate:
-    """Passes on what Dagster's own pages ask, links that a person follows, and programs that are no browser."""
+    """Admits requests of Dagster's own pages, followed links, and programs that are no browser; refuses all others."""
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self._app = app
@@ -45,39 +45,39 @@ class Gate:
             app = refusal if scope["type"] == "http" else WebSocketClose()
         await app(scope, receive, send)
 
-    def _refusal(self, asked: HTTPConnection) -> PlainTextResponse | None:
-        if _hostname(asked.headers.get("host", "")) not in self._names:
+    def _refusal(self, request: HTTPConnection) -> PlainTextResponse | None:
+        if _hostname(request.headers.get("host", "")) not in self._names:
             return PlainTextResponse(_WRONG_NAME, 421)
-        if _is_cross_site(asked):
+        if _is_cross_site(request):
             return PlainTextResponse(_CROSS_SITE, 403)
-        if asked.scope["path"] == "/graphql" and asked.scope.get("method", "POST") != "POST":
+        if request.scope["path"] == "/graphql" and request.scope.get("method", "POST") != "POST":
             return PlainTextResponse(_BY_GET, 403)
         return None
 
 
 def _hostname(netloc: str) -> str | None:
-    """The name without its port, which a tunnel may change; None for what is none."""
+    """The host name without its port, which a tunnel may change; None for an invalid one."""
     try:
         return urlsplit(f"//{netloc}").hostname
     except ValueError:
         return None
 
 
-def _is_cross_site(asked: HTTPConnection) -> bool:
-    """Whether another origin's page has the browser ask; pages of other ports of this machine are others too.
+def _is_cross_site(request: HTTPConnection) -> bool:
+    """Whether a page of another origin made the browser send the request; another port is another origin.
 
-    Every browser sends `Origin` with a POST and with a WebSocket, newer ones `Sec-Fetch-Site` with everything. A link
-    that opens a page of Dagster is no harm: it changes nothing, and the other page cannot read it. In a frame it would
-    be, for clicks could be stolen.
+    Every browser sends `Origin` with a POST and a WebSocket, newer ones `Sec-Fetch-Site` with every request. A link
+    that opens a page of Dagster is harmless: it changes nothing, and the other page cannot read it. A frame is not:
+    clicks could be stolen.
     """
-    headers = asked.headers
+    headers = request.headers
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != headers["host"]:
         return True
     if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return False
     is_link = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
-    return not (is_link and asked.scope.get("method") == "GET")
+    return not (is_link and request.scope.get("method") == "GET")
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""What is wrong with a deployment, from stored facts and live questions, as findings without a terminal."""
+"""Problems of a deployment as findings, from stored facts and live requests. Rendering is in `cli/`."""

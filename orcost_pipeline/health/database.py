@@ -1,6 +1,6 @@
-"""Findings from the database: whether it can be used, and whether what it holds is this program's warehouse.
+"""Findings from the database: whether it can be used, and whether it holds a warehouse of this program's version.
 
-Nothing is made and nothing migrated: an embedded server that has data is started.
+Nothing is created or migrated; an embedded server that has data is started.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,9 +34,9 @@ STATEMENT_WITHIN = 10  # seconds
 
 
 @dataclass(frozen=True)
-class Look:
-    """What came of looking into the warehouse: what it holds, None where that is not known; what is wrong there; what
-    tells each account from another.
+class DatabaseCheck:
+    """The result of checking the database: the warehouse's state (None where it cannot be read), the findings, and the
+    evidence that identifies each account.
 
     `is_new`: there is no warehouse yet.
     """
@@ -47,28 +47,31 @@ class Look:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
-def look_into(settings: Settings, now: datetime) -> Look:
-    """Reads the warehouse as it is: nothing is made, nothing migrated."""
+def check_database(settings: Settings, now: datetime) -> DatabaseCheck:
+    """Reads the warehouse as it is, without creating or migrating anything; never raises for a broken database.
+
+    What stands in the way of reading it is a finding.
+    """
     configured = configured_url(settings)
     try:
         if configured is None and EmbeddedPostgres(settings.home).data() is None:
-            return Look(found=(NO_WAREHOUSE_YET,), is_new=True)
+            return DatabaseCheck(found=(NO_WAREHOUSE_YET,), is_new=True)
         with database_errors():
             engine = connect(configured or EmbeddedPostgres(settings.home).start())
             try:
                 with engine.connect() as connection:
-                    return _look(connection, settings, now)
+                    return _check(connection, settings, now)
             finally:
                 engine.dispose()
     except (OrcostError, EmbeddedPostgresError, DBAPIError, OSError) as error:
-        return Look(found=(_of_database_error(error),))
+        return DatabaseCheck(found=(_database_error_finding(error),))
 
 
-def _of_database_error(error: Exception) -> Finding:
-    # SQLAlchemy's own words hold the statement.
+def _database_error_finding(error: Exception) -> Finding:
+    # SQLAlchemy's own message contains the statement.
     message = str(error.orig).strip().splitlines()[0] if isinstance(error, DBAPIError) else str(error)
     if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
-        return _no_rights(message, "Grant it, or give another user in ORCOST_DATABASE_URL")
+        return _rights_finding(message, "Grant it, or give another user in ORCOST_DATABASE_URL")
     todo = "Start it, or correct ORCOST_DATABASE_URL; stored costs are safe"
     return Finding(Severity.ERROR, Code.DATABASE_UNREACHABLE, None, message, todo)
 
@@ -78,31 +81,31 @@ NO_WAREHOUSE_YET = Finding(
 )
 
 
-def _look(connection: sa.Connection, settings: Settings, now: datetime) -> Look:
+def _check(connection: sa.Connection, settings: Settings, now: datetime) -> DatabaseCheck:
     within = sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"}))
     connection.execute(within)
     server, foreign = server_state(connection), foreign_schemas(connection)
     connection.commit()
     if foreign:
         problem, todo = foreign_problem(server.database, foreign)
-        return Look(found=(Finding(Severity.ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
-    found = tuple(_of_server(server, is_writer=is_syncing(settings)))
+        return DatabaseCheck(found=(Finding(Severity.ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
+    found = tuple(_server_findings(server, is_writer=is_syncing(settings)))
     if server.major < OLDEST_MAJOR or server.may_read is False:
-        return Look(found=found)
+        return DatabaseCheck(found=found)
     frozen = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     frozen.execute(within)
     version = schema_version(frozen)
     if version is None:
-        return Look(found=(*found, NO_WAREHOUSE_YET), is_new=True)
+        return DatabaseCheck(found=(*found, NO_WAREHOUSE_YET), is_new=True)
     if version != SCHEMA_VERSION:
-        return Look(found=(*found, _other_schema(version)))
-    # Whose account a key is matters to who syncs; who only reads sees no raw tables.
+        return DatabaseCheck(found=(*found, _schema_finding(version)))
+    # Only a user who syncs compares accounts; one who only reads may not see the raw tables.
     syncing = settings.accounts if server.may_write else ()
     evidence = {account.name: stored_evidence(frozen, account.name) for account in syncing}
-    return Look(read(frozen, settings, now), found, evidence=evidence)
+    return DatabaseCheck(read(frozen, settings, now), found, evidence=evidence)
 
 
-def _of_server(server: Server, *, is_writer: bool) -> Iterator[Finding]:
+def _server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:
     if server.major < OLDEST_MAJOR:
         message = f"Postgres {server.major} is too old: orcost needs {OLDEST_MAJOR} or newer."
         yield Finding(
@@ -117,13 +120,13 @@ def _of_server(server: Server, *, is_writer: bool) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, Code.DATABASE_FULL, None, message, todo)
     if server.may_read is False:
         todo = "grant usage on its schemas and select on their tables, or give the user of the syncs"
-        yield _no_rights(f'The user "{server.user}" may not read the warehouse.', todo)
+        yield _rights_finding(f'The user "{server.user}" may not read the warehouse.', todo)
     elif is_writer:
-        yield from _of_writing(server)
+        yield from _write_findings(server)
 
 
-def _of_writing(server: Server) -> Iterator[Finding]:
-    """What stands against a sync; a machine without keys need not write."""
+def _write_findings(server: Server) -> Iterator[Finding]:
+    """What prevents a sync from writing."""
     if server.is_standby or server.is_read_only:
         why = "a standby, in recovery" if server.is_standby else "read-only (transaction_read_only)"
         todo = "Give the address of the primary in ORCOST_DATABASE_URL"
@@ -132,20 +135,20 @@ def _of_writing(server: Server) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, Code.DATABASE_READ_ONLY, None, f"The database is {why}: no sync can write.", todo)
     elif not server.may_create:
         todo = f'grant create on database "{server.database}" to "{server.user}"'
-        yield _no_rights(f'The user "{server.user}" may not create schemas: no sync can run.', todo)
+        yield _rights_finding(f'The user "{server.user}" may not create schemas: no sync can run.', todo)
     elif server.may_write is False:
         todo = f'Make "{server.user}" the owner of the tables, or give the user who made them'
-        yield _no_rights(f'The user "{server.user}" may not write to the warehouse: no sync can.', todo)
+        yield _rights_finding(f'The user "{server.user}" may not write to the warehouse: no sync can.', todo)
 
 
-def _no_rights(message: str, todo: str) -> Finding:
+def _rights_finding(message: str, todo: str) -> Finding:
     return Finding(Severity.ERROR, Code.DATABASE_RIGHTS, None, message, todo)
 
 
-def _other_schema(version: str) -> Finding:
-    told = f"The warehouse's schema ({version}) is {{}} than this program's ({SCHEMA_VERSION})"
+def _schema_finding(version: str) -> Finding:
+    comparison = f"The warehouse's schema ({version}) is {{}} than this program's ({SCHEMA_VERSION})"
     if version > SCHEMA_VERSION:
-        message = f"{told.format('newer')}: nothing can be read or synced."
+        message = f"{comparison.format('newer')}: nothing can be read or synced."
         return Finding(Severity.ERROR, Code.SCHEMA_NEWER, None, message, "Update orcost on this machine")
-    message = f"{told.format('older')}: it cannot be read until it is migrated."
+    message = f"{comparison.format('older')}: it cannot be read until it is migrated."
     return Finding(Severity.WARNING, Code.SCHEMA_OLDER, None, message, "orcost db migrate (the next sync does so too)")

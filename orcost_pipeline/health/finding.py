@@ -1,7 +1,7 @@
-"""A finding: something that a person should mend or know, with what to do about it.
+"""A finding: something a person should fix or know, with what to do about it.
 
-One list of findings serves `orcost status`, `orcost doctor`, alerts and Dagster's checks. This module holds the record,
-its codes and order; where findings come from is in the modules beside it, how they look is in `cli/`.
+The same findings serve `orcost status`, `orcost doctor`, alerts and Dagster's checks. This module holds the record,
+its codes and their order; the modules beside it produce findings, `cli/` renders them.
 """
 
 import shlex
@@ -15,8 +15,8 @@ from orcost_pipeline.settings import Settings
 
 
 class Severity(StrEnum):
-    """An error: costs do not come in or cannot be trusted, or a secret is out. A warning: in part, or soon. A note:
-    good to know."""
+    """ERROR: costs are not synced or cannot be trusted, or a secret is exposed. WARNING: the same in part, or soon.
+    NOTE: information."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -24,7 +24,7 @@ class Severity(StrEnum):
 
 
 class Code(StrEnum):
-    """What kinds of finding there are; of the same severity, those further up are worse."""
+    """The kinds of finding, the worst first; the order decides between findings of the same severity."""
 
     SETTINGS = "settings"
     NO_KEY = "no_key"
@@ -76,7 +76,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a person should mend or know: of which account (None: of none), since when, and what to do."""
+    """Something a person should fix or know: the account (None: not of one account), what to do, and since when."""
 
     severity: Severity
     code: Code
@@ -87,16 +87,18 @@ class Finding:
 
 
 def worst_first(found: Iterable[Finding]) -> list[Finding]:
+    """Findings by severity, then code, then account."""
     severities, codes = list(Severity), list(Code)
     return sorted(found, key=lambda it: (severities.index(it.severity), codes.index(it.code), it.account or ""))
 
 
 def exit_code(found: Iterable[Finding]) -> int:
-    """1 where there is an error."""
+    """1 where one of the findings is an error, else 0."""
     return int(any(finding.severity is Severity.ERROR for finding in found))
 
 
 def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON objects, as `--format json` prints them."""
     return [
         {name: getattr(finding, name) for name in ("severity", "code", "account", "since", "message", "todo")}
         for finding in found
@@ -104,10 +106,10 @@ def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:
 
 
 def sync_command(account: str) -> str:
-    """The command that syncs an account, as a shell takes it."""
+    """The command that syncs an account, quoted for a shell."""
     return f"orcost sync --account {shlex.quote(account)}"
 
 
 def map_check(settings: Settings) -> str:
-    """The command that looks at the mapping."""
+    """The command that checks the project's mapping, quoted for a shell."""
     return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"

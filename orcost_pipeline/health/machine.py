@@ -26,8 +26,8 @@ PORT_WITHIN = 2.0  # seconds
 # Settings
 
 
-def of_env(settings: Settings) -> Iterator[Finding]:
-    """Whether the secrets of `.env` are kept."""
+def env_findings(settings: Settings) -> Iterator[Finding]:
+    """Whether the secrets in `.env` are protected from other users and from git."""
     env = settings.folder / ".env"
     secrets = {"ORCOST_DATABASE_URL", *(account.api_key_env for account in settings.accounts)}
     if not env.is_file() or not any(value for name, value in dotenv_values(env).items() if name in secrets):
@@ -55,8 +55,8 @@ def _git(folder: Path, *arguments: str) -> int | None:
     return None
 
 
-def of_keys(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[Finding]:
-    """Accounts whose key is not there."""
+def key_findings(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[Finding]:
+    """Accounts without a configured key; one note where this machine only reads what others sync."""
     is_reader = any(standing.as_of for standing in standings.values()) and not is_syncing(settings)
     for account in settings.accounts:
         if account.api_key is not None:
@@ -75,23 +75,23 @@ def of_keys(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[F
 # ORCOST_HOME
 
 
-def of_home(settings: Settings) -> Iterator[Finding]:
-    """What is wrong with the home; nothing where this machine only reads a database that others sync to."""
+def home_findings(settings: Settings) -> Iterator[Finding]:
+    """Problems with ORCOST_HOME and its disk; none where this machine only reads a database synced elsewhere."""
     if settings.database_url is not None and not is_syncing(settings):
         return
     if problem := unusable(settings.home):
         yield Finding(Severity.ERROR, Code.HOME_UNUSABLE, None, *problem)
     else:
-        yield from _of_disk(settings)
+        yield from _disk_findings(settings)
 
 
-def _of_disk(settings: Settings) -> Iterator[Finding]:
-    """Whether there is space where orcost writes, each file system told once."""
+def _disk_findings(settings: Settings) -> Iterator[Finding]:
+    """Little space where orcost writes, once per file system."""
     seen: set[int] = set()
     for folder in _written_folders(settings):
         with suppress(OSError):
             device = folder.stat().st_dev
-            if device not in seen and (finding := _of_space(folder)):
+            if device not in seen and (finding := _space_finding(folder)):
                 yield finding
             seen.add(device)
 
@@ -103,7 +103,7 @@ def _written_folders(settings: Settings) -> Iterator[Path]:
             yield data
 
 
-def _of_space(folder: Path) -> Finding | None:
+def _space_finding(folder: Path) -> Finding | None:
     if problem := lack_of_space(folder, LITTLE_SPACE):
         is_urgent = lack_of_space(folder, TOO_LITTLE_SPACE) is not None
         return Finding(Severity.ERROR if is_urgent else Severity.WARNING, Code.DISK_FULL, None, *problem)
@@ -114,12 +114,12 @@ def _of_space(folder: Path) -> Finding | None:
 
 
 def is_dagster(port: int) -> bool | None:
-    """Whether it is Dagster that listens on a port of this machine; None where nobody does."""
+    """Whether Dagster listens on a port of this machine; False for another program, None where nothing listens."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PORT_WITHIN)
     try:
         connection.request("GET", "/server_info")
-        told = json.loads(connection.getresponse().read(10_000))
-        return isinstance(told, dict) and "dagster_version" in told
+        reply = json.loads(connection.getresponse().read(10_000))
+        return isinstance(reply, dict) and "dagster_version" in reply
     except ConnectionRefusedError:
         return None
     except (OSError, http.client.HTTPException, ValueError):
@@ -128,7 +128,8 @@ def is_dagster(port: int) -> bool | None:
         connection.close()
 
 
-def of_port(port: int, listens: bool | None) -> Iterator[Finding]:
+def port_findings(port: int, listens: bool | None) -> Iterator[Finding]:
+    """A port taken by another program; `listens` is the result of `is_dagster`."""
     if listens is False:
         message = f"Another program has port {port}: orcost up cannot serve there."
         yield Finding(Severity.WARNING, Code.PORT_TAKEN, None, message, f"orcost up --port {port + 1}")

@@ -1,4 +1,4 @@
-"""Findings from OpenRouter, asked live: each configured account at the same time, none of them for long."""
+"""Findings from OpenRouter, live: all configured accounts at the same time, each for a few seconds at most."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,12 +13,12 @@ from pydantic import SecretStr
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
 from orcost_pipeline.health.standing import Standing, WarehouseState
-from orcost_pipeline.health.stored import NOT_ITS_KEY, of_credits
+from orcost_pipeline.health.stored import NOT_ITS_KEY, credit_findings
 from orcost_pipeline.openrouter.client import OpenRouter, allowed
 from orcost_pipeline.openrouter.records import ApiKey
 from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.settings import Account, Settings
-from orcost_pipeline.sync.identity import told_evidence
+from orcost_pipeline.sync.identity import reported_evidence
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.questions.accounts import Evidence
 from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
@@ -27,7 +27,7 @@ from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 ANSWER_WITHIN = 6.0
 NAMED_KEYS = 3
 
-NOTHING_TOLD = Evidence()
+NO_EVIDENCE = Evidence()
 
 T = TypeVar("T")
 Clock = Callable[[], datetime]
@@ -35,8 +35,9 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Answer:
-    """What an account's API said just now. `keys` are None where they were not asked for or did not come; `is_spending`
-    is whether one of them was charged within a day, `told` what it all says of whose account it is."""
+    """An account's live answer. Amounts are USD. `keys` are None where they were not requested or did not arrive;
+    `is_spending` is whether one of them was charged within a day, `evidence` identifies the account, `ahead` is how far
+    this machine's clock is ahead of the server's."""
 
     account: str
     is_accepted: bool
@@ -45,13 +46,13 @@ class Answer:
     credits_total_usd: Decimal | None = None
     is_spending: bool = False
     keys: Sequence[ApiKey] | None = None
-    told: Evidence = NOTHING_TOLD
+    evidence: Evidence = NO_EVIDENCE
     ahead: timedelta | None = None
     found: tuple[Finding, ...] = ()
 
 
 class _Api(OpenRouter):
-    """An account's API that notes the last refusal's status."""
+    """An account's API that remembers the status of the last refusal."""
 
     def __init__(self, account: Account, key: SecretStr, clock: Clock) -> None:
         super().__init__(
@@ -71,12 +72,12 @@ class _Api(OpenRouter):
 
 
 def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
-    """The answer of each account that has a key, all asked at the same time."""
+    """The live answers by account, of those that have a key; a failure is a finding in the answer."""
 
     async def answers() -> list[Answer]:
         return await asyncio.gather(*(ask(it, it.api_key, clock) for it in accounts if it.api_key is not None))
 
-    # Unlike asyncio.run, closing a loop does not wait for a look-up of a name that hangs.
+    # Unlike asyncio.run, closing a loop does not wait for a hanging DNS lookup.
     loop = asyncio.new_event_loop()
     try:
         return {answer.account: answer for answer in loop.run_until_complete(answers())}
@@ -85,25 +86,25 @@ def ask_all(accounts: Sequence[Account], clock: Clock) -> Mapping[str, Answer]:
 
 
 async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
-    """Which kind of key it is; of a management key also what is left and which keys there are."""
+    """The kind of a key; for a management key also the balance and the listed keys. Never raises OrcostError."""
     try:
         api = _Api(account, secret, clock)
     except OrcostError as error:
-        return Answer(account.name, is_accepted=False, found=(_of_error(account, error, None),))
+        return Answer(account.name, is_accepted=False, found=(_error_finding(account, error, None),))
     async with api:
         key = await _tried(account, api, api.key())
         if isinstance(key, Finding):
             return Answer(account.name, is_accepted=False, ahead=api.clock_ahead, found=(key,))
         if not key.can_manage:
             return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
-        credits_told, listed = await asyncio.gather(
+        credits_answer, listed = await asyncio.gather(
             _tried(account, api, allowed(api.credits())), _tried(account, api, api.account_keys())
         )
-    credit = None if isinstance(credits_told, Finding) else credits_told
-    told = NOTHING_TOLD
+    credit = None if isinstance(credits_answer, Finding) else credits_answer
+    evidence = NO_EVIDENCE
     if not isinstance(listed, Finding):
         workspaces = [workspace.id for workspace in listed.workspaces.rows]
-        told = told_evidence(listed.keys, workspaces, key.organization_id, credit, is_whole=listed.is_whole)
+        evidence = reported_evidence(listed.keys, workspaces, key.organization_id, credit, is_whole=listed.is_whole)
     keys = None if isinstance(listed, Finding) else listed.keys
     return Answer(
         account.name,
@@ -113,9 +114,9 @@ async def ask(account: Account, secret: SecretStr, clock: Clock) -> Answer:
         credits_total_usd=credit.total_credits if credit else None,
         is_spending=any(_is_spending(it, clock()) for it in keys or ()),
         keys=keys,
-        told=told,
+        evidence=evidence,
         ahead=api.clock_ahead,
-        found=tuple(answer for answer in (credits_told, listed) if isinstance(answer, Finding)),
+        found=tuple(answer for answer in (credits_answer, listed) if isinstance(answer, Finding)),
     )
 
 
@@ -126,31 +127,34 @@ def _is_spending(key: ApiKey, now: datetime) -> bool:
 
 
 async def _tried(account: Account, api: _Api, question: Awaitable[T]) -> T | Finding:
-    """The answer, or why there is none."""
+    """The answer, or a finding that says why there is none."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN):
             return await question
     except (OrcostError, TimeoutError) as error:
-        return _of_error(account, error, api.refusal)
+        return _error_finding(account, error, api.refusal)
 
 
-def _of_error(account: Account, error: Exception, refusal: int | None) -> Finding:
-    """An error of several lines says in the last what to do. Of the address, which may hold a secret, only the host."""
-    told, _, advice = str(error).rpartition("\n")
+def _error_finding(account: Account, error: Exception, refusal: int | None) -> Finding:
+    """A finding for a failed request: the last line of a longer message is the advice.
+
+    Of the base URL, which may contain a secret, only the host is shown.
+    """
+    message, _, advice = str(error).rpartition("\n")
     if isinstance(error, TransientError | TimeoutError):
         host = httpx.URL(account.base_url).netloc.decode()
         last = f"; its last answer was {refusal}" if refusal else ""
-        told = told or advice or f"{host} did not answer in {ANSWER_WITHIN:g} seconds{last}."
+        message = message or advice or f"{host} did not answer in {ANSWER_WITHIN:g} seconds{last}."
         todo = f"See status.openrouter.ai, and whether this machine reaches {host} (network, proxy)"
-        return Finding(Severity.ERROR, Code.OPENROUTER_UNREACHABLE, account.name, told, todo)
+        return Finding(Severity.ERROR, Code.OPENROUTER_UNREACHABLE, account.name, message, todo)
     code = Code.INVALID_KEY if isinstance(error, InvalidKeyError) else Code.OPENROUTER_REFUSES
-    if not told:
-        told, advice = advice, "Check OPENROUTER_BASE_URL, and see whether there is a newer orcost_pipeline"
-    return Finding(Severity.ERROR, code, account.name, told, advice)
+    if not message:
+        message, advice = advice, "Check OPENROUTER_BASE_URL, and see whether there is a newer orcost_pipeline"
+    return Finding(Severity.ERROR, code, account.name, message, advice)
 
 
 def with_answers(stored: WarehouseState, settings: Settings, answers: Mapping[str, Answer]) -> WarehouseState:
-    """What is stored, with what was heard since: whether a key is accepted, and what is left."""
+    """The stored state, updated by live answers: whether each key is accepted, and the balance."""
     keyless = {account.name for account in settings.accounts if account.api_key is None}
     standings = []
     for standing in stored.standings:
@@ -161,36 +165,38 @@ def with_answers(stored: WarehouseState, settings: Settings, answers: Mapping[st
 
 
 def _credits(answer: Answer | None) -> dict[str, Any]:
-    """What an answer says of credits, in the fields of a standing; nothing where it does not know the balance."""
+    """The credits of an answer as fields of a standing; empty without a known balance."""
     if answer is None or answer.balance_usd is None:
         return {}
     return {name: getattr(answer, name) for name in ("balance_usd", "credits_total_usd", "is_spending")}
 
 
-def of_answer(answer: Answer, standing: Standing | None, contradicting: str | None = None) -> Iterator[Finding]:
-    """What an account's API says; `standing` is None where the warehouse cannot be asked or knows nothing of it,
-    `contradicting` why it cannot be the account that is stored."""
+def openrouter_findings(
+    answer: Answer, standing: Standing | None, contradicting: str | None = None
+) -> Iterator[Finding]:
+    """Findings from an account's live answer. `standing` is None where the warehouse has none or cannot be read;
+    `contradicting` says why the key cannot belong to the stored account."""
     is_known = standing is not None and standing.status in ("invalid_key", "unreachable")
     yield from (replace(it, since=standing.failing_since if standing and is_known else None) for it in answer.found)
     if answer.is_accepted and not answer.can_manage:
-        yield _ordinary(answer.account, standing)
+        yield _ordinary_key_finding(answer.account, standing)
     if standing is None:
-        yield from of_credits(Standing(answer.account, **_credits(answer)))
+        yield from credit_findings(Standing(answer.account, **_credits(answer)))
     if contradicting:
-        yield from _of_stranger(answer.account, standing, contradicting)
+        yield from _other_account_finding(answer.account, standing, contradicting)
     elif answer.keys is not None:
-        yield from _of_listing(answer.account, answer.keys, standing)
+        yield from _listing_findings(answer.account, answer.keys, standing)
 
 
-def _of_stranger(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
-    """That the key is another account's, unless the last sync said so."""
+def _other_account_finding(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
+    """That the key belongs to another account, unless the last sync has already reported it."""
     if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
         message = f"The key belongs to a different OpenRouter account than the stored data: {contradicting}."
         todo = f"{NOT_ITS_KEY}{sync_command(account)}"
         yield Finding(Severity.ERROR, Code.OTHER_ACCOUNT, account, message, todo)
 
 
-def _ordinary(account: str, standing: Standing | None) -> Finding:
+def _ordinary_key_finding(account: str, standing: Standing | None) -> Finding:
     message = (
         "It has an ordinary key, which knows itself alone: its total cost by calendar day, week and month works;\n"
         "other keys, models, tokens and history do not."
@@ -203,8 +209,8 @@ def _ordinary(account: str, standing: Standing | None) -> Finding:
     return Finding(severity, Code.ORDINARY_KEY, account, message, todo)
 
 
-def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None) -> Iterator[Finding]:
-    """Keys that are not in the tables, or not even at OpenRouter."""
+def _listing_findings(account: str, keys: Sequence[ApiKey], standing: Standing | None) -> Iterator[Finding]:
+    """Keys missing from the tables, or no keys at OpenRouter at all."""
     if not keys:
         message = "OpenRouter lists no API key: there is nothing to attribute."
         todo = "If it has keys: this management key belongs to another account or organization. Make one there"
@@ -225,11 +231,13 @@ def _of_listing(account: str, keys: Sequence[ApiKey], standing: Standing | None)
     yield Finding(severity, Code.KEYS_MISSING, account, message, todo, first_at)
 
 
-def of_clock(answers: Iterable[Answer]) -> Iterator[Finding]:
-    """Whether this machine's clock is the server's; the hour in which a sync ends depends on it."""
+def clock_findings(answers: Iterable[Answer]) -> Iterator[Finding]:
+    """A difference between this machine's clock and the server's, on which the last hour of a sync depends."""
     ahead = max((answer.ahead for answer in answers if answer.ahead), key=abs, default=timedelta(0))
     if abs(ahead) > CLOCKS_AGREE_WITHIN:
         severity = Severity.ERROR if abs(ahead) > CLOCK_WRONG else Severity.WARNING
-        told = f"{plural(round(abs(ahead).total_seconds()), 'second')} {'ahead' if ahead > timedelta(0) else 'behind'}"
-        message, todo = f"This machine's clock is {told}.", "Set the clock by NTP, such as: timedatectl set-ntp true"
+        offset = (
+            f"{plural(round(abs(ahead).total_seconds()), 'second')} {'ahead' if ahead > timedelta(0) else 'behind'}"
+        )
+        message, todo = f"This machine's clock is {offset}.", "Set the clock by NTP, such as: timedatectl set-ntp true"
         yield Finding(severity, Code.CLOCK_OFF, None, message, todo)

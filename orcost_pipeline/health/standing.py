@@ -1,4 +1,4 @@
-"""How each account stands, read from one state of the warehouse: the facts that findings are derived from."""
+"""The standing of each account, read from one snapshot of the warehouse: the facts behind findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,10 +27,10 @@ REQUESTS_WAIT = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of an account; of one that was never tried, its name only.
+    """What is known of an account; only its name where it was never synced. Amounts are USD, instants UTC.
 
-    `is_accepted` is whether OpenRouter accepted its key just now; None where nobody asked. `is_spending` is whether any
-    of its keys was heard to spend within a day, besides what is stored.
+    `is_accepted` is whether OpenRouter accepted its key just now; None where that was not checked. `is_spending` is
+    whether a key was charged within a day by a live answer, besides the stored spend.
     """
 
     account: str
@@ -60,18 +60,22 @@ class Standing:
 
     @property
     def is_prepaid(self) -> bool:
-        """Whether it lives on credits: they were bought, and nothing is spent without any. Others are invoiced."""
+        """Whether it pays by credits: some were bought, and nothing is spent without any left. Others are invoiced."""
         if self.balance_usd is None or not self.credits_total_usd or self.credits_total_usd < 0:
             return False
         return self.balance_usd > 0 or not (self.is_spending or self.spend.spend_24h_usd > 0)
 
     @property
     def unattributed_share(self) -> Decimal | None:
+        """The unattributed part of the last 30 days' spend, from 0 to 1; None without spend."""
         return self.spend.unattributed_30d_usd / self.spend.spend_30d_usd if self.spend.spend_30d_usd else None
 
     @property
     def days_left(self) -> int | None:
-        """How long the balance lasts at the pace of the last 7 days; None beyond ten years, which is no forecast."""
+        """Days that the balance lasts at the pace of the last 7 days.
+
+        None for invoiced accounts, without spend, and beyond ten years, which is no forecast.
+        """
         if self.balance_usd is None or not self.is_prepaid or self.spend.spend_7d_usd <= 0:
             return None
         days = max(0, int(self.balance_usd * 7 / self.spend.spend_7d_usd))
@@ -80,7 +84,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class WarehouseState:
-    """All that the warehouse says about how things stand."""
+    """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, switched-off automation."""
 
     standings: Sequence[Standing]
     mapping: MappingVersion | None
@@ -89,29 +93,29 @@ class WarehouseState:
 
     @property
     def lacks_rules(self) -> bool:
-        """Whether there is spend of the last 30 days, and no rule in force that could give it to a company."""
+        """Whether the last 30 days have spend although no rule is in force."""
         has_rules = self.mapping is not None and self.mapping.rule_count > 0
         return not has_rules and any(it.spend.spend_30d_usd or it.spend.byok_30d_usd for it in self.standings)
 
 
 def is_syncing(settings: Settings) -> bool:
-    """Whether this machine has any key; without one it reads what another machine syncs."""
+    """Whether this machine has any key; without one it only reads what another machine syncs."""
     return any(account.api_key is not None for account in settings.accounts)
 
 
 def read(connection: sa.Connection, settings: Settings, now: datetime) -> WarehouseState:
-    """What is stored, read from one state of the warehouse."""
+    """The state of the warehouse at `now` (UTC), read on one connection."""
     mapping = version_in_force(connection)
     has_rules = mapping is not None and mapping.rule_count > 0
     standings = _read_standings(connection, settings, has_rules=has_rules)
     waiting = waiting_requests(connection, now - REQUESTS_WAIT)
-    # Without an orcost up that is no news: the next one switches them on.
+    # Without a running orcost up this does not matter: the next one switches them on.
     switched_off = stopped_automation(connection) if serving(connection) else ()
     return WarehouseState(standings, mapping, waiting, switched_off)
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
-    """Every account with costs in the warehouse, and those that are configured."""
+    """The standings of all accounts with costs in the warehouse, and of the configured ones."""
     rows = account_states(connection)
     days, spend, keys = open_days(connection), recent_spend(connection), known_keys(connection)
     running, unreadable = running_syncs(connection), unreadable_rows(connection)
@@ -130,7 +134,7 @@ def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules:
         for row in rows
         if row.as_of or row.account in configured or not is_syncing(settings)
     ]
-    # Without any key, beside accounts that others sync, what is configured here (`default`, as a rule) is nobody's.
+    # On a machine that only reads, the account configured here (usually `default`) does not exist.
     untried = sorted(configured - {row.account for row in rows}) if is_syncing(settings) or not rows else []
     return [*known, *(Standing(name) for name in untried)]
 

@@ -1,4 +1,4 @@
-"""Findings from stored facts: what is wrong with each account's data, without asking anybody."""
+"""Findings from stored facts: problems of each account's data, without any request to OpenRouter."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,15 +21,15 @@ _ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
-def of_stored(
+def stored_findings(
     stored: WarehouseState, settings: Settings, now: datetime, is_up: bool | None = None
 ) -> Iterator[Finding]:
-    """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None where nobody asked."""
+    """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None if not checked."""
     for standing in stored.standings:
-        yield from _of_standing(standing, settings, now, is_up)
+        yield from _account_findings(standing, settings, now, is_up)
     if stored.lacks_rules:
         yield no_mapping(settings, Severity.WARNING)
-    yield from map(_of_automation, stored.switched_off)
+    yield from map(_automation_finding, stored.switched_off)
     if stored.waiting:
         first, others = stored.waiting[0], len(stored.waiting) - 1
         who = f"Sync request {first.id} and {others} more wait" if others else f"Sync request {first.id} waits"
@@ -38,7 +38,7 @@ def of_stored(
 
 
 def no_mapping(settings: Settings, severity: Severity) -> Finding:
-    """That there is no rule, which is a warning once there is spend."""
+    """The finding that no rule is in force, a warning once there is spend."""
     todo = "orcost map suggest proposes rules from what is synced; "
     if settings.mapping_table:
         todo += f"put those that are right into {settings.mapping_name}"
@@ -47,7 +47,7 @@ def no_mapping(settings: Settings, severity: Severity) -> Finding:
     return Finding(severity, Code.NO_MAPPING, None, "No mapping rules yet; all spend is Unattributed.", todo)
 
 
-def _of_automation(name: str) -> Finding:
+def _automation_finding(name: str) -> Finding:
     """That a schedule or sensor of a running `orcost up` is off: without the hourly schedule no costs come in."""
     lacking = {"hourly_schedule": "nothing is synced by the hour", "mapping_change_sensor": "a changed mapping waits"}
     message = f"{name} is switched off in Dagster: {lacking.get(name, 'Sync Now does nothing')}."
@@ -57,25 +57,25 @@ def _of_automation(name: str) -> Finding:
     )
 
 
-def _of_standing(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+def _account_findings(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     if not standing.is_watched:
         message = "This account is not configured here: its stored data stays and is not updated."
         todo = "Nothing, if that is intended; otherwise add it to orcost.toml under its stored name, or: "
         todo += "orcost accounts rename"
         yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
         return
-    yield from _arrival(standing, now, is_up)
+    yield from _freshness_findings(standing, now, is_up)
     yield from _last_run(standing, settings)
     yield from _open_days(standing)
     yield from _refused_listings(standing)
     yield from _unreadable(standing)
-    yield from of_credits(standing)
-    yield from _attribution(standing, settings)
-    yield from _usage(standing)
+    yield from credit_findings(standing)
+    yield from _unattributed_finding(standing, settings)
+    yield from _no_usage_finding(standing)
 
 
-def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
-    """Whether costs come in."""
+def _freshness_findings(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+    """Whether costs are being synced."""
     name, sync = standing.account, _sync(standing)
     if standing.as_of is not None and is_future(standing.as_of, now) and standing.error_code != Code.CLOCK_OFF:
         message = f"Data is marked complete until {clock(standing.as_of, now)}, in the future: a sync ran with a wrong "
@@ -85,19 +85,23 @@ def _arrival(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[
         )
     is_running = standing.running is not None and standing.running.is_alive
     if standing.status not in (None, "ok"):
-        yield from _refusal(standing)
+        yield from _sync_failure(standing)
     elif standing.as_of is None:
         if not is_running and standing.is_accepted is not False:
             yield Finding(Severity.ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
     elif now - standing.as_of > STALE_AFTER:
-        told = {None: "Is orcost up running?", True: "orcost up is running.", False: "orcost up is not running here."}
-        message = f"No data newer than {clock(standing.as_of, now)}. {told[is_up]}"
+        up_status = {
+            None: "Is orcost up running?",
+            True: "orcost up is running.",
+            False: "orcost up is not running here.",
+        }
+        message = f"No data newer than {clock(standing.as_of, now)}. {up_status[is_up]}"
         todo = f"orcost up (every hour), or once: {sync}" if is_up is False else sync
         yield Finding(Severity.ERROR, Code.STALE, name, message, todo, standing.as_of)
 
 
-def _refusal(standing: Standing) -> Iterator[Finding]:
-    """Why the last sync failed, unless OpenRouter's refusal was just heard live."""
+def _sync_failure(standing: Standing) -> Iterator[Finding]:
+    """Why the last sync failed, unless a live answer just reported the same refusal."""
     if standing.is_accepted is False and standing.status in ("invalid_key", "unreachable"):
         return
     what = {"invalid_key": "OpenRouter refused its key.", "failed": "The last sync failed."}
@@ -128,17 +132,19 @@ def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
 
 
 def _open_days(standing: Standing) -> Iterator[Finding]:
-    """Days that do not add up: those that OpenRouter still tells can be asked again, older ones only be known."""
+    """Days that do not reconcile: recent ones can be synced again, older ones are only noted."""
     days = standing.open_days
     if not days or standing.as_of is None:
         return
-    first_told = utc_day(standing.as_of) - ACTIVITY_DAYS * DAY
-    recent = [day for day in days if day >= first_told]
-    told = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
+    first_reported = utc_day(standing.as_of) - ACTIVITY_DAYS * DAY
+    recent = [day for day in days if day >= first_reported]
+    days_text = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
     lacking = {day for rows in standing.unreadable for day in rows.days}
     is_lacking = lacking.issuperset(days)
     message = (
-        f"A row of {told} could not be read." if is_lacking else f"Hours, activity and keys disagree about {told}."
+        f"A row of {days_text} could not be read."
+        if is_lacking
+        else f"Hours, activity and keys disagree about {days_text}."
     )
     severity = Severity.ERROR if recent else Severity.NOTE
     todo = (
@@ -150,7 +156,7 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
 
 
 def _refused_listings(standing: Standing) -> Iterator[Finding]:
-    """What OpenRouter does not tell to the account's key, although it is valid."""
+    """What OpenRouter does not list for the account's key, although it is valid."""
     another = "To list them: a management key whose owner may see them, then orcost init. Costs are synced all the same"
     if standing.workspaces_refused_since:
         message = (
@@ -167,13 +173,13 @@ def _refused_listings(standing: Standing) -> Iterator[Finding]:
 
 
 def _unreadable(standing: Standing) -> Iterator[Finding]:
-    """What OpenRouter said that cannot be read, by endpoint and field."""
+    """Unreadable rows of OpenRouter's answers, by endpoint and field."""
     if not standing.unreadable:
         return
     by_endpoint = groupby(standing.unreadable, key=lambda it: it.endpoint)
-    told = [f"{endpoint}: {', '.join(_lacking(it) for it in fields)}" for endpoint, fields in by_endpoint]
+    lines = [f"{endpoint}: {', '.join(_lacking(it) for it in fields)}" for endpoint, fields in by_endpoint]
     count = plural(sum(it.rows for it in standing.unreadable), "field")
-    message = "\n".join([f"{count} of OpenRouter's responses could not be read and were left out:", *told])
+    message = "\n".join([f"{count} of OpenRouter's responses could not be read and were left out:", *lines])
     todo = f"{_sync(standing)} asks again; if it stays, see whether there is a newer orcost_pipeline"
     since = min(it.noticed_at for it in standing.unreadable)
     yield Finding(Severity.WARNING, Code.UNREADABLE_ROWS, standing.account, message, todo, since)
@@ -187,8 +193,8 @@ def _lacking(rows: UnreadableRows) -> str:
     return f"{rows.field} ({', '.join(days)})" if days else rows.field
 
 
-def of_credits(standing: Standing) -> Iterator[Finding]:
-    """Whether what was bought is used up, or soon will be."""
+def credit_findings(standing: Standing) -> Iterator[Finding]:
+    """Credits that are used up, or last less than `FEW_DAYS_LEFT` days; none for invoiced accounts."""
     balance, name = standing.balance_usd, standing.account
     if balance is None or not standing.is_prepaid:
         return
@@ -202,8 +208,8 @@ def of_credits(standing: Standing) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, Code.CREDITS_LOW, name, message, BUY_CREDITS)
 
 
-def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
-    """Whether much of the money has no owner; without any rule all of it has none, which `no_mapping` says."""
+def _unattributed_finding(standing: Standing, settings: Settings) -> Iterator[Finding]:
+    """A large unattributed part of the spend; without any rule, `no_mapping` says it instead."""
     spend, parts = standing.spend, []
     for part, whole, unit in (
         (spend.unattributed_30d_usd, spend.spend_30d_usd, "USD"),
@@ -226,8 +232,8 @@ def _attribution(standing: Standing, settings: Settings) -> Iterator[Finding]:
     yield Finding(Severity.WARNING, Code.UNATTRIBUTED, standing.account, message, todo)
 
 
-def _usage(standing: Standing) -> Iterator[Finding]:
-    """Why costs show as 0."""
+def _no_usage_finding(standing: Standing) -> Iterator[Finding]:
+    """Why costs are 0."""
     spend, last = standing.spend, standing.keys.last_used_at
     if not standing.as_of or not standing.keys.active:
         return

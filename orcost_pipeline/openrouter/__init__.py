@@ -1,1 +1,1 @@
-"""What OpenRouter says: requests, answers, and what to ask. Knows HTTP; neither Postgres nor Dagster."""
+"""OpenRouter's API: requests, typed answers, and the decision what to request. No Postgres, no Dagster."""

@@ -1,8 +1,8 @@
-"""Usage from analytics by hour or by day: the account's first, then that of the keys that explain it.
+"""Usage from analytics by hour or by day: first the account's, then that of the keys that explain it.
 
-`account_usage` asks for the account alone; `read_keys` then reads the wanted hours (or days) by key. Keys whose
-counters moved are asked first. Where they do not explain the account, one question without a filter shows which names
-do, and the keys of those names are asked.
+`account_usage` reads the account alone; `read_keys` then reads the wanted hours (or days) by key. Keys whose counters
+moved come first. Where they do not sum to the account, one question without a filter shows which names do, and the keys
+of those names are read too.
 """
 
 import asyncio
@@ -42,13 +42,13 @@ StoredKeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
 
 
 async def account_usage(client: OpenRouter, window: Window, grain: timedelta = HOUR) -> AccountUsage:
-    """The account's usage in a window of whole grains. Raises as OpenRouter.usage does."""
+    """The account's usage per model and hour (or day) in a window of whole grains. Raises as OpenRouter.usage does."""
     response = await client.usage(window, ["model"], grain=grain)
     client.note_cells(response.cells, None, grain)
     is_old = response.cached_at is not None and response.cached_at < window.end - CLOCK_WRONG
     return AccountUsage(
-        asked=window,
-        covered=Window(max(response.told_from or window.start, window.start), window.end),
+        requested=window,
+        covered=Window(max(response.reported_from or window.start, window.start), window.end),
         cells=by_model(response.cells),
         cached_at=response.cached_at if is_old else None,
         doubtful_totals=doubtful_totals(response.cells),
@@ -56,10 +56,10 @@ async def account_usage(client: OpenRouter, window: Window, grain: timedelta = H
 
 
 def covered_window(usage: AccountUsage, days: Mapping[date, Measures]) -> Window:
-    """The part of the window that analytics by hour cover, given the account's usage by UTC day.
+    """The part of the window that hourly analytics cover, given the account's usage by UTC day.
 
-    Analytics may reach back less than they are asked, and not say so: hours before their first one are unknown where
-    `days` show usage there.
+    Analytics may reach back less far than requested without saying so: hours before the first one are unknown where
+    `days` show usage.
     """
     first = min((at for at, _ in usage.cells), default=usage.covered.end)
     used = [day for day, measures in days.items() if any(measures) and day_start(day) >= usage.covered.start]
@@ -85,17 +85,17 @@ async def read_keys(
     is_full: bool = False,
     ask_account_again: bool = True,
 ) -> AnalyticsReading:
-    """Reads the hours (or days) that begin at `starts` by key, and those of `also`, which need not be explained.
+    """Reads by key the hours (or days) that begin at `starts`, and those of `also`, which need not be explained.
 
-    `is_full` asks every key instead of those that moved. The account is asked again after its keys, so that lag between
-    the two shows as a positive residual; not so with `ask_account_again=False`, for days too old for any lag.
-    Starts outside what `account` covers are left out. Raises as OpenRouter.usage does.
+    `is_full` reads every key instead of those that moved. The account is read again after its keys, so that lag between
+    the two shows as a positive residual; `ask_account_again=False` skips that for days too old for any lag.
+    Starts outside the window that `account` covers are ignored. Raises as OpenRouter.usage does.
     """
     wanted = {at for at in starts if at in account.covered}
     windows = covering(wanted | {at for at in also if at in account.covered}, account.covered.end, grain)
     if not windows:
         return AnalyticsReading(
-            account.covered, account.cached_at, [account.asked], doubtful_totals=account.doubtful_totals
+            account.covered, account.cached_at, [account.requested], doubtful_totals=account.doubtful_totals
         )
     client.progress.begin(f"usage by {'hour' if grain == HOUR else 'day'}")
     reader = _KeysReader(client, keys, grain, account, windows, stored(windows))
@@ -103,7 +103,7 @@ async def read_keys(
 
 
 class Explanation(NamedTuple):
-    """What the names that analytics show say of usage that no key explains: asked for `windows`, by name; and the
+    """Usage by key name, for what no key explains: the `windows` read by name, usage there beyond the keys, and the
     starts of cells that stay unexplained."""
 
     windows: Sequence[Window]
@@ -112,8 +112,8 @@ class Explanation(NamedTuple):
 
 
 class _KeysReader:
-    """Reads the keys' usage in some windows. `account` is the account's usage as it was reported before, `stored` what
-    is stored of the keys in the windows."""
+    """Reads the keys' usage in some windows. `account` is the account's usage reported before the keys', `stored` the
+    keys' stored usage in the windows."""
 
     def __init__(
         self,
@@ -134,11 +134,11 @@ class _KeysReader:
         self._doubtful_totals = account.doubtful_totals
         self._account: dict[Cell, Measures] = {}
         self._usage: list[KeyUsage] = []
-        self._asked: set[str] = set()
+        self._requested_keys: set[str] = set()
         self._lagging: set[datetime] = set()
 
     async def read(self, wanted: set[datetime], *, is_full: bool, ask_account_again: bool) -> AnalyticsReading:
-        """All usage in the windows; what is `wanted` is explained by keys or names as far as it can be."""
+        """All usage in the windows; that of the `wanted` starts is explained by keys or names where possible."""
         start = min(window.start for window in self._windows)
         await self._ask(self._keys.alive_since(start) if is_full else self._keys.moved())
         if ask_account_again:
@@ -151,7 +151,7 @@ class _KeysReader:
         return AnalyticsReading(
             covered=self._before.covered,
             cached_at=self._before.cached_at,
-            heard=[self._before.asked],
+            requested=[self._before.requested],
             windows=self._windows,
             account=self._account,
             keys=self._usage,
@@ -165,14 +165,14 @@ class _KeysReader:
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self, key_hashes: set[str]) -> None:
-        self._asked |= key_hashes
+        self._requested_keys |= key_hashes
         self._usage += await self._questions.ask(key_hashes, self._windows)
 
     async def _read_account(self) -> None:
-        """The account's usage after that of its keys.
+        """Reads the account's usage after that of its keys.
 
-        A response that the server had cached before is at least what the keys report now; those hours are asked again
-        by the next sync.
+        Where the response was cached, cells below the sum of the keys are raised to it, and the next sync reads those
+        hours again.
         """
         responses = await self._responses(self._windows, ["model"])
         rows = [row for response in responses for row in response.cells]
@@ -193,32 +193,32 @@ class _KeysReader:
     # ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _key_cells(self) -> dict[KeyCell, Measures]:
-        """The keys' usage as it will be stored."""
+        """The keys' usage as it will be stored, by start, key and model."""
         return merged(self._stored, self._usage)
 
     def _by_keys(self) -> dict[Cell, Measures]:
         return grouped(((at, model), measures) for (at, _, model), measures in self._key_cells().items())
 
     def _residual(self) -> dict[Cell, Measures]:
-        """Cells in which the keys do not sum to the account, but for rounding: account minus keys."""
+        """Account minus keys, for cells in which they differ by more than rounding."""
         return _left(self._account, self._by_keys())
 
     def _is_negative(self, cell: Cell, left: Measures) -> bool:
-        """Whether the rest of a cell of the account is below zero, by more than rounding makes of it."""
+        """Whether the residual of a cell is negative by more than rounding."""
         tolerated = tolerated_usd(self._account.get(cell, NOTHING).requests, SAME_USD)
         return min(left.credits_usd, left.byok_usd) < -tolerated or left.requests < 0
 
     # ── explaining by name ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _explain(self, starts: set[datetime]) -> Explanation:
-        """Asks the keys whose names account for the residual of these hours (or days)."""
+        """Reads the keys whose names account for the residual of these hours (or days), and names the rest."""
         windows = covering(starts, self._before.covered.end, self._grain)
         responses = await self._responses(windows, ["api_key_id", "model"])
         rows = [row for response in responses for row in response.cells]
         named = self._by_name(rows)
-        suspects = self._keys.of_names({name for _, name, _ in differing(named, self._keys_by_name(windows))})
-        if suspects - self._asked:
-            await self._ask(suspects - self._asked)
+        suspects = self._keys.with_names({name for _, name, _ in differing(named, self._keys_by_name(windows))})
+        if suspects - self._requested_keys:
+            await self._ask(suspects - self._requested_keys)
             await self._read_account()
         await self._ask_silent_keys_again(named)
         self._attribute_names_of_silent_keys(named, windows)
@@ -231,17 +231,18 @@ class _KeysReader:
                 *(((at, name), measures) for (at, name, _), measures in beyond.items()),
             ]
         )
-        final = [((at, model), measures) for (at, name, model), measures in beyond.items() if self._is_final(name, at)]
+        # Leftover usage that re-querying active keys cannot explain.
+        final = [
+            ((at, model), measures)
+            for (at, name, model), measures in beyond.items()
+            if not self._keys.may_report_late(name, at, self._grain)
+        ]
         requests = {cell: measures.requests for cell, measures in self._account.items()}
         left = disagreeing(residual, grouped([*without_key, *final]), SAME_USD, requests)
         return Explanation(windows, unkeyed, {at for at, _ in left} & starts)
 
-    def _is_final(self, name: str, at: datetime) -> bool:
-        """Whether re-querying active keys cannot explain leftover usage of the name at that time."""
-        return not self._keys.may_report_late(name, at, self._grain)
-
     def _by_name(self, rows: Iterable[UsageCell]) -> dict[NameCell, Measures]:
-        """Rows with a key, by name; a label that only one listed key has stands for that key's name."""
+        """Usage by key name; a label that only one listed key has counts as that key's name."""
         names = self._keys.name_by_label(self._keys.listed)
         names |= {key.name: key.name for key in self._keys.listed.values()}
         with_key = ((row, row.key) for row in rows if row.key is not None)
@@ -258,8 +259,8 @@ class _KeysReader:
     def _beyond_keys(
         self, named: Mapping[NameCell, Measures], windows: Sequence[Window], residual: Collection[Cell]
     ) -> dict[NameCell, Measures]:
-        """What rows of a name have beyond its keys, in cells with a residual: in others a key shows under another name
-        than the one stored."""
+        """Usage of a name beyond that of its keys, in cells with a residual. Without one, a key merely shows under
+        another name than the stored one."""
         by_keys = self._keys_by_name(windows)
         return {
             (at, name, model): named[at, name, model].minus(by_keys.get((at, name, model), NOTHING))
@@ -274,8 +275,8 @@ class _KeysReader:
     async def _ask_silent_keys_again(self, named: Mapping[NameCell, Measures]) -> None:
         """Distinguishes deleted keys with zero usage from keys that the API no longer reports.
 
-        Where it matters, silent deleted keys are asked over all that the API covers. One that reports usage there means
-        its silence in the windows as zero.
+        Where it matters, silent deleted keys are read over the whole covered window. If a key has usage there, its
+        silence in the narrower windows means zero.
         """
         below = {cell for cell, measures in self._residual().items() if self._is_negative(cell, measures)}
         doubted = {key_hash for at, key_hash, model in self._stored if (at, model) in below}
@@ -288,8 +289,8 @@ class _KeysReader:
         ]
 
     def _attribute_names_of_silent_keys(self, named: Mapping[NameCell, Measures], windows: Sequence[Window]) -> None:
-        """Rows of a name that only one key ever had belong to that key, where the API no longer reports it by hash and
-        no other key explains them: one that is stored under another name still may."""
+        """Attributes usage by name to the only key that ever had the name, where the API no longer reports that key by
+        hash and no key stored under another name explains the usage."""
         by_keys = self._by_keys()
         of_key: dict[str, list[tuple[datetime, str, Measures]]] = defaultdict(list)
         for (at, key_hash, model), measures in self._stored.items():
@@ -315,11 +316,11 @@ class _KeysReader:
 
 
 def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
-    """Cells that differ by more than rounding: account minus keys."""
+    """Account minus keys, for cells that differ by more than rounding."""
     return {c: account.get(c, NOTHING).minus(keys.get(c, NOTHING)) for c in disagreeing(account, keys, SAME_USD)}
 
 
 def _within(window: Window, usage: KeyUsage) -> KeyUsage:
-    """A key's usage in a part of the window that it was asked for."""
+    """A key's usage in a part of the window that was read."""
     cells = {cell: measures for cell, measures in usage.cells.items() if cell[0] in window}
     return KeyUsage(usage.key_hash, window, False, cells)

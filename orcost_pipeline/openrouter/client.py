@@ -1,7 +1,9 @@
-"""One OpenRouter account over HTTP: one method an endpoint, each answering typed rows, whole or not at all.
+"""One OpenRouter account over HTTP: one method per endpoint, each returning complete typed rows or raising.
 
-What stays out: what to ask and when (`usage.py`), tables, Dagster. The key lives in one header of one client: in no
-URL, message, log or repr.
+Each method retries passing failures, then raises: InvalidKeyError (401), ForbiddenError (403), another PermanentError
+(other refusals), TransientError (no answer in time), ContractError (an answer that cannot be read).
+What stays out: what to ask and when (`usage.py`), tables, Dagster. The key is held in one header of one client and
+appears in no URL, message, log or repr.
 """
 
 import asyncio
@@ -32,14 +34,14 @@ from orcost_pipeline.openrouter.usage_endpoint import UsageEndpoint
 
 
 class KeyListing(NamedTuple):
-    """Living keys, each hash once, and the workspaces that do not tell theirs to the key that asks."""
+    """Active keys, each hash once, and the ids of workspaces that refuse to list their keys to this key."""
 
     keys: list[ApiKey]
     refused: frozenset[str]
 
 
 class AccountListing(NamedTuple):
-    """Living keys of the whole account, and its workspaces."""
+    """Active keys of the whole account, its workspaces, and the ids of workspaces that refuse to list their keys."""
 
     keys: list[ApiKey]
     workspaces: Listing[Workspace]
@@ -47,68 +49,71 @@ class AccountListing(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was refused: where something was, keys may be missing."""
+        """Whether no listing was refused; otherwise keys may be missing."""
         return self.workspaces.is_whole and not self.refused
 
 
 class OpenRouter(UsageEndpoint):
-    """An account's API, as an async context manager."""
+    """An account's API, as an async context manager that closes its connections and pending requests on exit."""
 
     def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Unpack[RequestOptions]) -> None:
         super().__init__(account, api_key, base_url, **options)
         self._can_list_expired = True
 
     async def key(self) -> KeyInfo:
-        """The key that asks; raises InvalidKeyError where it is refused, here by a 403 too."""
-        return self._needed(KeyInfo, await self._told_of_itself(), "GET /key")
+        """The key in use, with its own counters in USD. Raises InvalidKeyError for a 401 or 403."""
+        return self._needed(KeyInfo, await self._own_record(), "GET /key")
 
     async def itself(self) -> ApiKey:
-        """The ordinary key that asks, as a listing would tell it: its hash is the SHA-256 of the key."""
-        told = await self._told_of_itself()
-        parse(KeyInfo, told, self._of_account("GET /key"))
-        identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": told.get("label")}
-        return self._needed(ApiKey, {**told, **identity}, "GET /key")
+        """The ordinary key in use, as a listing would show it. Its hash is the SHA-256 of the key."""
+        record = await self._own_record()
+        parse(KeyInfo, record, self._of_account("GET /key"))
+        identity = {"hash": hashlib.sha256(self._secret.encode()).hexdigest(), "name": record.get("label")}
+        return self._needed(ApiKey, {**record, **identity}, "GET /key")
 
-    async def _told_of_itself(self) -> Any:
+    async def _own_record(self) -> Any:
         try:
             return self._data(await self._get("key"), "GET /key")
         except ForbiddenError:
             raise self._invalid_key(f"may not even ask about itself (403, {self._masked()})") from None
 
     async def credits(self) -> Credits:
+        """Credits bought and used over the account's lifetime, in USD."""
         return await self._one(Credits, "credits")
 
     async def models(self) -> list[Model]:
-        """Every model, those that make images, sound or embeddings too, where the API tells them."""
+        """Every model with its list price, also those for images, sound and embeddings where they are listed."""
         try:
-            told = await self._all(Model, "models", {"output_modalities": "all"})
+            rows = await self._all(Model, "models", {"output_modalities": "all"})
         except RefusedError:
-            told = await self._all(Model, "models")
-        return self._usable_rows("GET /models", told)
+            rows = await self._all(Model, "models")
+        return self._usable_rows("GET /models", rows)
 
     async def workspaces(self) -> Listing[Workspace]:
-        """Workspaces of the account; none where it has no such thing (404)."""
+        """Workspaces of the account; empty where it has none (404), not whole for a 403."""
         return await self._counted_pages("workspaces", Workspace)
 
     async def members(self) -> Listing[Member]:
-        """Members of the organization; none for a personal account (404)."""
+        """Members of the organization; empty for a personal account (404), not whole for a 403."""
         return await self._counted_pages("organization/members", Member)
 
     async def api_keys(self, workspace_ids: Sequence[str | None]) -> KeyListing:
-        """Every living key of the workspaces, disabled and expired too; None: those that are listed without a filter.
+        """Every active key of the workspaces, including disabled and expired ones.
 
-        A workspace may refuse (403, 404). Where all of them do, or none is given, the keys listed without a filter.
+        The id None requests the listing without a workspace filter. It is also requested where no workspace is given or
+        all of them refuse (403, 404). Raises ContractError where a listing ends before all promised rows came.
         """
         ids = list(dict.fromkeys(workspace_ids))
         listings = await asyncio.gather(*(self._keys_if_allowed(id_) for id_ in ids))
         refused = frozenset(id_ for id_, listing in zip(ids, listings, strict=True) if id_ and listing is None)
         if len(refused) == len(ids):
             listings.append(await self._workspace_keys(None))
-        told = {identity(it, str(i)): it for i, it in enumerate(it for listing in listings for it in listing or ())}
-        return KeyListing(self._usable_rows("GET /keys", told.values()), refused)
+        rows = (row for listing in listings for row in listing or ())
+        by_identity = {identity(row, str(place)): row for place, row in enumerate(rows)}
+        return KeyListing(self._usable_rows("GET /keys", by_identity.values()), refused)
 
     async def account_keys(self) -> AccountListing:
-        """Every living key of every workspace that this key is told of, and the workspaces."""
+        """Every active key of every workspace that this key can see, and the workspaces."""
         workspaces = await self.workspaces()
         ids: list[str | None] = [workspace.id for workspace in workspaces.rows]
         listing = await self.api_keys(ids if workspaces.is_whole else [*ids, None])
@@ -119,21 +124,24 @@ class OpenRouter(UsageEndpoint):
         return await keys if workspace_id is None else await allowed(keys)
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
-        """One key, or None when it is gone: the proof of a deletion."""
+        """One key by its hash; None for a 404, which proves that it was deleted."""
         endpoint = "GET /keys/{hash}"
         try:
-            told = self._data(await self._get(f"keys/{key_hash}"), endpoint)
+            record = self._data(await self._get(f"keys/{key_hash}"), endpoint)
         except NotFoundError:
             return None
-        # It answers, so it is there, whatever of its row can be read.
-        row = read(ApiKey, (told if isinstance(told, dict) else {}) | {"hash": key_hash})
+        # An answer proves that the key exists, even where its fields cannot be read.
+        row = read(ApiKey, (record if isinstance(record, dict) else {}) | {"hash": key_hash})
         return self._usable_rows(endpoint, [row])[0]
 
     async def activity(self, key_hash: str | None = None) -> list[ActivityRow] | None:
-        """The last 30 completed UTC days of the account or of one key, by model and endpoint; None for a 403 or 404."""
+        """Usage of the last 30 finished UTC days, one row per day, model and endpoint: of one key, or of the account.
+
+        Amounts are USD. None where OpenRouter does not report it to this key or account (403, 404).
+        """
         params = {} if key_hash is None else {"api_key_hash": key_hash}
-        told = await allowed(self._all(ActivityRow, "activity", params))
-        return None if told is None else self._usable_rows("GET /activity", told, key_hash, "day")
+        rows = await allowed(self._all(ActivityRow, "activity", params))
+        return None if rows is None else self._usable_rows("GET /activity", rows, key_hash, "day")
 
     async def _workspace_keys(self, workspace_id: str | None) -> list[Read[ApiKey]]:
         async def page_at(offset: int) -> Page:

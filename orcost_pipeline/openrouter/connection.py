@@ -1,4 +1,4 @@
-"""The connection to OpenRouter: which address a key may be sent to, and the HTTP client that sends it."""
+"""The connection to OpenRouter: which address the key may be sent to, and the HTTP client that sends it."""
 
 import ipaddress
 import re
@@ -14,14 +14,15 @@ CHECK_ADDRESS = "Check OPENROUTER_BASE_URL, or base_url in orcost.toml."
 
 
 def checked_url(base_url: str, account: str) -> httpx.URL:
-    """The API's address; raises PermanentError where it is none, or where the key would travel in plain text."""
+    """The API's address. Raises PermanentError for an invalid URL, and for http:// to another machine: the key would
+    travel unencrypted."""
     try:
         url = httpx.URL(base_url.rstrip("/") + "/")
-        # What DNS cannot carry fails only when it is asked, as no network error.
+        # A name that DNS cannot carry would fail only during the request, and not as a network error.
         url.host.encode("idna")
     except (httpx.InvalidURL, UnicodeError):
         url = httpx.URL()
-    # httpx would send a user name of the URL in the key's place.
+    # httpx would send the URL's user name instead of the key.
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         shown = short(repr(re.sub(r"sk-or-[\w-]+|//\S*@", "…", base_url)), LONGEST_VALUE)
         what = f'The base URL of account "{account}" is not a valid http(s) URL: {shown}'
@@ -37,8 +38,10 @@ def checked_url(base_url: str, account: str) -> httpx.URL:
 def open_connection(
     base_url: httpx.URL, secret: str, timeout: float, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    """An HTTP client that sends the secret to that address alone; raises PermanentError where the environment's network
-    settings cannot be used."""
+    """An HTTP client that sends the secret to that address only; `timeout` is in seconds per request.
+
+    Raises PermanentError where the proxy or certificate settings of the environment cannot be used.
+    """
     headers = {"Authorization": f"Bearer {secret}", "Accept": "application/json"}
     try:
         return httpx.AsyncClient(
@@ -46,7 +49,7 @@ def open_connection(
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout)),
             transport=transport,
-            # A proxy of the environment cannot reach this machine's own ports, where the demo's account is.
+            # A proxy cannot reach this machine's own ports, where the simulated account of the demo listens.
             mounts={f"all://{base_url.netloc.decode()}": None} if is_this_machine(base_url.host) else None,
         )
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
@@ -57,7 +60,7 @@ def open_connection(
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether the host is a loopback address, or the name of one."""
+    """Whether the host is a loopback address, or `localhost`."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"

@@ -1,8 +1,8 @@
-"""Days settled from activity, which alone reports providers and is OpenRouter's own account of a finished day.
+"""Settles days from activity, which alone reports providers and is OpenRouter's own account of a finished day.
 
-One question without a key returns all 30 days and shows which changed. Keys are asked, all 30 days a request, only
-where a day is to be settled: of a new day those that used something on it, of a changed one those whose hours moved;
-then, where they do not explain it, all that used something, and at last all that may have.
+One request without a key returns all 30 days and shows which changed. Keys are read, 30 days per request, only where a
+day is to be settled: for a new day those with usage on it, for a changed one those whose hours moved. Where they do not
+explain the day, all keys with usage follow, then all that may have any.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from orcost_pipeline.windows import (
     utc_day,
 )
 
-# A day is settled once it ended this long ago and activity is not below the hours, or `SETTLED_AFTER`.
+# A day settles this long after its end if activity is not below the hours, otherwise after `SETTLED_AFTER`.
 SETTLE_AFTER = timedelta(hours=2)
 
 DayCell = tuple[date, str]  # day, model
@@ -47,10 +47,10 @@ DayCell = tuple[date, str]  # day, model
 
 @dataclass(frozen=True)
 class ActivityDays:
-    """The finished days that activity reports, before any of them is settled.
+    """The finished UTC days that activity reports, before any of them is settled.
 
-    `settled` are those settled by earlier syncs, by model. A day of `unsplit` cannot be settled yet: counters booked a
-    sum of several days on one of them, and activity may not replace that day where it does not report the others.
+    `settled` are those settled by earlier syncs, by model. Days in `unsplit` cannot be settled yet: counters booked the
+    sum of several days on one of them, and activity must not replace that day while it lacks the others.
     """
 
     as_of: datetime
@@ -66,11 +66,11 @@ class ActivityDays:
         return {d for d in self.days if d in self.settled and differing(reported.get(d, {}), self.settled[d])}
 
     def can_settle(self, day: date, hours: Mapping[Cell, Measures], tolerance_usd: Decimal) -> bool:
-        """Whether a day may be settled, given the account's usage by hour as it will be stored."""
+        """Whether a day may be settled, given the account's hours as they will be stored; tolerance per day in USD."""
         if day not in self.settled and any(day_start(day) in days for days in self.unsplit):
             return False
         if not self.has_analytics:
-            # After an outage counters know the sum of some days, not each: these settle together, or none does.
+            # After an outage counters know only the sum of several days: these settle together or not at all.
             return self.as_of - day_start(utc_day(self.as_of)) >= SETTLE_AFTER
         age = self.as_of - day_end(day)
         if age >= SETTLED_AFTER:
@@ -89,8 +89,8 @@ def activity_days(
     *,
     has_analytics: bool,
 ) -> ActivityDays:
-    """The days of an account's activity, with what is stored of them. `hours_from` is the first hour known,
-    `counters_day` the UTC day of the keys' daily counters (None too near midnight to know)."""
+    """The days of an account's activity, with the stored ones. `hours_from` is the first known hour, `counters_day` the
+    UTC day of the keys' daily counters (None if it was too near midnight to know)."""
     days = days_between(max(first_activity_day(as_of), first_whole_day(hours_from)), utc_day(as_of))
     settled = stored.settled_days(days[0]) if days else {}
     last = stored.as_of()
@@ -101,7 +101,7 @@ def activity_days(
 
 
 def _spans_of_days(spans: Sequence[Window], counters_day: date | None) -> list[Window]:
-    """Runs of UTC days of which the keys' counters know the sum but not each. Daily counters cut them where their day
+    """Runs of UTC days of which the counters know the sum but not each day; daily counters split them where their day
     begins."""
     cut = day_start(counters_day) if counters_day else None
     parts = [part for span in spans for part in (span.cut(cut) if cut else [span])]
@@ -109,7 +109,7 @@ def _spans_of_days(spans: Sequence[Window], counters_day: date | None) -> list[W
 
 
 def _is_reported(span: Window, first_day: date, as_of: datetime) -> bool:
-    """Whether activity reports each day of the span, all of them finished."""
+    """Whether all days of the span are finished and reported by activity."""
     return utc_day(span.start) >= first_day and span.end <= day_start(utc_day(as_of))
 
 
@@ -126,10 +126,10 @@ async def read_days(
 ) -> ActivityReading:
     """Reads the days to settle by key.
 
-    `hours_before` are the account's hours as stored, `hours` those read now. `is_full` settles every day that can be,
-    and asks every key. Raises as OpenRouter.activity does.
+    `hours_before` are the account's stored hours, `hours` those read now. `is_full` settles every day that can be
+    settled and reads every key. Returns no days where none is to settle. Raises as OpenRouter.activity does.
     """
-    heard = Window(day_start(first_activity_day(activity.as_of)), activity.as_of)
+    requested = Window(day_start(first_activity_day(activity.as_of)), activity.as_of)
     after = {cell: m for cell, m in hours_before.items() if not any(cell[0] in window for window in hours.windows)}
     after |= hours.account
     moved_hours = {hour for hour, _ in differing(after, hours_before)} | hours.changed
@@ -140,10 +140,10 @@ async def read_days(
         if (is_full or day not in activity.settled or day in touched) and activity.can_settle(day, after, tolerance_usd)
     ]
     if not days:
-        return ActivityReading(heard)
+        return ActivityReading(requested)
     reader = _DaysReader(client, keys, activity, days, after)
     windows = [Window(day_start(day), day_end(day)) for day in days]
-    return await reader.read(heard, stored.key_hours(windows), hours, stored.settled_keys(days), is_full=is_full)
+    return await reader.read(requested, stored.key_hours(windows), hours, stored.settled_keys(days), is_full=is_full)
 
 
 class _DaysReader:
@@ -167,7 +167,7 @@ class _DaysReader:
 
     async def read(
         self,
-        heard: Window,
+        requested: Window,
         stored_hours: Mapping[KeyCell, Measures],
         hours: AnalyticsReading,
         settled_keys: frozenset[str],
@@ -185,13 +185,13 @@ class _DaysReader:
             await self._ask({key_hash for _, key_hash, _ in key_hours} | settled_keys)
         if is_full or self._is_unexplained(key_hours):
             await self._ask(self._others())
-        return ActivityReading(heard, self._days, self._account, self._key_days)
+        return ActivityReading(requested, self._days, self._account, self._key_days)
 
     def _others(self) -> set[str]:
-        """Keys that may have used something on the days although nothing shows it."""
+        """Keys that may have usage on the days although no hour or stored day shows any."""
         first, last = day_start(self._days[0]), day_end(self._days[-1])
         listed = self._keys.listed.values()
-        # Where the API reports the last use of any key, a key that has none was never used.
+        # Where the API reports the last use of any key, a key without one was never used.
         unknown = None if any(key.last_used_at for key in listed) else first
         used = {
             key.key_hash
@@ -201,7 +201,7 @@ class _DaysReader:
         return used | (self._keys.alive_since(first) - self._keys.listed.keys())
 
     async def _ask(self, key_hashes: set[str]) -> None:
-        """The activity of those keys that were not asked yet."""
+        """Reads the activity of those keys that were not read yet."""
         ordered = sorted(key_hashes - {answer.key_hash for answer in self._key_days})
         self._client.progress.begin("activity of each key")
         self._client.progress.plan(len(ordered))
@@ -218,17 +218,17 @@ class _DaysReader:
         return rows
 
     def _is_unexplained(self, key_hours: Mapping[KeyCell, Measures]) -> bool:
-        """Whether the account's activity exceeds its keys' by anything else than its hours do, or rounding."""
+        """Whether account minus keys differs between activity and hours by more than rounding."""
         wanted = set(self._days)
         account = grouped(((row.date, row.model_permaslug), row.measures) for row in self._account)
         by_hours = grouped(((utc_day(h), model), m) for (h, model), m in self._hours.items() if utc_day(h) in wanted)
         keys_by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in key_hours.items())
         requests = {cell: measures.requests for cell, measures in account.items()}
-        left, left_by_hours = _minus(account, self._of_keys(key_hours)), _minus(by_hours, keys_by_hours)
+        left, left_by_hours = _minus(account, self._usage_of_keys(key_hours)), _minus(by_hours, keys_by_hours)
         return bool(disagreeing(left, left_by_hours, SAME_USD, requests))
 
-    def _of_keys(self, key_hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
-        """The keys' usage on the days: their activity, or their hours where activity is silent."""
+    def _usage_of_keys(self, key_hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
+        """The keys' usage on the days: by activity, or by hours where activity reports nothing."""
         rows = [(answer.key_hash, row) for answer in self._key_days for row in answer.rows]
         reported = {(key_hash, row.date) for key_hash, row in rows}
         cells = [((row.date, row.model_permaslug), row.measures) for _, row in rows]

@@ -1,6 +1,6 @@
-"""From an endpoint of one account to typed rows: what every endpoint's reading has in common.
+"""Reading any endpoint of one account into typed rows.
 
-Fields that cannot be read are left out and counted, so that one odd row never stops an account.
+Unreadable fields are left out and counted, so that one odd row never stops an account's sync.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 async def allowed(question: Awaitable[T]) -> T | None:
-    """The answer; None where OpenRouter does not give it to this key (403), or the account has no such thing (404)."""
+    """The answer; None where this key may not have it (403) or the account has no such endpoint (404)."""
     try:
         return await question
     except (ForbiddenError, NotFoundError):
@@ -36,7 +36,7 @@ class Endpoints(Requests):
 
     def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Unpack[RequestOptions]) -> None:
         super().__init__(account, api_key, base_url, **options)
-        self.progress = Progress(lambda told: None)
+        self.progress = Progress(lambda line: None)
         self.unreadable: dict[Unreadable, int] = {}
 
     def _data(self, body: dict[str, Any], endpoint: str) -> Any:
@@ -49,34 +49,37 @@ class Endpoints(Requests):
         return self._needed(kind, self._data(await self._get(path), f"GET /{path}"), f"GET /{path}")
 
     async def _all(self, kind: type[R], path: str, params: dict[str, str] | None = None) -> list[Read[R]]:
-        """All rows of an answer that has no pages."""
-        asked = f"GET /{path}"
-        return parse_all(kind, self._data(await self._get(path, params), asked), self._of_account(asked))
+        """All rows of an answer without pages."""
+        endpoint = f"GET /{path}"
+        return parse_all(kind, self._data(await self._get(path, params), endpoint), self._of_account(endpoint))
 
     def _needed(self, kind: type[R], value: Any, endpoint: str) -> R:
         return self._usable_rows(endpoint, [parse(kind, value, self._of_account(endpoint))])[0]
 
     def _usable_rows(
-        self, endpoint: str, told: Iterable[Read[R]], key_hash: str | None = None, grain: str | None = None
+        self, endpoint: str, rows: Iterable[Read[R]], key_hash: str | None = None, grain: str | None = None
     ) -> list[R]:
-        """The rows that are of use, once what they lack is noted."""
-        told = list(told)
+        """The usable rows; fields that could not be read are counted in `unreadable`."""
+        rows = list(rows)
         self.note(
             Counter(
                 Unreadable(endpoint, field, key_hash or getattr(row, "hash", None), grain, at)
-                for row, unread, at in told
+                for row, unread, at in rows
                 for field in unread
             )
         )
-        return [row for row, _, _ in told if row is not None]
+        return [row for row, _, _ in rows if row is not None]
 
     def note(self, rows: Mapping[Unreadable, int]) -> None:
-        """Counts rows; the same question put again does not count twice."""
+        """Counts unreadable rows; repeating a question does not count them twice."""
         for unreadable, count in rows.items():
             self.unreadable[unreadable] = max(count, self.unreadable.get(unreadable, 0))
 
     async def _counted_pages(self, path: str, kind: type[Counted]) -> Listing[Counted]:
-        """All pages of a listing that may tell its `total_count`, which may count rows that this key is not told."""
+        """All pages of a listing. Its `total_count`, where present, may include rows that this key is not shown.
+
+        Empty and whole for a 404, empty and not whole for a 403.
+        """
 
         async def page_at(offset: int) -> Page:
             body = await self._get(path, {"offset": str(offset), "limit": str(PAGE)})

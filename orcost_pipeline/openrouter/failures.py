@@ -1,7 +1,7 @@
-"""Why a question to OpenRouter came to nothing: errors named by consequence, causes in words a person understands.
+"""Why a request to OpenRouter failed: errors named by consequence, causes in plain words.
 
-What belongs here: the errors of a request, and what httpx raised or a gateway answered, said plainly. What stays out:
-asking again (`requests.py`). No message repeats what httpx says: that may hold a header, and with it the key.
+What belongs here: the errors of a request, and messages for what httpx raised or a gateway answered. What stays out:
+retries (`requests.py`). No message repeats httpx's own text, which may contain a header and with it the key.
 """
 
 import os
@@ -16,19 +16,19 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 
 
 class NotFoundError(PermanentError):
-    """404 in OpenRouter's own words: the thing is not there, or this account does not have the endpoint."""
+    """A 404 from OpenRouter itself: the object does not exist, or this account does not have the endpoint."""
 
 
 class RefusedError(PermanentError):
-    """400, 413 or 422: the question itself was refused."""
+    """400, 413 or 422: the request itself was refused."""
 
 
 class TooSlowError(TransientError):
-    """408: the question takes the server too long; a smaller one may not."""
+    """408: the request takes the server too long; a smaller one may succeed."""
 
 
 class RetryLaterError(TransientError):
-    """The server asks to be left alone for `seconds`; None where it does not say how long."""
+    """The server asks to wait `seconds` before the next request; None where it does not say how long."""
 
     def __init__(self, message: str, seconds: float | None) -> None:
         super().__init__(message)
@@ -40,7 +40,10 @@ class UnreadableError(TransientError):
 
 
 def unreached(question: str, host: str, error: httpx.HTTPError | TimeoutError, seconds: float) -> OrcostError:
-    """No answer within `seconds`, or none at all: the error to raise, by what httpx saw."""
+    """The error to raise where no answer came within `seconds`, or none at all.
+
+    PermanentError for a refused certificate or a proxy's 4xx, TransientError otherwise.
+    """
     what = f"{question}: {host} {_cause(error, seconds)}"
     if any(isinstance(root, ssl.SSLCertVerificationError) for root in _roots(error)):
         return PermanentError(
@@ -53,7 +56,7 @@ def unreached(question: str, host: str, error: httpx.HTTPError | TimeoutError, s
 
 
 def _cause(error: httpx.HTTPError | TimeoutError, seconds: float) -> str:
-    """What the other side did, as a predicate."""
+    """What the other side did, as the predicate of a sentence."""
     match error:
         case httpx.ConnectTimeout():
             return "could not be reached (no connection in time)"
@@ -78,7 +81,7 @@ def _cause(error: httpx.HTTPError | TimeoutError, seconds: float) -> str:
 
 
 def _root_cause(error: Exception) -> str:
-    """The first of what lies below a failed connection that says why."""
+    """The first underlying error of a failed connection that names a cause."""
     for root in _roots(error):
         match root:
             case ssl.SSLCertVerificationError():
@@ -94,7 +97,7 @@ def _root_cause(error: Exception) -> str:
 
 
 def _roots(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it came from, groups opened."""
+    """The error and all its causes, including members of exception groups."""
     yield error
     for inner in (*getattr(error, "exceptions", ()), error.__cause__ or error.__context__):
         if inner is not None:

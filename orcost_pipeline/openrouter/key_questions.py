@@ -1,7 +1,7 @@
-"""Questions to analytics about keys, whose rows show a key's name and not its hash.
+"""Analytics by key: rows show a key's name, never its hash.
 
-A question by hash goes to keys of which no two have one name, so that each row's name identifies its key. A row whose
-name is none of theirs splits the question until one key is left.
+Each request names keys with distinct names, so that a row's name identifies its key. Where a row has a name of none of
+them, the batch is halved until one key is left.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from orcost_pipeline.windows import HOUR, Window
 
 
 class KeyQuestions:
-    """Asks for the usage of keys in cells of one grain, as exact as if each key were asked alone.
+    """Reads usage per key, model and hour (or day), as exactly as if each key were requested alone.
 
     `doubtful_totals` counts the rows so far whose total is not credits plus BYOK.
     """
@@ -31,28 +31,28 @@ class KeyQuestions:
         self._grain = grain
 
     async def ask(self, key_hashes: AbstractSet[str], windows: Sequence[Window]) -> list[KeyUsage]:
-        """The usage of each key in each window. Raises as OpenRouter.usage does."""
+        """The usage of each key in each window, one record per key and window. Raises as OpenRouter.usage does."""
         questions = [(batch, window) for batch in self._batches(key_hashes) for window in windows]
         self._client.progress.plan(sum((window.end - window.start) / HOUR for _, window in questions))
         answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch, window in questions))
         return [usage for answer in answers for usage in answer]
 
     async def ask_again(self, key_hashes: AbstractSet[str], window: Window) -> Mapping[str, KeyUsage]:
-        """The usage in one window of those of the keys that are not silent there."""
+        """Usage in one window by key hash, only of keys that the API reports there."""
         answers = await asyncio.gather(*(self._ask_batch(batch, window) for batch in self._batches(key_hashes)))
         return {usage.key_hash: usage for answer in answers for usage in answer if not usage.is_silent}
 
     def _batches(self, key_hashes: AbstractSet[str]) -> list[list[str]]:
-        """Batches in which no name occurs twice: as many as keys share the commonest name. Deleted keys stand apart."""
+        """Batches without a repeated name: as many as keys share the most common name. Deleted keys have their own."""
         active = self._keys.listed.keys() & key_hashes
-        return [*self._dealt(active), *self._dealt(key_hashes - active)]
+        return [*self._split_by_name(active), *self._split_by_name(key_hashes - active)]
 
-    def _dealt(self, key_hashes: Iterable[str]) -> list[list[str]]:
+    def _split_by_name(self, key_hashes: Iterable[str]) -> list[list[str]]:
         batches: list[list[str]] = []
-        dealt: dict[str, int] = defaultdict(int)
+        used: dict[str, int] = defaultdict(int)
         for key_hash in sorted(key_hashes):
-            number = dealt[self._keys.name(key_hash)]
-            dealt[self._keys.name(key_hash)] += 1
+            number = used[self._keys.name(key_hash)]
+            used[self._keys.name(key_hash)] += 1
             if number == len(batches):
                 batches.append([])
             batches[number].append(key_hash)
@@ -87,12 +87,12 @@ class KeyQuestions:
 
 
 def by_model(rows: Iterable[UsageCell]) -> dict[Cell, Measures]:
-    """Rows by start and model; what is zero is left out."""
+    """Rows summed by start and model; zero rows are left out."""
     return grouped(((row.at, row.model), row.measures) for row in rows if any(row.measures))
 
 
 def doubtful_totals(rows: Iterable[UsageCell]) -> int:
-    """Rows whose total is not credits plus BYOK, by more than cutting each of the three by itself makes of it."""
+    """How many rows have a total that is not credits plus BYOK, beyond the rounding of each of the three."""
     return sum(1 for row in rows if _is_doubtful(row))
 
 

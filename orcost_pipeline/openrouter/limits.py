@@ -1,7 +1,7 @@
-"""What analytics were seen to take of a client's questions, so that no limit is found out twice.
+"""The limits of the analytics endpoint as one client has learnt them, so that none is hit twice.
 
 What belongs here: how long a window, how old an hour and how long a filter may be, learnt from answers and refusals.
-What stays out: asking (`client.py`). No limit is documented, and a refusal does not say which one it means (D44).
+What stays out: requests (`usage_endpoint.py`). No limit is documented, and a refusal does not say which it means (D44).
 """
 
 from dataclasses import dataclass, field
@@ -12,32 +12,33 @@ from orcost_pipeline.windows import DAY, HOUR, Window, floor
 
 @dataclass
 class GrainLimits:
-    """The windows of one grain.
+    """The limits of windows of one grain (hour or day).
 
-    answered: the longest window that was answered, oldest: the earliest start of one; None before the first.
-    longest: the longest window to ask for, longer ones being refused.
-    told_from: what is older is refused, whatever the window.
+    answered: the longest window answered so far; oldest: the earliest start of one, None before the first answer.
+    longest: the longest window to ask for; longer ones are refused.
+    reported_from: anything older is refused, whatever the window.
     """
 
     grain: timedelta
     answered: timedelta = timedelta(0)
     oldest: datetime | None = None
     longest: timedelta | None = None
-    told_from: datetime | None = None
+    reported_from: datetime | None = None
 
     def note_answer(self, window: Window) -> None:
+        """Widens the limits by a window that was answered."""
         self.answered = max(self.answered, window.end - window.start)
         self.oldest = min(self.oldest or window.start, window.start)
 
     def is_within_answered(self, window: Window) -> bool:
-        """Whether such a window was answered before: none of its limits can be why it is refused now."""
+        """Whether a window as long and as old was answered before, so that neither can be why this one is refused."""
         return self.oldest is not None and window.end - window.start <= self.answered and window.start >= self.oldest
 
     def size_after_refusal(self, window: Window) -> timedelta | None:
-        """How long a window to try next; None where a smaller one is no use.
+        """The length of the window to try next; None where a smaller one cannot help.
 
-        One longer than any that was answered may be too long: it is halved, down to a day. One that is not must be too
-        old: the first hour (or day) that is told is searched for.
+        A window longer than any answered one may be too long: it is halved, down to a day. A shorter one must be too
+        old: halving then searches for the first hour (or day) that is reported.
         """
         length, size = window.end - window.start, half(window, self.grain)
         if self.is_within_answered(window) or (self.oldest is None and length <= DAY):
@@ -47,7 +48,7 @@ class GrainLimits:
 
 @dataclass
 class Limits:
-    """All that one client has learnt. most_keys: the longest filter to ask for; keys_answered: the longest answered."""
+    """Everything one client has learnt. most_keys: the longest filter to send; keys_answered: the longest answered."""
 
     most_keys: int | None = None
     keys_answered: int = 0
@@ -55,6 +56,6 @@ class Limits:
 
 
 def half(window: Window, grain: timedelta) -> timedelta | None:
-    """Half of a window, in whole hours (or days); None where it lies in one."""
+    """Half of a window, in whole hours (or days); None where it lies within one."""
     halves = window.halves(grain)
     return halves[0].end - floor(window.start, grain) if halves else None

@@ -1,4 +1,4 @@
-"""Listings that come in pages: every row once, also where rows are made or deleted while the pages are read."""
+"""Listings in pages: every row once, even where rows are created or deleted while the pages are read."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -7,30 +7,30 @@ from orcost_pipeline.errors import ContractError
 from orcost_pipeline.openrouter.records import Read
 
 PAGE = 100
-# A listing that goes on for longer never ends: it would be 100,000 rows.
+# A longer listing (100,000 rows) is taken for one that never ends.
 PAGES = 1_000
-# A listing that changes while it is read is read again, so often; its rows are then those that any walk found.
+# How often a listing that changes while it is read is read; its rows are then those found by any walk.
 WALKS = 3
 
 T = TypeVar("T")
 
 
 class Listing(NamedTuple, Generic[T]):
-    """Rows of a listing; not whole where OpenRouter does not tell all of them, or any, to the key that asks."""
+    """Rows of a listing; not whole where OpenRouter withholds some or all of them from this key."""
 
     rows: list[T]
     is_whole: bool
 
 
 class Page(NamedTuple):
-    """Rows of a listing (`Read`) by their identity, and how many it has in all, where it tells."""
+    """Rows of a listing (`Read`) by their identity, and the total number of rows, where reported."""
 
     rows: list[tuple[str, Any]]
     total: int | None
 
 
 class _Walk(NamedTuple):
-    """Rows of one walk through a listing, whether any moved under way, and whether more were promised than came."""
+    """Rows of one walk through a listing, whether any moved meanwhile, and whether fewer came than promised."""
 
     rows: dict[str, Any]
     has_moved: bool
@@ -41,22 +41,22 @@ PageAt = Callable[[int], Awaitable[Page]]
 
 
 async def all_rows(where: str, page_at: PageAt) -> tuple[list[Any], bool]:
-    """All rows of a listing, each once, and whether it promised more rows than came.
+    """All rows of a listing, each once, and whether fewer rows came than it promised.
 
     `where` names it in errors. Raises ContractError for a listing that does not end.
     """
-    met: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     walk = _Walk({}, has_moved=True, misses_rows=False)
     for _ in range(WALKS):
         walk = await _walk(page_at, where)
-        met |= walk.rows
+        seen |= walk.rows
         if not walk.has_moved:
             break
-    return list((met if walk.has_moved or walk.misses_rows else walk.rows).values()), walk.misses_rows
+    return list((seen if walk.has_moved or walk.misses_rows else walk.rows).values()), walk.misses_rows
 
 
 async def _walk(page_at: PageAt, where: str) -> _Walk:
-    """Page after page, each from the last row of the one before: a page that does not begin with it has moved."""
+    """Reads all pages. Each begins at the last row of the previous one; if it does not, rows have moved."""
     found: dict[str, Any] = {}
     has_moved = False
     for _ in range(PAGES):
@@ -75,5 +75,5 @@ async def _walk(page_at: PageAt, where: str) -> _Walk:
 
 
 def identity(row: Read[Any], place: str) -> str:
-    """The hash or id of a row of a listing; where that cannot be read, its place, so that the row counts."""
+    """The hash or id of a row; where that cannot be read, its place in the listing, so that the row still counts."""
     return place if row.row is None else getattr(row.row, "hash", None) or row.row.id

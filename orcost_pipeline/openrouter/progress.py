@@ -1,7 +1,7 @@
-"""How far a long reading is, in words for a person who waits for it.
+"""Progress of a long reading, as text for a person who waits for it.
 
-What belongs here: which part of the planned questions is answered, and how long the rest will take at the same pace.
-What stays out: asking them, and where the words are shown.
+What belongs here: the answered part of the planned requests, and the time left at the same pace. What stays out: the
+requests, and where the text is shown.
 """
 
 import time
@@ -9,43 +9,44 @@ from collections.abc import Callable
 
 from orcost_pipeline.openrouter.requests import ANALYTICS_PER_MINUTE
 
-# Seconds: what is over sooner needs no words, and more often they would only flicker.
-WORTH_TELLING = 3.0
-TOLD_EVERY = 2.0
+# Seconds: shorter readings show nothing, and more frequent lines would flicker.
+SHOWN_AFTER = 3.0
+SHOWN_EVERY = 2.0
 
 
 class Progress:
-    """One reading after the other: `begin`, then `plan` and `done` in any common unit."""
+    """One reading after another: `begin`, then `plan` and `done` in any common unit. `show` receives each line."""
 
-    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._tell = tell
+    def __init__(self, show: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._show = show
         self._clock = clock
         self._what = ""
         self._planned = self._done = 0.0
-        self._began_at = self._told_at = clock()
+        self._began_at = self._shown_at = clock()
 
     def begin(self, what: str) -> None:
-        """A new reading, of which nothing is planned yet."""
+        """Starts a new reading with nothing planned yet; `what` names it in the lines shown."""
         self._what, self._planned, self._done = what, 0.0, 0.0
-        self._began_at = self._told_at = self._clock()
+        self._began_at = self._shown_at = self._clock()
 
     def plan(self, amount: float) -> None:
+        """Adds to the amount planned for this reading."""
         self._planned += amount
 
     def done(self, amount: float) -> None:
-        """So much of what was planned is answered; told where somebody may be waiting."""
+        """Adds to the amount answered; shows a line where the reading is long and the last line is old enough."""
         self._done += amount
         now = self._clock()
-        if now - self._began_at < WORTH_TELLING or now - self._told_at < TOLD_EVERY or self._done >= self._planned:
+        if now - self._began_at < SHOWN_AFTER or now - self._shown_at < SHOWN_EVERY or self._done >= self._planned:
             return
-        self._told_at = now
+        self._shown_at = now
         part = self._done / self._planned
         left = _left((now - self._began_at) * (1 - part) / part)
-        self._tell(f"{self._what}: {100 * part:.0f} %{left}")
+        self._show(f"{self._what}: {100 * part:.0f} %{left}")
 
 
 def _left(seconds: float) -> str:
-    """The time that is left, and what it is that one waits for, where that takes minutes."""
+    """The time left and the rate limit that causes it; blank below a minute."""
     if seconds < 45:
         return ""
     minutes = max(1, round(seconds / 60))

@@ -30,7 +30,7 @@ class ListedKey:
 
 
 class KnownKey(Protocol):
-    """A key as the last sync stored it; `names` are all that it ever had, `name` the last of them."""
+    """A key as the last sync stored it, USD since its creation; `names` are all it ever had, `name` the last one."""
 
     @property
     def name(self) -> str: ...
@@ -50,23 +50,23 @@ class Stored(Protocol):
     """What the warehouse holds of one account."""
 
     def known_keys(self) -> Mapping[str, KnownKey]:
-        """By hash, deleted ones too."""
+        """All stored keys by hash, including deleted ones."""
         ...
 
     def account_hours(self, window: Window) -> Mapping[Cell, Measures]:
-        """Usage over all keys and no key."""
+        """Usage by hour and model over all keys and no key."""
         ...
 
     def key_hours(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
-        """Usage with a key."""
+        """Usage by hour, key and model."""
         ...
 
     def account_days(self, window: Window) -> Mapping[Cell, Measures]:
-        """Usage by day, over all keys and no key."""
+        """Usage by UTC day and model over all keys and no key."""
         ...
 
     def key_days(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
-        """Usage by day with a key."""
+        """Usage by UTC day, key and model."""
         ...
 
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
@@ -82,23 +82,23 @@ class Stored(Protocol):
         ...
 
     def settled_keys(self, days: Sequence[date]) -> frozenset[str]:
-        """Hashes with usage stored on one of the days."""
+        """Hashes of keys with usage stored on one of the days."""
         ...
 
     def unexplained_hours(self) -> Sequence[datetime]:
-        """Hours that the last sync could not explain by the keys whose names they show."""
+        """Hours that the last sync could not explain by keys."""
         ...
 
     def hours_without_key(self, window: Window) -> Sequence[datetime]:
-        """Hours with usage that no key is known for."""
+        """Hours with usage without a known key."""
         ...
 
     def hours_from(self) -> datetime | None:
-        """The first hour known; None before the first sync."""
+        """The first known hour; None before the first sync."""
         ...
 
     def as_of(self) -> datetime | None:
-        """The instant of the last sync that was published."""
+        """The instant of the last published sync; None before the first."""
         ...
 
     def is_read(self) -> bool:
@@ -106,7 +106,7 @@ class Stored(Protocol):
         ...
 
     def is_counted(self) -> bool:
-        """Whether hours are booked from the keys' counters, for want of analytics."""
+        """Whether hours are booked from the keys' counters because analytics are not available."""
         ...
 
 
@@ -114,12 +114,12 @@ class Stored(Protocol):
 class AccountUsage:
     """The account's usage over all keys and no key, by model, in one response of analytics.
 
-    `asked` is the window of the question, `covered` the part of it that the response reports; usage before is unknown.
+    `requested` is the window of the question, `covered` the part that the response reports; earlier usage is unknown.
     `cached_at` is when the server made a cached response that is older than the question; None otherwise.
     `doubtful_totals` counts rows whose total is not credits plus BYOK: something is counted twice there.
     """
 
-    asked: Window
+    requested: Window
     covered: Window
     cells: Mapping[Cell, Measures]
     cached_at: datetime | None = None
@@ -128,7 +128,7 @@ class AccountUsage:
 
 @dataclass(frozen=True)
 class KeyUsage:
-    """One key's usage in a window. Silent: the API reports nothing of it, and its stored rows stay."""
+    """One key's usage in a window. Silent: the API reports nothing for the key, so its stored rows stay."""
 
     key_hash: str
     window: Window
@@ -138,7 +138,7 @@ class KeyUsage:
 
 @dataclass(frozen=True)
 class KeyDays:
-    """A key's activity on the days read. Silent: its stored days stay."""
+    """A key's activity on the days read. Silent: the API reports nothing for the key, so its stored days stay."""
 
     key_hash: str
     is_silent: bool
@@ -147,8 +147,8 @@ class KeyDays:
 
 @dataclass(frozen=True)
 class AnalyticsReading:
-    """Usage read from analytics by hour or by day. Usage outside `windows` is as stored; `heard` is what the account as
-    a whole was asked about.
+    """Usage read from analytics by hour or by day. Usage outside `windows` is as stored; `requested` are the
+    windows of the questions about the account as a whole.
 
     `unkeyed` is usage in the `named_windows` that no key explains, by the name that analytics show.
     `changed` are the starts of cells in which a key's usage differs from what is stored, `unexplained` those in which
@@ -157,7 +157,7 @@ class AnalyticsReading:
 
     covered: Window | None = None
     cached_at: datetime | None = None
-    heard: Sequence[Window] = ()
+    requested: Sequence[Window] = ()
     windows: Sequence[Window] = ()
     account: Mapping[Cell, Measures] = field(default_factory=dict)
     keys: Sequence[KeyUsage] = ()
@@ -168,12 +168,12 @@ class AnalyticsReading:
     doubtful_totals: int = 0
 
     def key_cells(self, stored: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
-        """The keys' usage as it will be once this reading is published over `stored`."""
+        """The keys' usage by start, key and model, once this reading is published over `stored`."""
         return merged(stored, self.keys)
 
 
 def merged(stored: Mapping[KeyCell, Measures], keys: Sequence[KeyUsage]) -> dict[KeyCell, Measures]:
-    """Usage of keys with that of each window replaced by what the key reports, unless it is silent."""
+    """Stored usage of keys, replaced in each window by what the key reports there, unless it is silent."""
     replaced: dict[str, list[Window]] = {}
     for usage in keys:
         if not usage.is_silent:
@@ -190,9 +190,9 @@ def merged(stored: Mapping[KeyCell, Measures], keys: Sequence[KeyUsage]) -> dict
 
 @dataclass(frozen=True)
 class ActivityReading:
-    """Days to settle, read from activity, which was asked about `heard`; days outside `days` are as stored."""
+    """Days to settle, read from activity of the window `requested`; days outside `days` are as stored."""
 
-    heard: Window
+    requested: Window
     days: Sequence[date] = ()
     account: Sequence[ActivityRow] = ()
     keys: Sequence[KeyDays] = ()
@@ -200,10 +200,10 @@ class ActivityReading:
 
 @dataclass(frozen=True)
 class UsageReading:
-    """All usage that one sync read. Without analytics there are no hours: they follow from the counters of the keys.
+    """All usage read by one sync. Without analytics there are no hours: they follow from the keys' counters.
 
-    `activity` is None where the API does not report it to this account; `past_days`, which activity does not reach,
-    are those of `past`, read from analytics by day.
+    `activity` is None where the API does not report it to this account. `past_days`, too old for activity, are those
+    of `past`, read from analytics by day.
     """
 
     has_analytics: bool

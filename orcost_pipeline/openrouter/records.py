@@ -1,8 +1,8 @@
 """Wire JSON → frozen typed rows, and the names of the fields that could not be read (D45).
 
-Amounts are USD as the JSON text says, read as `Decimal`; counts may come as strings; times are made aware, UTC.
-Fields that we do not know are kept (`model_extra`) and never an error: new ones appear every few weeks. A row stays
-where one of its fields cannot be read, unless it is needed: an identity, an instant, an amount of usage.
+Amounts are USD, read from the JSON text as `Decimal`; counts may be strings; times become aware, UTC.
+Unknown fields are kept (`model_extra`) and never an error: new ones appear every few weeks. A row with an unreadable
+field is kept, unless the field is needed: an identity, an instant, an amount of usage.
 """
 
 import re
@@ -19,11 +19,11 @@ from orcost_pipeline.measures import NOTHING, Measures
 from orcost_pipeline.openrouter import values
 from orcost_pipeline.windows import day_start
 
-# Of so many rows, none that can be read is no oddity any more: the API has changed.
+# Where none of this many rows can be read, the API has changed.
 MANY_ROWS = 10
-# Usage that no model is named for.
+# The model of usage that names none.
 UNKNOWN_MODEL = "(unknown)"
-# What a row that is no object lacks.
+# The unreadable field of a row that is not an object.
 WHOLE_ROW = "row"
 
 Text = Annotated[str, PlainValidator(values.text)]
@@ -31,15 +31,17 @@ TextOrBlank = Annotated[str, PlainValidator(values.text_or_blank)]
 OptionalText = Annotated[str | None, PlainValidator(values.optional(values.text))]
 Flag = Annotated[bool | None, PlainValidator(values.optional(values.flag))]
 Amount = Annotated[Decimal, PlainValidator(values.amount)]
-# None where it cannot be read: what was known stays.
+# None where it cannot be read: the stored amount stays.
 KnownAmount = Annotated[Decimal | None, PlainValidator(values.amount)]
 Count = Annotated[int, PlainValidator(values.count)]
 Happened = Annotated[datetime | None, PlainValidator(values.optional(values.happened))]
 
 
 class Record(BaseModel):
-    """One row. A field without a default is needed, and so are those in `needed`; of the others, one that cannot be
-    read has its default, or None if `unknown` names it. One that is absent although `expected` cannot be read either.
+    """One row of an answer, immutable.
+
+    A row is unusable without its needed fields: those without a default, and those in `needed`. Another unreadable
+    field has its default, or None if `unknown` names it. An absent field in `expected` counts as unreadable.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -49,12 +51,12 @@ class Record(BaseModel):
 
     @classmethod
     def lacking(cls, value: Mapping[str, Any], fields: Iterable[str]) -> datetime | None:
-        """The start of the UTC day whose figures lack something where these fields cannot be read."""
+        """The start of the UTC day whose figures are incomplete without these fields; None if no figure needs them."""
         return None
 
 
 class Counters(Record):
-    """What a key used: USD since it was made, and in the current UTC day, week (Monday first), month."""
+    """A key's usage in USD: since it was created, and in the current UTC day, week (from Monday) and month."""
 
     usage: KnownAmount = None
     usage_daily: KnownAmount = Decimal(0)
@@ -70,7 +72,7 @@ COUNTER_FIELDS = tuple(Counters.model_fields)
 
 
 class KeyInfo(Counters):
-    """`GET /key`: the key that asks."""
+    """`GET /key`: the key in use."""
 
     needed = frozenset({"is_management_key"})
     unknown = frozenset(COUNTER_FIELDS)
@@ -83,11 +85,12 @@ class KeyInfo(Counters):
 
     @property
     def can_manage(self) -> bool:
+        """Whether it is a management key, which may list keys and usage."""
         return bool(self.is_management_key or self.is_provisioning_key)
 
 
 class ApiKey(Counters):
-    """One key of `GET /keys`; `hash` is its identity, `name` free text, blank where it is not told."""
+    """One key of `GET /keys`. `hash` is its identity, `name` free text, blank where it is absent."""
 
     unknown = frozenset(COUNTER_FIELDS) | {"disabled", "include_byok_in_limit"}
     expected = frozenset({"name", "usage"})
@@ -109,6 +112,8 @@ class ApiKey(Counters):
 
 
 class Workspace(Record):
+    """One row of `GET /workspaces`."""
+
     expected = frozenset({"name"})
 
     id: Text
@@ -116,12 +121,14 @@ class Workspace(Record):
 
 
 class Member(Record):
+    """One row of `GET /organization/members`."""
+
     id: Text
     email: OptionalText = None
 
 
 class Credits(Record):
-    """USD bought and USD used, ever, for the whole account; None where it cannot be read."""
+    """Credits bought and used by the whole account over its lifetime, in USD; None where unreadable."""
 
     expected = frozenset({"total_credits", "total_usage"})
 
@@ -130,13 +137,14 @@ class Credits(Record):
 
     @property
     def balance_usd(self) -> Decimal | None:
+        """Bought minus used, in USD; None where either is unknown."""
         if self.total_credits is None or self.total_usage is None:
             return None
         return self.total_credits - self.total_usage
 
 
 class ActivityRow(Record):
-    """One row of `GET /activity`: (UTC date, model, endpoint)."""
+    """One row of `GET /activity`: usage per UTC date, model and endpoint, in USD, requests and tokens."""
 
     needed = frozenset({"byok_usage_inference"})
     figures: ClassVar[frozenset[str]] = frozenset(
@@ -159,7 +167,7 @@ class ActivityRow(Record):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        """Without a permaslug, the slug says best which model it was."""
+        """Without a permaslug, the slug names the model best."""
         if isinstance(value, dict) and value.get("model_permaslug") is None:
             return value | {"model_permaslug": value.get("model") or UNKNOWN_MODEL}
         return value
@@ -173,6 +181,7 @@ class ActivityRow(Record):
 
     @property
     def measures(self) -> Measures:
+        """The row's usage in requests, tokens and USD."""
         return Measures(
             Decimal(self.requests),
             Decimal(self.prompt_tokens),
@@ -185,7 +194,7 @@ class ActivityRow(Record):
 
 
 class Model(Record):
-    """One model of `GET /models`; prices per token are USD, as decimal strings."""
+    """One model of `GET /models`; prices are USD per token, as decimal strings."""
 
     id: Text
     canonical_slug: OptionalText = None
@@ -196,8 +205,8 @@ class Model(Record):
 class UsageCell(NamedTuple):
     """One row of `POST /analytics/query`, of the hour (or day) that begins at `at`.
 
-    `key` is a name as OpenRouter resolves it, None for no key. `unread` are the columns that cannot be read; where one
-    of them is an amount, the cell measures nothing.
+    `key` is the key's name as OpenRouter shows it, None for usage without a key. `unread` are the unreadable columns;
+    where one of them is an amount, all measures are 0.
     """
 
     at: datetime
@@ -209,13 +218,14 @@ class UsageCell(NamedTuple):
 
     @property
     def lacks_figures(self) -> bool:
+        """Whether a measure could not be read."""
         return any(column in METRICS for column in self.unread)
 
 
 class Unreadable(NamedTuple):
-    """A field that could not be read: of which endpoint, and of which key where that is known.
+    """A field that could not be read: its endpoint, and the key's hash where known.
 
-    `at` is the start of the hour or day (`grain`) whose figures lack it; None where they do not, or it is not known.
+    `at` is the start of the hour or day (`grain`) whose figures lack it; None where no figure does, or it is unknown.
     """
 
     endpoint: str
@@ -230,7 +240,10 @@ T = TypeVar("T")
 
 
 class Read(NamedTuple, Generic[R]):
-    """What came of a row: None where it is of no use. `unread` are the fields that cannot be read."""
+    """The result of reading a row: `row` is None where it is unusable. `unread` are the unreadable fields.
+
+    `at` is the start of the UTC day whose figures lack them, if any do.
+    """
 
     row: R | None
     unread: tuple[str, ...] = ()
@@ -253,14 +266,14 @@ _TIME_COLUMN = re.compile(r"^(date|created_at)(__\w+)?$")
 
 
 def read(kind: type[R], value: Any) -> Read[R]:
-    """`value` as a `kind`, as far as it can be read."""
+    """`value` as a `kind`, as far as it can be read; never raises."""
     if not isinstance(value, dict):
         return Read(None, (WHOLE_ROW,))
     absent = kind.expected - value.keys()
     row, wrong = _valid(kind, value)
     unread = tuple(sorted(absent | wrong))
     if row is None and not kind.needed & wrong:
-        row, _ = _valid(kind, {name: told for name, told in value.items() if name not in wrong})
+        row, _ = _valid(kind, {name: part for name, part in value.items() if name not in wrong})
         row = row and row.model_copy(update=dict.fromkeys(kind.unknown & wrong))
     return Read(row, unread, kind.lacking(value, unread))
 
@@ -273,39 +286,43 @@ def _valid(kind: type[R], value: dict[str, Any]) -> tuple[R | None, set[str]]:
 
 
 def parse(kind: type[R], value: Any, endpoint: str) -> Read[R]:
-    """A row that is indispensable; raises ContractError naming endpoint and field, never the value."""
-    told = read(kind, value)
-    if told.row is None:
-        fields = "data" if told.unread == (WHOLE_ROW,) else ", ".join(told.unread)
+    """A row that must be usable; otherwise raises ContractError naming endpoint and field, never the value."""
+    result = read(kind, value)
+    if result.row is None:
+        fields = "data" if result.unread == (WHOLE_ROW,) else ", ".join(result.unread)
         raise ContractError(f"{endpoint} answered a field that cannot be read: {fields}.")
-    return told
+    return result
 
 
 def parse_all(kind: type[R], rows: Any, endpoint: str) -> list[Read[R]]:
-    """Every element of a JSON array as a `kind`; raises ContractError where it is none, or there are many and none
-    of them is of any use."""
+    """Every element of a JSON array as a `kind`.
+
+    Raises ContractError where `rows` is no array, or where it has `MANY_ROWS` or more and none is usable.
+    """
     if not isinstance(rows, list):
         raise ContractError(f"{endpoint} answered no list of rows.")
-    told = [read(kind, value) for value in rows]
-    refuse_useless(endpoint, [it.unread for it in told if it.row is None], len(told))
-    return told
+    results = [read(kind, value) for value in rows]
+    refuse_useless(endpoint, [it.unread for it in results if it.row is None], len(results))
+    return results
 
 
 def refuse_useless(endpoint: str, useless: Sequence[tuple[str, ...]], count: int) -> None:
-    """Raises ContractError where an answer has many rows and none is of any use."""
+    """Raises ContractError where an answer has `MANY_ROWS` or more rows and none is usable."""
     if count >= MANY_ROWS and len(useless) == count:
         named = ", ".join(sorted(set().union(*useless)))
         raise ContractError(f"{endpoint} answered {count} rows, none of which can be read: {named}.")
 
 
 def usage_cells(rows: Sequence[Any], granularity: str, endpoint: str) -> tuple[list[UsageCell], Counter[str]]:
-    """Rows of an analytics answer, those without any usage left out; and what rows lack of which nobody can say when
-    they are: how often which column. Raises ContractError where there are many and none is of any use."""
-    told = [usage_cell(row, granularity) for row in rows]
-    cells = [cell for cell in told if isinstance(cell, UsageCell)]
-    lost = Counter(column for column in told if isinstance(column, str))
-    useless = [cell.unread if isinstance(cell, UsageCell) else (cell,) for cell in told if _is_useless(cell)]
-    refuse_useless(endpoint, useless, len(told))
+    """Rows of an analytics answer, without those of zero usage; and how often which time column could not be read.
+
+    Raises ContractError where there are `MANY_ROWS` or more and none is usable.
+    """
+    results = [usage_cell(row, granularity) for row in rows]
+    cells = [cell for cell in results if isinstance(cell, UsageCell)]
+    lost = Counter(column for column in results if isinstance(column, str))
+    useless = [cell.unread if isinstance(cell, UsageCell) else (cell,) for cell in results if _is_useless(cell)]
+    refuse_useless(endpoint, useless, len(results))
     return [cell for cell in cells if cell.unread or any(cell.measures)], lost
 
 
@@ -314,9 +331,9 @@ def _is_useless(cell: UsageCell | str) -> bool:
 
 
 def usage_cell(row: Any, granularity: str) -> UsageCell | str:
-    """One analytics row; where its time cannot be read, the column that is wrong.
+    """One analytics row; where its time cannot be read, the name of the unreadable column.
 
-    The column of its time bears the granularity that was asked for in its name, beside others that may be there.
+    The name of the time column ends in the requested granularity; other time columns may be present.
     """
     if not isinstance(row, dict):
         return WHOLE_ROW
@@ -328,17 +345,17 @@ def usage_cell(row: Any, granularity: str) -> UsageCell | str:
         return column or "date"
     unread: list[str] = []
 
-    def told(name: str, reader: Callable[[Any], T], otherwise: T) -> T:
+    def read_column(name: str, reader: Callable[[Any], T], otherwise: T) -> T:
         try:
             return reader(row.get(name))
         except ValueError:
             unread.append(name)
             return otherwise
 
-    key = told("api_key_id", values.optional(values.text), UNKNOWN_MODEL)
-    model = told("model", values.text_or_blank, "") or UNKNOWN_MODEL
-    total_usd = told(TOTAL_METRIC, values.optional(values.number), None)
-    amounts = [told(metric, _READERS[metric], Decimal(0)) for metric in METRICS]
+    key = read_column("api_key_id", values.optional(values.text), UNKNOWN_MODEL)
+    model = read_column("model", values.text_or_blank, "") or UNKNOWN_MODEL
+    total_usd = read_column(TOTAL_METRIC, values.optional(values.number), None)
+    amounts = [read_column(metric, _READERS[metric], Decimal(0)) for metric in METRICS]
     measures = NOTHING if MONEY & set(unread) else Measures(*amounts)
     return UsageCell(at, key, model, measures, total_usd, tuple(unread))
 

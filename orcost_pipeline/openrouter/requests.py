@@ -1,8 +1,8 @@
 """One request to OpenRouter: authentication, time limits, retry, rate limit, redaction, the status as an error.
 
-What belongs here: from a question to the JSON body of its answer, or to an error. What stays out: which questions there
-are (`client.py`), and what a network does (`failures.py`). The key lives in one header of one client: in no URL,
-message, log or repr; it follows no redirect.
+What belongs here: from a request to the JSON body of its answer, or to an error. What stays out: which requests exist
+(`client.py`), and network failures (`failures.py`). The key is held in one header of one client: it appears in no URL,
+message, log or repr, and no redirect is followed.
 """
 
 import asyncio
@@ -53,9 +53,9 @@ ANALYTICS_PER_MINUTE = 60
 TIMEOUT = 90.0
 # Seconds without an answer after which a client gives up.
 PATIENCE = 300.0
-# … and where somebody waits for it.
+# The same where a person waits at a terminal.
 PATIENCE_AT_A_TERMINAL = 3
-# So many requests at the same time.
+# Requests at the same time.
 CONCURRENCY = 8
 # Seconds; the window of OpenRouter's limits is a minute. No pause is longer, nor longer than a fifth of the patience.
 LONGEST_PAUSE = 60.0
@@ -63,24 +63,25 @@ LONGEST_PAUSE = 60.0
 FIRST_PAUSE_WITHOUT_A_HEADER = 16
 # Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
 LARGEST_ANSWER = 200_000_000
-# Seconds; no cache keeps an answer for longer than a year.
+# Seconds: no cache keeps an answer for longer than a year.
 OLDEST_ANSWER = 31_536_000
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 ANALYTICS = "analytics/query"
 
 
 def utc_now() -> datetime:
+    """This machine's clock, UTC."""
     return datetime.now(UTC)
 
 
 def masked(key: str) -> str:
-    """Enough of a key to tell it from another one; too little to use it."""
+    """A key shortened to what identifies it; too little to use it."""
     return f"sk-or-v1-…{key[-4:]}" if len(key) > 24 else "…"
 
 
 @dataclass
 class _Question:
-    """What is asked, whether it can be asked in parts, and the instant (of the loop's clock) of its first request."""
+    """A request, whether it can be split, and the instant (loop clock) of its first attempt."""
 
     method: str
     path: str
@@ -97,7 +98,7 @@ class _Question:
 
 
 class RequestOptions(TypedDict, total=False):
-    """How a client asks, as `Requests` explains it, for those that pass it on."""
+    """The options of `Requests`, for subclasses that pass them on."""
 
     key_env: str
     transport: httpx.AsyncBaseTransport | None
@@ -109,15 +110,15 @@ class RequestOptions(TypedDict, total=False):
 
 
 class Requests:
-    """An account's requests. `requests_made` counts every HTTP request, retries too, whatever came of it; `clock_ahead`
-    is by how much this machine's clock is ahead of the server's, as the last answer tells; None where none did.
+    """The requests of one account. `requests_made` counts every HTTP request, including retries and failures;
+    `clock_ahead` is how far this machine's clock is ahead of the server's by the last answer with a date, else None.
 
-    timeout: seconds for one request and the whole of its answer.
-    patience: seconds; `PATIENCE` unless told. A passing failure is asked again until the client has had no answer, to
-        any of its questions, for so long.
-    backoff: seconds of a question's first pause; each further pause is twice as long as the one before.
-    key_env: the variable that holds the key, for the sentence that says where to put a valid one.
-    clock: this machine's.
+    timeout: seconds for one request and its whole answer.
+    patience: seconds, `PATIENCE` by default. A passing failure is retried until no request of this client has been
+        answered for so long.
+    backoff: seconds of a request's first pause; each further pause is twice as long.
+    key_env: the variable that holds the key, for error messages.
+    clock: returns this machine's time, UTC.
     """
 
     def __init__(
@@ -144,11 +145,11 @@ class Requests:
         self._patience = PATIENCE if patience is None else patience
         self._longest_pause = min(LONGEST_PAUSE, self._patience / 5)
         self._backoff = backoff
-        # Instants of the loop's clock: of the last answer, or of the first request; until which analytics is not asked.
+        # Loop-clock instants: of the last answer (or first request), and until which no analytics request is sent.
         self._answered_at: float | None = None
         self._analytics_from = 0.0
         self._slots = asyncio.Semaphore(CONCURRENCY)
-        # Without a leaker, which would be a thread for each client: a sync's few hundred stamps need no sweeping.
+        # Without a leaker, which is a thread per client: the few hundred stamps of a sync need no clean-up.
         bucket = InMemoryBucket([Rate(analytics_per_minute, Duration.MINUTE)])
         self._analytics_rate = Limiter(SingleBucketFactory(bucket, schedule_leak=False))
         self._http = open_connection(checked_url(base_url, account), self._sendable_secret(), timeout, transport)
@@ -159,7 +160,7 @@ class Requests:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ends what is still under way: once a question failed, nothing more is sent, nor counted."""
+        """Cancels pending requests: after a failure nothing more is sent or counted."""
         self._is_closed = True
         for task in (under_way := tuple(self._under_way)):
             task.cancel()
@@ -172,7 +173,7 @@ class Requests:
     # ── before a request ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _sendable_secret(self) -> str:
-        """The key, where a header can carry it; what cannot be sent cannot be valid."""
+        """The key; raises InvalidKeyError for one that no HTTP header can carry."""
         if not self._secret:
             raise self._invalid_key("is empty")
         if not self._secret.isascii() or not self._secret.isprintable():
@@ -196,9 +197,10 @@ class Requests:
         return await self._request("GET", path, params=params)
 
     async def _request(self, method: str, path: str, *, has_parts: bool = False, **arguments: Any) -> Any:
-        """The JSON body of a 2xx answer. What fails in passing is asked again as long as the client is patient.
+        """The JSON body of a 2xx answer; passing failures are retried while the client's patience lasts.
 
-        has_parts: smaller questions can be asked instead; one that takes the server too long is given up sooner.
+        has_parts: the request can be split, so one that takes the server too long is given up sooner.
+        Raises ContractError for answers that are repeatedly not JSON, else the error of the last attempt.
         """
         question = _Question(method, path, arguments, has_parts)
         retrying = AsyncRetrying(
@@ -214,7 +216,7 @@ class Requests:
             raise ContractError(f"{error} Attempts: {attempts}; nothing was published.") from None
 
     async def _ask(self, question: _Question) -> Any:
-        """One attempt. All but a passing failure is an answer, a refusal too."""
+        """One attempt. Anything but a passing failure counts as an answer, including a refusal."""
         try:
             body = self._read(await self._send(question), question)
         except TransientError:
@@ -232,22 +234,22 @@ class Requests:
                 await self._analytics_rate.try_acquire_async(ANALYTICS)
             async with self._slots:
                 if self._is_closed:
-                    # Its siblings' failure ended the sync while this question waited for its turn.
+                    # Another request failed and ended the sync while this one waited for its turn.
                     raise asyncio.CancelledError
-                # Meanwhile another question may have been told to wait.
+                # Another request may have hit the rate limit meanwhile.
                 if question.is_analytics and self._analytics_from > _loop_time():
                     continue
                 with self._counted(question):
                     return await self._exchange(question)
 
     async def _until_analytics_admits(self) -> None:
-        """Waits as long as any question of analytics was told to: the limit is the account's."""
+        """Waits as long as any analytics request was told to wait: the limit is per account."""
         while (seconds := self._analytics_from - _loop_time()) > 0:
             await asyncio.sleep(seconds + _jittered(self._backoff))
 
     @contextmanager
     def _counted(self, question: _Question) -> Iterator[None]:
-        """A request that is under way: counted, and ended with the client."""
+        """Counts a pending request, which is cancelled when the client closes."""
         task, now = cast("asyncio.Task[Any]", asyncio.current_task()), _loop_time()
         question.asked_at = question.asked_at or now
         self._answered_at = self._answered_at or now
@@ -259,7 +261,7 @@ class Requests:
             self._under_way.discard(task)
 
     async def _exchange(self, question: _Question) -> Response:
-        """The whole answer within the time limit: a byte now and then does not extend it."""
+        """The whole answer within the time limit, however slowly its bytes arrive."""
         method, path = question.method, question.path
         try:
             async with (
@@ -269,11 +271,14 @@ class Requests:
                 self._compare_clocks(response.headers)
                 return Response(response.status_code, response.headers, await self._body(response, question))
         except (httpx.HTTPError, TimeoutError) as error:
-            asked, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
-            raise unreached(asked, host, error, self._timeout) from None
+            what, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
+            raise unreached(what, host, error, self._timeout) from None
 
     def require_right_clock(self) -> datetime | None:
-        """The server's time; None where it tells none. Raises ClockError where this machine's is another."""
+        """The server's time, UTC; None where no answer had a date.
+
+        Raises ClockError where this machine's clock is off by more than `CLOCK_WRONG`.
+        """
         if self.clock_ahead is None:
             return None
         here = self._clock()
@@ -282,8 +287,8 @@ class Requests:
         return here - self.clock_ahead
 
     def _compare_clocks(self, headers: httpx.Headers) -> None:
-        """Notes `Date`. Of an answer out of a cache, which tells its `Age`, it may be when it was made or when it was
-        passed on: whichever is nearer to this machine's."""
+        """Notes the `Date` header. For a cached answer with an `Age`, the date may be when it was made or when it was
+        passed on; the one nearer to this machine's clock is taken."""
         served_at, age = http_date(headers.get("Date")), header_number(headers.get("Age", "0"))
         if served_at is not None and age is not None and math.isfinite(age):
             ahead = self._clock() - served_at
@@ -330,12 +335,12 @@ class Requests:
         return kind(f"{where}.\nIs {self._http.base_url} OpenRouter's API? {CHECK_ADDRESS}")
 
     def _server_message(self, answer: Response) -> str:
-        """The server's own message, short, without any key that it may repeat."""
+        """The server's own message, shortened and with keys masked; blank where it has none."""
         error = (answer.json_object or {}).get("error")
         if not isinstance(error, dict) or "message" not in error:
             return " with a page of HTML" if answer.is_page else ""
         line = " ".join(str(error["message"]).split())
-        # What is not printed goes first: it could hide a key from the mask.
+        # Unprintable characters are removed first: they could hide a key from the mask.
         shown = "".join(character for character in line if character.isprintable())
         return f" ({shown.replace(self._secret, self._masked())[:200]})"
 
@@ -345,33 +350,33 @@ class Requests:
     # ── another attempt ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _should_stop(self, state: RetryCallState, question: _Question) -> bool:
-        """Whether a passing failure has lasted too long: the client's, or that of a question that can be split."""
+        """Whether to give up: patience is over, or a request that can be split takes the server too long."""
         now, is_too_slow = _loop_time(), isinstance(_failure(state), TooSlowError)
         if is_too_slow and question.has_parts and now - (question.asked_at or now) >= self._longest_pause:
             return True
         return now - (self._answered_at or now) >= self._patience
 
     def _pause(self, state: RetryCallState, question: _Question) -> float:
-        """Seconds to the next attempt: what the server asks for, within reason, and a random part that grows."""
+        """Seconds to the next attempt: what the server asks for, up to the longest pause, and a growing random part."""
         error = _failure(state)
-        told = error.seconds if isinstance(error, RetryLaterError) else 0.0
+        requested = error.seconds if isinstance(error, RetryLaterError) else 0.0
         first, longest = self._backoff, self._longest_pause / 3
-        if told is None:
+        if requested is None:
             first, longest = FIRST_PAUSE_WITHOUT_A_HEADER * self._backoff, self._longest_pause
         pause = _jittered(wait_exponential(multiplier=first, max=longest)(state))
-        least = min(told or 0.0, self._longest_pause)
+        least = min(requested or 0.0, self._longest_pause)
         if question.is_analytics and isinstance(error, RetryLaterError):
             self._analytics_from = max(self._analytics_from, _loop_time() + (least or pause))
         return least + pause
 
 
 def _loop_time() -> float:
-    """Now, by the loop's clock."""
+    """Now, by the event loop's clock, in seconds."""
     return asyncio.get_running_loop().time()
 
 
 def _jittered(seconds: float) -> float:
-    """Between half of it and all: questions that were refused together do not come back together."""
+    """A random part between half and all, so that requests refused together are not repeated together."""
     return random.uniform(seconds / 2, seconds)  # noqa: S311
 
 

@@ -1,4 +1,4 @@
-"""A response of OpenRouter, or of whoever answers in its place: its JSON, how long to wait, the error it means."""
+"""A response of OpenRouter or of a gateway in front of it: its JSON, how long to wait, the error it means."""
 
 import email.utils
 import json
@@ -13,13 +13,13 @@ from orcost_pipeline.errors import TransientError
 from orcost_pipeline.openrouter.failures import RetryLaterError, TooSlowError, UnreadableError
 from orcost_pipeline.openrouter.values import MILLISECONDS_FROM, decimal_json, whole_json
 
-# Postgres takes no NUL, UTF-8 no half of a character, as a server leaves where it cuts a name by UTF-16 units.
+# Postgres stores no NUL, and UTF-8 no lone surrogate, which a server leaves where it cuts a name by UTF-16 units.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 
 
 class Response(NamedTuple):
-    """Any response, read to its end."""
+    """A response with its whole body."""
 
     status: int
     headers: httpx.Headers
@@ -27,12 +27,12 @@ class Response(NamedTuple):
 
     @property
     def is_page(self) -> bool:
-        """Whether it is a page of HTML: a gateway, a firewall or a web site speaks instead of the API."""
+        """Whether the body is HTML: from a gateway, a firewall or a web site instead of the API."""
         return self.body[:1_000].lstrip().startswith(b"<")
 
     @property
     def json_object(self) -> dict[str, Any] | None:
-        """The JSON object that the API says even a refusal in; None where somebody else speaks."""
+        """The body as a JSON object, which the API uses even for refusals; None where it is anything else."""
         try:
             body = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -41,7 +41,10 @@ class Response(NamedTuple):
 
 
 def passing_error(response: Response, where: str, now: datetime, *, is_analytics: bool) -> TransientError:
-    """An error that may be gone when the question is asked again."""
+    """The TransientError for a status that a retry may overcome, with the wait that the server asks for.
+
+    `where` begins its message; a 408 of analytics becomes a TooSlowError.
+    """
     if response.status == 408 and is_analytics:
         return TooSlowError(f"{where}. The question takes OpenRouter too long.")
     seconds, is_limit = seconds_to_wait(response.headers, now), response.status == 429
@@ -51,7 +54,7 @@ def passing_error(response: Response, where: str, now: datetime, *, is_analytics
 
 
 def redirect_target(response: Response) -> str:
-    """Where a redirect points: the host alone, for a path may hold anything."""
+    """The host that a redirect points to; its path may contain secrets and is left out."""
     try:
         host = httpx.URL(response.headers.get("Location", "")).host
     except httpx.InvalidURL:
@@ -60,8 +63,10 @@ def redirect_target(response: Response) -> str:
 
 
 def json_body(response: Response, question: str) -> Any:
-    """The body with every number exact (one that is none is a Decimal that is none either); a gateway's HTML under a
-    200 is a transient fault."""
+    """The body as a JSON object with exact numbers; NaN and infinity become such Decimals.
+
+    Raises UnreadableError for HTML, for invalid JSON, and for JSON that is no object: retries may help.
+    """
     if response.is_page:
         what = "a page of HTML instead of JSON: a proxy or a log-in page stands in between"
         raise UnreadableError(f"{question} answered {response.status} with {what}.")
@@ -78,7 +83,7 @@ def json_body(response: Response, question: str) -> Any:
 
 
 def _storable(value: Any) -> Any:
-    """The value, its text without what nobody can store: one key's name must not stop the account."""
+    """The value with unstorable characters replaced: one key's name must not stop the account's sync."""
     if isinstance(value, str):
         return UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, list):
@@ -87,31 +92,32 @@ def _storable(value: Any) -> Any:
 
 
 def seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
-    """The longer of `Retry-After` and `X-RateLimit-Reset`, by the server's own clock where it tells it; 0 where that
-    is over, None where it says nothing.
+    """The longer wait of `Retry-After` and `X-RateLimit-Reset`, in seconds by the server's clock where it has a date.
+
+    0 where that time is over, None without either header.
     """
     now = http_date(headers.get("Date")) or now
-    told: list[float] = []
+    waits: list[float] = []
     if (seconds := header_number(headers.get("Retry-After"))) is not None:
-        told.append(seconds)
+        waits.append(seconds)
     elif (until := http_date(headers.get("Retry-After"))) is not None:
-        told.append((until - now).total_seconds())
+        waits.append((until - now).total_seconds())
     if (reset := header_number(headers.get("X-RateLimit-Reset"))) is not None:
-        told.append((reset / 1_000 if reset >= MILLISECONDS_FROM else reset) - now.timestamp())
-    return max(0.0, *told) if told else None
+        waits.append((reset / 1_000 if reset >= MILLISECONDS_FROM else reset) - now.timestamp())
+    return max(0.0, *waits) if waits else None
 
 
 def header_number(text: str | None) -> float | None:
-    """A number, `nan` and `inf` among them; Python's own reader would take `1_0` too."""
+    """A number, including `nan` and `inf`; None for anything else, such as `1_0`, which Python would accept."""
     with suppress(ValueError):
         return None if "_" in (text or "") else float(text or "")
     return None
 
 
 def http_date(value: str | None) -> datetime | None:
-    """The instant that a header names; None where it names none."""
+    """The instant (UTC) of an HTTP date; None where there is none."""
     with suppress(TypeError, ValueError, OverflowError):
-        told = email.utils.parsedate_to_datetime(value or "")
-        # A date of zone -0000 comes without one: it is UTC too.
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told
+        instant = email.utils.parsedate_to_datetime(value or "")
+        # A date with the zone -0000 is parsed without a zone; it is UTC.
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
     return None

@@ -1,5 +1,7 @@
-"""What to ask so that every (hour, key, model) and every settled day is exact, and a quiet account costs a handful of
-requests: the account first, without keys; only what differs from what is stored is asked again, by key.
+"""Which requests to make so that every (hour, key, model) and every settled day is exact at little cost.
+
+The account is read first, without keys; only what differs from the stored usage is read again by key, so that a quiet
+account costs a handful of requests.
 """
 
 import asyncio
@@ -46,13 +48,13 @@ async def read_usage(
     since: date | None = None,
     is_full: bool = False,
 ) -> UsageReading:
-    """One account's usage as of one instant.
+    """Reads one account's usage as of one instant: hours, days to settle, and older days.
 
-    `listed` are the active keys, `counters_day` the UTC day of their daily counters (None too near midnight to know).
-    The first reading goes as far back as the API reports, by hour and by day; `since` shortens it, and what it left out
-    stays unknown. Later, `since` asks again for everything from that day, and may reach further back. `is_full` asks
-    every key for everything. Without analytics (403, 404), hours are left to the keys' counters, and days are read
-    alone. `tolerance_usd` is by how much a day's witnesses may differ, besides rounding.
+    `listed` are the active keys, `counters_day` the UTC day of their daily counters (None if too near midnight).
+    The first reading goes back as far as the API reports, by hour and by day; `since` shortens it, and earlier usage
+    stays unknown. Later, `since` reads everything again from that day, which may be earlier than before. `is_full`
+    reads every key in full. Without analytics (403, 404), hours are left to the keys' counters and only days are read.
+    `tolerance_usd` is how far two sources of a day may differ, besides rounding.
     Raises TransientError and ContractError as the client does.
     """
     is_full = is_full or since is not None or stored.hours_from() is None
@@ -77,8 +79,8 @@ async def read_usage(
 
 
 def _hours_to_compare(stored: Stored, as_of: datetime, since: date | None) -> Window:
-    """The hours in which the account's usage is compared with what is stored: within the API's reach, not before the
-    history that was asked for at first, and, whatever is asked for again, everything since the last sync."""
+    """The hours in which the account's usage is compared with the stored usage: within the API's reach, not before the
+    known history unless `since` is earlier, and always everything since the last sync."""
     reach = hours_window(as_of)
     first, last = stored.hours_from(), stored.as_of()
     start = reach.start if first is None or stored.is_counted() else max(reach.start, first)
@@ -97,17 +99,17 @@ async def _read_hours(
     *,
     is_full: bool,
 ) -> AnalyticsReading:
-    """By key, the hours in which the account's usage is not as stored (`before`); all of them if `is_full`."""
+    """Reads by key the hours in which the account's usage differs from the stored (`before`); all if `is_full`."""
     changed_days = days.changed() if days else set[date]()
     wanted = (
-        set(account.asked.hours())
+        set(account.requested.hours())
         if is_full
         else _hours_to_ask(account.cells, before, stored.unexplained_hours(), changed_days)
     )
-    theirs = set[datetime]()
+    hours_of_newcomers = set[datetime]()
     if stored.hours_from() is not None and (newcomers := keys.newcomers()):
-        theirs = _hours_of_newcomers(newcomers, stored.hours_without_key(account.asked))
-    return await read_keys(client, keys, stored.key_hours, account, wanted, theirs, is_full=is_full)
+        hours_of_newcomers = _hours_of_newcomers(newcomers, stored.hours_without_key(account.requested))
+    return await read_keys(client, keys, stored.key_hours, account, wanted, hours_of_newcomers, is_full=is_full)
 
 
 def _hours_to_ask(
@@ -116,14 +118,13 @@ def _hours_to_ask(
     unexplained: Iterable[datetime],
     changed_days: Iterable[date],
 ) -> set[datetime]:
-    """Hours that differ from what is stored, that lag left unexplained, or that belong to a day that changed."""
+    """Hours that differ from the stored ones, that were left unexplained by lag, or whose day changed."""
     hours = {hour for hour, _ in differing(account, stored)}
     return hours | set(unexplained) | {day_start(day) + i * HOUR for day in changed_days for i in range(24)}
 
 
 def _hours_of_newcomers(newcomers: Sequence[ListedKey], without_key: Sequence[datetime]) -> set[datetime]:
-    """Hours with usage that no key is known for, in the life of a newcomer: a key that is new, or came back, may
-    explain them."""
+    """Hours without a known key during the life of a newcomer: a key that is new or came back may explain them."""
     if not without_key:
         return set()
     first = min(hour_floor(key.created_at or without_key[0]) for key in newcomers)
@@ -138,10 +139,10 @@ async def _read_past(
     since: date | None,
     tolerance_usd: Decimal,
 ) -> tuple[AnalyticsReading, list[date]]:
-    """Days before those that activity reports, by key, and which of them were read: those that never settled, and, from
-    `since` on (the first time, from the beginning), those that were never read or whose spend is not as stored.
+    """Reads by key the days too old for activity, and returns which were read: unsettled days, and from `since` on (at
+    first: from the earliest day reported) those that were never read or whose spend differs from the stored.
 
-    What is stored and agrees stays: it may know the providers.
+    Stored days that agree stay as they are: they may have providers, which analytics lack.
     """
     end, reach = first_activity_day(as_of), first_analytics_day(as_of)
     since = since or (None if stored.is_read() else reach)
@@ -166,14 +167,14 @@ async def _read_past(
 
 
 def _by_day(activity: Sequence[ActivityRow] | None, hours: Mapping[Cell, Measures]) -> dict[date, Measures]:
-    """The account's usage by day, by its activity, or by its stored hours where activity is not reported to it."""
+    """The account's usage by UTC day: by activity, or by its stored hours where it has no activity."""
     if activity is not None:
         return grouped((row.date, row.measures) for row in activity)
     return grouped((utc_day(at), measures) for (at, _), measures in hours.items())
 
 
 def _spend(cells: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
-    """Money and requests alone: accounts differ in which kinds of tokens their analytics report."""
+    """Only money and requests: which kinds of tokens analytics report differs between accounts."""
     return {
         cell: NOTHING._replace(requests=m.requests, credits_usd=m.credits_usd, byok_usd=m.byok_usd)
         for cell, m in cells.items()

@@ -1,5 +1,5 @@
-"""`POST /analytics/query`: usage in a window, whole. A truncated, refused or cached answer is asked again, in smaller
-windows, for fewer keys, or with another body.
+"""`POST /analytics/query`: complete usage in a window. A truncated, refused or cached answer is requested again: in
+smaller windows, for fewer keys, or with another body.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 # The API's own ceiling for one answer; the default of 1000 would truncate sooner.
 ROW_LIMIT = 10_000
-# A cap that no answer tells would be a round number: an answer of a multiple of this many rows is asked for in parts.
+# An undocumented cap would be a round number: an answer with a multiple of this many rows is requested in parts.
 ROUND_ROWS = 500
-# The clocks of the server's own machines differ by less.
+# The clocks of OpenRouter's own machines differ by less.
 SERVERS_DIFFER = timedelta(seconds=1)
-# How often a question is asked whose answers come out of OpenRouter's cache, each time by another body.
+# How often a question is repeated, each time with another body, while OpenRouter answers from its cache.
 UNCACHED_TRIES = 3
 _GRANULARITY = {HOUR: "hour", DAY: "day"}
 _HASH = re.compile(r"[0-9a-f]{8,64}")
@@ -38,22 +38,22 @@ _HASH = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True)
 class UsageAnswer:
-    """Cells of one question, and the key hashes that OpenRouter could not resolve.
+    """The cells of one question, and the hashes of keys that OpenRouter could not resolve.
 
-    told_from: where analytics do not reach back to the start of the window, the first hour (or day) that they tell.
-    cached_at: where the answer came out of the server's cache, when the server had made it (its clock).
+    reported_from: the first reported hour (or day), where analytics do not reach back to the start of the window.
+    cached_at: for a cached answer, when the server made it (server clock).
     """
 
     cells: list[UsageCell]
     unresolved: frozenset[str]
-    told_from: datetime | None = None
+    reported_from: datetime | None = None
     cached_at: datetime | None = None
 
 
 class _UsageQuestion(NamedTuple):
-    """What is asked of analytics in a window: by what, of which keys (None: the whole account), by hour or by day.
+    """A question to analytics: dimensions, key hashes (None: the whole account), by hour or by day.
 
-    `key_parts`: in how many parts the keys that were asked for at first are divided.
+    `key_parts`: into how many parts the original keys are divided.
     """
 
     dimensions: tuple[str, ...]
@@ -68,7 +68,7 @@ class _UsageQuestion(NamedTuple):
 
 
 class _AnalyticsAnswer(NamedTuple):
-    """An analytics answer, the limit of rows that was asked for, and when it was made where it is a cached one."""
+    """An analytics answer, the requested row limit, and for a cached answer when it was made."""
 
     body: dict[str, Any]
     limit: int
@@ -76,17 +76,17 @@ class _AnalyticsAnswer(NamedTuple):
 
 
 class UsageEndpoint(Endpoints):
-    """Asks analytics for usage, and remembers what the server's limits turned out to be."""
+    """Reads usage from analytics, and remembers the limits that the server turned out to have."""
 
     def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Unpack[RequestOptions]) -> None:
         super().__init__(account, api_key, base_url, **options)
         self._metrics = [*METRICS, TOTAL_METRIC]
         self._metrics_are_known = False
         self._limits = Limits()
-        # The newest instant of the server's clock that an analytics answer told.
-        self._heard = datetime.min.replace(tzinfo=UTC)
-        # OpenRouter caches analytics answers by the body of the request. Each time that a question is repeated its
-        # `limit` is lower by one: such a body has no cached answer. Counted here is how often each was asked.
+        # The newest server-clock instant of any analytics answer.
+        self._server_time = datetime.min.replace(tzinfo=UTC)
+        # OpenRouter caches analytics answers by request body. Each repetition of a question lowers its `limit` by one,
+        # so that its body has no cached answer. This counts the requests per question.
         self._times_asked: Counter[tuple[Window, _UsageQuestion]] = Counter()
         self._new_bodies_help = True
 
@@ -98,18 +98,20 @@ class UsageEndpoint(Endpoints):
         *,
         grain: timedelta = HOUR,
     ) -> UsageAnswer:
-        """Usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account, whole: a truncated
-        answer is asked again in smaller windows, then for fewer keys, and so is a question that is refused. Raises
-        ContractError where one hour (or day) does not fit, RefusedError where nothing of the window is told."""
+        """Complete usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account.
+
+        A truncated or refused question is repeated in smaller windows, then for fewer keys. Raises ContractError where
+        a single hour (or day) does not fit one answer, RefusedError where nothing of the window is reported.
+        """
         question = _UsageQuestion(tuple(dimensions), keys if keys is None else tuple(keys), grain)
         return await self._usage(window, question)
 
     async def _usage(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
-        """From the newest part to the oldest, so that what analytics do not reach any more comes last."""
+        """Asks from the newest part to the oldest, so that hours beyond the reach of analytics come last."""
         if question.key_count > (self._limits.most_keys or question.key_count):
             return await self._usage_of_fewer(window, question)
         limits = self._limits.grains[question.grain]
-        rest = Window(max(window.start, limits.told_from or window.start), window.end)
+        rest = Window(max(window.start, limits.reported_from or window.start), window.end)
         size = min(limits.longest or window.end - window.start, window.end - window.start)
         answers: list[UsageAnswer] = []
         while rest.start < rest.end:
@@ -138,7 +140,8 @@ class UsageEndpoint(Endpoints):
                     answers.append(await self._usage_refused(rest, part, question, refused))
                     break
                 size = smaller
-        return _joined(answers, limits.told_from if limits.told_from and limits.told_from > window.start else None)
+        first = limits.reported_from
+        return _joined(answers, first if first and first > window.start else None)
 
     def _note_answer(self, window: Window, question: _UsageQuestion) -> None:
         self._limits.grains[question.grain].note_answer(window)
@@ -147,7 +150,7 @@ class UsageEndpoint(Endpoints):
     def _size_after_refusal(self, part: Window, question: _UsageQuestion) -> timedelta | None:
         limits = self._limits.grains[question.grain]
         size = limits.size_after_refusal(part)
-        # Too many keys may be why: then nothing is learnt of windows.
+        # Too many keys may be the cause; then nothing is learnt about windows.
         if size and part.end - part.start > limits.answered and question.key_count <= self._limits.keys_answered:
             limits.longest = size
         return size
@@ -155,9 +158,9 @@ class UsageEndpoint(Endpoints):
     async def _usage_refused(
         self, rest: Window, part: Window, question: _UsageQuestion, refused: RefusedError
     ) -> UsageAnswer:
-        """What is left where no smaller window helps: fewer keys, or nothing where hours are too old. Else it raises.
+        """The answer where no smaller window helps: by fewer keys, or empty where the hours are too old. Else raises.
 
-        rest: what is not answered; part: the end of it, which was refused.
+        rest: the unanswered window; part: the end of it, which was refused.
         """
         limits = self._limits.grains[question.grain]
         if question.key_count > 1 and (
@@ -167,7 +170,7 @@ class UsageEndpoint(Endpoints):
             return await self._usage_of_fewer(rest, question)
         if limits.oldest is None or limits.is_within_answered(part):
             raise refused
-        limits.told_from = max(part.end, limits.oldest)
+        limits.reported_from = max(part.end, limits.oldest)
         log.info("account %s: analytics by %s reach back to %s", self.account, _GRANULARITY[question.grain], part.end)
         return UsageAnswer([], frozenset())
 
@@ -183,24 +186,24 @@ class UsageEndpoint(Endpoints):
         return _joined(await asyncio.gather(*halves))
 
     async def _usage_once(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
-        """One analytics question; raises _NotWholeError where the answer misses rows or takes the server too long."""
+        """One analytics question; raises _NotWholeError where the answer lacks rows or takes the server too long."""
         try:
             body, limit, cached_at = await self._answer(window, question)
         except TooSlowError as error:
             raise _NotWholeError(error) from None
-        asked = self._of_account("POST /analytics/query")
+        where = self._of_account("POST /analytics/query")
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
-        told, lost = usage_cells(body["data"], _GRANULARITY[question.grain], asked)
+        parsed, lost = usage_cells(body["data"], _GRANULARITY[question.grain], where)
         self.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
-        cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in told if first <= cell.at < window.end]
+        cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in parsed if first <= cell.at < window.end]
         unresolved = _unresolved(body.get("warnings"), question.keys or ())
         answer = UsageAnswer(cells, unresolved, cached_at=cached_at)
         is_truncated, odd = _is_truncated(body, limit)
         self.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
         if is_truncated or (body["data"] and len(body["data"]) % ROUND_ROWS == 0):
             error = ContractError(
-                f"{asked} has more than {len(body['data']) or limit} rows for one {_GRANULARITY[question.grain]} "
+                f"{where} has more than {len(body['data']) or limit} rows for one {_GRANULARITY[question.grain]} "
                 f"({window.start:%Y-%m-%d %H:%M} UTC) "
                 "and cannot be split further; nothing was published."
             )
@@ -208,10 +211,10 @@ class UsageEndpoint(Endpoints):
         return answer
 
     async def _answer(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
-        """One analytics answer, as new as the question where that can be had.
+        """One analytics answer, uncached if possible.
 
-        A cached answer may come although the body was new. Then the question is repeated by other bodies, unless they
-        were of no use to another question.
+        A new body may still get a cached answer. Then the question is repeated with other bodies, unless those did not
+        help an earlier question.
         """
         answer = await self._answer_past_the_cache(window, question)
         tries = 1
@@ -224,22 +227,24 @@ class UsageEndpoint(Endpoints):
         return answer
 
     async def _answer_past_the_cache(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
-        """The answer to a body that was never sent: its limit of rows is one that the question never had. It is a
-        cached one all the same where it was made before what was heard of the server's clock until then, or before the
-        end of what is asked for."""
-        asked_at = max(self._heard, window.end - CLOCK_WRONG)
+        """The answer to a body that was never sent before: its row limit is new for the question.
+
+        It still counts as cached where it was made before the newest known server time, or before the end of the
+        window.
+        """
+        asked_at = max(self._server_time, window.end - CLOCK_WRONG)
         limit = ROW_LIMIT - self._times_asked[window, question]
         self._times_asked[window, question] += 1
         body = await self._analytics(window, question, limit)
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             raise ContractError(f"{self._of_account('POST /analytics/query')} answered no rows at data.data.")
         made_at = _made_at(body)
-        self._heard = max(self._heard, made_at or self._heard)
+        self._server_time = max(self._server_time, made_at or self._server_time)
         is_cached = made_at is not None and made_at < asked_at - SERVERS_DIFFER
         return _AnalyticsAnswer(body, limit, made_at if is_cached else None)
 
     async def _analytics(self, window: Window, question: _UsageQuestion, limit: int) -> Any:
-        asked: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "metrics": self._metrics,
             "dimensions": list(question.dimensions),
             "granularity": _GRANULARITY[question.grain],
@@ -247,28 +252,28 @@ class UsageEndpoint(Endpoints):
             "limit": limit,
         }
         if question.keys is not None:
-            asked["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(question.keys)}]
+            payload["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(question.keys)}]
         has_parts = len(question.keys or ()) > 1 or window.halves(question.grain) is not None
-        body = await self._request("POST", ANALYTICS, has_parts=has_parts, json=asked)
+        body = await self._request("POST", ANALYTICS, has_parts=has_parts, json=payload)
         return self._data(body, f"POST /{ANALYTICS}")
 
-    async def _metrics_were_dropped(self, asked: list[str]) -> bool:
-        """Whether metrics that this account does not know were taken out of what the refused question asked."""
+    async def _metrics_were_dropped(self, requested: list[str]) -> bool:
+        """Whether metrics unknown to this account were removed from those that the refused request had."""
         if self._metrics_are_known:
-            return asked != self._metrics
+            return requested != self._metrics
         meta = self._data(await self._get("analytics/meta"), "GET /analytics/meta")
         metrics = meta.get("metrics") if isinstance(meta, dict) else None
         known = {str(metric.get("name")) for metric in metrics or () if isinstance(metric, dict)}
         self._metrics_are_known = True
-        kept = [metric for metric in asked if metric in known]
-        if kept == asked or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
+        kept = [metric for metric in requested if metric in known]
+        if kept == requested or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
             return False
-        log.info("account %s: analytics has no %s", self.account, sorted(set(asked) - set(kept)))
+        log.info("account %s: analytics has no %s", self.account, sorted(set(requested) - set(kept)))
         self._metrics = kept
         return True
 
     def note_cells(self, cells: Iterable[UsageCell], key_hash: str | None, grain: timedelta) -> None:
-        """Notes what an answer about a key, or about the whole account, lacks."""
+        """Counts the unreadable columns of an answer about a key, or (None) about the whole account."""
         endpoint, name = f"POST /{ANALYTICS}", "past_day" if grain == DAY else "hour"
         self.note(
             Counter(
@@ -280,8 +285,8 @@ class UsageEndpoint(Endpoints):
 
 
 class _NotWholeError(Exception):
-    """An answer that must be asked for in smaller parts; where it has none, the answer if nothing says that rows are
-    missing, else the error to raise."""
+    """An answer that must be requested in smaller parts. If it cannot be split, it is used where nothing proves that
+    rows are missing; otherwise its error is raised."""
 
     def __init__(self, error: OrcostError, answer: UsageAnswer | None = None) -> None:
         super().__init__(str(error))
@@ -289,20 +294,21 @@ class _NotWholeError(Exception):
         self._answer = answer
 
     def answer_or_raise(self) -> UsageAnswer:
+        """The answer, where it may be complete; raises its error otherwise."""
         if self._answer is None:
             raise self._error
         return self._answer
 
 
 def _end_of(window: Window, size: timedelta, grain: timedelta) -> Window:
-    """The newest part of a window, about so long and beginning on a whole hour (or day)."""
+    """The newest part of a window, about `size` long, beginning on a whole hour (or day)."""
     is_whole = size >= window.end - window.start
     return window if is_whole else Window(max(window.start, ceil(window.end - size, grain)), window.end)
 
 
-def _joined(answers: Sequence[UsageAnswer], told_from: datetime | None = None) -> UsageAnswer:
+def _joined(answers: Sequence[UsageAnswer], reported_from: datetime | None = None) -> UsageAnswer:
     cells = [cell for answer in answers for cell in answer.cells]
-    starts = [start for start in (told_from, *(answer.told_from for answer in answers)) if start]
+    starts = [start for start in (reported_from, *(answer.reported_from for answer in answers)) if start]
     made = [answer.cached_at for answer in answers if answer.cached_at]
     return UsageAnswer(
         cells,
@@ -313,7 +319,7 @@ def _joined(answers: Sequence[UsageAnswer], told_from: datetime | None = None) -
 
 
 def _made_at(body: dict[str, Any]) -> datetime | None:
-    """When the server made the answer, by its own clock; None where it does not say so."""
+    """When the server made the answer, by its clock; None where it does not say."""
     try:
         return values.happened(body["cachedAt"])
     except (KeyError, ValueError):
@@ -321,14 +327,16 @@ def _made_at(body: dict[str, Any]) -> datetime | None:
 
 
 def _is_truncated(body: dict[str, Any], limit: int) -> tuple[bool, list[str]]:
-    """Whether an analytics answer misses rows: by its own word, or because it has as many as the limit that was asked
-    for or that it tells, or fewer than it counts; and the metadata that cannot be read, which are as if not told."""
+    """Whether an analytics answer lacks rows, and the names of unreadable metadata, which are ignored.
+
+    It does if it says so, if it has as many rows as the requested or reported limit, or fewer than it counts.
+    """
     metadata, odd = body.get("metadata") or {}, []
 
     def read(name: str, reader: Callable[[Any], int]) -> int:
         try:
-            told = values.fields(metadata).get(name)
-            return 0 if told is None else reader(told)
+            value = values.fields(metadata).get(name)
+            return 0 if value is None else reader(value)
         except ValueError:
             odd.append(name)
             return 0

@@ -1,7 +1,8 @@
-"""One JSON value → one typed value, or ValueError: what can be read as it is meant, and nothing guessed (D45).
+"""One JSON value → one typed value. Every reader raises ValueError for what it cannot read, and guesses nothing (D45).
 
-Belongs here: what a number, an instant, a text of OpenRouter may look like, and how large. Stays out: which field it is
-(`records.py`). No reader works on a number before it knows its size: `int(Decimal("1e3000000"))` takes minutes.
+What belongs here: the accepted forms and sizes of OpenRouter's numbers, instants and texts. What stays out: which field
+it is (`records.py`). Readers check the size of a number before they compute with it: `int(Decimal("1e3000000"))` takes
+minutes.
 """
 
 import re
@@ -10,18 +11,18 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
-# No account has spent so much, no request has so many tokens, and no price so many decimals.
+# Above any real spend or token count; DECIMALS is above those of any real price.
 LARGEST = Decimal("1e15")
 DECIMALS = 60
 MOST_REQUESTS = 10**9
-# Characters of a number; longer ones are kept as no number.
+# Characters of a number; longer ones become NaN.
 LONGEST_NUMBER = 1_000
-# Characters of a text: it stands in an index of Postgres, which takes 2,704 bytes.
+# Characters of a text: it is part of a Postgres index, whose entries hold at most 2,704 bytes.
 LONGEST_TEXT = 500
-# OpenRouter began in 2023. What is said to have happened long before or after that did not.
+# Years of possible events: OpenRouter began in 2023.
 HAPPENED_IN = range(2020, 2200)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# An epoch from here on is in milliseconds; in seconds it would be the year 5138.
+# From here on an epoch is in milliseconds; in seconds it would be the year 5138.
 MILLISECONDS_FROM = 10**11
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -29,12 +30,12 @@ T = TypeVar("T")
 
 
 def whole_json(literal: str) -> int | Decimal:
-    """A JSON number without a fraction; `json.loads` by itself refuses a whole answer for one of 5,000 digits."""
+    """A JSON integer; NaN for one too long, for which `json.loads` by itself would refuse the whole answer."""
     return int(literal) if len(literal) <= LONGEST_NUMBER else Decimal("NaN")
 
 
 def decimal_json(literal: str) -> Decimal:
-    """A JSON number with its digits; one that no Decimal can hold is no number."""
+    """A JSON number with every digit; NaN where a Decimal cannot hold it."""
     try:
         return Decimal(literal) if len(literal) <= LONGEST_NUMBER else Decimal("NaN")
     except InvalidOperation:
@@ -42,19 +43,20 @@ def decimal_json(literal: str) -> Decimal:
 
 
 def optional(reader: Callable[[Any], T]) -> Callable[[Any], T | None]:
+    """The reader, with null read as None."""
     return lambda value: None if value is None else reader(value)
 
 
 def number(value: Any) -> Decimal:
-    """A JSON number, or its text, with every digit."""
-    told = _decimal(value)
-    # A comparison looks at exponents first, and rounds nothing.
-    if not told.is_finite() or not -LARGEST < told < LARGEST:
+    """A finite JSON number, or its text, with every digit; ValueError beyond `LARGEST` or `DECIMALS`."""
+    parsed = _decimal(value)
+    # Comparisons look at exponents first and do not round.
+    if not parsed.is_finite() or not -LARGEST < parsed < LARGEST:
         raise ValueError("no number of a size that is possible")
-    exponent = int(told.as_tuple().exponent)
-    if told and exponent < -DECIMALS:
+    exponent = int(parsed.as_tuple().exponent)
+    if parsed and exponent < -DECIMALS:
         raise ValueError("more decimals than are possible")
-    return told if -DECIMALS <= exponent <= LARGEST.adjusted() else Decimal(0)
+    return parsed if -DECIMALS <= exponent <= LARGEST.adjusted() else Decimal(0)
 
 
 def _decimal(value: Any) -> Decimal:
@@ -69,30 +71,30 @@ def _decimal(value: Any) -> Decimal:
 
 
 def amount(value: Any) -> Decimal:
-    """USD. An unused component is null, which is 0."""
+    """An amount in USD; null (an unused component) is 0."""
     return Decimal(0) if value is None else number(value)
 
 
 def count(value: Any) -> int:
-    """A whole number; null is 0. A fraction is no count."""
-    told = amount(value)
-    if told != told.to_integral_value():
+    """A whole number; null is 0, a fraction raises ValueError."""
+    parsed = amount(value)
+    if parsed != parsed.to_integral_value():
         raise ValueError("no whole number")
-    return int(told)
+    return int(parsed)
 
 
 def requests(value: Any) -> int:
-    """A count of requests, of which a millionth of a dollar each is tolerated: no account makes a billion in a day."""
-    told = count(value)
-    if abs(told) >= MOST_REQUESTS:
+    """A count of requests, below `MOST_REQUESTS`: the tolerance in USD grows with it."""
+    parsed = count(value)
+    if abs(parsed) >= MOST_REQUESTS:
         raise ValueError("more requests than are possible")
-    return told
+    return parsed
 
 
 def limit(value: Any) -> Decimal | None:
-    """USD, or None where there is no limit, for which some write infinity."""
-    told = None if value is None else _decimal(value)
-    return None if told is None or (told.is_infinite() and not told.is_signed()) else number(told)
+    """A limit in USD; None for no limit, which may be written as null or infinity."""
+    parsed = None if value is None else _decimal(value)
+    return None if parsed is None or (parsed.is_infinite() and not parsed.is_signed()) else number(parsed)
 
 
 def instant(value: Any) -> datetime:
@@ -108,13 +110,13 @@ def instant(value: Any) -> datetime:
 
 
 def _since_epoch(value: Any) -> datetime:
-    if value is None or not (told := number(value)):
+    if value is None or not (parsed := number(value)):
         raise ValueError("no instant")
-    return _EPOCH + timedelta(milliseconds=int(told if told >= MILLISECONDS_FROM else told * 1000))
+    return _EPOCH + timedelta(milliseconds=int(parsed if parsed >= MILLISECONDS_FROM else parsed * 1000))
 
 
 def happened(value: Any) -> datetime:
-    """The instant of something that happened."""
+    """The instant (UTC) of an event, within the years `HAPPENED_IN`."""
     moment = instant(value)
     if moment.year not in HAPPENED_IN:
         raise ValueError("an instant at which nothing happened")
@@ -122,38 +124,40 @@ def happened(value: Any) -> datetime:
 
 
 def day(value: Any) -> date:
-    """A UTC day of usage; of an instant, its date as written."""
+    """A UTC day of usage; for an instant, its date as written."""
     return happened(value[:10] if isinstance(value, str) else value).date()
 
 
 def text(value: Any) -> str:
-    """Text, or a number as text; the beginning of one that is very long."""
+    """Text, or a number as text, cut to `LONGEST_TEXT` characters."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("no text")
     return str(value)[:LONGEST_TEXT]
 
 
 def text_or_blank(value: Any) -> str:
+    """Text; blank for null."""
     return "" if value is None else text(value)
 
 
 def flag(value: Any) -> bool:
-    """A truth value, also as 0 or 1 or as text."""
-    told = str(value).lower() if isinstance(value, int | str) else ""
-    if told not in ("true", "1", "false", "0"):
+    """A boolean, also as 0 or 1 or as text."""
+    literal = str(value).lower() if isinstance(value, int | str) else ""
+    if literal not in ("true", "1", "false", "0"):
         raise ValueError("neither true nor false")
-    return told in ("true", "1")
+    return literal in ("true", "1")
 
 
 def fields(value: Any) -> dict[str, Any]:
+    """A JSON object."""
     if not isinstance(value, dict):
         raise ValueError("no object")
     return value
 
 
 def key_hash(value: Any) -> str:
-    """The identity of a key: 64 hex digits, in lower case however they come."""
-    told = text(value).strip().lower()
-    if not _HASH.fullmatch(told):
+    """The identity of a key: 64 hex digits, in lower case."""
+    digits = text(value).strip().lower()
+    if not _HASH.fullmatch(digits):
         raise ValueError("no SHA-256 in hex")
-    return told
+    return digits

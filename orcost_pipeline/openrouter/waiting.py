@@ -7,26 +7,26 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Between two looks for a signal.
-LOOK_EVERY = timedelta(milliseconds=200)
+# Between two checks for a signal.
+WAKE_EVERY = timedelta(milliseconds=200)
 
 
 def wait_for(answer: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns, as `asyncio.run`.
+    """Runs the coroutine as `asyncio.run` does and returns its result; raises KeyboardInterrupt soon after a signal.
 
-    A signal that another thread takes, or that comes in the moment before the loop begins to wait, does not wake it:
-    Python would raise KeyboardInterrupt with the next answer, which may be minutes away.
+    A signal that another thread receives, or that arrives just before the loop waits, does not wake the loop: Python
+    would raise KeyboardInterrupt with the next answer, which may be minutes away.
     """
-    return asyncio.run(_looking_up(answer))
+    return asyncio.run(_woken_regularly(answer))
 
 
-async def _looking_up(answer: Coroutine[Any, Any, T]) -> T:
-    async def look_up() -> None:
+async def _woken_regularly(answer: Coroutine[Any, Any, T]) -> T:
+    async def wake_up() -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY.total_seconds())
+            await asyncio.sleep(WAKE_EVERY.total_seconds())
 
-    looking = asyncio.create_task(look_up())
+    waking = asyncio.create_task(wake_up())
     try:
         return await answer
     finally:
-        looking.cancel()
+        waking.cancel()

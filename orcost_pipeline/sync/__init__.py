@@ -1,1 +1,1 @@
-"""One account's sync, without Dagster: asking OpenRouter, storing what it reported, attribution, publication."""
+"""One account's sync, without Dagster: reading OpenRouter, storing raw rows, attribution, publication."""

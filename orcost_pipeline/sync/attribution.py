@@ -1,6 +1,6 @@
-"""Where mapping and warehouse meet: source → version in force, version in force × key history → assignment, coverage.
+"""The mapping applied to the warehouse: source → version in force, version × key history → assignment and coverage.
 
-No Dagster here: the assets call these.
+No Dagster here: the assets call these functions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,10 @@ from orcost_pipeline.windows import DAY, utc_day
 
 
 def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
-    """The mapping, or what is wrong with it and what stays in force; neither where there never was a file."""
+    """The project's mapping, or the problem with it as a message that names what stays in force.
+
+    (None, None) where there is no file and never was a mapping. Raises database errors.
+    """
     with engine.connect() as connection:
         version = version_in_force(connection)
     stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays active" if version else "all spend is Unattributed"
@@ -40,13 +43,13 @@ def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | N
     except MappingError as error:
         return None, f"{error.source} was refused; {stays}.\n{error.lines()}"
     except MappingUnreadableError as error:
-        if error.is_gone and version is None:
+        if error.is_missing and version is None:
             return None, None
         return None, f"{error.problem}; {stays}. {error.todo}."
 
 
 def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingVersion:
-    """Brings a valid mapping into force; the one in force already is left as it is."""
+    """Makes a mapping the version in force as of `now`, and returns it; one already in force is not loaded again."""
     rows = [_row(rule, share) for rule in mapping.rules for share in rule.shares]
     return load_version(
         engine,
@@ -75,7 +78,7 @@ def _row(rule: Rule, share: Share) -> RuleRow:
 
 
 def rules_of(rows: Sequence[RuleRow]) -> list[Rule]:
-    """The lines of a mapping, put together again into its rules."""
+    """The rules of a mapping, from its stored lines in order of position."""
     return [_rule(list(lines)) for _, lines in groupby(rows, key=lambda row: row.position)]
 
 
@@ -88,12 +91,12 @@ def _rule(lines: list[RuleRow]) -> Rule:
 
 
 def assignments(connection: sa.Connection, account: str, versions: Sequence[sa.Row]) -> list[Assignment]:
-    """Who owns the account's keys, by the mapping in force and every version of every key."""
+    """The owners of the account's keys by the mapping in force; `versions` are all versions of all keys."""
     return assign(account, rules_of(rules_in_force(connection)), histories(versions))
 
 
 def histories(versions: Iterable[sa.Row | KeyVersionRow]) -> list[KeyHistory]:
-    """Keys as rules see them; versions of a key stand together."""
+    """Key histories as rules match them; the versions of a key must be adjacent."""
     return [
         KeyHistory(key_hash, tuple(key_version(row) for row in rows))
         for key_hash, rows in groupby(versions, key=lambda row: row.key_hash)
@@ -101,6 +104,7 @@ def histories(versions: Iterable[sa.Row | KeyVersionRow]) -> list[KeyHistory]:
 
 
 def key_version(row: sa.Row | KeyVersionRow) -> KeyVersion:
+    """One version of a key as rules match it."""
     return KeyVersion(
         row.valid_from,
         row.name,
@@ -114,13 +118,13 @@ def key_version(row: sa.Row | KeyVersionRow) -> KeyVersion:
 
 
 def synced(connection: sa.Connection, settings: Settings) -> dict[str, datetime]:
-    """The configured accounts that have figures, each with its `as_of`."""
+    """The configured accounts that were synced, each with the UTC instant its data is complete to (`as_of`)."""
     configured = {account.name for account in settings.accounts}
     return {it.account: it.as_of for it in account_states(connection) if it.as_of and it.account in configured}
 
 
 def coverage(connection: sa.Connection, settings: Settings, rules: Sequence[Rule]) -> Coverage:
-    """What rules cover of the accounts that have figures, in the days up to each one's last."""
+    """The part of keys and spend that rules cover, over the synced accounts and the last days of each."""
     found = Coverage()
     for account, as_of in synced(connection, settings).items():
         today = utc_day(as_of)
@@ -136,6 +140,6 @@ def coverage(connection: sa.Connection, settings: Settings, rules: Sequence[Rule
 
 
 def idle_rules(connection: sa.Connection, found: Coverage, rules: Sequence[Rule], now: datetime) -> list[Mistake]:
-    """A warning for each rule that was of no use although it is in force for as long as coverage looks back."""
+    """A warning for each rule that won no key although it is in force for all the days that coverage counts."""
     old = {identity(rule) for rule in rules_of(rules_in_force(connection, now - DAYS * DAY))}
     return found.idle((rule for rule in rules if identity(rule) in old), utc_day(now))

@@ -1,4 +1,4 @@
-"""Where mapping and list of companies come from: files of the project, or a table of the warehouse's database.
+"""The sources of mapping and list of companies: files of the project, or a table in the warehouse's database.
 
 No Dagster here.
 """
@@ -24,18 +24,18 @@ Connect = Callable[[], AbstractContextManager[sa.Connection]]
 
 
 class MappingUnreadableError(PermanentError):
-    """What is the matter with the source, and what helps; a file that `is_gone` may never have been there."""
+    """The mapping's source cannot be read: the problem, and what to do. `is_missing`: there is no such file."""
 
-    def __init__(self, problem: str, todo: str, *, is_gone: bool = False) -> None:
+    def __init__(self, problem: str, todo: str, *, is_missing: bool = False) -> None:
         super().__init__(f"{problem}. {todo}.")
         self.problem = problem
         self.todo = todo
-        self.is_gone = is_gone
+        self.is_missing = is_missing
 
 
 def read_source(settings: Settings, connect: Connect) -> Mapping:
-    """The project's mapping as it is now; raises MappingError where it is wrong, MappingUnreadableError where it is not
-    there."""
+    """The project's mapping as it is written now. Raises MappingError for an invalid one, MappingUnreadableError where
+    it is missing or cannot be read."""
     content = _content(settings, connect)
     if isinstance(content, bytes):
         return read_mapping(content, settings.mapping_name)
@@ -43,7 +43,7 @@ def read_source(settings: Settings, connect: Connect) -> Mapping:
 
 
 def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None]:
-    """The list of companies, or what is wrong with it; neither where there is none."""
+    """The list of companies, or the problem with it as a message; (None, None) where there is no list."""
     stays = "the companies stay as last read"
     try:
         return read_company_list(settings.companies.read_bytes(), settings.companies.name), None
@@ -56,7 +56,7 @@ def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None
 
 
 def content_sha256(settings: Settings, connect: Connect) -> str:
-    """What tells one content of the mapping from another; `NO_MAPPING` where it cannot be read."""
+    """A hash of the mapping's content, in hex; `NO_MAPPING` where it cannot be read."""
     try:
         content = _content(settings, connect)
     except MappingUnreadableError:
@@ -67,7 +67,7 @@ def content_sha256(settings: Settings, connect: Connect) -> str:
 
 
 def companies_sha256(settings: Settings) -> str:
-    """The same of the list of companies."""
+    """A hash of the list of companies, in hex; `NO_MAPPING` where it cannot be read."""
     try:
         return hashlib.sha256(settings.companies.read_bytes()).hexdigest()
     except OSError:
@@ -81,7 +81,7 @@ def _content(settings: Settings, connect: Connect) -> bytes | Table:
         return settings.mapping.read_bytes()
     except FileNotFoundError:
         raise MappingUnreadableError(
-            f"{settings.mapping} is gone", "Put it back, or set ORCOST_MAPPING", is_gone=True
+            f"{settings.mapping} is gone", "Put it back, or set ORCOST_MAPPING", is_missing=True
         ) from None
     except OSError as error:
         problem = f"{settings.mapping} cannot be read ({error.strerror})"
@@ -97,16 +97,16 @@ def _table(name: str, connect: Connect) -> Table:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
-            told = str(error.orig).strip().splitlines()[0]
+            reason = str(error.orig).strip().splitlines()[0]
             todo = "Let the user of ORCOST_DATABASE_URL select from it"
-            raise MappingUnreadableError(f"Table {name} cannot be read ({told})", todo) from None
+            raise MappingUnreadableError(f"Table {name} cannot be read ({reason})", todo) from None
     if table is None:
         raise MappingUnreadableError(f"Table {name} is not there", "Make it, or change mapping in orcost.toml")
     return table
 
 
 def warnings_of(settings: Settings, mapping: Mapping) -> list[Mistake]:
-    """What the author of a valid mapping may not have meant."""
+    """Warnings about a valid mapping, by line: doubtful rules, unknown accounts, companies that are not listed."""
     warnings = [*mapping.warnings, *mapping.unknown_accounts(account.name for account in settings.accounts)]
     companies, _ = read_companies(settings)
     if companies is not None:

@@ -1,4 +1,7 @@
-"""One step of one account's sync: its account, its instant, and how it asks, stores and reads again. No Dagster."""
+"""One step of one account's sync: its account and instant, and how it reads OpenRouter, stores and reads back.
+
+No Dagster here.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +37,7 @@ def open_api(account: Account, key: SecretStr, clock: Clock) -> OpenRouter:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step got: rows, HTTP requests, and what else is worth telling."""
+    """The result of a step: numbers of rows and HTTP requests, and `more` by name, for Dagster's metadata."""
 
     rows: int
     requests_made: int
@@ -43,9 +46,9 @@ class StepResult:
 
 @dataclass(frozen=True)
 class SyncStep:
-    """One account's sync as its steps see it. `extraction_id` stamps what is read, `run_id` is the run that reads.
+    """One account's sync as its steps see it. `extraction_id` marks the rows read, `run_id` is the run that reads.
 
-    `tell` takes a line for whoever watches: how far a long reading is.
+    `as_of` is the UTC instant of the sync. `tell` receives lines for a person watching, such as progress.
     """
 
     account: Account
@@ -56,14 +59,15 @@ class SyncStep:
     clock: Clock
     connect: Callable[[Account, SecretStr, Clock], OpenRouter] = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
-    tell: Callable[[str], None] = lambda told: None
+    tell: Callable[[str], None] = lambda line: None
     unreadable: dict[Unreadable, int] = field(default_factory=dict)
 
     def ask(self, question: Callable[[OpenRouter], Awaitable[T]]) -> tuple[T, int]:
-        """The answer to a question put to the account's API, and the HTTP requests that it took.
+        """The answer to a question to the account's API, and the number of HTTP requests it took.
 
-        The run counts them whether an answer came or not. What could not be read waits in `unreadable` to be stored.
-        Raises ClockError where the answers tell another time.
+        The run counts the requests even where the question fails. Unreadable fields are kept in `unreadable` until they
+        are stored. Raises PermanentError without a key, ClockError where the server's clock disagrees, and as the
+        client does.
         """
         key = self.account.api_key
         if key is None:
@@ -78,14 +82,14 @@ class SyncStep:
                 try:
                     answer = await question(client)
                 except RefusedError:
-                    # A wrong clock asks for hours that the API does not tell.
+                    # A wrong clock may be the cause: it asks for hours that the API does not have.
                     client.require_right_clock()
                     raise
                 finally:
                     self.unreadable.update(client.unreadable)
                     runs.count_requests(self.engine, self.run_id, self.account.name, client.requests_made)
                 there = client.require_right_clock()
-                # A clock that was put right in the middle of the sync told its instant before.
+                # The clock may have been corrected after it gave the sync its instant.
                 if there and is_future(self.as_of, there):
                     raise ClockError.was_ahead(self.as_of, there)
                 return answer, client.requests_made
@@ -93,7 +97,7 @@ class SyncStep:
         return wait_for(answered())
 
     def store(self, relations: Sequence[str], tables: Mapping[str, Table], requests_made: int) -> int:
-        """Makes the raw relations whole in one transaction; returns the rows that came."""
+        """Replaces this extraction's rows of the raw relations in one transaction; returns how many rows are stored."""
         stamp: dict[str, Any] = {"run_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
         with self.engine.begin() as connection:
             rows = raw.replace_rows(connection, tables, **stamp)
@@ -105,7 +109,10 @@ class SyncStep:
         return rows
 
     def latest(self, relation: str, columns: str, condition: str = "true") -> Sequence[sa.RowMapping]:
-        """Rows of a raw relation: those of this extraction, else of the newest that has it whole."""
+        """Rows of a raw relation: of this extraction, else of the newest complete one.
+
+        `columns` and `condition` are SQL. Raises PermanentError where the relation was never read.
+        """
         with self.engine.connect() as connection:
             run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
             if run_id is None:
@@ -115,12 +122,12 @@ class SyncStep:
             return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()
 
     def is_marked(self, relation: str, mark: str) -> bool:
-        """Whether the extraction that `latest` takes the relation's rows from bears the mark."""
+        """Whether the extraction from which `latest` takes the relation's rows has the mark."""
         with self.engine.connect() as connection:
             run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
             return run_id is not None and raw.is_extracted(connection, mark, run_id, self.account.name)
 
     @cached_property
     def has_management_key(self) -> bool:
-        """Whether the key that this extraction asks with may list keys and usage; an ordinary one knows itself."""
+        """Whether this extraction's key may list keys and usage; an ordinary key sees only itself."""
         return bool(self.latest("account", "is_management_key")[0].is_management_key)

@@ -1,6 +1,6 @@
 """The steps of one account's sync, in order: read OpenRouter into raw, publish. No Dagster: the assets call these.
 
-Each step is whole or leaves nothing; each can run again. Tests and tools that need no run records call them directly.
+Each step stores everything or nothing and can run again. Tests and tools that need no run records call them directly.
 """
 
 import asyncio
@@ -29,22 +29,25 @@ from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_d
 
 FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
-# So many keys that are not listed are asked for before all are: of another account, none of them answers.
+# Unlisted keys to look up before all the others: with a key of another account, none of them answers.
 MISSING_KEYS_ASKED_FIRST = 8
 
 T = TypeVar("T")
 
 
 class Published(NamedTuple):
-    """What a publication did: the rows it wrote, by table, and the contract checks that it asked."""
+    """The result of a publication: rows written by table, and the names of the contract checks that ran."""
 
     rows: Mapping[str, int]
     checks: frozenset[str]
 
 
 def read_account(step: SyncStep) -> StepResult:
-    """The key that asks, and the account's credits; raises PermanentError for an ordinary key in a managed account."""
-    (key, credits_told), requests_made = step.ask(_account)
+    """Reads the key in use and the account's credits (USD).
+
+    Raises PermanentError for an ordinary key of an account that a management key has synced so far.
+    """
+    (key, reported_credits), requests_made = step.ask(_account)
     known = StoredUsage(step.engine, step.account.name, step.as_of)
     if not key.can_manage and known.is_managed:
         raise PermanentError(
@@ -53,12 +56,12 @@ def read_account(step: SyncStep) -> StepResult:
             f"into {step.account.api_key_env} (openrouter.ai/settings/management-keys), "
             "or give this key an account of its own: orcost init"
         )
-    rows = step.store(["account"], wire_rows.account(key, credits_told), requests_made)
+    rows = step.store(["account"], wire_rows.account(key, reported_credits), requests_made)
     if not key.can_manage:
         return StepResult(rows, requests_made, {"note": "An ordinary key: its own cost only, from its counters."})
-    if credits_told is None:
+    if reported_credits is None:
         return StepResult(rows, requests_made, {"balance": "unknown: OpenRouter does not report it for this key"})
-    balance = credits_told.balance_usd
+    balance = reported_credits.balance_usd
     return StepResult(rows, requests_made, {"balance": "not known" if balance is None else f"{balance:,.2f} USD"})
 
 
@@ -68,14 +71,14 @@ async def _account(client: OpenRouter) -> tuple[KeyInfo, Credits | None]:
 
 
 def read_workspaces(step: SyncStep) -> StepResult:
-    """Where OpenRouter does not tell all of them to this key, the names of the others stay as last known."""
+    """Reads the workspaces. Those that OpenRouter does not list for this key keep the name last known."""
     return _read_listing(
         step, "workspace", raw.WORKSPACES_REFUSED, lambda client: client.workspaces(), wire_rows.workspaces
     )
 
 
 def read_members(step: SyncStep) -> StepResult:
-    """As workspaces: e-mails stay as last known where members are not told."""
+    """Reads the members of the organization. Those that are not listed for this key keep the e-mail last known."""
     return _read_listing(
         step, "organization_member", raw.MEMBERS_REFUSED, lambda client: client.members(), wire_rows.members
     )
@@ -88,25 +91,25 @@ def _read_listing(
     question: Callable[[OpenRouter], Awaitable[Listing[T]]],
     rows_of: Callable[[list[T]], Mapping[str, Table]],
 ) -> StepResult:
-    """A listing for a management key, which may not be told all of it: that is noted under the mark `refused`."""
+    """Reads a listing with a management key; where it is not whole, the extraction gets the mark `refused`."""
     listing, requests_made = Listing([], is_whole=True), 0
     if step.has_management_key:
         listing, requests_made = step.ask(question)
     rows = step.store([relation] if listing.is_whole else [relation, refused], rows_of(listing.rows), requests_made)
-    return StepResult(rows, requests_made, {} if listing.is_whole else _NOT_TOLD)
+    return StepResult(rows, requests_made, {} if listing.is_whole else _NOT_LISTED)
 
 
-_NOT_TOLD = {"note": "OpenRouter does not list all of them for this key."}
+_NOT_LISTED = {"note": "OpenRouter does not list all of them for this key."}
 
 
 def read_models(step: SyncStep) -> StepResult:
-    """List prices, once a day."""
+    """Reads list prices (USD per token), at most once a day."""
     if _models_are_fresh(step):
         return StepResult(0, 0, {"note": "Read less than a day ago."})
-    told, requests_made = step.ask(lambda client: allowed(client.models()))
-    if told is None:
-        return StepResult(0, requests_made, _NOT_TOLD)
-    return StepResult(step.store(["model"], wire_rows.models(told), requests_made), requests_made)
+    models, requests_made = step.ask(lambda client: allowed(client.models()))
+    if models is None:
+        return StepResult(0, requests_made, _NOT_LISTED)
+    return StepResult(step.store(["model"], wire_rows.models(models), requests_made), requests_made)
 
 
 def _models_are_fresh(step: SyncStep) -> bool:
@@ -116,21 +119,23 @@ def _models_are_fresh(step: SyncStep) -> bool:
 
 
 def read_api_keys(step: SyncStep) -> StepResult:
-    """Keys of all workspaces; one that is no longer listed is asked for by its hash, a 404 proves its deletion unless
-    its workspace does not list its keys (D43). Where no workspace is told, those of the stored keys are asked too.
+    """Reads the keys of all workspaces. A key that is no longer listed is requested by its hash: a 404 proves that it
+    was deleted, unless its workspace does not list its keys (D43). Without a listing of workspaces, those of the stored
+    keys are read too.
 
-    An ordinary key lists itself alone, and nothing that it does not list is gone.
+    An ordinary key lists only itself; other keys are then not taken for deleted. Raises OtherAccountError or
+    AccountTwiceError for a key of another account.
     """
     asked_at = step.clock()
     if step.has_management_key:
-        told = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
+        listed_workspaces = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
         known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
-        living = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
-        workspace_ids: list[str | None] = [*told]
-        if not told or step.is_marked("workspace", raw.WORKSPACES_REFUSED):
-            workspace_ids += [None, *sorted({id_ for id_ in living.values() if id_})]
+        active = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
+        workspace_ids: list[str | None] = [*listed_workspaces]
+        if not listed_workspaces or step.is_marked("workspace", raw.WORKSPACES_REFUSED):
+            workspace_ids += [None, *sorted({id_ for id_ in active.values() if id_})]
         require = partial(_require_same_account, step)
-        (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, living, require))
+        (listed, deleted), requests_made = step.ask(lambda client: _keys(client, workspace_ids, active, require))
     else:
         itself, requests_made = step.ask(lambda client: client.itself())
         listed, deleted = KeyListing([itself], frozenset()), []
@@ -143,45 +148,47 @@ def read_api_keys(step: SyncStep) -> StepResult:
 
 
 def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
-    """Refuses the keys of another OpenRouter account before anything is asked about usage."""
+    """Raises where the keys belong to another OpenRouter account, before any usage is read."""
     row = step.latest("account", "organization_id, credits_total_usd, credits_used_usd")[0]
     is_managed = step.has_management_key
     workspaces = [it.workspace_id for it in step.latest("workspace", "workspace_id")]
-    told = identity.told_evidence(listed, workspaces, row.organization_id, None)._replace(
+    reported = identity.reported_evidence(listed, workspaces, row.organization_id, None)._replace(
         credits_total_usd=row.credits_total_usd, credits_used_usd=row.credits_used_usd
     )
     with step.engine.connect() as connection:
-        identity.require_same_account(connection, step.account, told, "Nothing was published", is_managed=is_managed)
+        identity.require_same_account(
+            connection, step.account, reported, "Nothing was published", is_managed=is_managed
+        )
 
 
 async def _keys(
     client: OpenRouter,
     workspace_ids: Sequence[str | None],
-    living: Mapping[str, str | None],
+    active: Mapping[str, str | None],
     require_same_account: Callable[[Sequence[ApiKey]], None],
 ) -> tuple[KeyListing, list[str]]:
-    """Keys that are listed, or answer although the listing skipped them; and hashes that are gone.
+    """Keys that are listed or answer by hash, and the hashes of deleted keys.
 
-    living: the stored keys that live, and their workspaces. One that neither answers nor is proven to be gone is in
-    neither: it stays as stored. A few of those that are not listed tell whose account it is, before all are asked for.
+    active: the stored active keys by hash, with their workspaces. One that neither answers nor is proven deleted is in
+    neither result and stays as stored. A few unlisted keys are looked up before the others, to check the account.
     """
     listing = await client.api_keys(workspace_ids)
-    missing = sorted(living.keys() - {key.hash for key in listing.keys})
+    missing = sorted(active.keys() - {key.hash for key in listing.keys})
     few, others = missing[:MISSING_KEYS_ASKED_FIRST], missing[MISSING_KEYS_ASKED_FIRST:]
-    asked = await _asked(client, few)
-    require_same_account(listing.keys + _answering(asked))
-    asked |= await _asked(client, others)
-    gone = [key_hash for key_hash, key in asked.items() if key is None and living[key_hash] not in listing.refused]
-    return listing._replace(keys=listing.keys + _answering(asked)), gone
+    found = await _keys_or_refusals(client, few)
+    require_same_account(listing.keys + _answering(found))
+    found |= await _keys_or_refusals(client, others)
+    deleted = [key_hash for key_hash, key in found.items() if key is None and active[key_hash] not in listing.refused]
+    return listing._replace(keys=listing.keys + _answering(found)), deleted
 
 
-async def _asked(client: OpenRouter, key_hashes: Sequence[str]) -> dict[str, ApiKey | ForbiddenError | None]:
+async def _keys_or_refusals(client: OpenRouter, key_hashes: Sequence[str]) -> dict[str, ApiKey | ForbiddenError | None]:
     answers = await asyncio.gather(*(_key_or_refusal(client, key_hash) for key_hash in key_hashes))
     return dict(zip(key_hashes, answers, strict=True))
 
 
-def _answering(asked: Mapping[str, ApiKey | ForbiddenError | None]) -> list[ApiKey]:
-    return [key for key in asked.values() if isinstance(key, ApiKey)]
+def _answering(found: Mapping[str, ApiKey | ForbiddenError | None]) -> list[ApiKey]:
+    return [key for key in found.values() if isinstance(key, ApiKey)]
 
 
 async def _key_or_refusal(client: OpenRouter, key_hash: str) -> ApiKey | ForbiddenError | None:
@@ -192,9 +199,9 @@ async def _key_or_refusal(client: OpenRouter, key_hash: str) -> ApiKey | Forbidd
 
 
 def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[UsageReading, int]:
-    """Usage by hour and by day, read together: a day that changed has its hours read again with it.
+    """Reads and stores usage by hour and by day together: the hours of a changed day are read again with it.
 
-    A rebuild asks for everything that the API still tells. Returns the reading and the HTTP requests that it took.
+    A rebuild reads everything that the API still reports. Returns the reading and the number of HTTP requests.
     """
     stored = StoredUsage(step.engine, step.account.name, step.as_of)
     if stored.is_rebuild_requested:
@@ -224,7 +231,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         if step.has_management_key
         else (UsageReading(has_analytics=False), 0)
     )
-    # What is asked again since a day is no pass over everything.
+    # Reading again since a day is no pass over everything.
     is_whole = is_full and (since is None or not stored.is_read())
     if reading.hours.cached_at:
         with step.engine.begin() as connection:
@@ -242,7 +249,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
 
 
 def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ListedKey:
-    """A key as it was listed; one without a name has the last that is known, or else its label."""
+    """A key as listed; without a name it has the last known one, or else its label."""
     before = known.get(row["key_hash"])
     return ListedKey(
         key_hash=row["key_hash"],
@@ -256,9 +263,10 @@ def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ListedKey:
 
 
 def publish_account(step: SyncStep) -> Published:
-    """One transaction. Tells whoever watches where a newer sync was published meanwhile.
+    """Publishes one account in one transaction; returns the rows written and the checks that ran.
 
-    Raises PermanentError for an account never synced, and for a sync whose reading cannot be published.
+    Where a newer sync was published meanwhile, `step.tell` says so. Raises PermanentError for an account never synced
+    and for an incomplete reading, ClockError for one from the future, ContractError where a check fails.
     """
     now = step.clock()
     with publication(
@@ -283,15 +291,15 @@ def publish_account(step: SyncStep) -> Published:
 
 
 def _require_published(publishing: Publication, now: datetime, tell: Callable[[str], None]) -> None:
-    """Raises PermanentError for a sync whose reading cannot be published.
+    """Raises PermanentError for an incomplete reading, ClockError for one from the future.
 
-    One that a newer sync overtook is no failure: what it read is in already, or known better.
+    A sync overtaken by a newer one is no failure: its usage is already published, or superseded.
     """
-    asked = f'Nothing of this sync of account "{publishing.account}" was published'
+    what = f'Nothing of this sync of account "{publishing.account}" was published'
     again = "Sync again: orcost sync"
     if publishing.extracted is None:
-        raise PermanentError(f"{asked}: what it read is not whole. {again}")
+        raise PermanentError(f"{what}: what it read is not whole. {again}")
     if is_future(publishing.extracted, now):
         raise ClockError.was_ahead(publishing.extracted, now)
     if not publishing.is_extraction:
-        tell(f"{asked}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")
+        tell(f"{what}: a newer one is, complete to {publishing.as_of:%Y-%m-%d %H:%M} UTC.")

@@ -1,4 +1,7 @@
-"""Records of OpenRouter → rows of `raw.*`: which field goes to which column, and nothing else."""
+"""Records of OpenRouter → rows of `raw.*`: only which field goes to which column.
+
+Each function returns the rows by relation as `Table`: names of columns, then rows of values in that order.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -46,8 +49,9 @@ _KEY_COLUMNS = (
 )
 
 
-def account(key: KeyInfo, credits_told: Credits | None) -> dict[str, Table]:
-    credits_known = (credits_told.total_credits, credits_told.total_usage) if credits_told else (None, None)
+def account(key: KeyInfo, reported: Credits | None) -> dict[str, Table]:
+    """`raw.account`, one row: the key in use with its counters, and the account's credits, in USD."""
+    credits_known = (reported.total_credits, reported.total_usage) if reported else (None, None)
     row = (
         key.label,
         key.can_manage,
@@ -60,15 +64,21 @@ def account(key: KeyInfo, credits_told: Credits | None) -> dict[str, Table]:
     return {"account": (columns, [row])}
 
 
-def workspaces(told: Iterable[Workspace]) -> dict[str, Table]:
-    return {"workspace": (("workspace_id", "workspace_name"), [(w.id, w.name) for w in told])}
+def workspaces(rows: Iterable[Workspace]) -> dict[str, Table]:
+    """`raw.workspace`, one row per workspace."""
+    return {"workspace": (("workspace_id", "workspace_name"), [(w.id, w.name) for w in rows])}
 
 
-def members(told: Iterable[Member]) -> dict[str, Table]:
-    return {"organization_member": (("user_id", "email"), [(m.id, m.email) for m in told])}
+def members(rows: Iterable[Member]) -> dict[str, Table]:
+    """`raw.organization_member`, one row per member."""
+    return {"organization_member": (("user_id", "email"), [(m.id, m.email) for m in rows])}
 
 
 def api_keys(listed: Iterable[ApiKey], deleted: Iterable[str], counters_day: date | None) -> dict[str, Table]:
+    """`raw.api_key`, one row per key: listed ones with their counters in USD, deleted ones with their hash only.
+
+    `counters_day` is the UTC day of the daily counters.
+    """
     rows = [_listed_key(key, counters_day) for key in listed]
     rows += [(key_hash, True, *(None for _ in _KEY_COLUMNS[2:])) for key_hash in deleted]
     return {"api_key": (_KEY_COLUMNS, rows)}
@@ -97,12 +107,17 @@ def _listed_key(key: ApiKey, counters_day: date | None) -> tuple[Any, ...]:
     )
 
 
-def models(told: Iterable[Model]) -> dict[str, Table]:
-    rows = [(model.id, model.canonical_slug, model.name, as_json(model.pricing)) for model in told]
+def models(listed: Iterable[Model]) -> dict[str, Table]:
+    """`raw.model`, one row per model, prices as OpenRouter reports them."""
+    rows = [(model.id, model.canonical_slug, model.name, as_json(model.pricing)) for model in listed]
     return {"model": (("model", "canonical_slug", "name", "pricing"), rows)}
 
 
 def usage(reading: UsageReading) -> dict[str, Table]:
+    """A reading's usage by hour, by past day and by activity, and the questions that were asked with their outcome.
+
+    In usage rows a null key is the whole account.
+    """
     return {
         "usage_question": (("grain", "key_hash", "start_at", "end_at", "outcome"), _questions(reading)),
         "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _cells(reading.hours)),
@@ -112,32 +127,33 @@ def usage(reading: UsageReading) -> dict[str, Table]:
     }
 
 
-def unreadable(told: Mapping[Unreadable, int]) -> Table:
+def unreadable(counts: Mapping[Unreadable, int]) -> Table:
+    """One row per field that could not be read, with the number of its rows."""
     columns = ("endpoint", "field", "key_hash", "grain", "at", "rows")
-    return columns, [(*unread, rows) for unread, rows in told.items()]
+    return columns, [(*unread, rows) for unread, rows in counts.items()]
 
 
 def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     if covered := reading.hours.covered:
         yield ("hour", None, covered.start, covered.end, "covered")
-    yield from _heard(reading)
+    yield from _account_windows(reading)
     for window in reading.hours.windows:
         yield ("hour", None, window.start, window.end, "answered")
     for hour in reading.hours.unexplained:
         yield ("hour", None, hour, hour, "unexplained")
     for day in reading.past_days:
         yield ("past_day", None, day_start(day), day_start(day) + DAY, "answered")
-    for grain, told in (("hour", reading.hours), ("past_day", reading.past)):
-        for answer in told.keys:
+    for grain, part in (("hour", reading.hours), ("past_day", reading.past)):
+        for answer in part.keys:
             yield (grain, answer.key_hash, answer.window.start, answer.window.end, _outcome(answer.is_silent))
-        for window in told.named_windows:
+        for window in part.named_windows:
             yield (grain, None, window.start, window.end, "named")
     if reading.activity:
         yield from _settled(reading.activity)
 
 
 def _settled(activity: ActivityReading) -> Iterator[tuple[Any, ...]]:
-    """The days to settle, and the keys that were asked about all of them."""
+    """The days to settle, and the keys that were read for all of them."""
     for day in activity.days:
         yield ("day", None, day_start(day), day_start(day) + DAY, "answered")
     for key in activity.keys:
@@ -145,10 +161,10 @@ def _settled(activity: ActivityReading) -> Iterator[tuple[Any, ...]]:
         yield ("day", key.key_hash, start, end, _outcome(key.is_silent))
 
 
-def _heard(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    """What the account as a whole was asked about, whether anything differed from what is stored or not."""
-    days = [reading.activity.heard] if reading.activity else []
-    for grain, windows in (("hour", reading.hours.heard), ("past_day", reading.past.heard), ("day", days)):
+def _account_windows(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
+    """The windows of questions about the account as a whole, whether or not anything differed from the stored usage."""
+    days = [reading.activity.requested] if reading.activity else []
+    for grain, windows in (("hour", reading.hours.requested), ("past_day", reading.past.requested), ("day", days)):
         for window in windows:
             yield (grain, None, window.start, window.end, "heard")
 
@@ -173,8 +189,8 @@ def _past_days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
 
 
 def _unkeyed(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    for told in (reading.hours, reading.past):
-        for (at, name), measures in told.unkeyed.items():
+    for part in (reading.hours, reading.past):
+        for (at, name), measures in part.unkeyed.items():
             yield (at, name, measures.credits_usd, measures.byok_usd)
 
 

@@ -1,1 +1,1 @@
-"""`orcost map`: the mapping as its author works on it: what it says, would move, lacks, and said before."""
+"""`orcost map`: checks, previews, extends and explains the mapping, and shows its history."""

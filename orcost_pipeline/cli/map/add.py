@@ -1,6 +1,6 @@
-"""`orcost map add`: one rule more in the mapping file, validated and previewed before it is written.
+"""`orcost map add`: adds a rule to the mapping file, after validation and a preview.
 
-The file is replaced in one step, and only if it still is what was looked at.
+The file is replaced atomically, and only if it has not changed since it was read.
 """
 
 import shutil
@@ -38,14 +38,14 @@ NOT_WRITTEN = "Nothing was written."
 
 
 class Stored(NamedTuple):
-    """What the warehouse knows: the rules in force, and the keys of each account."""
+    """The rules in force, and the keys of each account, from the warehouse."""
 
     rules: Sequence[Rule]
     keys: dict[str, list[KeyHistory]]
 
 
 class Contested(NamedTuple):
-    """Rules above an added one that win keys it matches, in file order, and whether they leave it none of them."""
+    """Rules above the added one that win keys it matches, in file order, and whether the added one wins none."""
 
     above: Sequence[Rule]
     is_lost: bool
@@ -60,11 +60,11 @@ def add(
     is_first: bool | None,
     is_agreed: bool,
 ) -> None:
-    """Adds a rule, above those at the end that match whatever comes to them, if its author agrees to what it moves.
+    """Adds a rule above the catch-all rules at the end, after showing what it moves and asking for confirmation.
 
     `shares` are other owners as COMPANY=PERCENT; `company` has the rest. `is_first` puts it above the rules that win
-    its keys, False below them; None asks where they leave it none. Raises PermanentError where the file is wrong or
-    would be, and where nobody is there to be asked.
+    its keys, False below them; None asks if it would win none. Raises PermanentError where the file is or would be
+    invalid, where the rule exists already, and where a question cannot be asked or is answered with no.
     """
     if settings.mapping_table is not None:
         raise PermanentError(f"The rules are in {settings.mapping_name}: add a row there, then: orcost map check")
@@ -93,7 +93,7 @@ def add(
 
 
 def _owners(company: str, shares: Sequence[str]) -> list[dict[str, str]]:
-    """A row's company and share for each owner; a share of everything is left blank."""
+    """The company and share of each owner's row; a single owner has a blank share. Raises PermanentError."""
     if not shares:
         return [{"company": company}]
     others = [_share(text) for text in shares]
@@ -112,7 +112,7 @@ def _share(text: str) -> tuple[str, Decimal]:
 
 
 def _content(settings: Settings, path: Path) -> bytes:
-    """What the file holds; nothing where there never was one."""
+    """The content of the file; empty where there never was one. Raises PermanentError where it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _content(settings: Settings, path: Path) -> bytes:
 
 
 def _require_new(settings: Settings) -> None:
-    """A mapping that was in force and is gone must not be begun anew with one rule."""
+    """Raises PermanentError where the file is missing although rules are in force, which one rule would replace."""
     try:
         with snapshot(settings) as connection:
             is_in_force = bool(rules_in_force(connection))
@@ -141,10 +141,10 @@ def _read(content: bytes, settings: Settings, what: str) -> Mapping:
 
 
 def _require_another(settings: Settings, known: Iterable[Rule], row: Values) -> None:
-    """The same rule twice is a mistake where the two stand together, and without effect where they do not."""
-    asked = [row.get(name, "") for name in ("account", "match", "pattern", "valid_from", "valid_to")]
+    """Raises PermanentError where the rule exists already: a repetition is invalid or without effect."""
+    wanted = [row.get(name, "") for name in ("account", "match", "pattern", "valid_from", "valid_to")]
     for rule in known:
-        if asked == [str(it or "") for it in (rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to)]:
+        if wanted == [str(it or "") for it in (rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to)]:
             owners = listed(share.company for share in rule.shares)
             raise PermanentError(
                 f"Line {rule.line} of {settings.mapping_name} is this rule already, for {owners}: change that line. "
@@ -158,7 +158,7 @@ def _require_another(settings: Settings, known: Iterable[Rule], row: Values) -> 
 def _edited(
     settings: Settings, before: bytes, known: Sequence[Rule], rows: Sequence[Values], above_line: int | None
 ) -> tuple[Edit, Mapping]:
-    """The file with the rule above a line or at its end, and what it says then."""
+    """The file with the rule above a line, or (None) at its end, and its mapping; raises PermanentError if invalid."""
     try:
         edit = with_rows(before, rows, above_line)
     except UnicodeEncodeError:
@@ -169,7 +169,7 @@ def _edited(
 
 
 def _stored(settings: Settings) -> Stored:
-    """Nothing where there is no warehouse, or none that can be asked: the preview says so."""
+    """The rules in force and the known keys; empty where the warehouse cannot be read, which the preview reports."""
     try:
         with snapshot(settings) as connection:
             return Stored(
@@ -181,7 +181,7 @@ def _stored(settings: Settings) -> Stored:
 
 
 def _contested(settings: Settings, stored: Stored, mapping: Mapping, line: int) -> Contested:
-    """By the keys that are known; where the rule matches none of them, by those that it could match."""
+    """The rules above that win its keys: among known keys, or if it matches none, among keys that it could match."""
     (added,) = (rule for rule in mapping.rules if rule.line == line)
     found = [contest(account, mapping.rules, added, keys) for account, keys in stored.keys.items()]
     if not any(it.keys for it in found):
@@ -194,19 +194,19 @@ def _contested(settings: Settings, stored: Stored, mapping: Mapping, line: int) 
 
 
 def _is_to_be_first(contested: Contested, is_first: bool | None, *, is_agreed: bool) -> bool:
-    """Whether the rule goes above those that win its keys; asks where it would win none below them."""
+    """Whether to put the rule above those that win its keys; asks if it would win none below them."""
     if is_first is not None or not contested.is_lost:
         return bool(is_first)
     lines = ", ".join(few([f"line {rule.line} ({rule})" for rule in contested.above], MOST_NAMES))
-    told = f"Every key that the rule matches is already taken by {lines}."
+    sentence = f"Every key that the rule matches is already taken by {lines}."
     if is_agreed or not is_terminal():
-        raise PermanentError(f"{told} {NOT_WRITTEN} To put it above: --first; to put it below all the same: --last")
-    say(told)
+        raise PermanentError(f"{sentence} {NOT_WRITTEN} To put it above: --first; to put it below all the same: --last")
+    say(sentence)
     return typer.confirm(f"Put it above line {contested.above[0].line}?")
 
 
 def _doubtful_names(settings: Settings, known: Iterable[Rule], mapping: Mapping, line: int) -> list[Mistake]:
-    """A warning for each owner that is nearly one whom rules name; of those in the list, the check of it warns."""
+    """A warning for each new owner whose name nearly equals one in the rules, except for listed companies."""
     (added,) = (rule for rule in mapping.rules if rule.line == line)
     companies, _ = read_companies(settings)
     in_list = {it.company for it in companies or ()}
@@ -219,12 +219,12 @@ def _doubtful_names(settings: Settings, known: Iterable[Rule], mapping: Mapping,
 
 
 def _require_nothing_else_changed(before: Iterable[Rule], mapping: Mapping, line: int, rows: Sequence[Values]) -> None:
-    """A file can be written in ways that a row cannot be added to: a header over several lines, say."""
+    """Raises PermanentError where adding the row changed other rules, as with a header over several lines."""
     added = [rule for rule in mapping.rules if rule.line == line]
     others = [rule for rule in mapping.rules if rule.line != line]
-    asked = [(rows[0]["match"], rows[0]["pattern"], [row["company"] for row in rows])]
-    told = [(rule.match, rule.pattern, [share.company for share in rule.shares]) for rule in added]
-    if told != asked or list(map(_meaning, others)) != list(map(_meaning, before)):
+    expected = [(rows[0]["match"], rows[0]["pattern"], [row["company"] for row in rows])]
+    found = [(rule.match, rule.pattern, [share.company for share in rule.shares]) for rule in added]
+    if found != expected or list(map(_meaning, others)) != list(map(_meaning, before)):
         raise PermanentError(f"{mapping.source} is written so that this rule cannot be added. Add it by hand.")
 
 
@@ -240,7 +240,7 @@ def _require_agreement(settings: Settings) -> None:
 
 
 def _replace(path: Path, before: bytes, after: bytes) -> None:
-    """Raises PermanentError where the file is not what was looked at, or cannot be written."""
+    """Replaces the file; raises PermanentError where it was changed meanwhile or cannot be written."""
     try:
         with replacing(path) as made:
             made.write_bytes(after)

@@ -1,4 +1,4 @@
-"""`orcost map check`: is the mapping valid, what may its author not have meant, what would it move? Loads nothing."""
+"""`orcost map check`: whether the mapping is valid, warnings about it, and what it would move. Loads nothing."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,16 +19,16 @@ from orcost_pipeline.warehouse.access import database_snapshot
 
 
 def check(settings: Settings, file: Path | None, output: str) -> None:
-    """Prints that a mapping file is valid, what its author may not have meant, and what it would move.
+    """Prints that a mapping is valid, its warnings, and what it would move, as `table` or `json`.
 
-    Raises with all its mistakes.
+    `file` is a file to check instead of the project's mapping. Raises PermanentError with all mistakes.
     """
     source = str(file) if file else settings.mapping_name
     try:
         mapping = read_mapping(read_content(file), source) if file else read_project_mapping(settings)
     except MappingError as error:
         if output == "json":
-            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _told(error.mistakes)}))
+            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _mistakes_data(error.mistakes)}))
         raise PermanentError(str(error)) from None
     effect = preview.effect(settings, mapping.rules)
     if output == "json":
@@ -39,7 +39,7 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
 
 
 def show_validity(settings: Settings, mapping: Mapping, effect: Effect, more: Sequence[Mistake] = ()) -> None:
-    """One line of counts, one for each warning; `more` are warnings that do not come of the mapping alone."""
+    """Prints a line of counts and one per warning; `more` are warnings besides those about the mapping itself."""
     counts = [plural(len(mapping.rules), "rule"), plural(len(_companies(mapping)), "company", "companies")]
     say(f"{mapping.source} is valid: {', '.join([*counts, *_coverage(effect.coverage)])}.")
     for line in few([f"warning, {warning}" for warning in [*more, *_all_warnings(settings, mapping, effect)]]):
@@ -50,11 +50,11 @@ def show_validity(settings: Settings, mapping: Mapping, effect: Effect, more: Se
 
 
 def read_project_mapping(settings: Settings) -> Mapping:
-    """The mapping as it is now; raises MappingError where it is wrong, PermanentError where it cannot be read."""
+    """The mapping as written now; raises MappingError for an invalid one, PermanentError where it cannot be read."""
     try:
         return read_source(settings, lambda: database_snapshot(settings))
     except MappingUnreadableError as error:
-        if not error.is_gone:
+        if not error.is_missing:
             raise
         raise PermanentError(
             f"{settings.mapping} is not there. Give the mapping's path, or set ORCOST_MAPPING."
@@ -62,7 +62,7 @@ def read_project_mapping(settings: Settings) -> Mapping:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a mapping file; raises PermanentError where there are none."""
+    """The bytes of a mapping file; raises PermanentError where it is missing or cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def read_content(path: Path) -> bytes:
 
 
 def _coverage(coverage: Coverage) -> Iterator[str]:
-    """Which part of keys and money has an owner; nothing where there is none."""
+    """The attributed part of keys and spend; empty without keys and spend."""
     if coverage.keys:
         yield f"{coverage.attributed_keys:,} of {plural(coverage.keys, 'key')}"
     for part, of in ((coverage.spend(), f"the last {DAYS} days' spend"), (coverage.byok(), "their BYOK")):
@@ -86,11 +86,11 @@ def _validity(settings: Settings, mapping: Mapping, effect: Effect) -> dict[str,
         "is_valid": True,
         "rules": len(mapping.rules),
         "companies": len(_companies(mapping)),
-        "warnings": _told(_all_warnings(settings, mapping, effect)),
+        "warnings": _mistakes_data(_all_warnings(settings, mapping, effect)),
     }
 
 
-def _told(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
+def _mistakes_data(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
     return [{"line": mistake.line, "message": mistake.message} for mistake in mistakes]
 
 

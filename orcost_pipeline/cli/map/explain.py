@@ -1,4 +1,4 @@
-"""`orcost map explain`: why a key is whose it is on a day, by the mapping in force."""
+"""`orcost map explain`: why a key belongs to its owners on a day, by the mapping in force."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -46,7 +46,10 @@ class Key(NamedTuple):
 
 
 def explain_key(settings: Settings, wanted: str, on: date, account: str | None, output: str) -> None:
-    """Prints who owns a key on a day by the mapping in force, which rule says so, and which others match."""
+    """Prints the owners of a key on a UTC day by the mapping in force, the winning rule, and other matching rules.
+
+    Raises PermanentError for an unknown account, and for a key that is unknown or ambiguous.
+    """
     with snapshot(settings) as connection:
         if account is not None:
             require_account(settings, account_states(connection), account)
@@ -61,7 +64,10 @@ def explain_key(settings: Settings, wanted: str, on: date, account: str | None, 
 
 
 def find_key(keys: Sequence[Key], wanted: str) -> Key:
-    """The one key with this hash, this name, this beginning of a hash, or, failing all, this former name."""
+    """The one key with this hash, name, beginning of a hash, or former name, tried in this order.
+
+    Raises PermanentError where none or several match.
+    """
     is_prefix = len(wanted) >= SHORTEST_PREFIX
     for found in (
         [key for key in keys if key.key_hash == wanted],
@@ -88,7 +94,7 @@ def _unknown(keys: Sequence[Key], wanted: str) -> str:
 
 
 def keys_of(rows: Sequence[KeyVersionRow]) -> list[Key]:
-    """Keys with their versions; rows of a key stand together, oldest first."""
+    """Keys with their versions; the rows of a key must be adjacent, oldest first."""
     grouped = groupby(rows, key=lambda row: (row.account, row.key_hash))
     return [Key(account, key_hash, tuple(versions)) for (account, key_hash), versions in grouped]
 
@@ -128,18 +134,18 @@ def _sentences(key: Key, explanation: Explanation) -> Iterator[Text | Table]:
 
 
 def _described(key: Key, version: KeyVersion | None) -> str:
-    """The key as it was called that day."""
+    """The key with its name and workspace on that day."""
     name = version.name if version else key.name
-    told = [f"{short_hash(key.key_hash)}…"]
+    details = [f"{short_hash(key.key_hash)}…"]
     if version and version.workspace_name:
-        told.append(f"workspace {short(version.workspace_name)}")
+        details.append(f"workspace {short(version.workspace_name)}")
     if name != key.name:
-        told.append(f"today {key_name(key.name, key.key_hash)}")
-    return f"{key_name(name, key.key_hash)} ({', '.join(told)})"
+        details.append(f"today {key_name(key.name, key.key_hash)}")
+    return f"{key_name(name, key.key_hash)} ({', '.join(details)})"
 
 
 def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str]]:
-    """The winning rule, then those that match too and lose."""
+    """The winning rule, then the other matching ones with the reason why they lose."""
     if rule := explanation.rule:
         limits = [
             f"from {rule.valid_from}" if rule.valid_from else "",

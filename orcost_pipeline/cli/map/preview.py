@@ -1,8 +1,8 @@
-"""What a mapping would move before it does: how much, from which company to which, in which months.
+"""Preview of a mapping: how much it would move, from which company to which, in which months.
 
-Belongs here: from the warehouse as it is published, and rules that are not in force, to sentences and exact data.
-Stays out: the arithmetic (`companies/preview.py`). Nothing is loaded or written; where there is no warehouse there is
-no preview, and a sentence says why.
+What belongs here: from the published warehouse and rules that are not in force to sentences and exact data. What stays
+out: the arithmetic (`companies/preview.py`). Nothing is loaded or written; without a warehouse there is no preview, and
+a sentence says why.
 """
 
 from collections import Counter, defaultdict
@@ -38,10 +38,10 @@ _AMOUNTS = {"credits_usd": "USD", "byok_usd": "BYOK USD"}
 
 @dataclass(frozen=True)
 class AccountEffect:
-    """What moves in one account, in USD by pair of companies and month.
+    """What moves in one account, in USD by pair of companies and UTC month.
 
-    pending: what the rules from which `moves` are counted move already, as no sync has loaded them.
-    since: for each key that has other owners from the last sync's day on, the first such day.
+    pending: moves from the published state to the state from which `moves` are counted: rules that no sync has loaded.
+    since: for each key with other owners on or after the last sync's day, the first such day.
     """
 
     account: str
@@ -52,14 +52,14 @@ class AccountEffect:
     since: Mapping[str, date]
 
     def unattributed(self, amount: str) -> tuple[Decimal, Decimal]:
-        """Before and after."""
+        """Unattributed USD before and after; `amount` is `credits_usd` or `byok_usd`."""
         published: Decimal = getattr(self.totals, f"unattributed_{amount}")
         before = exact_sum([published, *_unattributed(self.pending, amount)])
         return before, exact_sum([before, *_unattributed(self.moves, amount)])
 
 
 def _unattributed(moved: Sequence[Move], amount: str) -> Iterator[Decimal]:
-    """What each move adds to Unattributed, or takes from it."""
+    """The USD that each move adds to Unattributed, negative where it takes from it."""
     for move in moved:
         if move.taker == UNATTRIBUTED:
             yield getattr(move, amount)
@@ -69,7 +69,7 @@ def _unattributed(moved: Sequence[Move], amount: str) -> Iterator[Decimal]:
 
 @dataclass(frozen=True)
 class Effect:
-    """What moves in each account and what is then covered, or why nobody can tell."""
+    """What moves in each account and what is then covered; `left_out` says why there is no preview."""
 
     accounts: Sequence[AccountEffect] = ()
     coverage: Coverage = field(default_factory=Coverage)
@@ -78,20 +78,20 @@ class Effect:
 
 
 def effect(settings: Settings, rules: Sequence[Rule], before: Sequence[Rule] | None = None) -> Effect:
-    """What these rules would move, from where it is published or from where the rules `before` would put it.
+    """What these rules would move, compared with the published state or with that of the rules `before`.
 
-    A warehouse that is not there or cannot be asked is no error of the rules.
+    Never raises for a warehouse that is missing or cannot be read; the effect then says why it has no preview.
     """
     try:
         with snapshot(settings) as connection:
             accounts = synced(connection, settings)
-            told = [_of_account(connection, account, as_of, rules, before) for account, as_of in accounts.items()]
+            effects = [_of_account(connection, account, as_of, rules, before) for account, as_of in accounts.items()]
             covered = coverage(connection, settings, rules)
     except OrcostError as error:
         return Effect(left_out=str(error))
-    if not told:
+    if not effects:
         return Effect(left_out=NOTHING_YET)
-    return Effect(told, covered, covered.idle(rules, utc_day(max(accounts.values()))))
+    return Effect(effects, covered, covered.idle(rules, utc_day(max(accounts.values()))))
 
 
 def _of_account(
@@ -114,7 +114,7 @@ def _of_account(
 
 
 def _since(changed: Sequence[Change], today: date) -> dict[str, date]:
-    """The first day from today on with other owners, by key."""
+    """By key, the first UTC day from today on with other owners."""
     found: dict[str, date] = {}
     for change in changed:
         if change.end > today:
@@ -122,15 +122,15 @@ def _since(changed: Sequence[Change], today: date) -> dict[str, date]:
     return found
 
 
-# How it is told
+# Output
 
 
-def as_data(told: Effect) -> dict[str, object]:
-    """Exact amounts for programs."""
+def as_data(effect: Effect) -> dict[str, object]:
+    """The effect as a JSON object with exact amounts in USD."""
     return {
-        "coverage": None if told.left_out else _coverage_data(told.coverage),
-        "preview": None if told.left_out else [_account_data(account) for account in told.accounts],
-        "preview_left_out": told.left_out,
+        "coverage": None if effect.left_out else _coverage_data(effect.coverage),
+        "preview": None if effect.left_out else [_account_data(account) for account in effect.accounts],
+        "preview_left_out": effect.left_out,
     }
 
 
@@ -147,11 +147,11 @@ def _coverage_data(covered: Coverage) -> dict[str, object]:
     }
 
 
-def _account_data(told: AccountEffect) -> dict[str, object]:
-    both = {name: told.unattributed(name) for name in _AMOUNTS}
+def _account_data(account: AccountEffect) -> dict[str, object]:
+    both = {name: account.unattributed(name) for name in _AMOUNTS}
     return {
-        "account": told.account,
-        "as_of": told.as_of,
+        "account": account.account,
+        "as_of": account.as_of,
         "moves": [
             {
                 "from": move.giver,
@@ -161,40 +161,40 @@ def _account_data(told: AccountEffect) -> dict[str, object]:
                 "byok_usd": move.byok_usd,
                 "keys": len(move.keys),
             }
-            for move in sorted(told.moves, key=lambda move: (move.giver, move.taker, move.month))
+            for move in sorted(account.moves, key=lambda move: (move.giver, move.taker, move.month))
         ],
-        "keys_from_today": len(told.since),
+        "keys_from_today": len(account.since),
         "unattributed_before": {name: before for name, (before, _) in both.items()},
         "unattributed_after": {name: after for name, (_, after) in both.items()},
     }
 
 
-def show_effect(told: Effect) -> None:
-    """A table of what moves, and what that makes of Unattributed."""
-    if told.left_out:
-        show("", Text(f"No preview of what it would move: {told.left_out}", style="yellow"))
+def show_effect(effect: Effect) -> None:
+    """Prints a table of moves per account, and Unattributed before and after."""
+    if effect.left_out:
+        show("", Text(f"No preview of what it would move: {effect.left_out}", style="yellow"))
         return
-    for account in told.accounts:
-        show("", *_parts(account, is_one_of_several=len(told.accounts) > 1))
+    for account in effect.accounts:
+        show("", *_parts(account, is_one_of_several=len(effect.accounts) > 1))
 
 
-def _parts(told: AccountEffect, *, is_one_of_several: bool) -> Iterator[RenderableType]:
-    whose = f' of account "{told.account}"' if is_one_of_several else ""
-    if not told.moves:
+def _parts(account: AccountEffect, *, is_one_of_several: bool) -> Iterator[RenderableType]:
+    whose = f' of account "{account.account}"' if is_one_of_several else ""
+    if not account.moves:
         yield Text(f"If it takes effect, no spend{whose} moves.", style="bold")
     else:
         yield Text(f"If it takes effect, spend{whose} moves:", style="bold")
     for amount, unit in _AMOUNTS.items():
-        moved = [move for move in told.moves if getattr(move, amount)]
+        moved = [move for move in account.moves if getattr(move, amount)]
         if moved:
             yield _moves(moved, amount, unit)
     for amount, unit in _AMOUNTS.items():
-        if any(told.unattributed(amount)):
-            yield Text(f"{UNATTRIBUTED}: {_before_and_after(told, amount, unit)}")
-    days = sorted(Counter(told.since.values()).items())
+        if any(account.unattributed(amount)):
+            yield Text(f"{UNATTRIBUTED}: {_before_and_after(account, amount, unit)}")
+    days = sorted(Counter(account.since.values()).items())
     for line in few([f"From {day} on, {_with_other_owners(keys)} than now." for day, keys in days], MOST_NAMES):
         yield Text(line)
-    if told.pending:
+    if account.pending:
         yield Text("Other lines that no sync has loaded yet move spend too: orcost map check", style="yellow")
 
 
@@ -202,15 +202,15 @@ def _with_other_owners(keys: int) -> str:
     return f"{plural(keys, 'key')} {'has another owner' if keys == 1 else 'have other owners'}"
 
 
-def _before_and_after(told: AccountEffect, amount: str, unit: str) -> str:
-    before, after = told.unattributed(amount)
-    whole: Decimal = getattr(told.totals, amount)
+def _before_and_after(account: AccountEffect, amount: str, unit: str) -> str:
+    before, after = account.unattributed(amount)
+    whole: Decimal = getattr(account.totals, amount)
     write = money([before, after])
     return f"{write(before)} → {write(after)} {unit} ({share(before, whole)} → {share(after, whole)} of all spend)"
 
 
 def _moves(moved: Sequence[Move], amount: str, unit: str) -> RenderableType:
-    """A row for each pair of companies, the most money first; a column for each month, old ones together."""
+    """A row per pair of companies, the largest first; a column per month, with old months in one."""
     months = sorted({move.month for move in moved})
     older, shown = months[: -MONTHS_SHOWN + 1] if len(months) > MONTHS_SHOWN else [], months[-MONTHS_SHOWN + 1 :]
     shown = shown if older else months
@@ -228,8 +228,8 @@ def _moves(moved: Sequence[Move], amount: str, unit: str) -> RenderableType:
     pairs_shown = sorted(rows, key=lambda pair: (-exact_sum(rows[pair]), pair))[:MOST_ROWS]
     for pair in pairs_shown:
         keys = {key for move in pairs[pair] for key in move.keys}
-        told = [write(value or None) for value in rows[pair]]
-        drawn.add_row(*cells(f"  {short(pair[0])} → {short(pair[1])}", *told, f"{len(keys):,}"))
+        amounts = [write(value or None) for value in rows[pair]]
+        drawn.add_row(*cells(f"  {short(pair[0])} → {short(pair[1])}", *amounts, f"{len(keys):,}"))
     return Group(drawn, *left_out(len(rows), len(pairs_shown), "--format json"))
 
 

@@ -1,6 +1,6 @@
-"""`orcost map suggest`: rules for keys without an owner, ready to paste; above each, as a remark, what speaks for it.
+"""`orcost map suggest`: rules for keys without an owner, ready to paste, each below a comment with its reason.
 
-Keys are looked at as the mapping is written now, so that what was accepted is not suggested again.
+Keys are attributed by the mapping as written now, so that accepted rules are not suggested again.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ import typer
 
 from orcost_pipeline.cli.rendering import as_json
 from orcost_pipeline.companies.assignment import Assignment, assign
-from orcost_pipeline.companies.coverage import covers, nobodys
+from orcost_pipeline.companies.coverage import covers, unattributed_spans
 from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
 from orcost_pipeline.companies.preview import KeyDay, exact_sum
 from orcost_pipeline.companies.rows import Unreadable, csv_line, header_of
@@ -35,7 +35,10 @@ LINE_STEP = 10
 
 
 def suggest_rules(settings: Settings, output: str) -> None:
-    """Prints a rule for each key without an owner that there is a guess for, the largest spend first."""
+    """Prints rules for the keys without an owner that have a guess, the largest spend first, as `csv` or `json`.
+
+    Raises PermanentError where nothing was synced yet, and for an invalid mapping.
+    """
     with snapshot(settings) as connection:
         rules = _rules(settings, connection)
         keys = list(_keys(settings, connection, rules))
@@ -48,7 +51,7 @@ def suggest_rules(settings: Settings, output: str) -> None:
 
 
 def listed_companies(settings: Settings) -> dict[str, list[str]] | None:
-    """The companies of the list, each with what else it is called; None where there is no list, or a wrong one."""
+    """The companies of the list, each with its other names; None where there is no valid list."""
     companies, _ = read_companies(settings)
     if companies is None:
         return None
@@ -56,35 +59,35 @@ def listed_companies(settings: Settings) -> dict[str, list[str]] | None:
 
 
 def _rules(settings: Settings, connection: sa.Connection) -> Sequence[Rule]:
-    """The rules as they are written; those in force where the file is gone, or never was."""
+    """The rules as written now; those in force where there is no file."""
     try:
         return read_source(settings, lambda: snapshot(settings)).rules
     except MappingError as error:
         raise PermanentError(str(error)) from None
     except MappingUnreadableError as error:
-        if not error.is_gone:
+        if not error.is_missing:
             raise
         return rules_of(rules_in_force(connection))
 
 
 def _keys(settings: Settings, connection: sa.Connection, rules: Sequence[Rule]) -> Iterator[Key]:
-    """Every key but those that are gone and leave nothing that is nobody's."""
+    """All keys except deleted ones without unattributed spend."""
     accounts = synced(connection, settings)
     if not accounts:
         raise PermanentError(NOTHING_YET)
     for account, as_of in accounts.items():
         known = histories(key_versions(connection, account))
         assigned = assign(account, rules, known)
-        owners, spent = _owners(assigned, utc_day(as_of)), _nobodys_spend(connection, account, assigned)
-        gone = deleted_keys(connection, account)
+        owners, spent = _owners(assigned, utc_day(as_of)), _unattributed_spend(connection, account, assigned)
+        deleted = deleted_keys(connection, account)
         for history in known:
             key = Key(account, history, owners[history.key_hash], *spent[history.key_hash])
-            if key.company != UNATTRIBUTED or key.history.key_hash not in gone or key.credits_usd or key.byok_usd:
+            if key.company != UNATTRIBUTED or key.history.key_hash not in deleted or key.credits_usd or key.byok_usd:
                 yield key
 
 
 def _owners(assigned: Iterable[Assignment], day: date) -> dict[str | None, str | None]:
-    """The one owner of each key on a day; None where it is split."""
+    """The owner of each key on a day; None where it is split."""
     owners: dict[str | None, str | None] = {}
     for row in assigned:
         if covers([row], day):
@@ -92,11 +95,11 @@ def _owners(assigned: Iterable[Assignment], day: date) -> dict[str | None, str |
     return owners
 
 
-def _nobodys_spend(
+def _unattributed_spend(
     connection: sa.Connection, account: str, assigned: Iterable[Assignment]
 ) -> Mapping[str | None, tuple[Decimal, Decimal]]:
-    """Credits and BYOK, in USD, that each key spent on days on which it is nobody's."""
-    spans = nobodys(assigned)
+    """Credits and BYOK, in USD, that each key spent on days without an owner."""
+    spans = unattributed_spans(assigned)
     spent: dict[str | None, tuple[Decimal, Decimal]] = defaultdict(lambda: (Decimal(0), Decimal(0)))
     for cell in (KeyDay(*row) for row in key_days(connection, account, list(filter(None, spans)))):
         if covers(spans[cell.key_hash], cell.day):
@@ -105,13 +108,13 @@ def _nobodys_spend(
     return spent
 
 
-# How they are told
+# Output
 
 
 def _lines(
     settings: Settings, rules: Sequence[Rule], keys: Sequence[Key], found: Sequence[Suggestion]
 ) -> Iterator[str]:
-    """The rules with the mapping's own columns and delimiter; remarks are passed over where they are pasted."""
+    """The rules with the mapping's own columns and delimiter; comments are ignored in a mapping."""
     columns, delimiter, is_begun = _layout(settings)
     if found and not is_begun:
         yield csv_line(columns, delimiter)
@@ -133,7 +136,7 @@ def _lines(
 
 
 def _layout(settings: Settings) -> tuple[Sequence[str], str, bool]:
-    """Columns and delimiter of the mapping, and whether its header is there already."""
+    """Columns and delimiter of the mapping, and whether it has a header already."""
     if settings.mapping_table is not None:
         return (LINE, *REQUIRED_COLUMNS), ",", False
     try:
@@ -144,7 +147,7 @@ def _layout(settings: Settings) -> tuple[Sequence[str], str, bool]:
 
 
 def rule_line(suggestion: Suggestion, columns: Sequence[str], delimiter: str, line: str = "") -> str | None:
-    """The rule as a line of a mapping, or as a row of a table at `line`; None where it could not be pasted as it is."""
+    """The rule as a line of a mapping, or a row of a table at `line`; None if pasting would change its text."""
     if "�" in clean(suggestion.company + suggestion.pattern):
         return None
     values = {
@@ -158,7 +161,7 @@ def rule_line(suggestion: Suggestion, columns: Sequence[str], delimiter: str, li
 
 
 def remark(suggestion: Suggestion) -> str:
-    """What its keys spent, a few of their names, and what speaks for it."""
+    """A comment: the spend of the keys, a few of their names, and the reason for the rule."""
     names = [key_name(key.now.name, key.history.key_hash) for key in suggestion.keys[:NAMES_SHOWN]]
     if more := len(suggestion.keys) - len(names):
         names.append(f"{more} more")
@@ -166,10 +169,10 @@ def remark(suggestion: Suggestion) -> str:
 
 
 def amounts(keys: Sequence[Key]) -> str:
-    """What keys spent that is nobody's, in USD."""
+    """The unattributed spend of keys in USD, as text."""
     spend, byok = exact_sum(key.credits_usd for key in keys), exact_sum(key.byok_usd for key in keys)
-    told = f"{money([spend])(spend)} USD"
-    return f"{told} and {money([byok])(byok)} USD of BYOK" if byok else told
+    text = f"{money([spend])(spend)} USD"
+    return f"{text} and {money([byok])(byok)} USD of BYOK" if byok else text
 
 
 def _as_data(suggestion: Suggestion) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`orcost map todo`: the keys that no rule gives to a company, the most expensive first."""
+"""`orcost map todo`: the keys without an owner, the most expensive first."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,25 +21,25 @@ from orcost_pipeline.warehouse.questions.mapping import unattributed_keys
 
 
 def todo(settings: Settings, account: str | None, output: str, now: datetime) -> None:
-    """Prints what is Unattributed, by key; a living key that costs nothing yet comes last."""
+    """Prints unattributed spend by key, as `table`, `csv` or `json`; active keys without spend come last."""
     with snapshot(settings) as connection:
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
         rows = unattributed_keys(connection, account)
     if output == "table":
-        show(*_told(rows), Text(formats.complete_to(as_of, now), style="dim"))
+        show(*_parts(rows), Text(formats.complete_to(as_of, now), style="dim"))
         return
     (rendering.write_csv if output == "csv" else rendering.write_json)(rows)
 
 
-def _told(rows: Rows) -> Sequence[RenderableType]:
+def _parts(rows: Rows) -> Sequence[RenderableType]:
     waiting = [row for row in rows.rows if row["key_hash"]]
     if not rows.rows:
         return [Text("Nothing is Unattributed.")]
-    said = "No key waits for a rule." if not waiting else f"{plural(len(waiting), 'key')} without an owner."
+    count = "No key waits for a rule." if not waiting else f"{plural(len(waiting), 'key')} without an owner."
     todo = " Next: orcost map suggest, then: orcost map add" if waiting else ""
     shown = rows.rows[:MOST_ROWS]
     more = left_out(len(rows.rows), len(shown), "orcost map todo --format csv")
-    return [_table(shown), *more, "", Text(said + todo, style="yellow" if waiting else "")]
+    return [_table(shown), *more, "", Text(count + todo, style="yellow" if waiting else "")]
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> RenderableType:

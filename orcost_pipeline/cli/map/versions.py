@@ -1,4 +1,4 @@
-"""`orcost map log` and `map diff`: every version of the mapping that was in force, and what each changed."""
+"""`orcost map log` and `map diff`: all versions of the mapping that were in force, and their changes."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ NONE_YET = "No mapping was ever in force. Next: orcost map check, then: orcost s
 
 
 def log(settings: Settings, output: str) -> None:
-    """Prints every version, the newest first."""
+    """Prints all versions, the newest first, as `table` or `json`."""
     with snapshot(settings) as connection:
         known = mapping_versions(connection)
     if output == "json":
@@ -39,17 +39,22 @@ def _versions(known: Sequence[MappingVersion]) -> RenderableType:
     drawn = table("Version", "In force from (UTC)", "Rules", "Changes", "Source", right=["Version", "Rules"])
     for version in known:
         counts: dict[Kind, int | None] = {kind: getattr(version, f"rules_{kind}") for kind in KINDS}
-        told = " ".join(f"{SIGNS[kind]}{count:,}" for kind, count in counts.items() if count)
+        changes = " ".join(f"{SIGNS[kind]}{count:,}" for kind, count in counts.items() if count)
         if None in counts.values():
-            told = UNKNOWN
+            changes = UNKNOWN
         loaded = f"{version.loaded_at:%Y-%m-%d %H:%M}"
         source = short(version.source)
-        drawn.add_row(*cells(str(version.version), loaded, f"{version.rule_count:,}", told or "order of lines", source))
+        drawn.add_row(
+            *cells(str(version.version), loaded, f"{version.rule_count:,}", changes or "order of lines", source)
+        )
     return drawn
 
 
 def diff(settings: Settings, before: int | None, after: int | None, output: str) -> None:
-    """Prints what changed from one version to another: unless said otherwise, from the last but one to the last."""
+    """Prints the changes between two versions, by default between the last two.
+
+    Raises PermanentError for an unknown version, and where there is none yet.
+    """
     with snapshot(settings) as connection:
         known = {version.version: version for version in mapping_versions(connection)}
         old, new = _chosen(max(known, default=None), before, after)
@@ -67,7 +72,7 @@ def diff(settings: Settings, before: int | None, after: int | None, output: str)
 
 
 def _chosen(newest: int | None, before: int | None, after: int | None) -> tuple[int, int]:
-    """The two versions that are meant; version 0 is the mapping before the first, which had no rule."""
+    """The two versions to compare; version 0 is the state before the first one, without rules."""
     if newest is None:
         raise PermanentError(NONE_YET)
     new = newest if after is None else after
