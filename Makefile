@@ -15,7 +15,7 @@ help:
 	@echo "make demo    install, then run the hourly job on a simulated account and print what each company cost"
 	@echo "make books   what a deleted key, a restated day and two missed days do to the books"
 	@echo "make test    install, then pass the tests (test-all: the slow ones too)"
-	@echo "make check   lint, types and tests"
+	@echo "make check   lint, types, layers and tests"
 	@echo "make bench   measure"
 
 install: $(STAMP)

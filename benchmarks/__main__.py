@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,12 +35,20 @@ LATENCY_SECONDS = 0.08
 
 
 def main() -> None:
+    with warehouse() as (engine, _):
+        measure(engine)
+    # The two accounts have the same keys, which one warehouse takes for one account under two names.
+    with warehouse() as (engine, home):
+        measure_command(engine, home)
+
+
+@contextmanager
+def warehouse() -> Iterator[tuple[sa.Engine, Path]]:
+    """A new embedded warehouse and its home, gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="orcost-bench-"))
     home.chmod(0o755)
     try:
-        engine = open_warehouse(None, home)
-        measure(engine)
-        measure_command(engine, home)
+        yield open_warehouse(None, home), home
     finally:
         EmbeddedPostgres(home).stop()
         shutil.rmtree(home, ignore_errors=True)

@@ -33,7 +33,7 @@ from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline_tests.conftest import fresh_database
 from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, PATIENCE, World, usage
 
 # Seconds: an honest answer of the simulator never takes the one, a hanging one is let go after the other.
 AMPLE, SHORT = 30.0, 0.4
@@ -615,6 +615,7 @@ def failures(run: dg.ExecuteInProcessResult) -> list[str]:
 @pytest.fixture
 def run(world: PortWorld, database_url: str, tmp_path: Path) -> Run:
     """A sync by the hour's job."""
+    world.patience = PATIENCE
     settings = Settings(
         folder=tmp_path,
         home=tmp_path,

@@ -495,7 +495,7 @@ def test_a_millionth_of_a_dollar_is_a_number_in_three_places() -> None:
     released = set(versions.glob("*.sql"))
     simulated = {path for path in said if path.is_relative_to(package / "simulator")}
     function = package / "warehouse/schema/functions/core.tolerated_usd.sql"
-    named = {package / "measures.py", package / "settings.py", function}
+    named = {package / "measures.py", package / "project_file.py", function}
     assert said - released - simulated == named
 
 

@@ -83,7 +83,7 @@ _FRESHNESS_LAW = "Every account was synced within two hours."
 
 
 def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
-    """The specs of all checks that a publication"""
+    """The specs of all checks that a publication reports."""
     contract = [place.check(it.name, it.about, it.law, blocking=True) for it in CONTRACT_CHECKS]
     business = [place.check(name, check.relation, check.law) for name, check in BUSINESS_CHECKS.items()]
     fresh = dg.AssetCheckSpec(

@@ -50,12 +50,12 @@ class SyncWindow(dg.ConfigurableResource):
 
 
 def utc_now() -> datetime:
-    """The time now, UTC; layers below get it as an argument."""
+    """The clock, read where a run begins and nowhere below."""
     return datetime.now(UTC)
 
 
 class Surroundings(NamedTuple):
-    """What runs and sensors get from outside: the time, the connection to OpenRouter, and how to wait."""
+    """What runs and sensors find around them: the time, the way to OpenRouter, and how to wait."""
 
     clock: Clock = utc_now
     connect: Connect = open_api

@@ -80,8 +80,8 @@ def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
 def reserved(home: Path, port: int, end_within: float = 2 * STOP_WITHIN) -> Iterator[Reserved]:
     """Reserves home and port for this process, after the services of a killed predecessor have ended.
 
-    Raises PermanentError where another process has them or the home is not writable, TransientError where services of
-    a predecessor do not end within `end_within` seconds.
+    end_within: seconds that they are waited for. Raises PermanentError where another process has them or the home is
+    not writable, TransientError where services of a predecessor do not end.
     """
     require_home(home)
     home.mkdir(parents=True, exist_ok=True)

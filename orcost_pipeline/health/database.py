@@ -17,17 +17,18 @@ from orcost_pipeline.health.standing import WarehouseState, is_syncing, read
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.database import connect, set_local
-from orcost_pipeline.warehouse.embedded import OLDEST_MAJOR, EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.failures import database_errors
-from orcost_pipeline.warehouse.opening import SCHEMA_VERSION
 from orcost_pipeline.warehouse.questions.accounts import Evidence, stored_evidence
 from orcost_pipeline.warehouse.questions.health import Server, server_state
+from orcost_pipeline.warehouse.schema import SCHEMA_VERSION
 from orcost_pipeline.warehouse.schema.namespaces import (
     ENCODING,
     encoding_problem,
     foreign_problem,
     foreign_schemas,
     schema_version,
+    version_problem,
 )
 
 STATEMENT_WITHIN = 10  # seconds
@@ -50,7 +51,7 @@ class DatabaseCheck:
 def check_database(settings: Settings, now: datetime, statement_within: int = STATEMENT_WITHIN) -> DatabaseCheck:
     """Reads the warehouse as it is, without creating or migrating anything; never raises for a broken database.
 
-    What stands in the way of reading it is a finding. statement_within: seconds per statement.
+    What stands in the way of reading it is a finding. `statement_within`: seconds, after which a statement is given up.
     """
     configured = configured_url(settings)
     try:
@@ -90,7 +91,7 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime, stateme
         problem, todo = foreign_problem(server.database, foreign)
         return DatabaseCheck(found=(Finding(Severity.ERROR, Code.SCHEMAS_TAKEN, None, problem, todo),))
     found = tuple(server_findings(server, is_writer=is_syncing(settings)))
-    if server.major < OLDEST_MAJOR or server.may_read is False:
+    if version_problem(server.major) or server.may_read is False:
         return DatabaseCheck(found=found)
     frozen = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     frozen.execute(within)
@@ -106,9 +107,7 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime, stateme
 
 
 def server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:
-    """What stands against using the server; `is_writer`: whether this machine syncs to it."""
-    if server.major < OLDEST_MAJOR:
-        message = f"Postgres {server.major} is too old: orcost needs {OLDEST_MAJOR} or newer."
+    if message := version_problem(server.major):
         yield Finding(
             Severity.ERROR, Code.DATABASE_OLD, None, message, "Upgrade it, or set another ORCOST_DATABASE_URL"
         )

@@ -28,7 +28,7 @@ from orcost_pipeline.sync.identity import contradiction
 
 
 class Limits(NamedTuple):
-    """Seconds to wait: for a round of requests to OpenRouter, for retries of one, for a statement of the database."""
+    """Seconds to wait: for a round of questions to OpenRouter, for its next attempt, for a statement."""
 
     answer: float = ANSWER_WITHIN
     patience: float = PATIENCE_AT_A_TERMINAL

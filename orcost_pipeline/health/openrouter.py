@@ -78,7 +78,7 @@ def ask_all(
 ) -> Mapping[str, Answer]:
     """The live answers by account, of those that have a key; a failure is a finding in the answer.
 
-    answer_within: seconds for each of the two rounds of requests. options: of the client that sends them.
+    answer_within: seconds for each of the two rounds of questions; options: of the client that asks.
     """
 
     async def answers() -> list[Answer]:

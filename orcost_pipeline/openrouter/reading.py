@@ -157,12 +157,12 @@ class AnalyticsReading:
 
     covered: Window | None = None
     cached_at: datetime | None = None
-    requested: Sequence[Window] = ()
-    windows: Sequence[Window] = ()
+    requested: Sequence[Window] = field(default_factory=list)
+    windows: Sequence[Window] = field(default_factory=list)
     account: Mapping[Cell, Measures] = field(default_factory=dict)
-    keys: Sequence[KeyUsage] = ()
-    unexplained: Sequence[datetime] = ()
-    named_windows: Sequence[Window] = ()
+    keys: Sequence[KeyUsage] = field(default_factory=list)
+    unexplained: Sequence[datetime] = field(default_factory=list)
+    named_windows: Sequence[Window] = field(default_factory=list)
     unkeyed: Mapping[NamedCell, Measures] = field(default_factory=dict)
     changed: frozenset[datetime] = frozenset()
     doubtful_totals: int = 0

@@ -118,7 +118,7 @@ class Requests:
     patience: seconds, `PATIENCE` by default. A passing failure is retried until no request of this client has been
         answered for so long.
     backoff: seconds of a request's first pause; each further pause is twice as long.
-    largest_answer: bytes; a larger answer is a contract error.
+    largest_answer: bytes; a larger answer is refused.
     key_env: the variable that holds the key, for error messages.
     clock: returns this machine's time, UTC.
     """

@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from orcost_pipeline.warehouse.schema.namespaces import OLDEST_MAJOR
+
 NAME = "orcost"  # of the role and of the database
-OLDEST_MAJOR = 15
 PATIENCE_SECONDS = 300  # recovery after a crash, or the checkpoint before a stop, may take minutes
 ORPHANS_SECONDS = 5  # the children of a killed server take a moment to notice
 PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a stop

@@ -9,11 +9,10 @@ from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.failures import database_errors
+from orcost_pipeline.warehouse.schema import SCHEMA_VERSION
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.schema.namespaces import require_room, schema_version
 from orcost_pipeline.warehouse.schema.record import is_applied
-
-SCHEMA_VERSION = "0014"
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 

@@ -1,8 +1,19 @@
 """The warehouse's schema: migrations make the tables; views, functions and comments are what the files here say.
 
 What belongs here: what the relations are, and how a warehouse is brought there. What stays out: rows (`publication/`)
-and connections (`opening.py`).
+and connections (`warehouse/opening.py`).
 
-A table changes by a new migration in `migrations/versions`. A view or function changes by editing its file in `views/`
-or `functions/`, a comment by editing its sentence: the next `orcost sync`, `up` or `db migrate` applies it.
+A table changes by a new migration in `migrations/versions`, whose number becomes `SCHEMA_VERSION`. A view or function
+changes by editing its file in `views/` or `functions/`, a comment by editing its sentence (those of columns are in
+`columns.py`): the next `orcost sync`, `up` or `db migrate` applies it. A new column of a view is its last: Postgres
+replaces a view in place only where columns are appended.
 """
+
+from importlib import resources
+
+# The number of the newest migration.
+SCHEMA_VERSION = max(
+    file.name[:4]
+    for file in (resources.files("orcost_pipeline.warehouse.schema") / "migrations" / "versions").iterdir()
+    if file.name.endswith(".sql")
+)

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
 
+OLDEST_MAJOR = 15  # of Postgres
+
 WAREHOUSE_SCHEMAS = ("raw", "ref", "core", "marts", "ops")
 DAGSTER_SCHEMA = "dagster"
 SCHEMAS = (*WAREHOUSE_SCHEMAS, DAGSTER_SCHEMA)
@@ -53,6 +55,11 @@ def foreign_problem(database: str, schemas: Iterable[str]) -> tuple[str, str]:
     """What is wrong with a database that has such schemas, and what to do."""
     problem = f"Database \"{database}\" has schemas of orcost's names that are not orcost's: {', '.join(schemas)}."
     return problem, "Use a database of its own: create database orcost; then name it in ORCOST_DATABASE_URL"
+
+
+def version_problem(major: int) -> str | None:
+    """Why this version of Postgres cannot hold a warehouse; None where it can."""
+    return f"Postgres {major} is too old: orcost needs {OLDEST_MAJOR} or newer." if major < OLDEST_MAJOR else None
 
 
 def encoding_problem(database: str, encoding: str) -> tuple[str, str]:

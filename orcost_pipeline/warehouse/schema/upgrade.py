@@ -9,11 +9,10 @@ from alembic.config import Config
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.locks import MIGRATION_LOCK, take_lock
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
-from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS, make_schemas
+from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS, make_schemas, version_problem
 from orcost_pipeline.warehouse.schema.replacement import PATIENCE, Patience, apply_schema
 from orcost_pipeline.warehouse.schema.rights import held_rights
 
-MINIMUM_VERSION = 15
 NEWEST = "head"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -39,8 +38,8 @@ def migrate(
     """
     with engine.connect() as connection:
         major = int(connection.execute(sa.text("show server_version_num")).scalar_one()) // 10_000
-        if major < MINIMUM_VERSION:
-            raise PermanentError(f"Postgres {major} is too old: orcost needs {MINIMUM_VERSION} or newer.")
+        if problem := version_problem(major):
+            raise PermanentError(problem)
         take_lock(connection, MIGRATION_LOCK, "schema")
         make_schemas(connection, WAREHOUSE_SCHEMAS)
         before = held_rights(connection)

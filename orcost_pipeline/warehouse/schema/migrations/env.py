@@ -1,4 +1,4 @@
-"""Alembic's environment: always online, on the connection that `database.migrate` hands over."""
+"""Alembic's environment: always online, on the connection that `upgrade.migrate` hands over."""
 
 from alembic import context
 
