@@ -632,7 +632,7 @@ def test_a_migration_that_fails_leaves_nothing_and_can_run_again(empty_url: str)
 
 
 def test_a_postgres_too_old_is_refused_in_a_sentence(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orcost_pipeline.warehouse.schema.upgrade.MINIMUM_VERSION", 99)
+    monkeypatch.setattr("orcost_pipeline.warehouse.schema.namespaces.OLDEST_MAJOR", 99)
     with opened(empty_url) as engine:
         major = int(query(engine, "show server_version_num")[0][0]) // 10_000
         with pytest.raises(PermanentError, match=f"^Postgres {major} is too old: orcost needs 99 or newer.$"):
