@@ -16,7 +16,7 @@ from orcost_pipeline.errors import OrcostError
 
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
-DEPLOYMENT_LOCK = 7_306
+DEPLOYMENT_LOCK, ALERT_LOCK = 7_306, 7_307
 
 _TAKE = sa.text("select pg_try_advisory_xact_lock(:kind, hashtext(:name))")
 # A transaction that only holds a lock is idle for as long as a sync takes. Postgres 17 has the second of these.

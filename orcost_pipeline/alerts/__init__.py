@@ -1,0 +1,1 @@
+"""Findings sent to people: which become alerts, their text, and the receivers. Stays out: the findings (`health/`)."""

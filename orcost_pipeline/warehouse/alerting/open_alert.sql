@@ -1,0 +1,3 @@
+insert into ops.alert (account, code, subject, severity, message, todo, since, opened_at)
+values (:account, :code, :subject, :severity, :message, :todo, :since, :now)
+returning id
