@@ -21,11 +21,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.settings import Account
 from orcost_pipeline.simulator import Options, Simulator, scale, serve
 from orcost_pipeline.sync import steps
-from orcost_pipeline.sync.step import SyncStep
+from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.opening import open_warehouse

@@ -21,7 +21,7 @@ from orcost_pipeline.companies.mapping import Rule, read_mapping
 from orcost_pipeline.settings import Account
 from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.attribution import load_mapping
-from orcost_pipeline.sync.step import SyncStep
+from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.windows import DAY, HOUR, hour_floor

@@ -36,6 +36,7 @@ DEFAULT_CONFIG = "orcost.toml"
 DEFAULT_MAPPING = "company_mapping.csv"
 TABLE_PREFIX = "table:"
 DEFAULT_ACCOUNT = "default"
+LOOPBACK = "127.0.0.1"  # where web interface and code server listen: access from outside is up to a proxy
 UP = "ORCOST_UP"  # set by orcost up for its own services, in no .env
 BASE_URL_ENV = "OPENROUTER_BASE_URL"
 OUR_PREFIXES = ("ORCOST_", "OPENROUTER_")

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.automation import sync_request_sensor
 from orcost_pipeline.defs.resources import Surroundings
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL

@@ -19,7 +19,7 @@ import respx
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, PermanentError, TransientError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.settings import DEFAULT_BASE_URL
 from orcost_pipeline.simulator import Fault, Simulator, serve
 from orcost_pipeline_tests.client_world import CATCHES_UP, assert_no_secret

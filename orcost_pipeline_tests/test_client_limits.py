@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import InvalidKeyError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator
 from orcost_pipeline.windows import Window
 from orcost_pipeline_tests.virtual_time import (

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from orcost_pipeline.errors import ContractError
-from orcost_pipeline.openrouter.records import METRICS
+from orcost_pipeline.openrouter.api.records import METRICS
 from orcost_pipeline.simulator import Options
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.windows import hours_window

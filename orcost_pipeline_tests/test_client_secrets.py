@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, PermanentError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.windows import Window
 from orcost_pipeline_tests.client_world import BY_KEY, KEY_HASH, assert_no_secret
 from orcost_pipeline_tests.virtual_time import CANARY, HOUR, NOON, answer, refusal, scripted, text_answer

@@ -11,9 +11,9 @@ import pytest
 
 from orcost_pipeline.errors import ContractError, TransientError
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.openrouter.client import OpenRouter
-from orcost_pipeline.openrouter.failures import RefusedError
-from orcost_pipeline.openrouter.usage_endpoint import UsageAnswer
+from orcost_pipeline.openrouter.api.analytics import UsageAnswer
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.failures import RefusedError
 from orcost_pipeline.simulator import Fault, Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.windows import Window, hours_window

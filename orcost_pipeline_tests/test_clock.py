@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ClockError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync import steps

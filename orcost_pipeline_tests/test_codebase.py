@@ -23,14 +23,14 @@ LONGEST_FUNCTION = 50
 MONEY_LAYERS = {"formats", "measures", "windows", "openrouter", "companies", "warehouse", "sync"}
 # Seconds: time-outs and waits, which are not money.
 SECONDS = {
-    "openrouter/progress.py": {"3.0", "2.0", "0.0"},
-    "openrouter/connection.py": {"10.0"},
-    "openrouter/requests.py": {"300.0", "90.0", "60.0", "0.5", "0.0"},
-    "openrouter/responses.py": {"0.0"},
+    "openrouter/api/progress.py": {"3.0", "2.0", "0.0"},
+    "openrouter/api/connection.py": {"10.0"},
+    "openrouter/api/requests.py": {"300.0", "90.0", "60.0", "0.5", "0.0"},
+    "openrouter/api/responses.py": {"0.0"},
     "warehouse/embedded.py": {"0.5", "0.02"},
     "warehouse/locks.py": {"0.2"},
 }
-FLOAT_CALLS = {("openrouter/responses.py", "header_number")}
+FLOAT_CALLS = {("openrouter/api/responses.py", "header_number")}
 CLOCKS = {
     *(f"datetime.{name}" for name in ("now", "utcnow", "today")),
     *(f"date.{name}" for name in ("today",)),
@@ -42,8 +42,8 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
 # The CLI and deployments may, and these: clocks that can be replaced, waits for another process, the settings.
 READERS = {
-    ("openrouter/progress.py", "Progress.__init__"),
-    ("openrouter/requests.py", "utc_now"),
+    ("openrouter/api/progress.py", "Progress.__init__"),
+    ("openrouter/api/requests.py", "utc_now"),
     ("settings.py", "load_settings"),
     ("simulator/api.py", "wall_clock"),
     ("simulator/api.py", "Simulator.__init__"),

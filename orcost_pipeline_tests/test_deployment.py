@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.deployment.services import _at_port_of
+from orcost_pipeline.deployment.orcost_up import _at_port_of
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving, sole_deployment

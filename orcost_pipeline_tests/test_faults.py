@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.resources import Surroundings
 from orcost_pipeline.errors import OrcostError
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
@@ -325,7 +325,7 @@ def test_retry_after_is_waited_for(world: PortWorld) -> None:
 def test_a_server_that_asks_for_an_hour_is_asked_once_more_before(
     world: PortWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orcost_pipeline.openrouter.requests.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("orcost_pipeline.openrouter.api.requests.LONGEST_PAUSE", 0.05)
     world.succeed(*(Fault("429", retry_after=3600, match=asks) for asks in QUESTIONS.values()))
 
 

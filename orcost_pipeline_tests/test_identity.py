@@ -14,7 +14,7 @@ from orcost_pipeline.simulator import Ledger, Options, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.identity import contradiction
-from orcost_pipeline.sync.step import SyncStep
+from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import accounts, raw, runs
 from orcost_pipeline.warehouse.questions.accounts import Evidence
 from orcost_pipeline_tests.conftest import fresh_engine

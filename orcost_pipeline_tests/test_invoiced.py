@@ -14,7 +14,7 @@ from orcost_pipeline.health import openrouter
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import stored_findings
-from orcost_pipeline.openrouter.requests import RequestOptions
+from orcost_pipeline.openrouter.api.requests import RequestOptions
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT

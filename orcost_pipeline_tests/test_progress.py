@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter.progress import Progress
+from orcost_pipeline.openrouter.api.progress import Progress
 from orcost_pipeline.simulator import Options, demo
 from orcost_pipeline.sync import steps
 from orcost_pipeline_tests.world import NOON, World

@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from orcost_pipeline.defs.resources import RETRIES
 from orcost_pipeline.simulator import Fault
-from orcost_pipeline.sync.step import SyncStep
 from orcost_pipeline.sync.steps import publish_account
+from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse.locks import SYNC_LOCK
 from orcost_pipeline.warehouse.publication import Publication
 from orcost_pipeline.warehouse.questions.mapping import RuleRow, rules_in_force

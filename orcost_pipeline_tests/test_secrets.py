@@ -116,7 +116,7 @@ class Project:
 
 
 IMPATIENT = """
-from orcost_pipeline.openrouter import requests
+from orcost_pipeline.openrouter.api import requests
 requests.PATIENCE = 3.0
 from orcost_pipeline.cli import main
 main()

@@ -25,9 +25,9 @@ import pytest
 from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
-from orcost_pipeline.deployment import services, supervision
+from orcost_pipeline.deployment import orcost_up, supervision
 from orcost_pipeline.deployment.dagster_home import STORAGE_URL
-from orcost_pipeline.deployment.services import KeptDatabase, reserved
+from orcost_pipeline.deployment.orcost_up import KeptDatabase, reserved
 from orcost_pipeline.deployment.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import UP, load_settings
@@ -566,9 +566,9 @@ def test_a_database_is_served_from_one_home_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     served: list[str] = []
-    monkeypatch.setattr(services, "prepare", lambda settings: served.append(str(settings.home)))
-    monkeypatch.setattr(services, "start_stopped", list)
-    monkeypatch.setattr(services, "_dagster", lambda *_: [])
+    monkeypatch.setattr(orcost_up, "prepare", lambda settings: served.append(str(settings.home)))
+    monkeypatch.setattr(orcost_up, "start_stopped", list)
+    monkeypatch.setattr(orcost_up, "_dagster", lambda *_: [])
     monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
     monkeypatch.setenv(UP, "")
     for name in ("first", "second"):
@@ -577,11 +577,11 @@ def test_a_database_is_served_from_one_home_at_a_time(
 
     def supervise(*_: object, **__: object) -> None:
         if len(served) == 1:
-            services.up(second, free_port())
+            orcost_up.up(second, free_port())
 
-    monkeypatch.setattr(services, "supervise", supervise)
+    monkeypatch.setattr(orcost_up, "supervise", supervise)
     with pytest.raises(PermanentError) as refused:
-        services.up(first, free_port())
+        orcost_up.up(first, free_port())
     told = str(refused.value)
     assert f"process {os.getpid()} on {socket.gethostname()}, home {first.home}, since " in told
     assert served == [str(first.home)], "it was refused after it had begun"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter import analytics
+from orcost_pipeline.openrouter import usage_by_key
 from orcost_pipeline.simulator import Fault, Ledger, Options, demo
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
@@ -470,13 +470,13 @@ def test_what_is_left_is_made_once_however_many_deleted_keys_are_silent(
     for key in keys:
         ledger.spend("acme", world.now - timedelta(minutes=30), key, GPT, usage("0.3"))
         ledger.delete("acme", key, world.now - timedelta(minutes=5))
-    counted, merged = [0], analytics.merged
+    counted, merged = [0], usage_by_key.merged
 
     def count(*arguments: Any) -> Any:
         counted[0] += 1
         return merged(*arguments)
 
-    monkeypatch.setattr(analytics, "merged", count)
+    monkeypatch.setattr(usage_by_key, "merged", count)
     world.sync()
     assert_all_is_true(world)
     assert 1 <= counted[0] <= 10

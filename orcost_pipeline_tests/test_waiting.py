@@ -18,9 +18,9 @@ import pytest
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
-from orcost_pipeline.openrouter.client import OpenRouter
-from orcost_pipeline.openrouter.paging import PAGES
-from orcost_pipeline.openrouter.requests import LONGEST_PAUSE, PATIENCE, TIMEOUT
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.paging import PAGES
+from orcost_pipeline.openrouter.api.requests import LONGEST_PAUSE, PATIENCE, TIMEOUT
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.windows import Window
@@ -408,7 +408,7 @@ def test_pages_that_never_end_are_refused(
     more: dict[str, Any], question: Question[Any], endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert PAGES == 1_000
-    monkeypatch.setattr("orcost_pipeline.openrouter.paging.PAGES", 200)
+    monkeypatch.setattr("orcost_pipeline.openrouter.api.paging.PAGES", 200)
     api = endless(more)
     sentence = rf'^{endpoint} of account "acme" goes on after 200 pages \(19,801 rows\); nothing was published.$'
     with pytest.raises(ContractError, match=sentence):
@@ -503,7 +503,7 @@ def test_a_refusal_tells_the_clock_as_well() -> None:
 
 HANGING = """
 import asyncio, signal, threading
-from orcost_pipeline.openrouter.waiting import wait_for
+from orcost_pipeline.openrouter.api.waiting import wait_for
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
 try:

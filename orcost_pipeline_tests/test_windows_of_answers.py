@@ -12,7 +12,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter.usage_endpoint import _made_at
+from orcost_pipeline.openrouter.api.analytics import _made_at
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MODELS
 from orcost_pipeline.simulator.faults import BASE_PATH

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import SecretStr
 
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.simulator import Ledger, Options, Simulator
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -14,13 +14,13 @@ from pydantic import SecretStr
 
 from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.measures import MEASURES
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import DEFAULT_TOLERANCE_USD, Account
 from orcost_pipeline.simulator import Ledger, Options, Simulator, Usage
 from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.attribution import load_mapping
-from orcost_pipeline.sync.step import SyncStep
+from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.step import Step

@@ -193,9 +193,9 @@ def up(
     ] = None,
 ) -> None:
     """Run database, web interface and hourly schedule."""
-    from orcost_pipeline.deployment import services
+    from orcost_pipeline.deployment import orcost_up
 
-    services.up(options.settings(), port, host or ())
+    orcost_up.up(options.settings(), port, host or ())
 
 
 @app.command()

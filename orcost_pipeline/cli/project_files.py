@@ -16,7 +16,7 @@ from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.starter_mapping import write_starter
 from orcost_pipeline.companies.suggestion import Key
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.openrouter.requests import masked
+from orcost_pipeline.openrouter.api.requests import masked
 from orcost_pipeline.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_KEY_ENV,

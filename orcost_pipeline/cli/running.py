@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orcost_pipeline.cli.rendering import LONGEST_CELL, tell
 from orcost_pipeline.companies.mapping import MappingError
-from orcost_pipeline.deployment import services
+from orcost_pipeline.deployment import orcost_up
 from orcost_pipeline.deployment.dagster_home import keep_connections, prepare
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.formats import clock, rounded, share
@@ -275,7 +275,7 @@ def demo(once: bool, port: int) -> int:
     require_home(home)
     ledger = demo_ledger(datetime.now(UTC))
     with ExitStack() as stack:
-        reserved = None if once else stack.enter_context(services.reserved(home, port))
+        reserved = None if once else stack.enter_context(orcost_up.reserved(home, port))
         base_url = stack.enter_context(serve(Simulator(ledger, options=Options.live())))
         _become_demo(home, base_url, next(iter(ledger.accounts.values())).management_key)
         settings = load_settings()
@@ -285,7 +285,7 @@ def demo(once: bool, port: int) -> int:
             if reserved is None:
                 tell(console, _what_next(settings))
             else:
-                services.serve(settings, reserved, f"ORCOST_HOME={shlex.quote(str(home))} orcost db stop")
+                orcost_up.serve(settings, reserved, f"ORCOST_HOME={shlex.quote(str(home))} orcost db stop")
         return code
 
 

@@ -11,7 +11,7 @@ from orcost_pipeline.defs.resources import Surroundings, SyncWindow, sync_step
 from orcost_pipeline.openrouter.reading import UsageReading
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync import steps
-from orcost_pipeline.sync.step import StepResult, SyncStep
+from orcost_pipeline.sync.sync_step import StepResult, SyncStep
 from orcost_pipeline.text import plural, quoted
 
 Engine = dg.ResourceParam[sa.Engine]

@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from orcost_pipeline.defs.placement import relation_of
 from orcost_pipeline.errors import OrcostError, TransientError
 from orcost_pipeline.settings import Account, Settings
-from orcost_pipeline.sync.step import Clock, Connect, SyncStep, open_api
+from orcost_pipeline.sync.sync_step import Clock, Connect, SyncStep, open_api
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors

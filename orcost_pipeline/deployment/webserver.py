@@ -21,7 +21,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-LOOPBACK = "127.0.0.1"
+from orcost_pipeline.settings import LOOPBACK
+
 LOOPBACK_NAMES = (LOOPBACK, "localhost", "::1")
 STATEMENT_MILLISECONDS = 15_000  # these three are the defaults of the dagster-webserver command
 POOL_SECONDS, POOL_OVERFLOW = 3_600, 20

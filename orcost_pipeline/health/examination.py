@@ -22,7 +22,7 @@ from orcost_pipeline.health.openrouter import (
 )
 from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import stored_findings
-from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
+from orcost_pipeline.openrouter.api.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.identity import contradiction
 

@@ -12,14 +12,13 @@ from dotenv import dotenv_values
 
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import Standing, is_syncing
-from orcost_pipeline.settings import Settings
+from orcost_pipeline.settings import LOOPBACK, Settings
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.home import existing, lack_of_space, unusable
 
 # Bytes.
 LITTLE_SPACE, TOO_LITTLE_SPACE = 1_000_000_000, 200_000_000
 GROUP_OR_OTHERS = 0o077
-LOOPBACK = "127.0.0.1"
 PORT_WITHIN = 2.0  # seconds
 
 

@@ -14,9 +14,9 @@ from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.health.stored import NOT_ITS_KEY, credit_findings
-from orcost_pipeline.openrouter.client import OpenRouter, allowed
-from orcost_pipeline.openrouter.records import ApiKey
-from orcost_pipeline.openrouter.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
+from orcost_pipeline.openrouter.api.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.api.records import ApiKey
+from orcost_pipeline.openrouter.api.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.identity import reported_evidence
 from orcost_pipeline.text import plural

@@ -14,7 +14,8 @@ from decimal import Decimal
 
 from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, disagreeing, grouped, total
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.openrouter.reading import (
     ActivityReading,
     AnalyticsReading,
@@ -23,7 +24,6 @@ from orcost_pipeline.openrouter.reading import (
     KeyDays,
     Stored,
 )
-from orcost_pipeline.openrouter.records import ActivityRow
 from orcost_pipeline.windows import (
     DAY,
     SETTLED_AFTER,

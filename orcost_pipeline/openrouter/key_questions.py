@@ -12,9 +12,9 @@ from datetime import timedelta
 
 from orcost_pipeline.measures import SAME_USD, Measures, grouped, tolerated_usd
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.records import UsageCell
 from orcost_pipeline.openrouter.reading import Cell, KeyUsage
-from orcost_pipeline.openrouter.records import UsageCell
 from orcost_pipeline.windows import HOUR, Window
 
 

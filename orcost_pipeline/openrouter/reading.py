@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from orcost_pipeline.measures import Measures
-from orcost_pipeline.openrouter.records import ActivityRow
+from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.windows import Window
 
 Cell = tuple[datetime, str]  # start of an hour or a day, model

@@ -12,8 +12,8 @@ from decimal import Decimal
 
 from orcost_pipeline.measures import NOTHING, Measures, differing, disagreeing, grouped
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.analytics import account_usage, covered_window, read_keys
-from orcost_pipeline.openrouter.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.api.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.openrouter.days import ActivityDays, activity_days, read_days
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
@@ -23,7 +23,7 @@ from orcost_pipeline.openrouter.reading import (
     Stored,
     UsageReading,
 )
-from orcost_pipeline.openrouter.records import ActivityRow
+from orcost_pipeline.openrouter.usage_by_key import account_usage, covered_window, read_keys
 from orcost_pipeline.windows import (
     DAY,
     HOUR,

@@ -10,7 +10,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import OtherAccountError
-from orcost_pipeline.openrouter.records import ApiKey, Credits
+from orcost_pipeline.openrouter.api.records import ApiKey, Credits
 from orcost_pipeline.settings import Account
 from orcost_pipeline.text import short
 from orcost_pipeline.warehouse import accounts

@@ -13,13 +13,13 @@ from typing import NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
-from orcost_pipeline.openrouter.client import KeyListing, Listing, OpenRouter, allowed
+from orcost_pipeline.openrouter.api.client import KeyListing, Listing, OpenRouter, allowed
+from orcost_pipeline.openrouter.api.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.reading import ListedKey, UsageReading
-from orcost_pipeline.openrouter.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.sync import identity, wire_rows
 from orcost_pipeline.sync.attribution import assignments
-from orcost_pipeline.sync.step import StepResult, SyncStep
+from orcost_pipeline.sync.sync_step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication, publish

@@ -8,8 +8,7 @@ from datetime import date
 from typing import Any
 
 from orcost_pipeline.measures import MEASURES
-from orcost_pipeline.openrouter.reading import ActivityReading, AnalyticsReading, UsageReading
-from orcost_pipeline.openrouter.records import (
+from orcost_pipeline.openrouter.api.records import (
     COUNTER_FIELDS,
     ActivityRow,
     ApiKey,
@@ -20,6 +19,7 @@ from orcost_pipeline.openrouter.records import (
     Unreadable,
     Workspace,
 )
+from orcost_pipeline.openrouter.reading import ActivityReading, AnalyticsReading, UsageReading
 from orcost_pipeline.warehouse.loading import as_json
 from orcost_pipeline.windows import DAY, day_start, utc_day
 

@@ -79,6 +79,28 @@ def stored_accounts(connection: sa.Connection) -> Sequence[AccountRow]:
     return records(AccountRow, ask(connection, "stored_accounts"))
 
 
+class StoredAccount(NamedTuple):
+    """What a sync goes on from: how far the account's data reaches (UTC), and which passes over everything are due.
+
+    `full_pass_at` is when analytics were last read in full, `is_counted` whether hours are booked from counters.
+    """
+
+    account_id: int
+    kind: str | None
+    as_of: datetime | None
+    hours_from: datetime | None
+    full_pass_at: datetime | None
+    published_run_id: str | None
+    is_counted: bool
+    is_rebuild_requested: bool
+
+
+def stored_account(connection: sa.Connection, account: str) -> StoredAccount | None:
+    """The account as it is stored; None for one that no sync has begun for."""
+    found = records(StoredAccount, ask(connection, "stored_account", account=account))
+    return found[0] if found else None
+
+
 class Evidence(NamedTuple):
     """What tells an OpenRouter account from another, as it is stored or as it is reported now.
 

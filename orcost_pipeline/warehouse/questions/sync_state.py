@@ -9,8 +9,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.warehouse.publication.healing.good_sync import BEGINNING, last_good_sync
+from orcost_pipeline.warehouse.questions.accounts import stored_account
 from orcost_pipeline.warehouse.questions.asking import ask, usage
+from orcost_pipeline.warehouse.questions.good_sync import BEGINNING, last_good_sync
 from orcost_pipeline.windows import Window, day_start, utc_day
 
 # The grain in which hours are stored: nothing is left to be summed.
@@ -42,7 +43,7 @@ class StoredUsage:
     def __init__(self, engine: sa.Engine, account: str, now: datetime) -> None:
         self._engine = engine
         with engine.connect() as connection:
-            row = ask(connection, "stored_account", account=account).one_or_none()
+            row = stored_account(connection, account)
             good = last_good_sync(connection, account, now)
         # What became of a key in the future is learnt again.
         self._known_to = now if good else datetime.max.replace(tzinfo=UTC)

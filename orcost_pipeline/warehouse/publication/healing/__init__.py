@@ -1,1 +1,1 @@
-"""What of a sync with a wrong clock is not believed (`good_sync.py`), and how the next good one puts it right."""
+"""How a publication puts right what a sync with a wrong clock left in the future of the last good one."""

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Unpack
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, ForbiddenError
-from orcost_pipeline.openrouter.endpoints import allowed
-from orcost_pipeline.openrouter.failures import NotFoundError, RefusedError
-from orcost_pipeline.openrouter.paging import Listing, Page, all_rows, identity
-from orcost_pipeline.openrouter.records import (
+from orcost_pipeline.openrouter.api.analytics import UsageEndpoint
+from orcost_pipeline.openrouter.api.endpoints import allowed
+from orcost_pipeline.openrouter.api.failures import NotFoundError, RefusedError
+from orcost_pipeline.openrouter.api.paging import Listing, Page, all_rows, identity
+from orcost_pipeline.openrouter.api.records import (
     ActivityRow,
     ApiKey,
     Credits,
@@ -29,8 +30,7 @@ from orcost_pipeline.openrouter.records import (
     parse,
     read,
 )
-from orcost_pipeline.openrouter.requests import RequestOptions
-from orcost_pipeline.openrouter.usage_endpoint import UsageEndpoint
+from orcost_pipeline.openrouter.api.requests import RequestOptions
 
 
 class KeyListing(NamedTuple):

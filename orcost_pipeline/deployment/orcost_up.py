@@ -30,8 +30,8 @@ from orcost_pipeline.deployment.supervision import (
     supervise,
 )
 from orcost_pipeline.errors import PermanentError, TransientError
-from orcost_pipeline.health.machine import LOOPBACK, is_dagster
-from orcost_pipeline.settings import UP, Settings
+from orcost_pipeline.health.machine import is_dagster
+from orcost_pipeline.settings import LOOPBACK, UP, Settings
 from orcost_pipeline.text import message
 from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.database import connect

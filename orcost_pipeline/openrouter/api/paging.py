@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from orcost_pipeline.errors import ContractError
-from orcost_pipeline.openrouter.records import Read
+from orcost_pipeline.openrouter.api.records import Read
 
 PAGE = 100
 # A longer listing (100,000 rows) is taken for one that never ends.

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, mod
 
 from orcost_pipeline.errors import ContractError
 from orcost_pipeline.measures import NOTHING, Measures
-from orcost_pipeline.openrouter import values
+from orcost_pipeline.openrouter.api import values
 from orcost_pipeline.windows import day_start
 
 # Where none of this many rows can be read, the API has changed.

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, Unpack
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, OrcostError
-from orcost_pipeline.openrouter import values
-from orcost_pipeline.openrouter.endpoints import Endpoints
-from orcost_pipeline.openrouter.failures import RefusedError, TooSlowError
-from orcost_pipeline.openrouter.limits import Limits, half
-from orcost_pipeline.openrouter.records import METRICS, TOTAL_METRIC, Unreadable, UsageCell, usage_cells
-from orcost_pipeline.openrouter.requests import ANALYTICS, RequestOptions
+from orcost_pipeline.openrouter.api import values
+from orcost_pipeline.openrouter.api.endpoints import Endpoints
+from orcost_pipeline.openrouter.api.failures import RefusedError, TooSlowError
+from orcost_pipeline.openrouter.api.limits import Limits, half
+from orcost_pipeline.openrouter.api.records import METRICS, TOTAL_METRIC, Unreadable, UsageCell, usage_cells
+from orcost_pipeline.openrouter.api.requests import ANALYTICS, RequestOptions
 from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, Window, ceil, floor
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,9 @@ from orcost_pipeline.measures import (
     total,
 )
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.client import OpenRouter
+from orcost_pipeline.openrouter.api.analytics import UsageAnswer
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.records import UsageCell
 from orcost_pipeline.openrouter.key_questions import KeyQuestions, by_model, doubtful_totals
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
@@ -33,8 +35,6 @@ from orcost_pipeline.openrouter.reading import (
     NamedCell,
     merged,
 )
-from orcost_pipeline.openrouter.records import UsageCell
-from orcost_pipeline.openrouter.usage_endpoint import UsageAnswer
 from orcost_pipeline.windows import CLOCK_WRONG, HOUR, Window, covering, day_end, day_start, utc_day
 
 NameCell = tuple[datetime, str, str]  # start of an hour or a day, name of a key, model

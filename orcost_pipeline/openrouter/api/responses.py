@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from orcost_pipeline.errors import TransientError
-from orcost_pipeline.openrouter.failures import RetryLaterError, TooSlowError, UnreadableError
-from orcost_pipeline.openrouter.values import MILLISECONDS_FROM, decimal_json, whole_json
+from orcost_pipeline.openrouter.api.failures import RetryLaterError, TooSlowError, UnreadableError
+from orcost_pipeline.openrouter.api.values import MILLISECONDS_FROM, decimal_json, whole_json
 
 # Postgres stores no NUL, and UTF-8 no lone surrogate, which a server leaves where it cuts a name by UTF-16 units.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -7,7 +7,7 @@ requests, and where the text is shown.
 import time
 from collections.abc import Callable
 
-from orcost_pipeline.openrouter.requests import ANALYTICS_PER_MINUTE
+from orcost_pipeline.openrouter.api.requests import ANALYTICS_PER_MINUTE
 
 # Seconds: shorter readings show nothing, and more frequent lines would flicker.
 SHOWN_AFTER = 3.0

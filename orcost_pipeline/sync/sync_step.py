@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ClockError, PermanentError
-from orcost_pipeline.openrouter.client import OpenRouter
-from orcost_pipeline.openrouter.failures import RefusedError
-from orcost_pipeline.openrouter.progress import Progress
-from orcost_pipeline.openrouter.records import Unreadable
-from orcost_pipeline.openrouter.waiting import wait_for
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.failures import RefusedError
+from orcost_pipeline.openrouter.api.progress import Progress
+from orcost_pipeline.openrouter.api.records import Unreadable
+from orcost_pipeline.openrouter.api.waiting import wait_for
 from orcost_pipeline.project_file import DEFAULT_TOLERANCE_USD
 from orcost_pipeline.settings import Account
 from orcost_pipeline.sync import wire_rows

@@ -28,8 +28,8 @@ from orcost_pipeline.errors import (
     PermanentError,
     TransientError,
 )
-from orcost_pipeline.openrouter.connection import CHECK_ADDRESS, checked_url, open_connection
-from orcost_pipeline.openrouter.failures import (
+from orcost_pipeline.openrouter.api.connection import CHECK_ADDRESS, checked_url, open_connection
+from orcost_pipeline.openrouter.api.failures import (
     NotFoundError,
     RefusedError,
     RetryLaterError,
@@ -37,7 +37,7 @@ from orcost_pipeline.openrouter.failures import (
     UnreadableError,
     unreached,
 )
-from orcost_pipeline.openrouter.responses import (
+from orcost_pipeline.openrouter.api.responses import (
     Response,
     header_number,
     http_date,

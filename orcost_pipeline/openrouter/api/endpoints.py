@@ -10,11 +10,11 @@ from typing import Any, TypeVar, Unpack
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, ForbiddenError
-from orcost_pipeline.openrouter.failures import NotFoundError
-from orcost_pipeline.openrouter.paging import PAGE, Listing, Page, all_rows, identity
-from orcost_pipeline.openrouter.progress import Progress
-from orcost_pipeline.openrouter.records import Member, R, Read, Unreadable, Workspace, parse, parse_all
-from orcost_pipeline.openrouter.requests import RequestOptions, Requests
+from orcost_pipeline.openrouter.api.failures import NotFoundError
+from orcost_pipeline.openrouter.api.paging import PAGE, Listing, Page, all_rows, identity
+from orcost_pipeline.openrouter.api.progress import Progress
+from orcost_pipeline.openrouter.api.records import Member, R, Read, Unreadable, Workspace, parse, parse_all
+from orcost_pipeline.openrouter.api.requests import RequestOptions, Requests
 
 Counted = TypeVar("Counted", Workspace, Member)
 T = TypeVar("T")
