@@ -10,7 +10,7 @@ from contextlib import suppress
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -20,7 +20,6 @@ from orcost_pipeline.text import few, quoted, short
 DEFAULT_COMPANIES = "companies.csv"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
 DEFAULT_TOLERANCE_USD = Decimal("1e-6")
-DEFAULT_UNATTRIBUTED_PERCENT = Decimal(5)
 LONGEST_MISTAKE = 200
 
 
@@ -52,10 +51,35 @@ class ReconciliationConfig(BaseModel):
 
 
 class AlertsConfig(BaseModel):
-    """`[alerts]` of orcost.toml: the percentage of the last 30 days' spend above which Unattributed warns."""
+    """`[alerts]` of orcost.toml: when findings about money and age begin, and which findings are sent.
+
+    severity: the least that is sent. mute: codes of findings that are never sent. ui_url: the link in messages.
+    stale_after_hours: age of an account's data. unattributed_percent: of the last 30 days' spend. credits_days: how
+    long credits last. key_limit_percent, budget_percent: of a key's limit, of a company's budget. spike_factor: of the
+    median of the same weekday; spike_usd: the least USD above it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    unattributed_percent: Decimal = Field(default=DEFAULT_UNATTRIBUTED_PERCENT, ge=0, le=100, allow_inf_nan=False)
+    severity: Literal["error", "warning", "note"] = "warning"
+    stale_after_hours: Decimal = Field(default=Decimal(2), gt=0, le=8_760, allow_inf_nan=False)
+    unattributed_percent: Decimal = Field(default=Decimal(5), ge=0, le=100, allow_inf_nan=False)
+    credits_days: Decimal = Field(default=Decimal(3), ge=0, le=3_650, allow_inf_nan=False)
+    key_limit_percent: Decimal = Field(default=Decimal(80), gt=0, le=100, allow_inf_nan=False)
+    budget_percent: Decimal = Field(default=Decimal(80), gt=0, le=100, allow_inf_nan=False)
+    spike_factor: Decimal = Field(default=Decimal(3), ge=1, allow_inf_nan=False)
+    spike_usd: Decimal = Field(default=Decimal(10), ge=0, allow_inf_nan=False)
+    mute: tuple[str, ...] = ()
+    ui_url: str | None = Field(default=None, pattern=r"^https?://\S+$", max_length=500)
+
+
+class RetentionConfig(BaseModel):
+    """`[retention]` of orcost.toml, in days: Dagster's runs and events, `raw.*`, requests and runs of syncs and
+    alerts. Costs are kept for good."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    runs_days: int = Field(default=30, ge=1, le=36_500)
+    raw_days: int = Field(default=8, ge=1, le=36_500)
+    history_days: int = Field(default=400, ge=1, le=36_500)
 
 
 class NameTakenError(ValueError):
@@ -71,6 +95,7 @@ class ProjectConfig(BaseModel):
     companies: Path = Path(DEFAULT_COMPANIES)
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     alerts: AlertsConfig = AlertsConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @field_validator("accounts")
     @classmethod
@@ -89,6 +114,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "under [[accounts]]": AccountConfig,
     "under [reconciliation]": ReconciliationConfig,
     "under [alerts]": AlertsConfig,
+    "under [retention]": RetentionConfig,
 }
 # Sentences for pydantic's types of error whose own messages are for programmers.
 IN_PLAIN_WORDS = {

@@ -25,8 +25,9 @@ from orcost_pipeline.project_file import (
     DEFAULT_COMPANIES,
     DEFAULT_KEY_ENV,
     DEFAULT_TOLERANCE_USD,
-    DEFAULT_UNATTRIBUTED_PERCENT,
+    AlertsConfig,
     ProjectConfig,
+    RetentionConfig,
     read_config,
 )
 from orcost_pipeline.text import LONGEST_VALUE, listed, quoted, short
@@ -55,6 +56,8 @@ class Environment(BaseSettings):
     home: Path = Field(Path(".orcost"), validation_alias=AliasChoices("ORCOST_HOME"))
     config: Path | None = Field(None, validation_alias=AliasChoices("ORCOST_CONFIG"))
     mapping: str | None = Field(None, validation_alias=AliasChoices("ORCOST_MAPPING"))
+    alert_urls: SecretStr | None = Field(None, validation_alias=AliasChoices("ORCOST_ALERT_URLS"))
+    heartbeat_url: SecretStr | None = Field(None, validation_alias=AliasChoices("ORCOST_HEARTBEAT_URL"))
 
 
 class Account(BaseModel):
@@ -93,7 +96,10 @@ class Settings(BaseModel):
     base_url: str = DEFAULT_BASE_URL
     address_from: Path | None = None
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
-    unattributed_percent: Decimal = DEFAULT_UNATTRIBUTED_PERCENT
+    alerts: AlertsConfig = AlertsConfig()
+    retention: RetentionConfig = RetentionConfig()
+    alert_urls: SecretStr | None = None
+    heartbeat_url: SecretStr | None = None
     is_of_up: bool = False
     notes: tuple[str, ...] = ()
 
@@ -180,7 +186,10 @@ def load_settings(current: Path | None = None) -> Settings:
         base_url=environment.openrouter_base_url,
         address_from=_named_by(env_file, environment.openrouter_base_url, process),
         tolerance_usd=config.reconciliation.tolerance_usd,
-        unattributed_percent=config.alerts.unattributed_percent,
+        alerts=config.alerts,
+        retention=config.retention,
+        alert_urls=environment.alert_urls,
+        heartbeat_url=environment.heartbeat_url,
         is_of_up=UP in os.environ,
         notes=tuple(notes),
     )

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.definitions import build_defs
+from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline_tests.dagster_deployment import (
     A_AND_B,
@@ -78,7 +79,7 @@ def test_one_accounts_freshness_does_not_hide_that_anothers_is_late(deploy: Depl
 
 
 def test_how_much_unattributed_is_too_much_is_a_setting(acme: Deployment) -> None:
-    acme.settings = acme.settings.model_copy(update={"unattributed_percent": Decimal(100)})
+    acme.settings = acme.settings.model_copy(update={"alerts": AlertsConfig(unattributed_percent=Decimal(100))})
     assert checks(acme.run())["unattributed_share_is_small"] is True
 
 
@@ -86,7 +87,7 @@ def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
     acme.settings.mapping.write_text(HEADER + "A,key_name,app\n", encoding="utf-8")
     other = list(acme.ledger.accounts["acme"].keys)[1]
     acme.ledger.spend("acme", NOON - timedelta(minutes=5), other, GPT, usage("0", "0.01"))
-    acme.settings = acme.settings.model_copy(update={"unattributed_percent": Decimal(99)})
+    acme.settings = acme.settings.model_copy(update={"alerts": AlertsConfig(unattributed_percent=Decimal(99))})
     result = acme.run()
     assert checks(result)["unattributed_share_is_small"] is False
 

@@ -191,10 +191,10 @@ def test_what_is_switched_off_under_orcost_up_is_found_and_switched_on_at_its_ne
     with sole_deployment(healthy.engine, "process 1 on web1"):
         found = healthy.stored_findings()
         assert [(it.severity, it.code, it.message) for it in found] == [
-            ("error", "switched_off", "hourly_schedule is switched off in Dagster: nothing is synced by the hour."),
-            ("warning", "switched_off", "mapping_change_sensor is switched off in Dagster: a changed mapping waits."),
+            ("error", "schedule_off", "hourly_schedule is switched off in Dagster: nothing is synced by the hour."),
+            ("warning", "schedule_off", "mapping_change_sensor is switched off in Dagster: a changed mapping waits."),
         ]
-        assert [it.code for it in healthy.examine()] == ["switched_off", "switched_off"]
+        assert [it.code for it in healthy.examine()] == ["schedule_off", "schedule_off"]
         assert start_stopped() == ["hourly_schedule", "mapping_change_sensor"]
         assert healthy.stored_findings() == []
     states = {state.instigator_name: state for state in automation.all_instigator_state()}

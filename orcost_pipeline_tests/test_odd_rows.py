@@ -17,6 +17,7 @@ from orcost_pipeline.errors import ContractError
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import stored_findings
+from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -107,7 +108,9 @@ def status(world: World, day: date) -> tuple[Any, ...]:
 
 def found(world: World) -> list[Finding]:
     settings = Settings.model_construct(
-        accounts=[world.configured], mapping=Path("company_mapping.csv"), unattributed_percent=Decimal(100)
+        accounts=[world.configured],
+        mapping=Path("company_mapping.csv"),
+        alerts=AlertsConfig(unattributed_percent=Decimal(100)),
     )
     with world.engine.connect() as connection:
         stored = read(connection, settings, world.now)

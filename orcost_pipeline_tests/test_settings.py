@@ -50,9 +50,9 @@ def keys_of(settings: Settings) -> dict[str, str | None]:
 
 
 def test_how_much_unattributed_is_too_much(folder: Path) -> None:
-    assert load_settings().unattributed_percent == 5
+    assert load_settings().alerts.unattributed_percent == 5
     (folder / "orcost.toml").write_text("[alerts]\nunattributed_percent = 2.5\n", encoding="utf-8")
-    assert load_settings().unattributed_percent == Decimal("2.5")
+    assert load_settings().alerts.unattributed_percent == Decimal("2.5")
     (folder / "orcost.toml").write_text("[alerts]\nunattributed_percent = 101\n", encoding="utf-8")
     with pytest.raises(PermanentError, match=r'orcost\.toml, line 2: "unattributed_percent" is wrong: '):
         load_settings()

@@ -105,7 +105,7 @@ def business_check(
     if key.name == FRESHNESS_CHECK:
         return _freshness(connection, key, account, settings, now)
     check = BUSINESS_CHECKS[key.name]
-    parameters = {"account": account, "unattributed_percent": settings.unattributed_percent}
+    parameters = {"account": account, "unattributed_percent": settings.alerts.unattributed_percent}
     rows = [dict(row) for row in connection.execute(sa.text(check.sql), parameters).mappings()]
     return _result(key, account, check.summary(rows) if rows else check.law, rows)
 

@@ -49,13 +49,20 @@ class Code(StrEnum):
     SYNC_FAILED = "sync_failed"
     NEVER_SYNCED = "never_synced"
     STALE = "stale"
-    SWITCHED_OFF = "switched_off"
+    SCHEDULE_OFF = "schedule_off"
     MAPPING_WRONG = "mapping_wrong"
     MAPPING_GONE = "mapping_gone"
     SYNC_DIED = "sync_died"
     DAYS_OPEN = "days_open"
     UNREADABLE_ROWS = "unreadable_rows"
     REQUEST_WAITS = "request_waits"
+    ALERT_UNDELIVERABLE = "alert_undeliverable"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    BUDGET_AT_RISK = "budget_at_risk"
+    BUDGET_NEAR = "budget_near"
+    SPEND_SPIKE = "spend_spike"
+    KEY_LIMIT_NEAR = "key_limit_near"
+    KEY_UNASSIGNED = "key_unassigned"
     PORT_TAKEN = "port_taken"
     WORKSPACES_UNKNOWN = "workspaces_unknown"
     KEYS_MISSING = "keys_missing"
@@ -76,7 +83,11 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a person should fix or know: the account (None: not of one account), what to do, and since when."""
+    """Something a person should fix or know: the account (None: not of one account), what to do, and since when.
+
+    `subject` is what it is about where an account can have several of its code: a key's hash, a company, a service.
+    Code, account and subject identify a finding; another figure in its message does not make it a new one.
+    """
 
     severity: Severity
     code: Code
@@ -84,12 +95,16 @@ class Finding:
     message: str
     todo: str
     since: datetime | None = None
+    subject: str | None = None
 
 
 def worst_first(found: Iterable[Finding]) -> list[Finding]:
-    """Findings by severity, then code, then account."""
+    """Findings by severity, then code, account and subject."""
     severities, codes = list(Severity), list(Code)
-    return sorted(found, key=lambda it: (severities.index(it.severity), codes.index(it.code), it.account or ""))
+    return sorted(
+        found,
+        key=lambda it: (severities.index(it.severity), codes.index(it.code), it.account or "", it.subject or ""),
+    )
 
 
 def exit_code(found: Iterable[Finding]) -> int:
@@ -100,7 +115,10 @@ def exit_code(found: Iterable[Finding]) -> int:
 def as_data(found: Iterable[Finding]) -> list[dict[str, Any]]:
     """Findings as JSON objects, as `--format json` prints them."""
     return [
-        {name: getattr(finding, name) for name in ("severity", "code", "account", "since", "message", "todo")}
+        {
+            name: getattr(finding, name)
+            for name in ("severity", "code", "account", "subject", "since", "message", "todo")
+        }
         for finding in found
     ]
 

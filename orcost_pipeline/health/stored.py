@@ -48,13 +48,15 @@ def no_mapping(settings: Settings, severity: Severity) -> Finding:
 
 
 def _automation_finding(name: str) -> Finding:
-    """That a schedule or sensor of a running `orcost up` is off: without the hourly schedule no costs come in."""
-    lacking = {"hourly_schedule": "nothing is synced by the hour", "mapping_change_sensor": "a changed mapping waits"}
+    """That a schedule or sensor is off: without the hourly schedule no costs come in."""
+    lacking = {
+        "hourly_schedule": "nothing is synced by the hour",
+        "mapping_change_sensor": "a changed mapping waits",
+        "alert_sensor": "no alert is sent",
+    }
     message = f"{name} is switched off in Dagster: {lacking.get(name, 'Sync Now does nothing')}."
     todo = "Switch it on in Dagster (Automation), or start orcost up anew"
-    return Finding(
-        Severity.ERROR if name == "hourly_schedule" else Severity.WARNING, Code.SWITCHED_OFF, None, message, todo
-    )
+    return Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, todo, subject=name)
 
 
 def _account_findings(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
@@ -215,7 +217,7 @@ def _unattributed_finding(standing: Standing, settings: Settings) -> Iterator[Fi
         (spend.unattributed_30d_usd, spend.spend_30d_usd, "USD"),
         (spend.unattributed_byok_30d_usd, spend.byok_30d_usd, "USD of BYOK"),
     ):
-        if 100 * part > settings.unattributed_percent * whole:
+        if 100 * part > settings.alerts.unattributed_percent * whole:
             parts.append(f"{rounded(part, 2)} {unit} ({share(part, whole)})")
     if not parts or not standing.has_rules:
         return

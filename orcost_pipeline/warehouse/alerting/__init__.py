@@ -1,1 +1,1 @@
-"""Alerts in the warehouse: which findings were told to whom. Stays out: findings (`health/`) and sending (`alerts/`)."""
+"""Alerts in the warehouse: which findings were sent to whom. Stays out: findings (`health/`), sending (`alerts/`)."""
