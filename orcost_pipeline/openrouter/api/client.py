@@ -227,11 +227,10 @@ class OpenRouter:
             page = await self._key_page(workspace_id, offset)
             return Page([(identity(it, str(offset + i)), it) for i, it in enumerate(page)], None)
 
-        rows, missing = await all_rows(self._requests.of_account("GET /keys"), page_at)
+        where = self._requests.of_account("GET /keys")
+        rows, missing = await all_rows(where, page_at)
         if missing:
-            raise ContractError(
-                f"{self._requests.of_account('GET /keys')} promised more rows and ended after {len(rows)}."
-            )
+            raise ContractError(f"{where} promised more rows and ended after {len(rows)}.")
         return rows
 
     async def _key_page(self, workspace_id: str | None, offset: int) -> list[Read[ApiKey]]:
