@@ -25,7 +25,8 @@ from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.suggestion import Key
 from orcost_pipeline.errors import AccountTwiceError, InvalidKeyError, OrcostError, OtherAccountError, PermanentError
 from orcost_pipeline.formats import rounded
-from orcost_pipeline.openrouter.api.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.records import ApiKey, Credits, Workspace
 from orcost_pipeline.openrouter.api.requests import PATIENCE_AT_A_TERMINAL
 from orcost_pipeline.openrouter.api.waiting import wait_for

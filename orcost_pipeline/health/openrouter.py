@@ -14,7 +14,8 @@ from orcost_pipeline.errors import InvalidKeyError, OrcostError, TransientError
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.health.stored import NOT_ITS_KEY, credit_findings
-from orcost_pipeline.openrouter.api.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.records import ApiKey
 from orcost_pipeline.openrouter.api.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
 from orcost_pipeline.settings import Account, Settings
@@ -52,23 +53,6 @@ class Answer:
     found: tuple[Finding, ...] = ()
 
 
-class _Api(OpenRouter):
-    """An account's API that remembers the status of the last refusal."""
-
-    def __init__(
-        self, account: Account, key: SecretStr, clock: Clock, answer_within: float, options: RequestOptions
-    ) -> None:
-        ours = RequestOptions(key_env=account.api_key_env, clock=clock)
-        super().__init__(account.name, key, account.base_url, **(ours | options))
-        self.answer_within = answer_within
-        self.refusal: int | None = None
-        self._http.event_hooks = {"response": [self._note]}
-
-    async def _note(self, response: httpx.Response) -> None:
-        if not response.is_success:
-            self.refusal = response.status_code
-
-
 def ask_all(
     accounts: Sequence[Account],
     clock: Clock,
@@ -97,19 +81,22 @@ async def ask(
     account: Account, secret: SecretStr, clock: Clock, answer_within: float, options: RequestOptions
 ) -> Answer:
     """The kind of a key; for a management key also the balance and the listed keys. Never raises OrcostError."""
+    ours = RequestOptions(key_env=account.api_key_env, clock=clock)
     try:
-        api = _Api(account, secret, clock, answer_within, options)
+        client = OpenRouter(account.name, secret, account.base_url, **(ours | options))
     except OrcostError as error:
         return Answer(account.name, is_accepted=False, found=(_error_finding(account, error, answer_within),))
-    async with api:
-        key = await _tried(account, api, api.key())
+
+    async def tried(question: Awaitable[T]) -> T | Finding:
+        return await _tried(account, client, answer_within, question)
+
+    async with client:
+        key = await tried(client.key())
         if isinstance(key, Finding):
-            return Answer(account.name, is_accepted=False, ahead=api.clock_ahead, found=(key,))
+            return Answer(account.name, is_accepted=False, ahead=client.clock_ahead, found=(key,))
         if not key.can_manage:
-            return Answer(account.name, is_accepted=True, ahead=api.clock_ahead)
-        credits_answer, listed = await asyncio.gather(
-            _tried(account, api, allowed(api.credits())), _tried(account, api, api.account_keys())
-        )
+            return Answer(account.name, is_accepted=True, ahead=client.clock_ahead)
+        credits_answer, listed = await asyncio.gather(tried(allowed(client.credits())), tried(client.account_keys()))
     credit = None if isinstance(credits_answer, Finding) else credits_answer
     evidence = NO_EVIDENCE
     if not isinstance(listed, Finding):
@@ -125,7 +112,7 @@ async def ask(
         is_spending=any(_is_spending(it, clock()) for it in keys or ()),
         keys=keys,
         evidence=evidence,
-        ahead=api.clock_ahead,
+        ahead=client.clock_ahead,
         found=tuple(answer for answer in (credits_answer, listed) if isinstance(answer, Finding)),
     )
 
@@ -136,16 +123,18 @@ def _is_spending(key: ApiKey, now: datetime) -> bool:
     return bool(key.usage_daily or (was_used and key.usage_weekly))
 
 
-async def _tried(account: Account, api: _Api, question: Awaitable[T]) -> T | Finding:
-    """The answer, or a finding that says why there is none."""
+async def _tried(account: Account, client: OpenRouter, answer_within: float, question: Awaitable[T]) -> T | Finding:
+    """The answer, or a finding that says why there is none after `answer_within` seconds."""
     try:
-        async with asyncio.timeout(api.answer_within):
+        async with asyncio.timeout(answer_within):
             return await question
     except (OrcostError, TimeoutError) as error:
-        return _error_finding(account, error, api.answer_within, api.refusal)
+        return _error_finding(account, error, answer_within, client.last_error_status)
 
 
-def _error_finding(account: Account, error: Exception, answer_within: float, refusal: int | None = None) -> Finding:
+def _error_finding(
+    account: Account, error: Exception, answer_within: float, last_error_status: int | None = None
+) -> Finding:
     """A finding for a failed request: the last line of a longer message is the advice.
 
     Of the base URL, which may contain a secret, only the host is shown.
@@ -153,7 +142,7 @@ def _error_finding(account: Account, error: Exception, answer_within: float, ref
     message, _, advice = str(error).rpartition("\n")
     if isinstance(error, TransientError | TimeoutError):
         host = httpx.URL(account.base_url).netloc.decode()
-        last = f"; its last answer was {refusal}" if refusal else ""
+        last = f"; its last answer was {last_error_status}" if last_error_status else ""
         message = message or advice or f"{host} did not answer in {answer_within:g} seconds{last}."
         todo = f"See status.openrouter.ai, and whether this machine reaches {host} (network, proxy)"
         return Finding(Severity.ERROR, Code.OPENROUTER_UNREACHABLE, account.name, message, todo)

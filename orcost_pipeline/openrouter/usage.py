@@ -12,7 +12,8 @@ from decimal import Decimal
 
 from orcost_pipeline.measures import NOTHING, Measures, differing, disagreeing, grouped
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.api.client import OpenRouter, allowed
+from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.openrouter.days import ActivityDays, activity_days, read_days
 from orcost_pipeline.openrouter.reading import (

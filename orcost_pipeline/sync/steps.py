@@ -13,7 +13,9 @@ from typing import NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
-from orcost_pipeline.openrouter.api.client import KeyListing, Listing, OpenRouter, allowed
+from orcost_pipeline.openrouter.api.client import KeyListing, OpenRouter
+from orcost_pipeline.openrouter.api.failures import allowed
+from orcost_pipeline.openrouter.api.paging import Listing
 from orcost_pipeline.openrouter.api.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.reading import ListedKey, UsageReading
 from orcost_pipeline.openrouter.usage import read_usage

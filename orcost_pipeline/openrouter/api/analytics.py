@@ -1,5 +1,8 @@
 """`POST /analytics/query`: complete usage in a window. A truncated, refused or cached answer is requested again: in
 smaller windows, for fewer keys, or with another body.
+
+What stays out: which windows and keys to ask for (`usage_by_key.py`). No limit and no cache of the endpoint is
+documented: what is known of them is learnt from answers (D44).
 """
 
 import asyncio
@@ -9,17 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Unpack
-
-from pydantic import SecretStr
+from typing import Any, NamedTuple
 
 from orcost_pipeline.errors import ContractError, OrcostError
 from orcost_pipeline.openrouter.api import values
-from orcost_pipeline.openrouter.api.endpoints import Endpoints
 from orcost_pipeline.openrouter.api.failures import RefusedError, TooSlowError
 from orcost_pipeline.openrouter.api.limits import Limits, half
+from orcost_pipeline.openrouter.api.progress import Progress
 from orcost_pipeline.openrouter.api.records import METRICS, TOTAL_METRIC, Unreadable, UsageCell, usage_cells
-from orcost_pipeline.openrouter.api.requests import ANALYTICS, RequestOptions
+from orcost_pipeline.openrouter.api.requests import ANALYTICS, Requests
+from orcost_pipeline.openrouter.api.row_reader import RowReader
 from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, Window, ceil, floor
 
 log = logging.getLogger(__name__)
@@ -75,11 +77,16 @@ class _AnalyticsAnswer(NamedTuple):
     cached_at: datetime | None
 
 
-class UsageEndpoint(Endpoints):
-    """Reads usage from analytics, and remembers the limits that the server turned out to have."""
+class Analytics:
+    """Reads usage from analytics, and remembers the limits that the server turned out to have.
 
-    def __init__(self, account: str, api_key: SecretStr, base_url: str, **options: Unpack[RequestOptions]) -> None:
-        super().__init__(account, api_key, base_url, **options)
+    `progress` receives the hours answered.
+    """
+
+    def __init__(self, requests: Requests, rows: RowReader) -> None:
+        self.progress = Progress(lambda line: None)
+        self._requests = requests
+        self._rows = rows
         self._metrics = [*METRICS, TOTAL_METRIC]
         self._metrics_are_known = False
         self._limits = Limits()
@@ -171,7 +178,12 @@ class UsageEndpoint(Endpoints):
         if limits.oldest is None or limits.is_within_answered(part):
             raise refused
         limits.reported_from = max(part.end, limits.oldest)
-        log.info("account %s: analytics by %s reach back to %s", self.account, _GRANULARITY[question.grain], part.end)
+        log.info(
+            "account %s: analytics by %s reach back to %s",
+            self._requests.account,
+            _GRANULARITY[question.grain],
+            part.end,
+        )
         return UsageAnswer([], frozenset())
 
     async def _usage_of_fewer(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
@@ -191,16 +203,16 @@ class UsageEndpoint(Endpoints):
             body, limit, cached_at = await self._answer(window, question)
         except TooSlowError as error:
             raise _NotWholeError(error) from None
-        where = self._of_account("POST /analytics/query")
+        where = self._requests.of_account("POST /analytics/query")
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
         parsed, lost = usage_cells(body["data"], _GRANULARITY[question.grain], where)
-        self.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
+        self._rows.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
         cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in parsed if first <= cell.at < window.end]
         unresolved = _unresolved(body.get("warnings"), question.keys or ())
         answer = UsageAnswer(cells, unresolved, cached_at=cached_at)
         is_truncated, odd = _is_truncated(body, limit)
-        self.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
+        self._rows.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
         if is_truncated or (body["data"] and len(body["data"]) % ROUND_ROWS == 0):
             error = ContractError(
                 f"{where} has more than {len(body['data']) or limit} rows for one {_GRANULARITY[question.grain]} "
@@ -223,7 +235,7 @@ class UsageEndpoint(Endpoints):
             tries += 1
         if answer.cached_at:
             self._new_bodies_help = False
-            log.info("account %s: analytics answer what they made at %s", self.account, answer.cached_at)
+            log.info("account %s: analytics answer what they made at %s", self._requests.account, answer.cached_at)
         return answer
 
     async def _answer_past_the_cache(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
@@ -237,7 +249,7 @@ class UsageEndpoint(Endpoints):
         self._times_asked[window, question] += 1
         body = await self._analytics(window, question, limit)
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
-            raise ContractError(f"{self._of_account('POST /analytics/query')} answered no rows at data.data.")
+            raise ContractError(f"{self._requests.of_account('POST /analytics/query')} answered no rows at data.data.")
         made_at = _made_at(body)
         self._server_time = max(self._server_time, made_at or self._server_time)
         is_cached = made_at is not None and made_at < asked_at - SERVERS_DIFFER
@@ -254,28 +266,28 @@ class UsageEndpoint(Endpoints):
         if question.keys is not None:
             payload["filters"] = [{"field": "api_key_id", "operator": "in", "value": list(question.keys)}]
         has_parts = len(question.keys or ()) > 1 or window.halves(question.grain) is not None
-        body = await self._request("POST", ANALYTICS, has_parts=has_parts, json=payload)
-        return self._data(body, f"POST /{ANALYTICS}")
+        body = await self._requests.send("POST", ANALYTICS, has_parts=has_parts, json=payload)
+        return self._rows.data_of(body, f"POST /{ANALYTICS}")
 
     async def _metrics_were_dropped(self, requested: list[str]) -> bool:
         """Whether metrics unknown to this account were removed from those that the refused request had."""
         if self._metrics_are_known:
             return requested != self._metrics
-        meta = self._data(await self._get("analytics/meta"), "GET /analytics/meta")
+        meta = await self._rows.data("analytics/meta")
         metrics = meta.get("metrics") if isinstance(meta, dict) else None
         known = {str(metric.get("name")) for metric in metrics or () if isinstance(metric, dict)}
         self._metrics_are_known = True
         kept = [metric for metric in requested if metric in known]
         if kept == requested or not {"request_count", "credits_usage", "byok_usage"} <= set(kept):
             return False
-        log.info("account %s: analytics has no %s", self.account, sorted(set(requested) - set(kept)))
+        log.info("account %s: analytics has no %s", self._requests.account, sorted(set(requested) - set(kept)))
         self._metrics = kept
         return True
 
     def note_cells(self, cells: Iterable[UsageCell], key_hash: str | None, grain: timedelta) -> None:
         """Counts the unreadable columns of an answer about a key, or (None) about the whole account."""
         endpoint, name = f"POST /{ANALYTICS}", "past_day" if grain == DAY else "hour"
-        self.note(
+        self._rows.note(
             Counter(
                 Unreadable(endpoint, column, key_hash, name, cell.at if column in METRICS else None)
                 for cell in cells

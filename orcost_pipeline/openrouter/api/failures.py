@@ -8,11 +8,14 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar
 
 import httpx
 
-from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
+from orcost_pipeline.errors import ForbiddenError, OrcostError, PermanentError, TransientError
+
+T = TypeVar("T")
 
 
 class NotFoundError(PermanentError):
@@ -37,6 +40,17 @@ class RetryLaterError(TransientError):
 
 class UnreadableError(TransientError):
     """A 2xx answer that is not JSON: a gateway's page, or a cut body."""
+
+
+async def allowed(question: Awaitable[T]) -> T | None:
+    """The result of a question; None where this key may not ask it (403) or the account has no such endpoint (404).
+
+    Every other error is raised: it says nothing about what the key may see.
+    """
+    try:
+        return await question
+    except (ForbiddenError, NotFoundError):
+        return None
 
 
 def unreached(question: str, host: str, error: httpx.HTTPError | TimeoutError, seconds: float) -> OrcostError:

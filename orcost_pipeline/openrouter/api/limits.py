@@ -1,7 +1,7 @@
 """The limits of the analytics endpoint as one client has learnt them, so that none is hit twice.
 
 What belongs here: how long a window, how old an hour and how long a filter may be, learnt from answers and refusals.
-What stays out: requests (`usage_endpoint.py`). No limit is documented, and a refusal does not say which it means (D44).
+What stays out: requests (`analytics.py`). No limit is documented, and a refusal does not say which it means (D44).
 """
 
 from dataclasses import dataclass, field

@@ -1,12 +1,12 @@
 """One request to OpenRouter: authentication, time limits, retry, rate limit, redaction, the status as an error.
 
-What belongs here: from a request to the JSON body of its answer, or to an error. What stays out: which requests exist
+What belongs here: from a request to the JSON body of its response, or to an error. What stays out: which requests exist
 (`client.py`), and network failures (`failures.py`). The key is held in one header of one client: it appears in no URL,
 message, log or repr, and no redirect is followed.
 """
 
 import asyncio
-import math
+import hashlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,8 +39,7 @@ from orcost_pipeline.openrouter.api.failures import (
 )
 from orcost_pipeline.openrouter.api.responses import (
     Response,
-    header_number,
-    http_date,
+    clock_ahead,
     json_body,
     passing_error,
     redirect_target,
@@ -63,8 +62,6 @@ LONGEST_PAUSE = 60.0
 FIRST_PAUSE_WITHOUT_A_HEADER = 16
 # Bytes; the largest honest answer, 10,000 rows of analytics, is a fortieth of it.
 LARGEST_ANSWER = 200_000_000
-# Seconds: no cache keeps an answer for longer than a year.
-OLDEST_ANSWER = 31_536_000
 RETRIED_STATUSES = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 ANALYTICS = "analytics/query"
 
@@ -98,7 +95,7 @@ class _Question:
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of `Requests`, for subclasses that pass them on."""
+    """The options of `Requests`, for those that pass them on."""
 
     key_env: str
     transport: httpx.AsyncBaseTransport | None
@@ -111,8 +108,11 @@ class RequestOptions(TypedDict, total=False):
 
 
 class Requests:
-    """The requests of one account. `requests_made` counts every HTTP request, including retries and failures;
-    `clock_ahead` is how far this machine's clock is ahead of the server's by the last answer with a date, else None.
+    """The requests of one account, as an async context manager: on exit it cancels pending requests and disconnects.
+
+    `requests_made` counts every HTTP request, including retries and failures; `clock_ahead` is how far this machine's
+    clock is ahead of the server's by the last response with a date, `last_error_status` the status of the last response
+    that was not 2xx; each None where there was none.
 
     timeout: seconds for one request and its whole answer.
     patience: seconds, `PATIENCE` by default. A passing failure is retried until no request of this client has been
@@ -141,6 +141,7 @@ class Requests:
         self.account = account
         self.requests_made = 0
         self.clock_ahead: timedelta | None = None
+        self.last_error_status: int | None = None
         self._clock = clock
         self._key_env = key_env
         self._secret = api_key.get_secret_value().strip()
@@ -171,22 +172,25 @@ class Requests:
         await asyncio.gather(*under_way, return_exceptions=True)
         await self._http.aclose()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(account={self.account!r})"
-
     # ── before a request ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _sendable_secret(self) -> str:
         """The key; raises InvalidKeyError for one that no HTTP header can carry."""
         if not self._secret:
-            raise self._invalid_key("is empty")
+            raise self.invalid_key("is empty")
         if not self._secret.isascii() or not self._secret.isprintable():
-            raise self._invalid_key(f"has characters that no key has ({self._masked()})")
+            raise self.invalid_key(f"has characters that no key has ({self.masked_key()})")
         return self._secret
 
-    def _invalid_key(self, why: str | None = None) -> InvalidKeyError:
+    @property
+    def key_sha256(self) -> str:
+        """The hash by which OpenRouter lists the key, in hex."""
+        return hashlib.sha256(self._secret.encode()).hexdigest()
+
+    def invalid_key(self, why: str | None = None) -> InvalidKeyError:
+        """The error to raise for this account's key; `why` is a predicate, by default that it was refused with 401."""
         owned = f'the key of account "{self.account}"'
-        what = f"{owned} {why}" if why else f"OpenRouter refused {owned} (401, {self._masked()})"
+        what = f"{owned} {why}" if why else f"OpenRouter refused {owned} (401, {self.masked_key()})"
         return InvalidKeyError(
             f"Invalid API key: {what}.\nIt may be mistyped or revoked. Put a valid one in {self._key_env} "
             "(openrouter.ai/settings/management-keys), then: orcost sync"
@@ -194,17 +198,21 @@ class Requests:
 
     # ── a request ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _of_account(self, question: str) -> str:
+    def of_account(self, question: str) -> str:
+        """The question with its account, as messages name it."""
         return f'{question} of account "{self.account}"'
 
-    async def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
-        return await self._request("GET", path, params=params)
+    async def get(self, path: str, params: dict[str, str] | None = None) -> dict[str, Any]:
+        """The JSON object that a GET returns. Raises as `send` does."""
+        return await self.send("GET", path, params=params)
 
-    async def _request(self, method: str, path: str, *, has_parts: bool = False, **arguments: Any) -> Any:
-        """The JSON body of a 2xx answer; passing failures are retried while the client's patience lasts.
+    async def send(self, method: str, path: str, *, has_parts: bool = False, **arguments: Any) -> dict[str, Any]:
+        """The JSON object of a 2xx response, numbers exact; passing failures are retried while the patience lasts.
 
-        has_parts: the request can be split, so one that takes the server too long is given up sooner.
-        Raises ContractError for answers that are repeatedly not JSON, else the error of the last attempt.
+        has_parts: the request can be split, so one that takes the server too long is given up sooner. `arguments` are
+        httpx's. Raises InvalidKeyError (401), ForbiddenError (403), NotFoundError (404), RefusedError (400, 413, 422),
+        another PermanentError for other refusals, TransientError where patience ends, ContractError for responses that
+        are too large or repeatedly not JSON.
         """
         question = _Question(method, path, arguments, has_parts)
         retrying = AsyncRetrying(
@@ -219,10 +227,10 @@ class Requests:
             attempts = retrying.statistics["attempt_number"]
             raise ContractError(f"{error} Attempts: {attempts}; nothing was published.") from None
 
-    async def _ask(self, question: _Question) -> Any:
+    async def _ask(self, question: _Question) -> dict[str, Any]:
         """One attempt. Anything but a passing failure counts as an answer, including a refusal."""
         try:
-            body = self._read(await self._send(question), question)
+            body = self._read(await self._send_in_turn(question), question)
         except TransientError:
             raise
         except OrcostError:
@@ -231,7 +239,7 @@ class Requests:
         self._answered_at = _loop_time()
         return body
 
-    async def _send(self, question: _Question) -> Response:
+    async def _send_in_turn(self, question: _Question) -> Response:
         while True:
             if question.is_analytics:
                 await self._until_analytics_admits()
@@ -272,10 +280,12 @@ class Requests:
                 asyncio.timeout(self._timeout),
                 self._http.stream(method, path, follow_redirects=False, **question.arguments) as response,
             ):
-                self._compare_clocks(response.headers)
+                self._note_clocks(response.headers)
+                if not response.is_success:
+                    self.last_error_status = response.status_code
                 return Response(response.status_code, response.headers, await self._body(response, question))
         except (httpx.HTTPError, TimeoutError) as error:
-            what, host = self._of_account(str(question)), self._http.base_url.netloc.decode()
+            what, host = self.of_account(str(question)), self._http.base_url.netloc.decode()
             raise unreached(what, host, error, self._timeout) from None
 
     def require_right_clock(self) -> datetime | None:
@@ -290,28 +300,23 @@ class Requests:
             raise ClockError.off(here, here - self.clock_ahead)
         return here - self.clock_ahead
 
-    def _compare_clocks(self, headers: httpx.Headers) -> None:
-        """Notes the `Date` header. For a cached answer with an `Age`, the date may be when it was made or when it was
-        passed on; the one nearer to this machine's clock is taken."""
-        served_at, age = http_date(headers.get("Date")), header_number(headers.get("Age", "0"))
-        if served_at is not None and age is not None and math.isfinite(age):
-            ahead = self._clock() - served_at
-            self.clock_ahead = min(ahead, ahead - timedelta(seconds=min(max(age, 0), OLDEST_ANSWER)), key=abs)
+    def _note_clocks(self, headers: httpx.Headers) -> None:
+        ahead = clock_ahead(headers, self._clock())
+        if ahead is not None:
+            self.clock_ahead = ahead
 
     async def _body(self, response: httpx.Response, question: _Question) -> bytes:
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > self._largest_answer:
-                where = (
-                    f"{self._of_account(str(question))} answered more than {self._largest_answer / 1_000_000:.0f} MB"
-                )
+                where = f"{self.of_account(str(question))} answered more than {self._largest_answer / 1_000_000:.0f} MB"
                 raise ContractError(f"{where}, which no honest answer has; nothing was published.")
         return bytes(body)
 
-    def _read(self, answer: Response, question: _Question) -> Any:
+    def _read(self, answer: Response, question: _Question) -> dict[str, Any]:
         if 200 <= answer.status < 300:
-            return json_body(answer, self._of_account(str(question)))
+            return json_body(answer, self.of_account(str(question)))
         raise self._error(answer, question)
 
     # ── an error ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -319,11 +324,11 @@ class Requests:
     def _error(self, answer: Response, question: _Question) -> OrcostError:
         """The status as an error named by its consequence."""
         status = answer.status
-        where = f"{self._of_account(str(question))} answered {status}{self._server_message(answer)}"
+        where = f"{self.of_account(str(question))} answered {status}{self._server_message(answer)}"
         if status in RETRIED_STATUSES:
             return passing_error(answer, where, self._clock(), is_analytics="analytics" in question.path)
         if status == 401:
-            return self._invalid_key()
+            return self.invalid_key()
         if status == 402:
             return PermanentError(
                 f"{where}.\nThe account has no credits left: buy some at openrouter.ai/settings/credits, "
@@ -336,7 +341,7 @@ class Requests:
         if status in (400, 413, 422):
             return RefusedError(f"{where}. The API may have changed: see whether there is a newer orcost_pipeline.")
         if 300 <= status < 400:
-            where += f": {redirect_target(answer).replace(self._secret, self._masked())}, where the key does not go"
+            where += f": {redirect_target(answer).replace(self._secret, self.masked_key())}, where the key does not go"
         kind = NotFoundError if status == 404 and answer.json_object is not None else PermanentError
         return kind(f"{where}.\nIs {self._http.base_url} OpenRouter's API? {CHECK_ADDRESS}")
 
@@ -348,9 +353,10 @@ class Requests:
         line = " ".join(str(error["message"]).split())
         # Unprintable characters are removed first: they could hide a key from the mask.
         shown = "".join(character for character in line if character.isprintable())
-        return f" ({shown.replace(self._secret, self._masked())[:200]})"
+        return f" ({shown.replace(self._secret, self.masked_key())[:200]})"
 
-    def _masked(self) -> str:
+    def masked_key(self) -> str:
+        """The key, shortened to what identifies it."""
         return masked(self._secret)
 
     # ── another attempt ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,10 +1,11 @@
-"""A response of OpenRouter or of a gateway in front of it: its JSON, how long to wait, the error it means."""
+"""A response of OpenRouter or of a gateway before it: its JSON, how long to wait, the error it means, its clock."""
 
 import email.utils
 import json
+import math
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,6 +17,8 @@ from orcost_pipeline.openrouter.api.values import MILLISECONDS_FROM, decimal_jso
 # Postgres stores no NUL, and UTF-8 no lone surrogate, which a server leaves where it cuts a name by UTF-16 units.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNSTORABLE_ESCAPE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
+# Seconds: no cache keeps a response for longer than a year.
+OLDEST_RESPONSE = 31_536_000
 
 
 class Response(NamedTuple):
@@ -62,7 +65,7 @@ def redirect_target(response: Response) -> str:
     return f"a redirect to {host}" if host else "a redirect"
 
 
-def json_body(response: Response, question: str) -> Any:
+def json_body(response: Response, question: str) -> dict[str, Any]:
     """The body as a JSON object with exact numbers; NaN and infinity become such Decimals.
 
     Raises UnreadableError for HTML, for invalid JSON, and for JSON that is no object: retries may help.
@@ -105,6 +108,19 @@ def seconds_to_wait(headers: httpx.Headers, now: datetime) -> float | None:
     if (reset := header_number(headers.get("X-RateLimit-Reset"))) is not None:
         waits.append((reset / 1_000 if reset >= MILLISECONDS_FROM else reset) - now.timestamp())
     return max(0.0, *waits) if waits else None
+
+
+def clock_ahead(headers: httpx.Headers, now: datetime) -> timedelta | None:
+    """How far `now` is ahead of the `Date` of a response; None without a date, or with an `Age` that is no number.
+
+    For a cached response with an `Age`, the date may be when it was made or when it was passed on; the one nearer to
+    `now` is taken.
+    """
+    served_at, age = http_date(headers.get("Date")), header_number(headers.get("Age", "0"))
+    if served_at is None or age is None or not math.isfinite(age):
+        return None
+    ahead = now - served_at
+    return min(ahead, ahead - timedelta(seconds=min(max(age, 0), OLDEST_RESPONSE)), key=abs)
 
 
 def header_number(text: str | None) -> float | None:

@@ -45,7 +45,7 @@ def last_good_sync(connection: sa.Connection, account: str, now: datetime) -> Go
         hours_from = _hours_from(connection, account, good.reported_from)
     asked = {"account": account, "now": now, "good_day": utc_day(good.as_of or BEGINNING)}
     settled_to = good.as_of - SETTLED_AFTER if good.as_of else BEGINNING
-    doubted = ask(connection, "doubted_days", settled_to=settled_to, **asked).scalars()
+    doubted = ask(connection, "doubted_account_days", settled_to=settled_to, **asked).scalars()
     was_counted = ask(connection, "was_counted", **asked).scalar_one()
     return GoodSync(good.as_of, hours_from, list(doubted), was_counted)
 
