@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from orcost_pipeline.defs import automation, companies, extract, publish
+from orcost_pipeline.defs import alerts, automation, companies, extract, publish
 from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SURROUNDINGS, Surroundings, SyncWindow, deployment, orcost_warehouse
 from orcost_pipeline.settings import Settings, load_settings
@@ -28,7 +28,8 @@ def build_defs(
     All assets but the mapping, which accounts share, are partitioned by account. Raises PermanentError for wrong
     settings.
     """
-    settings = settings or load_settings()
+    given = settings
+    settings = given or load_settings()
     place = Placement(
         dg.StaticPartitionsDefinition([account.name for account in settings.accounts]),
         (key_prefix,) if isinstance(key_prefix, str) else tuple(key_prefix),
@@ -40,7 +41,11 @@ def build_defs(
         assets=assets,
         jobs=automation.jobs(place, relations),
         schedules=[automation.hourly_schedule(schedule)] if schedule else [],
-        sensors=[automation.sync_request_sensor, automation.mapping_change_sensor],
+        sensors=[
+            automation.sync_request_sensor,
+            automation.mapping_change_sensor,
+            alerts.alert_sensor(lambda: given or load_settings()),
+        ],
         resources={
             "orcost": deployment(settings),
             "orcost_surroundings": dg.ResourceDefinition.hardcoded_resource(
@@ -53,4 +58,4 @@ def build_defs(
 
 
 # Assets launched by hand also run in one process.
-defs = dg.Definitions.merge(build_defs(load_settings()), dg.Definitions(executor=dg.in_process_executor))
+defs = dg.Definitions.merge(build_defs(), dg.Definitions(executor=dg.in_process_executor))

@@ -24,7 +24,15 @@ SEND_WITHIN = 30.0  # seconds
 # So many alerts of one code at one look are messages of their own; more are one message.
 MOST_MESSAGES = 10
 LONGEST_PAUSE = timedelta(minutes=60)
+# They stop every sync of an account until a person acts.
+OF_THE_KEY = (Code.INVALID_KEY, Code.OTHER_ACCOUNT, Code.ACCOUNT_TWICE, Code.CLOCK_OFF)
 BUDGETS = (Code.BUDGET_NEAR, Code.BUDGET_AT_RISK, Code.BUDGET_EXCEEDED)
+# Which findings about the same subject take the place of a milder one.
+WORSE = {
+    Code.BUDGET_NEAR: (Code.BUDGET_AT_RISK, Code.BUDGET_EXCEEDED),
+    Code.BUDGET_AT_RISK: (Code.BUDGET_EXCEEDED,),
+    Code.STALE: OF_THE_KEY,
+}
 A_NEW_MONTH = "a new month"
 
 Identity = tuple[str, str | None, str | None]
@@ -79,10 +87,13 @@ def look(
 
 def update(connection: sa.Connection, seen: Seen, receivers: Sequence[Receiver], now: datetime) -> tuple[int, int]:
     """Opens an alert for each new finding and resolves those that are gone for two looks; returns both numbers."""
-    found = {_identity(it): it for it in seen.alerts}
-    muted = {_identity(it) for it in seen.filtered}
     known = {(it.code, it.account, it.subject): it for it in store.open_alerts(connection)}
-    gone = [it for key, it in known.items() if key not in found and not _is_uncertain(it, seen.uncertain)]
+    # A sync that fails for another reason says nothing about the key: what was wrong with it still is.
+    kept = [it for it in known.values() if it.code in OF_THE_KEY and it.account in seen.uncertain]
+    refused = {it.account for it in kept}
+    found = {_identity(it): it for it in seen.alerts if it.code is not Code.STALE or it.account not in refused}
+    muted = {_identity(it) for it in seen.filtered}
+    gone = [it for key, it in known.items() if key not in found and it not in kept]
     replaced = [it for it in gone if (it.code, it.account, it.subject) in muted or _is_replaced(it, found)]
     missing = [it for it in gone if it not in replaced]
     for alert in replaced:
@@ -107,20 +118,7 @@ def _identity(finding: Finding) -> Identity:
 
 def _is_replaced(alert: OpenAlert, found: Mapping[Identity, Finding]) -> bool:
     """Whether a worse finding about the same subject took over: the milder one did not go away."""
-    families = (BUDGETS, (Code.STALE, *OF_THE_KEY))
-    for family in families:
-        if alert.code in family:
-            worse = family[family.index(Code(alert.code)) + 1 :] if family is BUDGETS else OF_THE_KEY
-            return any((code, alert.account, alert.subject) in found for code in worse)
-    return False
-
-
-# They stop every sync until a person acts; a sync that fails for another reason says nothing about them.
-OF_THE_KEY = (Code.INVALID_KEY, Code.OTHER_ACCOUNT, Code.ACCOUNT_TWICE, Code.CLOCK_OFF)
-
-
-def _is_uncertain(alert: OpenAlert, uncertain: frozenset[str]) -> bool:
-    return alert.code in OF_THE_KEY and alert.account in uncertain
+    return any((code, alert.account, alert.subject) in found for code in WORSE.get(Code(alert.code), ()))
 
 
 def _resolution(alert: OpenAlert, now: datetime) -> str | None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import dagster as dg
 import sqlalchemy as sa
 
+from orcost_pipeline.alerts.heartbeat import beat
 from orcost_pipeline.defs.checks import business_check, check_specs, contract_check, is_contract
 from orcost_pipeline.defs.describe import describe
 from orcost_pipeline.defs.placement import Placement, relation_of
@@ -82,6 +83,8 @@ def assets(place: Placement) -> list[dg.AssetsDefinition]:
         with sync_step(context, orcost_warehouse, orcost, orcost_surroundings) as step:
             done = publish_account(step)
             account, now = step.account.name, step.clock()
+            if done.is_sync and (problem := beat(orcost.heartbeat_url, account)):
+                context.log.warning("%s", problem)
             with orcost_warehouse.connect() as connection:
                 results = [
                     *(published(connection, place.key(it), account, done.rows) for it in _selected(context)),

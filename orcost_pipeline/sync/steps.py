@@ -38,10 +38,12 @@ T = TypeVar("T")
 
 
 class Published(NamedTuple):
-    """The result of a publication: rows written by table, and the names of the contract checks that ran."""
+    """The result of a publication: rows written by table, the names of the contract checks that ran, and whether it was
+    a sync rather than stored usage attributed anew."""
 
     rows: Mapping[str, int]
     checks: frozenset[str]
+    is_sync: bool
 
 
 def read_account(step: SyncStep) -> StepResult:
@@ -278,7 +280,8 @@ def publish_account(step: SyncStep) -> Published:
             raise PermanentError(
                 f'Nothing to publish for account "{step.account.name}": it was never synced. Launch hourly_sync for it.'
             )
-        if run_status(publishing.connection, step.run_id, step.account.name):
+        is_sync = run_status(publishing.connection, step.run_id, step.account.name) is not None
+        if is_sync:
             _require_published(publishing, now, step.tell)
         checks = publish(publishing)
         runs.succeed(
@@ -289,7 +292,7 @@ def publish_account(step: SyncStep) -> Published:
             sum(publishing.rows.values()),
             step.clock(),
         )
-        return Published(publishing.rows, checks)
+        return Published(publishing.rows, checks, is_sync)
 
 
 def _require_published(publishing: Publication, now: datetime, tell: Callable[[str], None]) -> None:

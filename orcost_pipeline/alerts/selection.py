@@ -1,0 +1,116 @@
+"""Which findings are sent: what the sensor can know, what matters by now, and what orcost.toml does not mute."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from orcost_pipeline.alerts.look import OF_THE_KEY, Seen
+from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.health.database import DatabaseCheck
+from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
+from orcost_pipeline.health.machine import home_findings, key_findings
+from orcost_pipeline.health.mapping import company_list_findings, mapping_findings, superseded
+from orcost_pipeline.health.standing import Standing, WarehouseState, read
+from orcost_pipeline.health.stored import stored_findings
+from orcost_pipeline.settings import Settings
+
+# What concerns somebody at a terminal, and what no sensor can report, because it needs the database itself.
+NEVER = frozenset(
+    {
+        Code.PORT_TAKEN,
+        Code.ENV_READABLE,
+        Code.ENV_IN_GIT,
+        Code.SYNC_RUNNING,
+        Code.MAPPING_PENDING,
+        Code.DATABASE_UNREACHABLE,
+        Code.DATABASE_OLD,
+        Code.DATABASE_ENCODING,
+        Code.DATABASE_READ_ONLY,
+        Code.DATABASE_RIGHTS,
+        Code.DATABASE_FULL,
+        Code.DISK_FULL,
+    }
+)
+# They heal by themselves, or become `stale`.
+TRANSIENT = frozenset(
+    {
+        Code.SYNC_FAILED,
+        Code.SYNC_DIED,
+        Code.OPENROUTER_UNREACHABLE,
+        Code.OPENROUTER_REFUSES,
+        Code.REQUEST_WAITS,
+        Code.NEVER_SYNCED,
+        Code.STALE,
+    }
+)
+
+
+def seen(connection: sa.Connection, settings: Settings, now: datetime) -> Seen:
+    """The findings of this instant that become alerts, from stored facts and the project's files.
+
+    OpenRouter is asked nothing.
+    """
+    stored = read(connection, settings, now)
+    found = [
+        it for it in (*_findings(stored, settings, now), *stale_findings(stored, settings, now)) if it.code not in NEVER
+    ]
+    filtered = [it for it in found if _is_filtered(it, settings)]
+    return Seen(
+        [it for it in found if it not in filtered],
+        filtered,
+        frozenset(it.account for it in stored.standings if it.status in ("unreachable", "failed")),
+    )
+
+
+def unusable_settings(error: OrcostError) -> Finding:
+    """The finding that the project's files cannot be read as settings."""
+    return Finding(Severity.ERROR, Code.SETTINGS, None, str(error), "Correct it; nothing needs to be restarted")
+
+
+def _findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iterator[Finding]:
+    mapping = [
+        *mapping_findings(settings, DatabaseCheck(stored=stored), now),
+        *company_list_findings(settings),
+    ]
+    replaced = superseded(mapping)
+    for finding in stored_findings(stored, settings, now):
+        if finding.code not in TRANSIENT | replaced:
+            yield finding
+    yield from mapping
+    yield from key_findings(settings, {it.account: it for it in stored.standings})
+    yield from home_findings(settings)
+
+
+def stale_findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iterator[Finding]:
+    """That an account's data is older than `stale_after_hours`, with the error of its last sync.
+
+    Not while the key itself is refused, which is a finding of its own.
+    """
+    oldest = now - timedelta(hours=float(settings.alerts.stale_after_hours))
+    for standing in stored.standings:
+        since = standing.as_of or standing.failing_since
+        if standing.is_watched and not _is_refused(standing) and since is not None and since < oldest:
+            yield _stale(standing, since)
+
+
+def _is_refused(standing: Standing) -> bool:
+    return standing.status == "invalid_key" or standing.error_code in OF_THE_KEY
+
+
+def _stale(standing: Standing, since: datetime) -> Finding:
+    what = f"Costs are complete to {since:%Y-%m-%d %H:%M} UTC only." if standing.as_of else "It was never synced."
+    if standing.status in ("unreachable", "failed") and standing.error:
+        what += f" The last sync said:\n{standing.error}"
+    return Finding(Severity.ERROR, Code.STALE, standing.account, what, sync_command(standing.account), since)
+
+
+def _is_filtered(finding: Finding, settings: Settings) -> bool:
+    order = list(Severity)
+    least = order.index(Severity(settings.alerts.severity))
+    return finding.code in settings.alerts.mute or order.index(finding.severity) > least
+
+
+def known_codes(codes: Iterable[str]) -> bool:
+    """Whether all of them are codes of findings."""
+    return set(codes) <= set(Code)
