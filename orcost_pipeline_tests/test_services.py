@@ -30,7 +30,7 @@ from orcost_pipeline.deployment.dagster_home import STORAGE_URL
 from orcost_pipeline.deployment.services import KeptDatabase, reserved
 from orcost_pipeline.deployment.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
-from orcost_pipeline.settings import UP, load_settings
+from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
@@ -529,7 +529,19 @@ def up(tmp_path: Path) -> Iterator[Any]:
                 assert eventually(lambda alive=alive: supervision.locks(alive))
 
 
-def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: Any, database_url: str) -> None:
+def assert_serves_no_other_home(it: Up, other: Settings) -> None:
+    """A database is served from one home at a time: the other is refused before anything has begun in it."""
+    with pytest.raises(PermanentError) as refused:
+        services.up(other, free_port())
+    served = f"process {it.process.pid} on {socket.gethostname()}, home {it.folder / 'home'}, since "
+    assert served in str(refused.value)
+    assert not (other.home / "dagster").exists()
+
+
+def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(
+    up: Any, database_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
     it = up(hosts=["costs.example.com"], ORCOST_DATABASE_URL=database_url)
     assert it.is_ready()
     assert it.told().splitlines()[2:] == [f"Dagster is ready: http://127.0.0.1:{it.port} (Ctrl-C stops it)"]
@@ -541,6 +553,7 @@ def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: A
         with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=2):
             pass
     assert [asked(it.port, host) for host in ("localhost", "Costs.example.com", "evil.example")] == [200, 200, 421]
+    assert_serves_no_other_home(it, load_settings(tmp_path_factory.mktemp("other")))
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(20) == 0
     assert it.told().endswith("Stopped.\n")
@@ -560,31 +573,6 @@ def test_what_is_no_name_of_a_proxy_is_refused(name: str) -> None:
     ended = CliRunner().invoke(app, ["up", "--host", name])
     assert ended.exit_code == 2
     assert "is no name such as costs.example.com" in ended.output
-
-
-def test_a_database_is_served_from_one_home_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
-) -> None:
-    served: list[str] = []
-    monkeypatch.setattr(services, "prepare", lambda settings: served.append(str(settings.home)))
-    monkeypatch.setattr(services, "start_stopped", list)
-    monkeypatch.setattr(services, "_dagster", lambda *_: [])
-    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
-    monkeypatch.setenv(UP, "")
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-    first, second = (load_settings(tmp_path / name) for name in ("first", "second"))
-
-    def supervise(*_: object, **__: object) -> None:
-        if len(served) == 1:
-            services.up(second, free_port())
-
-    monkeypatch.setattr(services, "supervise", supervise)
-    with pytest.raises(PermanentError) as refused:
-        services.up(first, free_port())
-    told = str(refused.value)
-    assert f"process {os.getpid()} on {socket.gethostname()}, home {first.home}, since " in told
-    assert served == [str(first.home)], "it was refused after it had begun"
 
 
 @pytest.fixture

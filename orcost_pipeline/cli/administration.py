@@ -61,7 +61,7 @@ def show_accounts(
     from orcost_pipeline.cli import accounts as work
 
     if context.invoked_subcommand is None:
-        work.show_accounts(options.settings(), output.value, options.now())
+        work.show_accounts(options.settings(), output.value, options.now(context))
 
 
 @accounts_group.command("rename")
@@ -87,22 +87,22 @@ def forget_account(name: AccountName, yes: Agreed = False) -> None:
 
 
 @accounts_group.command("confirm")
-def confirm_account(name: AccountName) -> None:
+def confirm_account(context: typer.Context, name: AccountName) -> None:
     """Confirm that the current key belongs to the stored account.
 
     The next sync goes on, where it was refused as another account's.
     """
     from orcost_pipeline.cli import accounts as work
 
-    work.confirm(options.settings(), name, options.now())
+    work.confirm(options.settings(), name, options.now(context))
 
 
 @accounts_group.command("rebuild")
-def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
+def rebuild_account(context: typer.Context, name: AccountName, yes: Agreed = False) -> None:
     """Read again everything that OpenRouter still reports.
 
     Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
     """
     from orcost_pipeline.cli import accounts as work
 
-    raise typer.Exit(work.rebuild(options.settings(), name, options.now(), is_agreed=yes))
+    raise typer.Exit(work.rebuild(options.settings(), name, options.now(context), is_agreed=yes))
