@@ -20,7 +20,10 @@ from orcost_pipeline_tests.virtual_time import VirtualLoop
 
 # Their fixtures are for who names them in `pytest_plugins`: Dagster is not loaded where nothing needs it.
 pytest.register_assert_rewrite(
-    *(f"orcost_pipeline_tests.{name}" for name in ("client_world", "dagster_deployment", "healthy_deployment"))
+    *(
+        f"orcost_pipeline_tests.{name}"
+        for name in ("client_world", "dagster_deployment", "healthy_deployment", "known_spend")
+    )
 )
 
 
@@ -59,20 +62,38 @@ def hurry(url: str) -> None:
         session.execute("select pg_reload_conf()")
 
 
+def url_of(postgres_url: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextlib.contextmanager
+def administration(postgres_url: str) -> Iterator[sa.Connection]:
+    """A session that creates and drops databases."""
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        yield connection
+    admin.dispose()
+
+
+def copy_database(postgres_url: str, name: str, template: str) -> None:
+    """A copy of the template under this name, in the place of what bore it."""
+    with administration(postgres_url) as connection:
+        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
+        connection.exec_driver_sql(f"create database {name} template {template} strategy file_copy")
+
+
 @contextlib.contextmanager
 def fresh_database(postgres_url: str, template: str = "orcost") -> Iterator[str]:
     """The URL of a database of its own, migrated, that is gone afterwards."""
     name = f"t_{uuid.uuid4().hex}"
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template {template} strategy file_copy")
+    copy_database(postgres_url, name, template)
     try:
-        yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+        yield url_of(postgres_url, name)
     finally:
-        with contextlib.suppress(sa.exc.OperationalError), admin.connect() as connection:
+        with contextlib.suppress(sa.exc.OperationalError), administration(postgres_url) as connection:
             connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-        admin.dispose()
 
 
 @contextlib.contextmanager
@@ -96,15 +117,8 @@ def database_url(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def empty_url(postgres_url: str) -> Iterator[str]:
     """A database without a single table of ours."""
-    name = f"e_{uuid.uuid4().hex}"
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template template0")
-    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-    admin.dispose()
+    with fresh_database(postgres_url, "template0") as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from orcost_pipeline import cli
-from orcost_pipeline.cli import options
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -45,8 +44,7 @@ def orcost(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orc
     monkeypatch.setenv("ORCOST_DATABASE_URL", world.engine.url.render_as_string(hide_password=False))
     monkeypatch.setenv("COLUMNS", "220")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options, "now", lambda: NOON)
-    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments), obj=lambda: NOON)
 
 
 @pytest.mark.parametrize("company", ["A", "B", "C", "Unattributed"])

@@ -100,12 +100,11 @@ def orcost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """Runs `orcost init` in this process, lines on its stdin; whatever it says, it says no key."""
 
     def run(*arguments: str, lines: Sequence[str] = ()) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["orcost", "init", *arguments])
         typed = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
         capsys.readouterr()
         with pytest.raises(SystemExit) as ending:
-            cli.main()
+            cli.main(["init", *arguments])
         code = ending.value.code
         outcome = Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
         assert not any(secret in outcome.out + outcome.err for secret in SECRETS)

@@ -20,24 +20,25 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline import cli, formats
-from orcost_pipeline.cli import options, rendering
-from orcost_pipeline.cli import resync as resync_module
+from orcost_pipeline.cli.resync import resync
+from orcost_pipeline.errors import TransientError
 from orcost_pipeline.measures import MEASURES
+from orcost_pipeline.settings import load_settings
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.windows import Window
-from orcost_pipeline_tests.warehouse_rows import (
+from orcost_pipeline_tests.known_spend import (
     NOW,
+    OPEN_DAY,
     Truth,
     by_company,
     by_creator,
     by_key,
     by_model,
     by_workspace,
-    execute,
-    fill,
-    key_hash,
-    make_truth,
+    hash_of,
 )
+
+pytest_plugins = ["orcost_pipeline_tests.known_spend"]
 
 ENVIRONMENT = (
     "OPENROUTER_API_KEY",
@@ -97,26 +98,17 @@ def reachable_folder() -> Iterator[Path]:
 def orcost(
     folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Orcost:
-    """Runs the console script in this process, in the project folder, at NOW."""
+    """Runs the console script in this process, in the project folder, by default at NOW."""
     monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
-    monkeypatch.setattr(options, "now", lambda: NOW)
 
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["orcost", *arguments])
+    def run(*arguments: str, clock: Callable[[], datetime] = lambda: NOW) -> Outcome:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ending:
-            cli.main()
+            cli.main(arguments, clock)
         code = ending.value.code
         return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
 
     return run
-
-
-@pytest.fixture
-def truth(engine: sa.Engine) -> Truth:
-    made = make_truth("acme")
-    fill(engine, made)
-    return made
 
 
 def figures(rows: list[dict[str, str | None]], by: str) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
@@ -133,7 +125,7 @@ def without_zeros(
 
 def do(engine: sa.Engine, statement: str) -> None:
     with engine.begin() as connection:
-        execute(connection, statement)
+        connection.execute(sa.text(statement))
 
 
 def columns_of(line: str) -> list[str]:
@@ -181,9 +173,11 @@ def test_any_window_of_whole_hours_equals_the_naive_sum(
 def test_what_creators_and_workspaces_cost_is_a_table_too(orcost: Orcost, truth: Truth) -> None:
     told = orcost("report", "--by", "creator", "--period", "7d").out
     assert told.startswith("Cost by creator, last 7 days")
-    assert {"ann@example.com", "user_1", "(not known)"} <= {line.strip().split("  ")[0] for line in told.splitlines()}
+    assert {"ann@example.com", "user_gone", "(not known)"} <= {
+        line.strip().split("  ")[0] for line in told.splitlines()
+    }
     rows = orcost("report", "--by", "workspace", "--format", "json").rows
-    assert {"Lab", "Production", None} == {row["workspace"] for row in rows}
+    assert {"Lab", "Production", "Default", None} == {row["workspace"] for row in rows}
 
 
 @pytest.mark.parametrize("by", ["creator", "workspace"])
@@ -234,7 +228,7 @@ def test_json_and_csv_hold_exact_strings_under_the_names_of_the_tables(orcost: O
         "is_complete",
     ]
     ownerless = {(row["key_hash"], row["key_name"]) for row in keys[-2:]}
-    assert ownerless == {(key_hash("orphan"), "orphan"), (None, None)}, "Unattributed comes last"
+    assert ownerless == {(hash_of("orphan"), "orphan"), (None, None)}, "Unattributed comes last"
 
 
 def test_programs_get_nothing_but_data_on_stdout(orcost: Orcost, truth: Truth) -> None:
@@ -299,12 +293,10 @@ def test_a_rule_is_asked_for_only_where_it_would_help(orcost: Orcost, truth: Tru
     assert hint not in text, "only spend with no key is without an owner"
 
 
-def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost: Orcost, engine: sa.Engine) -> None:
-    truth = make_truth("acme", "globex")
-    fill(engine, truth)
+def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost: Orcost, truth_of_two: Truth) -> None:
     answer = orcost("report", "--format", "json")
     assert {row["account"] for row in answer.rows} == {"acme", "globex"}
-    sums = truth.rolling(720, by_company)
+    sums = truth_of_two.rolling(720, by_company)
     both = sums["acme", "Company A"][5] + sums["globex", "Company A"][5]
     assert columns_of(line_of(orcost("report").out, "Company A"))[1] == f"{float(both):,.2f}"
     only = orcost("report", "--account", "globex").out
@@ -314,15 +306,15 @@ def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost:
 
 
 def test_a_month_that_is_not_whole_says_from_when_on_it_is_known(orcost: Orcost, truth: Truth) -> None:
-    """History begins on 23 October at 14:00; the first whole day is the 24th."""
+    """The first sync read days from 23 October on, hours from that day's 14:00 on."""
     text = orcost("report", "--month", "2026-10").out
     assert text.startswith(
-        "Company cost, October 2026 (known from 24 October) (2026-10-01 00:00 – 2026-11-01 00:00 UTC)\n"
+        "Company cost, October 2026 (known from 23 October) (2026-10-01 00:00 – 2026-11-01 00:00 UTC)\n"
     )
-    assert text.endswith("October is not complete: history begins 24 October 2026.\n")
+    assert text.endswith("October is not complete: history begins 23 October 2026.\n")
     assert "September is not known: history begins" in orcost("report", "--month", "2026-09").out
     rows = orcost("report", "--month", "2026-10", "--format", "json").rows
-    assert {(row["known_from"], row["is_complete"]) for row in rows} == {("2026-10-24T00:00:00Z", False)}
+    assert {(row["known_from"], row["is_complete"]) for row in rows} == {("2026-10-23T00:00:00Z", False)}
     running = orcost("report", "--month", "2026-11")
     assert running.out.startswith("Company cost, November 2026 to date (2026-11-01 00:00 – ")
     assert "complete:" not in running.out
@@ -358,13 +350,6 @@ def test_a_window_that_lacks_hours_says_so(
 
 @pytest.mark.parametrize("month", ["2026-10", "2026-11"])
 def test_a_month_has_one_total_everywhere(orcost: Orcost, truth: Truth, engine: sa.Engine, month: str) -> None:
-    do(
-        engine,
-        "insert into core.company_day select u.day, u.account_id, s.company_id, "
-        + ", ".join(f"sum(u.{name} * s.share)" for name in MEASURES)
-        + " from core.usage_daily u join core.assignment s using (account_id, key_id) "
-        "where u.day >= s.valid_from and u.day < s.valid_to group by 1, 2, 3",
-    )
     first = date.fromisoformat(f"{month}-01")
     after = (first + timedelta(days=31)).replace(day=1)
     amounts = "company, credits_usd, byok_usd, requests, known_from, is_complete"
@@ -387,9 +372,8 @@ def test_a_month_has_one_total_everywhere(orcost: Orcost, truth: Truth, engine: 
     assert {row.is_settled for row in monthly} == {False}, "one is known from the 24th on, one is not over"
 
 
-def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "now", lambda: NOW + timedelta(hours=29))
-    text = orcost("report").out
+def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth) -> None:
+    text = orcost("report", clock=lambda: NOW + timedelta(hours=29)).out
     assert "STALE: complete to 2026-11-23 13:20 UTC (29 hours ago)" in text
     assert "Next: orcost status" in text
 
@@ -416,8 +400,9 @@ def test_data_dated_into_the_future_is_never_just_now(
     assert "Data is marked complete until" in status.out
 
 
-def test_one_account_that_is_dated_into_the_future_is_named(orcost: Orcost, engine: sa.Engine) -> None:
-    fill(engine, make_truth("acme", "globex"))
+def test_one_account_that_is_dated_into_the_future_is_named(
+    orcost: Orcost, truth_of_two: Truth, engine: sa.Engine
+) -> None:
     do(engine, "update ref.account set as_of = as_of + interval '26 hours 30 minutes' where account = 'globex'")
     text = orcost("report").out
     assert "STALE: complete to 2026-11-24 15:50 UTC (in 26 hours: a clock was wrong)" in text
@@ -499,15 +484,11 @@ def test_a_database_that_cannot_be_used_is_one_sentence_without_its_password(
     assert "Traceback" not in answer.err
 
 
-def test_an_unforeseen_failure_leaves_its_traceback_in_the_log_without_secrets(
-    orcost: Orcost, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def explode() -> None:
+def test_an_unforeseen_failure_leaves_its_traceback_in_the_log_without_secrets(orcost: Orcost, folder: Path) -> None:
+    def explode() -> datetime:
         raise KeyError("sk-or-v1-0123456789 at postgresql://me:hush@host/db")
 
-    monkeypatch.setattr(rendering, "is_plain", explode)
-    monkeypatch.setattr("orcost_pipeline.cli.map.check.check", lambda *_: explode())
-    answer = orcost("map", "check")
+    answer = orcost("report", clock=explode)
     log = folder / ".orcost" / "logs" / "orcost.log"
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == f"Something went wrong that should not have (KeyError). The details are in {log}\n"
@@ -516,12 +497,11 @@ def test_an_unforeseen_failure_leaves_its_traceback_in_the_log_without_secrets(
     assert "hush" not in log.read_text()
 
 
-def test_an_interrupt_exits_with_130(orcost: Orcost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+def test_an_interrupt_exits_with_130(orcost: Orcost) -> None:
+    def interrupt() -> datetime:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orcost_pipeline.cli.map.check.check", interrupt)
-    assert orcost("map", "check").code == 130
+    assert orcost("report", clock=interrupt).code == 130
 
 
 # Status
@@ -532,9 +512,9 @@ def test_status_is_one_where_there_is_an_error(orcost: Orcost, truth: Truth, eng
     assert answer.code == 1
     line = columns_of(line_of(answer.out, "acme  "))
     assert line[:6] == ["acme", "management", "ok", "4 minutes ago", "13:20 UTC", "1"]
-    assert line[7].startswith("3,999.75 (")
+    assert line[7].startswith(f"{truth.balance_usd:,.2f} (")
     assert "→ orcost sync --account acme --since 2026-11-05" in answer.out
-    do(engine, "update core.account_day set hours_credits_usd = account_credits_usd")
+    do(engine, f"update core.account_day set hours_credits_usd = account_credits_usd where day = '{OPEN_DAY}'")
     answer = orcost("status")
     assert answer.code == 0
     assert answer.out.endswith("All is well.\n")
@@ -567,7 +547,7 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
     acme, globex = told["accounts"]
     assert (acme["as_of"], acme["balance_usd"], acme["open_days"]) == (
         "2026-11-23T10:20:00Z",
-        "3999.75",
+        str(truth.balance_usd),
         ["2026-11-05"],
     )
     assert (globex["status"], globex["as_of"], globex["balance_usd"]) == ("invalid_key", None, None)
@@ -577,7 +557,7 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
 def test_a_configured_account_that_was_never_synced_is_a_problem(
     orcost: Orcost, truth: Truth, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    do(engine, "update core.account_day set hours_credits_usd = account_credits_usd")
+    do(engine, f"update core.account_day set hours_credits_usd = account_credits_usd where day = '{OPEN_DAY}'")
     assert "default" not in orcost("status").out, "without a key, nobody meant to sync it"
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-v1-test")
     answer = orcost("status")
@@ -598,10 +578,16 @@ def test_resync_leaves_a_request_for_the_deployment(orcost: Orcost, truth: Truth
     assert orcost("resync", "--account", "nobody").code == 1
 
 
-@pytest.mark.parametrize(("ending", "code"), [("succeeded", 0), ("failed", 1)])
+@pytest.mark.parametrize("ending", ["succeeded", "failed"])
 def test_waiting_ends_as_the_request_ends_and_says_when_nobody_takes_it(
-    orcost: Orcost, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, ending: str, code: int
+    folder: Path,
+    engine: sa.Engine,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: str,
 ) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
     naps: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -609,12 +595,16 @@ def test_waiting_ends_as_the_request_ends_and_says_when_nobody_takes_it(
         if len(naps) == 33:
             do(engine, f"update ops.sync_request set status = '{ending}', error = 'The key was refused.'")
 
-    monkeypatch.setattr(resync_module, "sleep", sleep)
-    answer = orcost("resync", "--wait")
-    assert answer.code == code
-    assert answer.err.count("Is orcost up running?") == 1
-    assert ("Sync 1 succeeded." in answer.out) is (ending == "succeeded")
-    assert ("Sync 1 failed: The key was refused." in answer.err) is (ending == "failed")
+    ended = None
+    try:
+        resync(load_settings(), None, None, is_waiting=True, sleep=sleep)
+    except TransientError as error:
+        ended = str(error)
+    told = capsys.readouterr()
+    assert set(naps) == {1}
+    assert told.err.count("Is orcost up running?") == 1
+    assert ("Sync 1 succeeded." in told.out) is (ending == "succeeded")
+    assert ended == (None if ending == "succeeded" else "Sync 1 failed: The key was refused.")
 
 
 # Mapping
@@ -645,12 +635,15 @@ def test_a_wrong_mapping_is_refused_with_all_its_mistakes(
     assert "is not there" in orcost("map", "check", "none.csv").err
 
 
-@pytest.mark.parametrize("key", ["shared", "5" * 64, "555555", "shared (old)"])
+SHARED = hash_of("shared")
+
+
+@pytest.mark.parametrize("key", ["shared", SHARED, SHARED[:6], "shared (old)"])
 def test_explain_says_who_owns_a_key_and_why(orcost: Orcost, truth: Truth, key: str) -> None:
     told = json.loads(orcost("map", "explain", key, "--at", "2026-11-21", "--format", "json").out)
     assert told == {
         "account": "acme",
-        "key_hash": "5" * 64,
+        "key_hash": SHARED,
         "key_name": "shared",
         "name_at": "shared",
         "at": "2026-11-21",
@@ -659,14 +652,14 @@ def test_explain_says_who_owns_a_key_and_why(orcost: Orcost, truth: Truth, key: 
         "rule": "key_name:shar*",
         "line": 3,
         "considered": [
-            {"rule": f"key_hash:{'5' * 64}", "line": 5, "reason": "until 2026-11-10"},
+            {"rule": f"key_hash:{SHARED}", "line": 5, "reason": "until 2026-11-10"},
             {"rule": "workspace:Production", "line": 6, "reason": "later in the file"},
         ],
     }
     assert orcost("map", "explain", key).out == (
-        "shared (55555555…, workspace Production) on 2026-11-23: Company A 60 %, Company B 40 %\n"
+        f"shared ({SHARED[:8]}…, workspace Production) on 2026-11-23: Company A 60 %, Company B 40 %\n"
         "  by         line 3  key_name   shar*       from 2026-11-10\n"
-        "  not valid  line 5  key_hash   55555555…   (until 2026-11-10)\n"
+        f"  not valid  line 5  key_hash   {SHARED[:8]}…   (until 2026-11-10)\n"
         "  beaten     line 6  workspace  Production  (later in the file)\n"
     )
 
@@ -674,9 +667,11 @@ def test_explain_says_who_owns_a_key_and_why(orcost: Orcost, truth: Truth, key: 
 def test_explain_knows_the_rule_and_the_name_of_a_past_day(orcost: Orcost, truth: Truth) -> None:
     told = json.loads(orcost("map", "explain", "shared", "--at", "2026-11-02", "--format", "json").out)
     assert (told["company"], told["shares"]) == ("Company B", [{"company": "Company B", "share": "100"}])
-    assert (told["rule"], told["line"]) == (f"key_hash:{'5' * 64}", 5)
+    assert (told["rule"], told["line"]) == (f"key_hash:{SHARED}", 5)
     text = orcost("map", "explain", "shared", "--at", "2026-11-02").out
-    assert text.startswith("shared (old) (55555555…, workspace Production, today shared) on 2026-11-02: Company B\n")
+    assert text.startswith(
+        f"shared (old) ({SHARED[:8]}…, workspace Production, today shared) on 2026-11-02: Company B\n"
+    )
 
 
 def test_a_key_without_a_rule_is_unattributed(orcost: Orcost, truth: Truth) -> None:
@@ -693,9 +688,9 @@ def test_an_ambiguous_or_unknown_key_is_an_error_that_helps(orcost: Orcost, trut
     do(engine, "update core.api_key_version set name = 'twin' where name in ('alpha', 'beta')")
     ambiguous = orcost("map", "explain", "twin")
     assert ambiguous.code == 1
-    assert "a" * 64 in ambiguous.err
-    assert "b" * 64 in ambiguous.err
-    assert orcost("map", "explain", "55555").code == 1, "a prefix has 6 digits or more"
+    assert hash_of("alpha") in ambiguous.err
+    assert hash_of("beta") in ambiguous.err
+    assert orcost("map", "explain", SHARED[:5]).code == 1, "a prefix has 6 digits or more"
 
 
 # The process

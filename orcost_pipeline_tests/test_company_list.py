@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.company_list import ATTRIBUTES, CompanyListError, read_company_list
 from orcost_pipeline.warehouse.company_list import publish_companies
-from orcost_pipeline_tests.warehouse_rows import fill, make_truth
+from orcost_pipeline_tests.known_spend import Truth
+
+pytest_plugins = ["orcost_pipeline_tests.known_spend"]
 
 LIST = "company,display_name,external_id,cost_centre,owner_email\nCompany A,A & Söhne,CRM-7,,ann@example.com\n"
 
@@ -42,8 +44,9 @@ def test_attributes_follow_the_list_and_a_rerun_writes_nothing(
 
 
 @pytest.mark.parametrize("mart", ["key_spend_rolling", "company_spend_rolling"])
-def test_attributes_stand_beside_the_money(engine: sa.Engine, publish: Callable[[str], int], mart: str) -> None:
-    fill(engine, make_truth("acme"))
+def test_attributes_stand_beside_the_money(
+    truth: Truth, engine: sa.Engine, publish: Callable[[str], int], mart: str
+) -> None:
     publish(LIST)
     with engine.connect() as connection:
         told = connection.exec_driver_sql(f"select distinct company, display_name, owner_email from marts.{mart}").all()

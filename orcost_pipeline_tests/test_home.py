@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,13 +31,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
     """Runs a command that must fail, in this process; returns what it said."""
 
     def run(command: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["orcost", *command.split()])
         with pytest.raises(SystemExit) as ending:
-            cli.main()
+            cli.main(command.split())
         assert ending.value.code == 1
         told = "".join(capsys.readouterr())
         assert "Traceback" not in told

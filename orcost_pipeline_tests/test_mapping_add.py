@@ -3,6 +3,7 @@
 import codecs
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
-from orcost_pipeline.cli.map import add
+from orcost_pipeline.cli.map.add import add
 from orcost_pipeline.companies.mapping import COLUMNS, REQUIRED_COLUMNS, MappingError, Rule, read_mapping
 from orcost_pipeline.companies.mapping_diff import identity
 from orcost_pipeline.companies.mapping_edit import line_above_the_rest, with_rows
 from orcost_pipeline.companies.rows import csv_line
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
@@ -232,21 +235,28 @@ def test_a_header_over_several_lines_takes_no_column(project: Path) -> None:
     assert content(project) == before
 
 
-def test_without_agreement_nothing_is_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def add_web(ask: Callable[[str], bool]) -> None:
+    """Adds `B,key_name,web` where somebody can be asked."""
+    rule = {"match": "key_name", "pattern": "web"}
+    add(load_settings(), "B", (), rule, is_first=None, is_agreed=False, ask=ask)
+
+
+def test_without_agreement_nothing_is_written(project: Path) -> None:
     before = content(project)
     assert refused(orcost("add", "B", "key_name", "web")) == "Nothing was written. To write without being asked: --yes"
-    monkeypatch.setattr(add, "is_terminal", lambda: True)
-    assert refused(orcost("add", "B", "key_name", "web", input="n\n")) == "Nothing was written."
+    questions: list[str] = []
+    with pytest.raises(PermanentError, match=r"^Nothing was written\.$"):
+        add_web(lambda question: bool(questions.append(question)))
+    assert questions == ["Add it to company_mapping.csv?"]
     assert content(project) == before
-    assert orcost("add", "B", "key_name", "web", input="y\n").exit_code == 0
+    add_web(lambda _: True)
     assert content(project) == before + b"B,key_name,web\n"
 
 
-def test_a_file_that_changed_meanwhile_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changed_meanwhile_is_left_alone(project: Path) -> None:
     theirs = HEADER + b"A,key_name,app\nC,label,theirs\n"
-    monkeypatch.setattr(add, "is_terminal", lambda: True)
-    monkeypatch.setattr(add.typer, "confirm", lambda _: bool((project / "company_mapping.csv").write_bytes(theirs)))
-    assert "was changed meanwhile. Nothing was written." in refused(orcost("add", "B", "key_name", "web"))
+    with pytest.raises(PermanentError, match=r"was changed meanwhile\. Nothing was written\."):
+        add_web(lambda _: bool((project / "company_mapping.csv").write_bytes(theirs)))
     assert content(project) == theirs
     assert sorted(path.name for path in project.iterdir()) == ["company_mapping.csv", "orcost.toml"]
 

@@ -19,7 +19,6 @@ from orcost_pipeline.companies.mapping import COLUMNS, MappingError, Rule, mappi
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.attribution import load_mapping, read_mapping_now
 from orcost_pipeline.sync.mapping_source import NO_MAPPING, MappingUnreadableError, content_sha256, read_source
-from orcost_pipeline.warehouse import mapping_table
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.mapping_table import UnreadableTableError, read_table
 from orcost_pipeline.warehouse.questions.syncs import locked_accounts
@@ -239,11 +238,11 @@ class Strangers(NamedTuple):
                 f"grant select on crm.key_owner to {self.reader}"
             )
 
-    def read(self, url: str | None = None) -> Any:
+    def read(self, url: str | None = None, **limits: int) -> Any:
         made = connect(url or self.url)
         try:
             with made.connect() as connection:
-                return read_table(connection, "crm.key_owner")
+                return read_table(connection, "crm.key_owner", **limits)
         finally:
             made.dispose()
 
@@ -315,49 +314,43 @@ def test_a_view_reads_what_the_user_of_the_syncs_reads_as_the_documentation_says
     ],
     ids=["sleeps", "ignores that it is cancelled"],
 )
-def test_a_view_that_takes_long_holds_nobody_up(
-    strangers: Strangers, settings: Settings, monkeypatch: pytest.MonkeyPatch, body: str
-) -> None:
+def test_a_view_that_takes_long_holds_nobody_up(strangers: Strangers, body: str) -> None:
     with strangers.engine.connect() as connection:
         if "query_canceled" in body and connection.exec_driver_sql("show server_version_num").scalar_one() < "170000":
             pytest.skip("nothing ends it before Postgres 17")
-    monkeypatch.setattr(mapping_table, "READ_WITHIN", 1)
     strangers.view(body)
-    monkeypatch.setenv("ORCOST_DATABASE_URL", strangers.url)
     began = time.monotonic()
-    made = connect(strangers.url)
-    told = "^Table crm.key_owner was not read within 1 seconds. See what takes so long in it"
-    with pytest.raises(MappingUnreadableError, match=told):
-        read_source(settings, made.connect)
-    made.dispose()
+    with pytest.raises(UnreadableTableError, match=r"^Table crm\.key_owner was not read within 1 seconds$") as refused:
+        strangers.read(within=1)
+    assert refused.value.todo.startswith("See what takes so long in it")
     assert time.monotonic() - began < 10
 
 
-def test_a_table_that_is_locked_holds_nobody_up(strangers: Strangers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping_table, "READ_WITHIN", 1)
+def test_a_table_that_is_locked_holds_nobody_up(strangers: Strangers) -> None:
     strangers.view("begin return 'x'; end")
     with strangers.engine.begin() as connection:
         connection.exec_driver_sql("lock table crm.key_owner in access exclusive mode")
         with pytest.raises(UnreadableTableError, match="was not read within 1 seconds"):
-            strangers.read()
+            strangers.read(within=1)
 
 
-def test_a_view_that_never_ends_is_not_kept_in_memory(strangers: Strangers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping_table, "MOST_ROWS", 10)
+def test_a_view_that_never_ends_is_not_kept_in_memory(strangers: Strangers) -> None:
     with strangers.engine.begin() as connection:
         connection.exec_driver_sql(
             f"create view crm.key_owner as select generate_series(1, 1000000000) as line; "
             f"grant select on crm.key_owner to {strangers.reader}"
         )
     with pytest.raises(UnreadableTableError, match="has more than 10 rows"):
-        strangers.read()
+        strangers.read(most_rows=10)
 
 
-def test_a_superuser_runs_nothing_of_another_owner(strangers: Strangers, database_url: str) -> None:
+def test_a_superuser_runs_nothing_of_another_owner(strangers: Strangers, settings: Settings, database_url: str) -> None:
     strangers.view("begin return 'x'; end")
-    told = f"^crm.key_owner belongs to {strangers.owner}, whose functions would run in it as a superuser$"
-    with pytest.raises(UnreadableTableError, match=told):
+    told = f"^crm.key_owner belongs to {strangers.owner}, whose functions would run in it as a superuser"
+    with pytest.raises(UnreadableTableError, match=f"{told}$"):
         strangers.read(database_url)
+    with pytest.raises(MappingUnreadableError, match=f"{told}. Name a user in ORCOST_DATABASE_URL who is none"):
+        read_source(settings, strangers.engine.connect)
     strangers.view("begin return 'mine'; end", owner="orcost")
     assert strangers.read(database_url).rows[0][-1] == "mine"
     with strangers.engine.begin() as connection:

@@ -19,8 +19,7 @@ from markdown_it.token import Token
 from typer.testing import CliRunner, Result
 
 from orcost_pipeline import cli
-from orcost_pipeline.cli import options
-from orcost_pipeline.cli.rendering import cells, write_csv
+from orcost_pipeline.cli.rendering import MOST_ROWS, cells, write_csv
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
 from orcost_pipeline.defs.companies import _lines
 from orcost_pipeline.defs.describe import describe, markdown_table
@@ -192,8 +191,7 @@ def orcost(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orc
     monkeypatch.setenv("ORCOST_DATABASE_URL", world.engine.url.render_as_string(hide_password=False))
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "ACME"\n', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options, "now", lambda: NOON)
-    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments), obj=lambda: NOON)
 
 
 @pytest.mark.parametrize(
@@ -327,12 +325,16 @@ def test_the_doubts_of_a_huge_mapping_are_few_in_text_and_whole_in_json(
     assert len(whole["warnings"]) == 1_000
 
 
-def test_tables_of_what_waits_and_what_changed_are_cut_with_a_count(
-    world: World, orcost: Orcost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orcost_pipeline.cli.map.todo.MOST_ROWS", 3)
+def test_tables_of_what_waits_and_what_changed_are_cut_with_a_count(world: World, orcost: Orcost) -> None:
+    for number in range(MOST_ROWS):
+        world.ledger.add_key("acme", f"idle {number}", NOON - DAY)
+    world.later(minutes=1).sync()
     waiting = len(json.loads(orcost("map", "todo", "--format", "json").stdout))
-    assert f"… and {waiting - 3:,} more; all of them: orcost map todo --format csv\n" in orcost("map", "todo").output
+    assert waiting > MOST_ROWS
+    assert (
+        f"… and {waiting - MOST_ROWS:,} more; all of them: orcost map todo --format csv\n"
+        in orcost("map", "todo").output
+    )
     world.map(*(f"C{number},key_name,k{number}" for number in range(2_000)))
     told = orcost("map", "diff").output
     assert re.search(r"… and 1,9\d\d more; all of them: orcost map diff 1 2 --format json\n", told)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from orcost_pipeline.cli.reconcile import reconcile
 from orcost_pipeline.measures import NOTHING, Measures, tolerated_usd, total
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
-from orcost_pipeline.simulator import facts as simulated
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
 from orcost_pipeline.warehouse.questions.reconciliation import disagreeing_keys
 from orcost_pipeline.warehouse.schema import migrations
@@ -384,16 +383,11 @@ def test_the_past_is_not_read_again_for_its_rounding(engine: sa.Engine) -> None:
 
 
 def test_the_name_of_a_silent_key_is_its_own_where_rounding_makes_it_larger_than_what_is_left(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    engine: sa.Engine,
 ) -> None:
     """Rows that are rounded half up may sum to more than the account's."""
-
-    def half_up(usd: Decimal, requests: int) -> Decimal:
-        return usd.quantize(MILLIONTH, ROUND_HALF_UP)
-
-    monkeypatch.setattr(simulated, "_cut", half_up)
     ledger, (app, web) = account("app", "web")
-    options = replace(LIVE, cut_sums_usd=True, deleted_by_hash="empty", deleted_activity="empty")
+    options = replace(LIVE, cut_sums_usd=True, sums_half_up=True, deleted_by_hash="empty", deleted_activity="empty")
     world = World(engine, ledger, NOON - HOUR, options)
     world.sync()
     for key, cost in ((app, "0.5000006"), (web, "0.4000006")):

@@ -23,7 +23,7 @@ from orcost_pipeline.warehouse.schema.record import is_applied
 from orcost_pipeline.warehouse.schema.replacement import Patience
 from orcost_pipeline.warehouse.schema.upgrade import MIGRATIONS, migrate
 from orcost_pipeline_tests.test_upgrade import oldest  # noqa: F401 (a fixture)
-from orcost_pipeline_tests.warehouse_rows import query
+from orcost_pipeline_tests.world import query
 
 SCHEMAS = ["raw", "ref", "core", "marts", "ops"]
 DAILY = "marts.company_spend_daily"

@@ -30,7 +30,7 @@ from orcost_pipeline.deployment.dagster_home import STORAGE_URL
 from orcost_pipeline.deployment.orcost_up import KeptDatabase, reserved
 from orcost_pipeline.deployment.supervision import Service, Surroundings
 from orcost_pipeline.errors import PermanentError, TransientError
-from orcost_pipeline.settings import UP, load_settings
+from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
@@ -529,7 +529,19 @@ def up(tmp_path: Path) -> Iterator[Any]:
                 assert eventually(lambda alive=alive: supervision.locks(alive))
 
 
-def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: Any, database_url: str) -> None:
+def assert_serves_no_other_home(it: Up, other: Settings) -> None:
+    """A database is served from one home at a time: the other is refused before anything has begun in it."""
+    with pytest.raises(PermanentError) as refused:
+        services.up(other, free_port())
+    served = f"process {it.process.pid} on {socket.gethostname()}, home {it.folder / 'home'}, since "
+    assert served in str(refused.value)
+    assert not (other.home / "dagster").exists()
+
+
+def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(
+    up: Any, database_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
     it = up(hosts=["costs.example.com"], ORCOST_DATABASE_URL=database_url)
     assert it.is_ready()
     assert it.told().splitlines()[2:] == [f"Dagster is ready: http://127.0.0.1:{it.port} (Ctrl-C stops it)"]
@@ -541,6 +553,7 @@ def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(up: A
         with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=2):
             pass
     assert [asked(it.port, host) for host in ("localhost", "Costs.example.com", "evil.example")] == [200, 200, 421]
+    assert_serves_no_other_home(it, load_settings(tmp_path_factory.mktemp("other")))
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(20) == 0
     assert it.told().endswith("Stopped.\n")
@@ -562,6 +575,7 @@ def test_what_is_no_name_of_a_proxy_is_refused(name: str) -> None:
     assert "is no name such as costs.example.com" in ended.output
 
 
+<<<<<<< HEAD
 def test_a_database_is_served_from_one_home_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
@@ -587,6 +601,8 @@ def test_a_database_is_served_from_one_home_at_a_time(
     assert served == [str(first.home)], "it was refused after it had begun"
 
 
+=======
+>>>>>>> tests-follow
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that the account of the embedded Postgres can reach."""

@@ -33,7 +33,7 @@ from orcost_pipeline.deployment.dagster_home import STORAGE_URL, storage_url
 from orcost_pipeline.errors import OrcostError, PermanentError, TransientError
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
-from orcost_pipeline.warehouse import database, runs
+from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.failures import DatabaseUnavailableError, LockedError, database_errors
@@ -288,16 +288,13 @@ def test_whoever_waits_for_a_lock_hears_of_any_failure(engine: sa.Engine) -> Non
         pass
 
 
-def test_whoever_locks_a_table_is_named_within_a_time_of_ours(
-    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert database.set_local({"lock_timeout": "'30s'"}) in database._PINS
-    monkeypatch.setattr(database, "_PINS", database._PINS.replace("'30s'", "'300ms'"))
+def test_whoever_locks_a_table_is_named_within_a_time_of_ours(engine: sa.Engine, database_url: str) -> None:
+    assert value_in(engine, "show lock_timeout") == "30s"
     runs.start_run(engine, "run", "acme", None, datetime.now(UTC))
     with psycopg.connect(database_url, application_name="dbt") as other:
         other.execute("lock table core.usage_hourly in access exclusive mode")
         with pytest.raises(LockedError) as locked, database_errors():
-            execute(engine, "select count(*) from core.usage_hourly")
+            execute(engine, "set local lock_timeout to '300ms'", "select count(*) from core.usage_hourly")
         run = dg.DagsterRun(job_name="hourly_sync", run_id="run")
         told = note_failure(engine, run, "acme", locked.value, datetime.now(UTC))
         holder = f"Locked: core.usage_hourly by session {other.info.backend_pid} of user orcost (dbt) since 20"

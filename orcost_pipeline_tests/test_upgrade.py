@@ -17,8 +17,7 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.schema.upgrade import migrate
-from orcost_pipeline_tests.warehouse_rows import query
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, query, usage
 
 STORED = (Path(__file__).parent / "warehouse_0001.sql").read_text(encoding="utf-8")
 OLD_DAYS = (

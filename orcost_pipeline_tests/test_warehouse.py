@@ -1,8 +1,10 @@
 """The warehouse itself: its contract, its migrations, its merge, and that nothing half done is ever seen."""
 
 import multiprocessing
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -32,8 +34,10 @@ from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline.warehouse.schema.relations import FUNCTIONS, RELATIONS
 from orcost_pipeline.warehouse.schema.tables import SCHEMAS as SCHEMA_TEXTS
 from orcost_pipeline.warehouse.schema.upgrade import migrate
-from orcost_pipeline_tests.warehouse_rows import fill, make_truth, query
-from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, usage
+from orcost_pipeline_tests.known_spend import Truth
+from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, query, usage
+
+pytest_plugins = ["orcost_pipeline_tests.known_spend"]
 
 SCHEMAS = ("raw", "ref", "core", "marts", "ops")
 MEASURES = (
@@ -576,14 +580,20 @@ def test_opening_an_empty_database_makes_the_warehouse(empty_url: str, tmp_path:
         engine.dispose()
 
 
+@pytest.mark.parametrize(
+    ("statement", "is_loaded"), [("select", False), ("update ops.schema_object set content_sha256 = 'older'", True)]
+)
 def test_a_warehouse_that_is_current_is_opened_without_alembic(
-    database_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    database_url: str, engine: sa.Engine, tmp_path: Any, statement: str, is_loaded: bool
 ) -> None:
-    def refuse(engine: sa.Engine) -> None:
-        raise AssertionError("nothing was to be migrated")
-
-    monkeypatch.setattr("orcost_pipeline.warehouse.schema.upgrade.migrate", refuse)
-    open_warehouse(database_url, tmp_path).dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    code = (
+        "import sys; from pathlib import Path; from orcost_pipeline.warehouse.opening import open_warehouse; "
+        "open_warehouse(sys.argv[1], Path(sys.argv[2])).dispose(); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, database_url, tmp_path], capture_output=True, check=True)
+    assert done.stdout.decode() == f"{is_loaded}\n"
 
 
 def migrate_in_process(url: str, start: Any) -> None:
@@ -592,9 +602,10 @@ def migrate_in_process(url: str, start: Any) -> None:
         migrate(engine)
 
 
-def test_a_migrated_warehouse_knows_the_periods_before_as_a_published_one_does(engine: sa.Engine) -> None:
+def test_a_migrated_warehouse_knows_the_periods_before_as_a_published_one_does(
+    truth_of_two: Truth, engine: sa.Engine
+) -> None:
     """Until the next sync a mapping that moves one key counts on what the migration filled in for the others."""
-    fill(engine, make_truth("acme", "globex"))
     script = (Path(migrations.__file__).parent / "versions/0005_companies.sql").read_text(encoding="utf-8")
     columns = "account_id, key_id, company_id, period, trim_scale(credits_usd), trim_scale(byok_usd)"
     rows = f"select {columns} from core.key_previous"
@@ -631,12 +642,11 @@ def test_a_migration_that_fails_leaves_nothing_and_can_run_again(empty_url: str)
         assert query(engine, "select to_regclass('ref.account')::text") == [("ref.account",)]
 
 
-def test_a_postgres_too_old_is_refused_in_a_sentence(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orcost_pipeline.warehouse.schema.namespaces.OLDEST_MAJOR", 99)
+def test_a_postgres_too_old_is_refused_in_a_sentence(empty_url: str) -> None:
     with opened(empty_url) as engine:
         major = int(query(engine, "show server_version_num")[0][0]) // 10_000
         with pytest.raises(PermanentError, match=f"^Postgres {major} is too old: orcost needs 99 or newer.$"):
-            migrate(engine)
+            migrate(engine, oldest_major=99)
         assert query(engine, "select to_regnamespace('ops')::text") == [(None,)]
 
 
@@ -745,17 +755,20 @@ def test_dying_while_the_run_is_closed_shows_readers_nothing(synced: World, monk
 
 
 @pytest.mark.parametrize(
-    "read", ["read_account", "read_workspaces", "read_members", "read_api_keys", "read_usage_of_account"]
+    "read",
+    [
+        *(steps.read_account, steps.read_workspaces, steps.read_members),
+        *(steps.read_api_keys, steps.read_usage_of_account),
+    ],
 )
-def test_an_extraction_that_is_not_whole_is_not_published(
-    synced: World, monkeypatch: pytest.MonkeyPatch, read: str
-) -> None:
+def test_an_extraction_that_is_not_whole_is_not_published(synced: World, read: Callable[..., object]) -> None:
     before = figures(synced)
     synced.later(hours=1)
     synced.ledger.spend("acme", synced.now - timedelta(minutes=5), None, GPT, usage("9"))
-    monkeypatch.setattr(steps, read, lambda step, since=None: (None, 0))
+    step = synced.step()
+    synced.read(step, without=read)
     with pytest.raises(PermanentError, match=r"^Nothing of this sync .* was published: what it read is not whole"):
-        synced.sync()
+        steps.publish_account(step)
     assert figures(synced) == before
 
 

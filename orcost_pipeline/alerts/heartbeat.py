@@ -20,12 +20,9 @@ def beat(url: SecretStr | None, account: str) -> str | None:
     """
     if url is None:
         return None
+    address = url.get_secret_value().replace("{account}", quote(account, safe=""))
     try:
-        reply = httpx.get(
-            url.get_secret_value().replace("{account}", quote(account, safe="")),
-            timeout=HEARTBEAT_WITHIN,
-            follow_redirects=True,
-        )
+        reply = httpx.get(address, timeout=HEARTBEAT_WITHIN, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"The heartbeat was not received ({type(error).__name__})."
     return None if reply.is_success else f"The heartbeat was refused (HTTP {reply.status_code})."

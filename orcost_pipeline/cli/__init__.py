@@ -9,16 +9,16 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from orcost_pipeline.cli import options
-from orcost_pipeline.cli.administration import accounts_group, database_group
+from orcost_pipeline.cli.administration import accounts_group, alerts_group, database_group
 from orcost_pipeline.cli.map.commands import mapping_group
 from orcost_pipeline.cli.options import (
     Account,
@@ -39,6 +39,7 @@ app = group("What OpenRouter cost each company: hourly, in your own Postgres, cl
 app.add_typer(mapping_group, name="map")
 app.add_typer(database_group, name="db")
 app.add_typer(accounts_group, name="accounts")
+app.add_typer(alerts_group, name="alerts")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -64,6 +65,7 @@ def _options_of_all(
 
 @app.command("report")
 def report_command(
+    context: typer.Context,
     period: Annotated[Period | None, typer.Option(help="Rolling hours up to now; default: 30d.")] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month.")] = None,
     start: Annotated[
@@ -78,7 +80,7 @@ def report_command(
     from orcost_pipeline.cli import report as work
     from orcost_pipeline.cli.report_request import report_request
 
-    now = options.now()
+    now = options.now(context)
     chosen = period.value if period else None
     work.report(
         options.settings(), report_request(by.value, account, chosen, month, start, end, now), output.value, now
@@ -87,16 +89,18 @@ def report_command(
 
 @app.command("status")
 def status_command(
+    context: typer.Context,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """Status of each account, problems, and what to do. Exits 1 where there is an error."""
     from orcost_pipeline.cli import status as work
 
-    raise typer.Exit(work.status(options.settings(), output.value, options.now()))
+    raise typer.Exit(work.status(options.settings(), output.value, options.now(context)))
 
 
 @app.command("keys")
 def keys_command(
+    context: typer.Context,
     history: Annotated[bool, typer.Option("--history", help="Every change of every key.")] = False,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
@@ -104,11 +108,12 @@ def keys_command(
     """API keys, past and present, and their companies."""
     from orcost_pipeline.cli import keys as work
 
-    work.keys(options.settings(), account, output.value, options.now(), is_history=history)
+    work.keys(options.settings(), account, output.value, options.now(context), is_history=history)
 
 
 @app.command("reconcile")
 def reconcile_command(
+    context: typer.Context,
     day: Annotated[date | None, typer.Option(parser=utc_day, metavar="DATE", help="This UTC day, in full.")] = None,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
@@ -119,11 +124,12 @@ def reconcile_command(
     """
     from orcost_pipeline.cli import reconcile as work
 
-    raise typer.Exit(work.reconcile(options.settings(), account, day, output.value, options.now()))
+    raise typer.Exit(work.reconcile(options.settings(), account, day, output.value, options.now(context)))
 
 
 @app.command("explain")
 def explain_command(
+    context: typer.Context,
     company: Annotated[str, typer.Argument(help="As the reports name it; Unattributed too.")],
     day: Annotated[
         date | None,
@@ -138,19 +144,20 @@ def explain_command(
     """
     from orcost_pipeline.cli import explain as work
 
-    now = options.now()
+    now = options.now(context)
     work.explain(options.settings(), company, day or now.date(), account, output.value, now)
 
 
 @app.command("doctor")
 def doctor_command(
+    context: typer.Context,
     port: Port = 3000,
     output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
 ) -> None:
     """What is wrong and what to do, asking OpenRouter too. Exits 1 where there is an error."""
     from orcost_pipeline.cli import doctor as work
 
-    raise typer.Exit(work.doctor(output.value, port, options.now))
+    raise typer.Exit(work.doctor(output.value, port, options.clock(context)))
 
 
 # Running
@@ -168,7 +175,7 @@ def init_command(
     """
     from orcost_pipeline.cli import init as work
 
-    work.init(options.settings(), name, options.now, context.args)
+    work.init(options.settings(), name, options.clock(context), context.args)
 
 
 @app.command()
@@ -234,14 +241,18 @@ def _spinner(what: str) -> Iterator[None]:
 # Failing
 
 
-def main() -> None:
-    """Runs a command and ends the process, with exit code 1 and a plain sentence on stderr for any error."""
+def main(arguments: Sequence[str] | None = None, clock: Callable[[], datetime] = options.system_clock) -> None:
+    """Runs a command and ends the process, with exit code 1 and a plain sentence on stderr for any error.
+
+    `arguments` are those after the program's name, by default the process's own; `clock` returns aware UTC times.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         try:
-            app()
+            app(arguments, "orcost", obj=clock)
         finally:
             sys.stdout.flush()
     except OrcostError as error:
@@ -253,7 +264,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        _fail(_logged(error))
+        _fail(_logged(error, arguments))
 
 
 def _fail(text: str) -> NoReturn:
@@ -262,7 +273,7 @@ def _fail(text: str) -> NoReturn:
     sys.exit(1)
 
 
-def _logged(error: Exception) -> str:
+def _logged(error: Exception, arguments: Sequence[str]) -> str:
     """A sentence about an unforeseen failure, whose traceback is written to the log file."""
     sentence = f"Something went wrong that should not have ({type(error).__name__})"
     try:
@@ -270,7 +281,7 @@ def _logged(error: Exception) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             trace = "".join(traceback.format_exception(error))
-            file.write(_without_secrets(f"{options.now().isoformat()} {' '.join(sys.argv[1:])}\n{trace}\n"))
+            file.write(_without_secrets(f"{options.system_clock().isoformat()} {' '.join(arguments)}\n{trace}\n"))
     except OSError as trouble:
         return f"{sentence}, and no log could be written ({trouble})."
     return f"{sentence}. The details are in {log}"

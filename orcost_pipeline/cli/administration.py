@@ -1,4 +1,4 @@
-"""Commands of `orcost accounts` and `orcost db`: what is stored as a whole, and where."""
+"""Commands of `orcost accounts`, `orcost db` and `orcost alerts`: what is stored as a whole, where, and who is told."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from orcost_pipeline.cli import options
 from orcost_pipeline.cli.options import AccountName, Agreed, TableOrJson, group
 
 database_group = group("The warehouse's Postgres.")
+alerts_group = group("The alerts that are open, and who gets them.", is_command=True)
 accounts_group = group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
 
 
@@ -61,7 +62,7 @@ def show_accounts(
     from orcost_pipeline.cli import accounts as work
 
     if context.invoked_subcommand is None:
-        work.show_accounts(options.settings(), output.value, options.now())
+        work.show_accounts(options.settings(), output.value, options.now(context))
 
 
 @accounts_group.command("rename")
@@ -87,22 +88,49 @@ def forget_account(name: AccountName, yes: Agreed = False) -> None:
 
 
 @accounts_group.command("confirm")
-def confirm_account(name: AccountName) -> None:
+def confirm_account(context: typer.Context, name: AccountName) -> None:
     """Confirm that the current key belongs to the stored account.
 
     The next sync goes on, where it was refused as another account's.
     """
     from orcost_pipeline.cli import accounts as work
 
-    work.confirm(options.settings(), name, options.now())
+    work.confirm(options.settings(), name, options.now(context))
 
 
 @accounts_group.command("rebuild")
-def rebuild_account(name: AccountName, yes: Agreed = False) -> None:
+def rebuild_account(context: typer.Context, name: AccountName, yes: Agreed = False) -> None:
     """Read again everything that OpenRouter still reports.
 
     Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
     """
     from orcost_pipeline.cli import accounts as work
 
-    raise typer.Exit(work.rebuild(options.settings(), name, options.now(), is_agreed=yes))
+    raise typer.Exit(work.rebuild(options.settings(), name, options.now(context), is_agreed=yes))
+
+
+@alerts_group.callback()
+def show_alerts(
+    context: typer.Context,
+    history: Annotated[bool, typer.Option("--history", help="Resolved alerts too.")] = False,
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """The alerts that are open, newest first, and whether they were sent.
+
+    They go to the services in ORCOST_ALERT_URLS while orcost up runs.
+    """
+    from orcost_pipeline.cli import alerts as work
+
+    if context.invoked_subcommand is None:
+        work.alerts(options.settings(), output.value, options.now(context), has_history=history)
+
+
+@alerts_group.command("test")
+def test_alerts() -> None:
+    """Send a test message to every service in ORCOST_ALERT_URLS.
+
+    Exits 1 where one of them does not take it.
+    """
+    from orcost_pipeline.cli import alerts as work
+
+    raise typer.Exit(work.send_test(options.settings()))

@@ -1,6 +1,7 @@
 """Options and arguments that commands share, and the settings and clock that they begin with."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -57,15 +58,17 @@ def utc_day(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a UTC day such as 2026-11-22.") from None
 
 
-def _past_day(text: str) -> date:
-    if (day := utc_day(text)) > now().date():
-        raise typer.BadParameter(f"{day} has not come yet: today is {now():%Y-%m-%d}, UTC.")
+def _past_day(context: typer.Context, day: date | None) -> date | None:
+    if day and day > (today := now(context).date()):
+        raise typer.BadParameter(f"{day} has not come yet: today is {today}, UTC.")
     return day
 
 
 Since = Annotated[
     date | None,
-    typer.Option(parser=_past_day, metavar="DATE", help="Ask again for everything from this UTC day on."),
+    typer.Option(
+        parser=utc_day, callback=_past_day, metavar="DATE", help="Ask again for everything from this UTC day on."
+    ),
 ]
 
 
@@ -102,6 +105,16 @@ def settings() -> "Settings":
     return loaded
 
 
-def now() -> datetime:
-    """The clock of all commands, UTC."""
+def system_clock() -> datetime:
+    """The time of this machine, UTC."""
     return datetime.now(UTC)
+
+
+def clock(context: typer.Context) -> Callable[[], datetime]:
+    """The clock of a command: the one that `main` was given, or else the system's."""
+    return context.obj or system_clock
+
+
+def now(context: typer.Context) -> datetime:
+    """The time of a command, UTC."""
+    return clock(context)()

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -69,6 +69,11 @@ def is_terminal() -> bool:
     """Whether stdin is a terminal, so that a question can be answered."""
     # With stdin closed at the start there is none.
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def question() -> Callable[[str], bool] | None:
+    """Asks a question that is answered with yes or no, on the terminal; None where nobody can answer."""
+    return typer.confirm if is_terminal() else None
 
 
 def say(text: str, *, is_error: bool = False, is_line: bool = True) -> None:

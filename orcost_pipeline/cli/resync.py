@@ -1,7 +1,8 @@
 """`orcost resync`: requests a sync from the running deployment; `--wait` waits for its end."""
 
+import time
+from collections.abc import Callable
 from datetime import date
-from time import sleep
 
 import sqlalchemy as sa
 
@@ -17,8 +18,15 @@ from orcost_pipeline.warehouse.questions.syncs import requested_sync
 IMPATIENT_AFTER = 30  # seconds
 
 
-def resync(settings: Settings, account: str | None, since: date | None, *, is_waiting: bool) -> None:
-    """Requests a sync and prints its id; waits for it if `is_waiting`.
+def resync(
+    settings: Settings,
+    account: str | None,
+    since: date | None,
+    *,
+    is_waiting: bool,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Requests a sync and prints its id; waits for it if `is_waiting`, a second (`sleep`) between two looks.
 
     Raises PermanentError for an unknown account, TransientError where the awaited sync fails.
     """
@@ -29,11 +37,11 @@ def resync(settings: Settings, account: str | None, since: date | None, *, is_wa
             request_id = runs.request_sync(connection, account, since)
         say(f"Sync {request_id} is requested; the running deployment (orcost up) picks it up.")
         if is_waiting:
-            wait(engine, request_id)
+            wait(engine, request_id, sleep)
             say(f"Sync {request_id} succeeded.")
 
 
-def wait(engine: sa.Engine, request_id: int) -> None:
+def wait(engine: sa.Engine, request_id: int, sleep: Callable[[float], object]) -> None:
     """Returns when the request has succeeded, raises TransientError when it has failed.
 
     A request that stays queued is reported once on stderr.

@@ -27,7 +27,9 @@ def list_activity(call: Call) -> dict[str, Any]:
                 known = found.get(row)
                 found[row] = usage if known is None else known + usage
     rows = sorted(found.items(), key=lambda item: (-item[0][0].toordinal(), *map(str, item[0][1:])))
-    return {"data": [_row(call, row, used.cut(1) if is_cut and sums_are_cut else used) for row, used in rows]}
+    if is_cut and sums_are_cut:
+        rows = [(row, used.cut(1, half_up=call.options.sums_half_up)) for row, used in rows]
+    return {"data": [_row(call, row, used) for row, used in rows]}
 
 
 def _window(call: Call) -> tuple[date, date]:

@@ -229,7 +229,7 @@ def _rows(call: Call, asked: Question, groups: list[tuple[Group, Usage]]) -> lis
     sums_are_cut = call.options.cut_usd and call.options.cut_sums_usd
     rows: list[Json] = []
     for number, ((bucket, label), exact) in enumerate(groups):
-        usage = exact.cut(1) if sums_are_cut else exact
+        usage = exact.cut(1, half_up=call.options.sums_half_up) if sums_are_cut else exact
         row: Json = {} if bucket is None else {column: _time(call, asked, bucket)}
         for dimension, value in zip(asked.dimensions, label, strict=True):
             row |= dict(zip(("user", "user_email"), value, strict=True)) if dimension == "user" else {dimension: value}

@@ -9,12 +9,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import accumulate
 from typing import NamedTuple
 
 HOUR = timedelta(hours=1)
 NOTHING = Decimal(0)
+MILLIONTH = Decimal(1).scaleb(-6)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -65,16 +66,21 @@ class Usage:
     def total_usd(self) -> Decimal:
         return self.credits_usd + self.byok_usd + self.uncut_usd
 
-    def cut(self, requests: int) -> Usage:
-        """With its amounts shared out over so many requests, each share cut to a millionth of a dollar."""
+    def cut(self, requests: int, *, half_up: bool = False) -> Usage:
+        """With its amounts shared out over so many requests, each share cut to a millionth of a dollar.
+
+        half_up: each amount as a whole is rounded half up instead.
+        """
         credits_usd, byok_usd, total_usd = (
-            _cut(usd, requests) for usd in (self.credits_usd, self.byok_usd, self.total_usd)
+            _cut(usd, requests, half_up) for usd in (self.credits_usd, self.byok_usd, self.total_usd)
         )
         uncut_usd = total_usd - credits_usd - byok_usd
         return replace(self, credits_usd=credits_usd, byok_usd=byok_usd, uncut_usd=uncut_usd)
 
 
-def _cut(usd: Decimal, requests: int) -> Decimal:
+def _cut(usd: Decimal, requests: int, half_up: bool) -> Decimal:
+    if half_up:
+        return usd.quantize(MILLIONTH, ROUND_HALF_UP)
     return (usd.scaleb(6) // max(requests, 1) * max(requests, 1)).scaleb(-6)
 
 

@@ -20,6 +20,7 @@ class Options:
     cut_usd: analytics cut each request's credits, BYOK and total, each for itself, to a millionth of a dollar.
     activity_cut_usd: activity does the same. Counters and credits are never cut.
     cut_sums_usd: what they cut is not each request but the amount of a row, which sums up many.
+    sums_half_up: they round that amount half up instead of cutting it.
     deleted_by_hash: analytics filtered by a deleted key's hash: its rows, none, or none and a warning.
     deleted_name: what `api_key_id` calls a deleted key's rows.
     deleted_activity: `/activity` filtered by a deleted key's hash.
@@ -63,6 +64,7 @@ class Options:
     cut_usd: bool = False
     activity_cut_usd: bool = False
     cut_sums_usd: bool = False
+    sums_half_up: bool = False
     deleted_by_hash: Literal["rows", "empty", "warning"] = "rows"
     deleted_name: Literal["name", "label", "null", "hash"] = "name"
     deleted_activity: Literal["rows", "empty", "404"] = "rows"

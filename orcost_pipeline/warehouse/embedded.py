@@ -37,7 +37,6 @@ PATIENCE_SECONDS = 300  # recovery after a crash, or the checkpoint before a sto
 ORPHANS_SECONDS = 5  # the children of a killed server take a moment to notice
 PORTS = range(20_000, 30_000)  # below those of outgoing connections, so that ours is still free after a stop
 SHARED = Path("/var/lib/orcost")
-MAKE_SHARED = ["/bin/mkdir", "-p", "-m", "755", SHARED]  # whatever the umask
 CONFIGURATION = """
 # Written once by orcost; change settings with ALTER SYSTEM. No socket: none is needed, and its path may be too long.
 listen_addresses = '127.0.0.1'
@@ -54,10 +53,14 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """The server of one home. Any number of processes may hold one of these for the same home."""
+    """The server of one home. Any number of processes may hold one of these for the same home.
 
-    def __init__(self, home: Path) -> None:
+    shared: where files are that the server's account cannot reach at home, or in the wheel.
+    """
+
+    def __init__(self, home: Path, shared: Path = SHARED) -> None:
         self._home = home.resolve()
+        self._shared = shared
 
     def start(self) -> str:
         """Make sure that the server answers and has its database, and return its URL."""
@@ -94,7 +97,7 @@ class EmbeddedPostgres:
         try:
             if make_home:
                 self._home.mkdir(parents=True, exist_ok=True)
-            yield _Cluster.of(self._home)
+            yield _Cluster.of(self._home, self._shared)
         except (OSError, psycopg.Error) as error:
             raise _failure(self._home, "cannot be used", str(error)) from error
 
@@ -137,15 +140,15 @@ class _Programs(NamedTuple):
                 if version := re.search(r"\) ((\d+)\S*)", _run([folder / "postgres", "--version"]).stdout):
                     yield cls(folder, version[1], int(version[2]), folder in wheel)
 
-    def for_account(self, account: _Account | None) -> "_Programs":
+    def for_account(self, account: _Account | None, shared: Path) -> "_Programs":
         """The same programs; a copy, made once, where those of the wheel are out of the account's reach."""
         if account is None or not self.is_wheel or account.can_run(self.folder / "postgres"):
             return self
         installation, package, site = self.folder.parents[:3]
-        copy = SHARED / f"pg{self.version}"
+        copy = shared / f"pg{self.version}"
         if not copy.is_dir():
-            _run(MAKE_SHARED)
-            with tempfile.TemporaryDirectory(dir=SHARED) as temporary:
+            _make_shared(shared)
+            with tempfile.TemporaryDirectory(dir=shared) as temporary:
                 folder = Path(temporary, "pg")
                 # They look for their libraries beside the package (macOS: in it), so the copy keeps the layout.
                 for part in filter(Path.is_dir, (installation, site / f"{package.name}.libs", package / ".dylibs")):
@@ -168,9 +171,10 @@ class _Cluster(NamedTuple):
     area: Path
     data: Path
     account: _Account | None
+    shared: Path
 
     @classmethod
-    def of(cls, home: Path) -> "_Cluster":
+    def of(cls, home: Path, shared: Path) -> "_Cluster":
         """Where this home's files are or would be, and whose they are; changes nothing."""
         location, area, account = home / "postgres.location", home / "postgres", None
         if location.exists():
@@ -180,16 +184,16 @@ class _Cluster(NamedTuple):
         if os.geteuid() == 0:
             account = _Account.of(area)
             if not area.is_dir() and not account.can_run(home):
-                area = SHARED / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-        return cls(area, area / "data", account)
+                area = shared / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+        return cls(area, area / "data", account, shared)
 
     def settle(self, home: Path) -> None:
         """Make the area, and note in the home where it is if that is elsewhere."""
-        if self.area.parent == SHARED:
-            _run(MAKE_SHARED)
+        if self.area.parent == self.shared:
+            _make_shared(self.shared)
         self.area.mkdir(mode=0o700, exist_ok=True)
         self.give(self.area)
-        if self.area.parent == SHARED:
+        if self.area.parent == self.shared:
             (home / "postgres.location").write_text(f"{self.area}\n")
 
     def give(self, made: Path | int) -> None:
@@ -283,7 +287,7 @@ class _Cluster(NamedTuple):
         found = list(_Programs.installed())
         suitable = [it for it in found if it.major == major or (major is None and it.major >= OLDEST_MAJOR)]
         if suitable:
-            return max(suitable, key=lambda it: (it.is_wheel, it.major)).for_account(self.account)
+            return max(suitable, key=lambda it: (it.is_wheel, it.major)).for_account(self.account, self.shared)
         here = ", ".join(it.version for it in found) or "none"
         raise _failure(self.area, f"needs Postgres {major or f'{OLDEST_MAJOR} or newer'}", f"installed here: {here}")
 
@@ -334,6 +338,10 @@ def _command(pid: int) -> str:
     with suppress(OSError):
         return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" "))
     return ""
+
+
+def _make_shared(folder: Path) -> None:
+    _run(["/bin/mkdir", "-p", "-m", "755", folder])  # whatever the umask
 
 
 def _run(command: list[Any], **options: Any) -> subprocess.CompletedProcess[str]:

@@ -36,21 +36,24 @@ class UnreadableTableError(Exception):
         self.todo = todo
 
 
-def read_table(connection: sa.Connection, name: str) -> Table | None:
+def read_table(
+    connection: sa.Connection, name: str, *, within: int = READ_WITHIN, most_rows: int = MOST_ROWS
+) -> Table | None:
     """A table or view, named as in SQL; None where there is none. The connection is of no other use afterwards.
 
+    within: seconds that it may take; most_rows: a larger table is refused.
     Raises UnreadableTableError; the database's own errors are the caller's.
     """
     connection.detach()
     connection.exec_driver_sql("set transaction read only; set local search_path to public")
-    connection.execute(sa.text(_LIMITS), {"within": f"{READ_WITHIN}s", "limited": list(_LIMITED)})
+    connection.execute(sa.text(_LIMITS), {"within": f"{within}s", "limited": list(_LIMITED)})
     try:
         relation = _relation(connection, name)
-        return Table(tuple(relation.columns), _rows(connection, relation)) if relation else None
+        return Table(tuple(relation.columns), _rows(connection, relation, most_rows)) if relation else None
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in _TIMEOUTS:
             raise
-        problem = f"Table {name} was not read within {READ_WITHIN} seconds"
+        problem = f"Table {name} was not read within {within} seconds"
         raise UnreadableTableError(problem, "See what takes so long in it, or which session has it locked") from None
 
 
@@ -69,12 +72,12 @@ def _relation(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
     return relation
 
 
-def _rows(connection: sa.Connection, relation: sa.Row[Any]) -> tuple[tuple[str | None, ...], ...]:
+def _rows(connection: sa.Connection, relation: sa.Row[Any], most_rows: int) -> tuple[tuple[str | None, ...], ...]:
     quote = connection.dialect.identifier_preparer.quote_identifier
     cells = ", ".join(f"{quote(column)}::text" for column in relation.columns)
-    rows = _execute(connection, f"select {cells} from {relation.name} limit {MOST_ROWS + 1}").all()
-    if len(rows) > MOST_ROWS:
-        problem = f"Table {relation.name} has more than {MOST_ROWS:,} rows"
+    rows = _execute(connection, f"select {cells} from {relation.name} limit {most_rows + 1}").all()
+    if len(rows) > most_rows:
+        problem = f"Table {relation.name} has more than {most_rows:,} rows"
         raise UnreadableTableError(problem, "Leave out what is no rule")
     return tuple(tuple(row) for row in rows)
 

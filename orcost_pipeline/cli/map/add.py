@@ -4,18 +4,16 @@ The file is replaced atomically, and only if it has not changed since it was rea
 """
 
 import shutil
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
 
-import typer
-
 from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.check import show_validity
-from orcost_pipeline.cli.rendering import is_terminal, say
+from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.companies.assignment import KeyHistory, contest, made_up_keys
 from orcost_pipeline.companies.company_list import nearly_known
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, read_mapping
@@ -59,12 +57,13 @@ def add(
     *,
     is_first: bool | None,
     is_agreed: bool,
+    ask: Callable[[str], bool] | None,
 ) -> None:
     """Adds a rule above the catch-all rules at the end, after showing what it moves and asking for confirmation.
 
     `shares` are other owners as COMPANY=PERCENT; `company` has the rest. `is_first` puts it above the rules that win
     its keys, False below them; None asks if it would win none. Raises PermanentError where the file is or would be
-    invalid, where the rule exists already, and where a question cannot be asked or is answered with no.
+    invalid, where the rule exists already, and where a question cannot be asked (`ask` is None) or is answered with no.
     """
     if settings.mapping_table is not None:
         raise PermanentError(f"The rules are in {settings.mapping_name}: add a row there, then: orcost map check")
@@ -79,7 +78,7 @@ def add(
     stored = _stored(settings)
     edit, mapping = _edited(settings, before, known, rows, line_above_the_rest(known))
     contested = _contested(settings, stored, mapping, edit.line)
-    if contested.above and _is_to_be_first(contested, is_first, is_agreed=is_agreed):
+    if contested.above and _is_to_be_first(contested, is_first, None if is_agreed else ask):
         edit, mapping = _edited(settings, before, known, rows, contested.above[0].line)
     for number, record in edit.written.items():
         say(f"  line {number}: {clean(record)}")
@@ -87,7 +86,7 @@ def add(
     show_validity(settings, mapping, effect, _doubtful_names(settings, [*known, *stored.rules], mapping, edit.line))
     preview.show_effect(effect)
     if not is_agreed:
-        _require_agreement(settings)
+        _require_agreement(settings, ask)
     _replace(path, before, edit.content)
     say(f"Added to {settings.mapping_name}. It counts from the next sync on; under orcost up, within a minute.")
 
@@ -193,16 +192,16 @@ def _contested(settings: Settings, stored: Stored, mapping: Mapping, line: int) 
     return Contested(above, is_lost=added.position not in winning)
 
 
-def _is_to_be_first(contested: Contested, is_first: bool | None, *, is_agreed: bool) -> bool:
+def _is_to_be_first(contested: Contested, is_first: bool | None, ask: Callable[[str], bool] | None) -> bool:
     """Whether to put the rule above those that win its keys; asks if it would win none below them."""
     if is_first is not None or not contested.is_lost:
         return bool(is_first)
     lines = ", ".join(few([f"line {rule.line} ({rule})" for rule in contested.above], MOST_NAMES))
     sentence = f"Every key that the rule matches is already taken by {lines}."
-    if is_agreed or not is_terminal():
+    if ask is None:
         raise PermanentError(f"{sentence} {NOT_WRITTEN} To put it above: --first; to put it below all the same: --last")
     say(sentence)
-    return typer.confirm(f"Put it above line {contested.above[0].line}?")
+    return ask(f"Put it above line {contested.above[0].line}?")
 
 
 def _doubtful_names(settings: Settings, known: Iterable[Rule], mapping: Mapping, line: int) -> list[Mistake]:
@@ -232,10 +231,10 @@ def _meaning(rule: Rule) -> Hashable:
     return identity(rule), tuple((share.company, share.percent, share.note) for share in rule.shares)
 
 
-def _require_agreement(settings: Settings) -> None:
-    if not is_terminal():
+def _require_agreement(settings: Settings, ask: Callable[[str], bool] | None) -> None:
+    if ask is None:
         raise PermanentError(f"{NOT_WRITTEN} To write without being asked: --yes")
-    if not typer.confirm(f"Add it to {settings.mapping_name}?"):
+    if not ask(f"Add it to {settings.mapping_name}?"):
         raise PermanentError(NOT_WRITTEN)
 
 

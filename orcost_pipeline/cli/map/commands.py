@@ -58,15 +58,18 @@ def add_mapping(
 ) -> None:
     """Add a rule to the file, after saying what it moves."""
     from orcost_pipeline.cli.map import add as work
+    from orcost_pipeline.cli.rendering import question
 
     if first and last:
         raise typer.BadParameter("--first and --last exclude each other.")
     rule = {"match": match, "pattern": pattern, "account": account, "valid_from": start, "valid_to": end, "note": note}
-    work.add(options.settings(), company, share or (), rule, is_first=first if first or last else None, is_agreed=yes)
+    is_first = first if first or last else None
+    work.add(options.settings(), company, share or (), rule, is_first=is_first, is_agreed=yes, ask=question())
 
 
 @mapping_group.command("explain")
 def explain_mapping(
+    context: typer.Context,
     key: Annotated[str, typer.Argument(help="A key's name, its hash, or the hash's first 6 or more digits.")],
     at: Annotated[date | None, typer.Option(parser=utc_day, metavar="DATE", help="UTC day; default: today.")] = None,
     account: Account = None,
@@ -75,18 +78,19 @@ def explain_mapping(
     """Why a key belongs to its company: which rule wins."""
     from orcost_pipeline.cli.map import explain as work
 
-    work.explain_key(options.settings(), key, at or options.now().date(), account, output.value)
+    work.explain_key(options.settings(), key, at or options.now(context).date(), account, output.value)
 
 
 @mapping_group.command("todo")
 def todo_mapping(
+    context: typer.Context,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
     """Keys without an owner, the most expensive first."""
     from orcost_pipeline.cli.map import todo as work
 
-    work.todo(options.settings(), account, output.value, options.now())
+    work.todo(options.settings(), account, output.value, options.now(context))
 
 
 @mapping_group.command("log")

@@ -57,9 +57,9 @@ def foreign_problem(database: str, schemas: Iterable[str]) -> tuple[str, str]:
     return problem, "Use a database of its own: create database orcost; then name it in ORCOST_DATABASE_URL"
 
 
-def version_problem(major: int) -> str | None:
+def version_problem(major: int, oldest: int = OLDEST_MAJOR) -> str | None:
     """Why this version of Postgres cannot hold a warehouse; None where it can."""
-    return f"Postgres {major} is too old: orcost needs {OLDEST_MAJOR} or newer." if major < OLDEST_MAJOR else None
+    return f"Postgres {major} is too old: orcost needs {oldest} or newer." if major < oldest else None
 
 
 def encoding_problem(database: str, encoding: str) -> tuple[str, str]:

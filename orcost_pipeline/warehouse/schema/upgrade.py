@@ -9,7 +9,7 @@ from alembic.config import Config
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.locks import MIGRATION_LOCK, take_lock
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
-from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS, make_schemas, version_problem
+from orcost_pipeline.warehouse.schema.namespaces import OLDEST_MAJOR, WAREHOUSE_SCHEMAS, make_schemas, version_problem
 from orcost_pipeline.warehouse.schema.replacement import PATIENCE, Patience, apply_schema
 from orcost_pipeline.warehouse.schema.rights import held_rights
 
@@ -23,6 +23,7 @@ def migrate(
     *,
     schema: DeclaredSchema | None = None,
     patience: Patience = PATIENCE,
+    oldest_major: int = OLDEST_MAJOR,
 ) -> None:
     """Migrates tables to a revision; at the newest, replaces views, functions and comments that differ from `schema`.
 
@@ -33,12 +34,12 @@ def migrate(
     A migration that changes a column drops the views that show it (`if exists`: a new warehouse may not have them yet);
     they are made again from their files, with their rights.
 
-    Raises PermanentError for a Postgres too old, and where something that users built depends on what has to be
-    dropped; TransientError where a session holds a view for longer than is waited for.
+    Raises PermanentError for a Postgres before `oldest_major`, and where something that users built depends on what has
+    to be dropped; TransientError where a session holds a view for longer than is waited for.
     """
     with engine.connect() as connection:
         major = int(connection.execute(sa.text("show server_version_num")).scalar_one()) // 10_000
-        if problem := version_problem(major):
+        if problem := version_problem(major, oldest_major):
             raise PermanentError(problem)
         take_lock(connection, MIGRATION_LOCK, "schema")
         make_schemas(connection, WAREHOUSE_SCHEMAS)
