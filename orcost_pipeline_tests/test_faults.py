@@ -322,16 +322,9 @@ def test_retry_after_is_waited_for(world: PortWorld) -> None:
     assert time.monotonic() - started >= 1
 
 
-<<<<<<< HEAD
-def test_a_server_that_asks_for_an_hour_is_asked_once_more_before(
-    world: PortWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orcost_pipeline.openrouter.api.requests.LONGEST_PAUSE", 0.05)
-=======
 def test_a_server_that_asks_for_an_hour_is_asked_once_more_before(world: PortWorld) -> None:
     """No pause is longer than a fifth of a client's patience."""
     world.patience = 1.0
->>>>>>> tests-follow
     world.succeed(*(Fault("429", retry_after=3600, match=asks) for asks in QUESTIONS.values()))
 
 

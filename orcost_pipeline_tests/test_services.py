@@ -25,7 +25,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
-from orcost_pipeline.deployment import orcost_up, supervision
+from orcost_pipeline.deployment import supervision
 from orcost_pipeline.deployment.dagster_home import STORAGE_URL
 from orcost_pipeline.deployment.orcost_up import KeptDatabase, reserved
 from orcost_pipeline.deployment.supervision import Service, Surroundings
@@ -532,7 +532,7 @@ def up(tmp_path: Path) -> Iterator[Any]:
 def assert_serves_no_other_home(it: Up, other: Settings) -> None:
     """A database is served from one home at a time: the other is refused before anything has begun in it."""
     with pytest.raises(PermanentError) as refused:
-        services.up(other, free_port())
+        orcost_up.up(other, free_port())
     served = f"process {it.process.pid} on {socket.gethostname()}, home {it.folder / 'home'}, since "
     assert served in str(refused.value)
     assert not (other.home / "dagster").exists()
@@ -575,34 +575,6 @@ def test_what_is_no_name_of_a_proxy_is_refused(name: str) -> None:
     assert "is no name such as costs.example.com" in ended.output
 
 
-<<<<<<< HEAD
-def test_a_database_is_served_from_one_home_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
-) -> None:
-    served: list[str] = []
-    monkeypatch.setattr(orcost_up, "prepare", lambda settings: served.append(str(settings.home)))
-    monkeypatch.setattr(orcost_up, "start_stopped", list)
-    monkeypatch.setattr(orcost_up, "_dagster", lambda *_: [])
-    monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
-    monkeypatch.setenv(UP, "")
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-    first, second = (load_settings(tmp_path / name) for name in ("first", "second"))
-
-    def supervise(*_: object, **__: object) -> None:
-        if len(served) == 1:
-            orcost_up.up(second, free_port())
-
-    monkeypatch.setattr(orcost_up, "supervise", supervise)
-    with pytest.raises(PermanentError) as refused:
-        orcost_up.up(first, free_port())
-    told = str(refused.value)
-    assert f"process {os.getpid()} on {socket.gethostname()}, home {first.home}, since " in told
-    assert served == [str(first.home)], "it was refused after it had begun"
-
-
-=======
->>>>>>> tests-follow
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that the account of the embedded Postgres can reach."""

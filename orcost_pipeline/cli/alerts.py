@@ -75,7 +75,8 @@ def _is_lost(receiver: Receiver, settings: Settings) -> bool:
         lines = [*lines, "", settings.alerts.ui_url]
     problem = receiver.send(Message("orcost: deployment: test", "\n".join(lines), "info"))
     if problem:
-        say(f"{receiver.service}: {problem} Correct its URL in ORCOST_ALERT_URLS, or see whether the service is up.", is_error=True)
+        todo = "Correct its URL in ORCOST_ALERT_URLS, or see whether the service is up."
+        say(f"{receiver.service}: {problem} {todo}", is_error=True)
     else:
         typer.echo(f"{receiver.service}: sent")
     return problem is not None
