@@ -25,7 +25,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
-from orcost_pipeline.deployment import supervision
+from orcost_pipeline.deployment import orcost_up, supervision
 from orcost_pipeline.deployment.dagster_home import STORAGE_URL
 from orcost_pipeline.deployment.orcost_up import KeptDatabase, reserved
 from orcost_pipeline.deployment.supervision import Service, Surroundings
@@ -81,7 +81,7 @@ time.sleep(600)
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from orcost_pipeline.deployment import supervision
+from orcost_pipeline.deployment import orcost_up, supervision
 from orcost_pipeline.deployment.supervision import Service, Surroundings, leash, stop_requested, supervise
 
 folder = Path(sys.argv[1])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import groupby
-from threading import Lock
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -79,6 +78,8 @@ def look(
             opened, resolved = update(connection, seen, receivers, now)
             store.give_up(connection, [it.url_sha256 for it in receivers], now)
         sent, failed = send_due(engine, receivers, now, ui_url, clock() + SEND_WITHIN, clock)
+        with engine.begin() as connection:
+            store.note_sent(connection)
     return Look(opened, resolved, sent, failed)
 
 
@@ -168,7 +169,6 @@ def send_due(
         due = store.due_messages(connection, [it.url_sha256 for it in receivers], now)
     if not due:
         return 0, 0
-    recording = Lock()
 
     def send_to(receiver: Receiver) -> tuple[int, int]:
         sent = 0
@@ -177,7 +177,7 @@ def send_due(
                 break
             error = receiver.send(alert_message(alerts, ui_url))
             next_attempt_at = now + pause(max(it.attempts for it in alerts) + 1) if error else None
-            with recording, engine.begin() as connection:
+            with engine.begin() as connection:
                 store.note_attempt(
                     connection,
                     [it.id for it in alerts],

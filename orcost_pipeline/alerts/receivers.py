@@ -6,6 +6,7 @@ No message, error or log entry repeats a URL, which is a secret.
 import hashlib
 import logging
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-# Its warnings contain parts of URLs. What went wrong is read from them, and nothing else is kept.
+# They log URLs. What went wrong is read from Apprise's warnings, and nothing else is kept.
 _APPRISE_LOG = logging.getLogger("apprise")
-_APPRISE_LOG.propagate = False
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 _HTTP_STATUS = re.compile(r"\berror=(\d{3})\b")
 
 
@@ -73,14 +74,19 @@ def receivers(urls: SecretStr | None) -> list[Receiver]:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Collects what Apprise logs, instead of passing it on."""
+    """Collects what Apprise logs in this thread, instead of passing it on."""
     messages: list[str] = []
+    thread = threading.get_ident()
 
     class _Collected(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
+            if record.thread == thread:
+                messages.append(record.getMessage())
 
-    handler = _Collected(logging.WARNING)
+    handler = _Collected()
+    # Loading Apprise sets its logger up anew.
+    _APPRISE_LOG.setLevel(logging.WARNING)
+    _APPRISE_LOG.propagate = False
     _APPRISE_LOG.addHandler(handler)
     try:
         yield messages

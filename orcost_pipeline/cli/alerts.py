@@ -1,6 +1,5 @@
 """`orcost alerts`: the alerts that are open, or all that ever were, and a message to test every receiver."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import typer
@@ -66,17 +65,19 @@ def send_test(settings: Settings) -> int:
     configured = receivers(settings.alert_urls)
     if not configured:
         raise PermanentError(NO_RECEIVER)
-    return int(any([_is_lost(it, settings) for it in configured]))
+    lost = [it for it in configured if not _is_taken(it, settings)]
+    return int(bool(lost))
 
 
-def _is_lost(receiver: Receiver, settings: Settings) -> bool:
-    lines: Sequence[str] = ["This is a test. Alerts about your OpenRouter costs will come here."]
+def _is_taken(receiver: Receiver, settings: Settings) -> bool:
+    """Sends the test message to one receiver and prints how that ended."""
+    lines = ["This is a test. Alerts about your OpenRouter costs will come here."]
     if settings.alerts.ui_url:
-        lines = [*lines, "", settings.alerts.ui_url]
+        lines += ["", settings.alerts.ui_url]
     problem = receiver.send(Message("orcost: deployment: test", "\n".join(lines), "info"))
     if problem:
         todo = "Correct its URL in ORCOST_ALERT_URLS, or see whether the service is up."
         say(f"{receiver.service}: {problem} {todo}", is_error=True)
     else:
         typer.echo(f"{receiver.service}: sent")
-    return problem is not None
+    return problem is None

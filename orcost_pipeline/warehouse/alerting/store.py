@@ -121,10 +121,7 @@ def note_attempt(
     next_attempt_at: datetime | None,
     error: str | None,
 ) -> None:
-    """Records one attempt to send one message about these alerts to one receiver, at the messages and at the alerts.
-
-    Not for two transactions at once: each decides whether it was the last receiver.
-    """
+    """Records one attempt to send one message about these alerts to one receiver."""
     parameters = {
         "alert_ids": list(alert_ids),
         "kind": kind,
@@ -134,6 +131,11 @@ def note_attempt(
         "error": error,
     }
     connection.execute(_sql("note_attempt"), parameters)
+
+
+def note_sent(connection: sa.Connection) -> None:
+    """Dates the messages of alerts that every receiver took or that were given up for the others."""
+    connection.execute(_sql("note_sent"))
 
 
 def give_up(connection: sa.Connection, receivers: Collection[str], now: datetime) -> None:
