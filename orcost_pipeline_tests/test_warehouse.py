@@ -52,7 +52,7 @@ def named(text: str) -> list[str]:
     return [column for word in words for column in (MEASURES if word == "measures" else (word,))]
 
 
-# design.md, "Contract: the warehouse", line by line: the grain, then the columns besides the grain.
+# What users of the tables rely on: the grain, then the columns besides the grain.
 CONTRACT = {
     "ref.account": "account, kind, status, as_of, checked_at, error, credits_total_usd, credits_used_usd",
     "ref.api_key": "account, key_hash, name, label, workspace_id, workspace_name, creator_user_id, creator_email, "

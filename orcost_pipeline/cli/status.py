@@ -36,17 +36,17 @@ def status(settings: Settings, output: str, now: datetime) -> int:
 def _table(standings: Iterable[Standing], now: datetime) -> Table:
     drawn = table(*COLUMNS, right=COLUMNS[5:])
     for standing in standings:
-        drawn.add_row(*cells(*_cells(standing, now)), style="" if standing.status == "ok" else "yellow")
+        drawn.add_row(*cells(*_cells(standing, now)), style="" if standing.state.status == "ok" else "yellow")
     return drawn
 
 
 def _cells(standing: Standing, now: datetime) -> Iterator[str]:
     yield standing.account
-    yield standing.kind or UNKNOWN
+    yield standing.state.kind or UNKNOWN
     yield _status_text(standing)
-    yield age(now - standing.last_success_at) if standing.last_success_at else UNKNOWN
-    yield clock(standing.as_of, now) if standing.as_of else UNKNOWN
-    yield f"{len(standing.open_days)}" if standing.as_of else UNKNOWN
+    yield age(now - standing.state.last_success_at) if standing.state.last_success_at else UNKNOWN
+    yield clock(standing.state.as_of, now) if standing.state.as_of else UNKNOWN
+    yield f"{len(standing.open_days)}" if standing.state.as_of else UNKNOWN
     spend = standing.spend
     yield share(spend.unattributed_30d_usd, spend.spend_30d_usd) if spend.spend_30d_usd else UNKNOWN
     left = f" ({plural(standing.days_left, 'day')})" if standing.days_left is not None else ""
@@ -56,11 +56,11 @@ def _cells(standing: Standing, now: datetime) -> Iterator[str]:
 
 def _balance_usd(standing: Standing) -> Decimal | None:
     """The remaining credits in USD; None for an invoiced account."""
-    return standing.balance_usd if standing.is_prepaid else None
+    return standing.state.balance_usd if standing.is_prepaid else None
 
 
 def _status_text(standing: Standing) -> str:
-    text = (standing.status or "never synced").replace("_", " ")
+    text = (standing.state.status or "never synced").replace("_", " ")
     return text if standing.is_watched else f"{text}, not configured"
 
 
@@ -70,10 +70,10 @@ def _as_data(standings: Iterable[Standing], found: Sequence[Finding]) -> dict[st
         "accounts": [
             {
                 "account": standing.account,
-                "kind": standing.kind,
-                "status": standing.status,
-                "last_success_at": standing.last_success_at,
-                "as_of": standing.as_of,
+                "kind": standing.state.kind,
+                "status": standing.state.status,
+                "last_success_at": standing.state.last_success_at,
+                "as_of": standing.state.as_of,
                 "open_days": standing.open_days,
                 "unattributed_share": standing.unattributed_share,
                 "balance_usd": _balance_usd(standing),

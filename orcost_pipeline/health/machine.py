@@ -56,7 +56,7 @@ def _git(folder: Path, *arguments: str) -> int | None:
 
 def key_findings(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[Finding]:
     """Accounts without a configured key; one note where this machine only reads what others sync."""
-    is_reader = any(standing.as_of for standing in standings.values()) and not is_syncing(settings)
+    is_reader = any(standing.state.as_of for standing in standings.values()) and not is_syncing(settings)
     for account in settings.accounts:
         if account.api_key is not None:
             continue

@@ -15,7 +15,14 @@ from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import no_mapping
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import coverage, idle_rules
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source, warnings_of
+from orcost_pipeline.sync.mapping_source import (
+    MappingUnreadableError,
+    read_companies,
+    read_source,
+    refusal,
+    warnings_of,
+    what_stays,
+)
 from orcost_pipeline.text import few
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import set_local
@@ -29,19 +36,17 @@ def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) ->
     if not is_syncing(settings):
         return
     version = check.stored.mapping if check.stored else None
-    stays = "the current mapping stays active"
-    if check.stored or check.is_new:
-        stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays active" if version else "all spend is Unattributed"
+    is_known = check.stored is not None or check.is_new
+    stays = what_stays(version) if is_known else "the current mapping stays active"
     try:
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
-        message = f"{error.source} was refused; {stays}.\n{error.lines()}"
-        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, message, map_check(settings))
+        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, refusal(error, stays), map_check(settings))
     except MappingUnreadableError as error:
         if version or not error.is_missing:
             code = Code.MAPPING_GONE if error.is_missing else Code.MAPPING_WRONG
-            yield Finding(Severity.ERROR, code, None, f"{error.problem}; {stays}.", error.todo)
-        elif check.stored or check.is_new:
+            yield Finding(Severity.ERROR, code, None, error.sentence(stays), error.todo)
+        elif is_known:
             yield _no_mapping_finding(settings, check)
     except OrcostError:
         return  # the database cannot be reached, which `check_database` reports

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -21,7 +21,7 @@ from orcost_pipeline.openrouter.api.requests import PATIENCE_AT_A_TERMINAL, Requ
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.identity import reported_evidence
 from orcost_pipeline.text import plural
-from orcost_pipeline.warehouse.questions.accounts import Evidence
+from orcost_pipeline.warehouse.questions.accounts import AccountState, Evidence
 from orcost_pipeline.windows import CLOCK_WRONG, CLOCKS_AGREE_WITHIN, DAY
 
 # Seconds for each of the two rounds of questions.
@@ -159,15 +159,16 @@ def with_answers(stored: WarehouseState, settings: Settings, answers: Mapping[st
     for standing in stored.standings:
         answer = answers.get(standing.account)
         is_accepted = answer.is_accepted if answer else (False if standing.account in keyless else None)
-        standings.append(replace(standing, is_accepted=is_accepted, **_credits(answer)))
+        standings.append(_with_credits(replace(standing, is_accepted=is_accepted), answer))
     return replace(stored, standings=standings)
 
 
-def _credits(answer: Answer | None) -> dict[str, Any]:
-    """The credits of an answer as fields of a standing; empty without a known balance."""
+def _with_credits(standing: Standing, answer: Answer | None) -> Standing:
+    """The standing with the credits of an answer, where it has a balance."""
     if answer is None or answer.balance_usd is None:
-        return {}
-    return {name: getattr(answer, name) for name in ("balance_usd", "credits_total_usd", "is_spending")}
+        return standing
+    state = standing.state._replace(balance_usd=answer.balance_usd, credits_total_usd=answer.credits_total_usd)
+    return replace(standing, state=state, is_spending=answer.is_spending)
 
 
 def openrouter_findings(
@@ -175,12 +176,13 @@ def openrouter_findings(
 ) -> Iterator[Finding]:
     """Findings from an account's live answer. `standing` is None where the warehouse has none or cannot be read;
     `contradicting` says why the key cannot belong to the stored account."""
-    is_known = standing is not None and standing.status in ("invalid_key", "unreachable")
-    yield from (replace(it, since=standing.failing_since if standing and is_known else None) for it in answer.found)
+    is_known = standing is not None and standing.state.status in ("invalid_key", "unreachable")
+    since = standing.state.failing_since if standing and is_known else None
+    yield from (replace(it, since=since) for it in answer.found)
     if answer.is_accepted and not answer.can_manage:
         yield _ordinary_key_finding(answer.account, standing)
     if standing is None:
-        yield from credit_findings(Standing(answer.account, **_credits(answer)))
+        yield from credit_findings(_with_credits(Standing(AccountState.never_synced(answer.account)), answer))
     if contradicting:
         yield from _other_account_finding(answer.account, standing, contradicting)
     elif answer.keys is not None:
@@ -189,7 +191,7 @@ def openrouter_findings(
 
 def _other_account_finding(account: str, standing: Standing | None, contradicting: str) -> Iterator[Finding]:
     """That the key belongs to another account, unless the last sync has already reported it."""
-    if standing is None or standing.error_code != Code.OTHER_ACCOUNT:
+    if standing is None or standing.state.error_code != Code.OTHER_ACCOUNT:
         message = f"The key belongs to a different OpenRouter account than the stored data: {contradicting}."
         todo = f"{NOT_ITS_KEY}{sync_command(account)}"
         yield Finding(Severity.ERROR, Code.OTHER_ACCOUNT, account, message, todo)
@@ -201,7 +203,7 @@ def _ordinary_key_finding(account: str, standing: Standing | None) -> Finding:
         "other keys, models, tokens and history do not."
     )
     severity = Severity.NOTE
-    if standing and standing.kind == "management":
+    if standing and standing.state.kind == "management":
         severity = Severity.ERROR
         message += "\nA management key has synced this account so far: its other keys would seem to cost nothing."
     todo = "Make a management key (openrouter.ai/settings/management-keys), then: orcost init"
@@ -214,13 +216,13 @@ def _listing_findings(account: str, keys: Sequence[ApiKey], standing: Standing |
         message = "OpenRouter lists no API key: there is nothing to attribute."
         todo = "If it has keys: this management key belongs to another account or organization. Make one there"
         yield Finding(Severity.WARNING, Code.NO_API_KEYS, account, message, todo)
-    if standing is None or standing.as_of is None:
+    if standing is None or standing.state.as_of is None:
         return
     missing = [key for key in keys if key.hash not in standing.keys.hashes]
     if not missing:
         return
     first_at = min((key.created_at for key in missing if key.created_at), default=None)
-    is_overdue = first_at is not None and first_at < standing.as_of
+    is_overdue = first_at is not None and first_at < standing.state.as_of
     named = ", ".join(f'"{key.name or key.label}"' for key in missing[:NAMED_KEYS])
     more = f" and {len(missing) - NAMED_KEYS} more" if len(missing) > NAMED_KEYS else ""
     message = f"{plural(len(missing), 'key')} at OpenRouter not in the tables yet: {named}{more}."

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.deployment import serving
-from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.accounts import AccountState, account_states
 from orcost_pipeline.warehouse.questions.health import (
     RecentSpend,
     UnreadableRows,
@@ -27,29 +27,16 @@ REQUESTS_WAIT = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of an account; only its name where it was never synced. Amounts are USD, instants UTC.
+    """What is known of an account: its stored `state`, and the facts that its findings follow from.
 
-    `is_accepted` is whether OpenRouter accepted its key just now; None where that was not checked. `is_spending` is
-    whether a key was charged within a day by a live answer, besides the stored spend.
+    `is_watched` is whether this machine syncs it; `is_accepted` whether OpenRouter accepted its key just now, None
+    where that was not checked. `is_spending` is whether a key was charged within a day by a live answer, besides the
+    stored spend. `open_days` are UTC days that do not reconcile, oldest first.
     """
 
-    account: str
+    state: AccountState
     is_watched: bool = True
     is_accepted: bool | None = None
-    kind: str | None = None
-    status: str | None = None
-    error: str | None = None
-    error_code: str | None = None
-    as_of: datetime | None = None
-    last_success_at: datetime | None = None
-    failing_since: datetime | None = None
-    last_run_status: str | None = None
-    last_run_error: str | None = None
-    last_run_at: datetime | None = None
-    balance_usd: Decimal | None = None
-    workspaces_refused_since: datetime | None = None
-    members_refused_since: datetime | None = None
-    credits_total_usd: Decimal | None = None
     open_days: Sequence[date] = ()
     unreadable: Sequence[UnreadableRows] = ()
     spend: RecentSpend = field(default_factory=RecentSpend)
@@ -59,11 +46,16 @@ class Standing:
     is_spending: bool = False
 
     @property
+    def account(self) -> str:
+        """The account's name."""
+        return self.state.account
+
+    @property
     def is_prepaid(self) -> bool:
         """Whether it pays by credits: some were bought, and nothing is spent without any left. Others are invoiced."""
-        if self.balance_usd is None or not self.credits_total_usd or self.credits_total_usd < 0:
+        if self.state.balance_usd is None or not self.state.credits_total_usd or self.state.credits_total_usd < 0:
             return False
-        return self.balance_usd > 0 or not (self.is_spending or self.spend.spend_24h_usd > 0)
+        return self.state.balance_usd > 0 or not (self.is_spending or self.spend.spend_24h_usd > 0)
 
     @property
     def unattributed_share(self) -> Decimal | None:
@@ -76,9 +68,9 @@ class Standing:
 
         None for invoiced accounts, without spend, and beyond ten years, which is no forecast.
         """
-        if self.balance_usd is None or not self.is_prepaid or self.spend.spend_7d_usd <= 0:
+        if self.state.balance_usd is None or not self.is_prepaid or self.spend.spend_7d_usd <= 0:
             return None
-        days = max(0, int(self.balance_usd * 7 / self.spend.spend_7d_usd))
+        days = max(0, int(self.state.balance_usd * 7 / self.spend.spend_7d_usd))
         return days if days <= 3_650 else None
 
 
@@ -122,7 +114,7 @@ def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules:
     configured = {account.name for account in settings.accounts}
     known = [
         Standing(
-            **{name: getattr(row, name) for name in _STORED},
+            row,
             is_watched=not is_syncing(settings) or row.account in configured,
             open_days=days.get(row.account, ()),
             unreadable=unreadable.get(row.account, ()),
@@ -136,23 +128,4 @@ def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules:
     ]
     # On a machine that only reads, the account configured here (usually `default`) does not exist.
     untried = sorted(configured - {row.account for row in rows}) if is_syncing(settings) or not rows else []
-    return [*known, *(Standing(name) for name in untried)]
-
-
-_STORED = (
-    "account",
-    "kind",
-    "status",
-    "error",
-    "error_code",
-    "as_of",
-    "last_success_at",
-    "failing_since",
-    "last_run_status",
-    "last_run_error",
-    "last_run_at",
-    "balance_usd",
-    "workspaces_refused_since",
-    "members_refused_since",
-    "credits_total_usd",
-)
+    return [*known, *(Standing(AccountState.never_synced(name)) for name in untried)]

@@ -64,7 +64,7 @@ def _account_findings(standing: Standing, settings: Settings, now: datetime, is_
         message = "This account is not configured here: its stored data stays and is not updated."
         todo = "Nothing, if that is intended; otherwise add it to orcost.toml under its stored name, or: "
         todo += "orcost accounts rename"
-        yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.as_of)
+        yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.state.as_of)
         return
     yield from _freshness_findings(standing, now, is_up)
     yield from _last_run(standing, settings)
@@ -78,67 +78,69 @@ def _account_findings(standing: Standing, settings: Settings, now: datetime, is_
 
 def _freshness_findings(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     """Whether costs are being synced."""
-    name, sync = standing.account, _sync(standing)
-    if standing.as_of is not None and is_future(standing.as_of, now) and standing.error_code != Code.CLOCK_OFF:
-        message = f"Data is marked complete until {clock(standing.as_of, now)}, in the future: a sync ran with a wrong "
+    state, name, sync = standing.state, standing.account, _sync(standing)
+    if state.as_of is not None and is_future(state.as_of, now) and state.error_code != Code.CLOCK_OFF:
+        message = f"Data is marked complete until {clock(state.as_of, now)}, in the future: a sync ran with a wrong "
         message += "clock.\nUntil the next good sync, figures of the last hours and days lack what was spent in them."
         yield Finding(
             Severity.ERROR, Code.CLOCK_OFF, name, message, f"Set the clock by NTP, then: {sync}, which puts it right"
         )
     is_running = standing.running is not None and standing.running.is_alive
-    if standing.status not in (None, "ok"):
+    if state.status not in (None, "ok"):
         yield from _sync_failure(standing)
-    elif standing.as_of is None:
+    elif state.as_of is None:
         if not is_running and standing.is_accepted is not False:
             yield Finding(Severity.ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
-    elif now - standing.as_of > STALE_AFTER:
+    elif now - state.as_of > STALE_AFTER:
         up_status = {
             None: "Is orcost up running?",
             True: "orcost up is running.",
             False: "orcost up is not running here.",
         }
-        message = f"No data newer than {clock(standing.as_of, now)}. {up_status[is_up]}"
+        message = f"No data newer than {clock(state.as_of, now)}. {up_status[is_up]}"
         todo = f"orcost up (every hour), or once: {sync}" if is_up is False else sync
-        yield Finding(Severity.ERROR, Code.STALE, name, message, todo, standing.as_of)
+        yield Finding(Severity.ERROR, Code.STALE, name, message, todo, state.as_of)
 
 
 def _sync_failure(standing: Standing) -> Iterator[Finding]:
     """Why the last sync failed, unless a live answer just reported the same refusal."""
-    if standing.is_accepted is False and standing.status in ("invalid_key", "unreachable"):
+    state = standing.state
+    if standing.is_accepted is False and state.status in ("invalid_key", "unreachable"):
         return
     what = {"invalid_key": "OpenRouter refused its key.", "failed": "The last sync failed."}
-    status = standing.status or ""
-    message = standing.error or what.get(status, "OpenRouter or the database could not be reached.")
-    code = Code.INVALID_KEY if status == "invalid_key" else Code(standing.error_code or Code.SYNC_FAILED)
+    status = state.status or ""
+    message = state.error or what.get(status, "OpenRouter or the database could not be reached.")
+    code = Code.INVALID_KEY if status == "invalid_key" else Code(state.error_code or Code.SYNC_FAILED)
     if standing.is_accepted and (code is Code.CLOCK_OFF or status in ("invalid_key", "unreachable")):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
     todo = {Code.OTHER_ACCOUNT: NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
-    yield Finding(Severity.ERROR, code, standing.account, message, todo, standing.failing_since)
+    yield Finding(Severity.ERROR, code, standing.account, message, todo, state.failing_since)
 
 
 def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
-    name, at = standing.account, standing.last_run_at
-    if standing.last_run_error and standing.last_run_status == "succeeded":
+    state, name, at = standing.state, standing.account, standing.state.last_run_at
+    if state.last_run_error and state.last_run_status == "succeeded":
         todo = f"{map_check(settings)}, then: {_sync(standing)}"
-        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, name, standing.last_run_error, todo, at)
+        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, name, state.last_run_error, todo, at)
     if standing.running and standing.running.is_alive:
         message, todo = "It is being synced.", "Wait for it; another sync would wait too"
         yield Finding(Severity.NOTE, Code.SYNC_RUNNING, name, message, todo, standing.running.started_at)
     elif standing.running:
         message, at = "A sync began and its process died; nothing was lost.", standing.running.started_at
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
-    elif standing.last_run_status == "abandoned":
+    elif state.last_run_status == "abandoned":
         message = "The last sync died before it was done; nothing was lost."
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
 
 
 def _open_days(standing: Standing) -> Iterator[Finding]:
     """Days that do not reconcile: recent ones can be synced again, older ones are only noted."""
+    state = standing.state
     days = standing.open_days
-    if not days or standing.as_of is None:
+    if not days or state.as_of is None:
         return
-    first_reported = utc_day(standing.as_of) - ACTIVITY_DAYS * DAY
+    first_reported = utc_day(state.as_of) - ACTIVITY_DAYS * DAY
     recent = [day for day in days if day >= first_reported]
     days_text = f"{plural(len(days), 'day')} (first {days[0]})" if len(days) > 1 else f"{days[0]}"
     lacking = {day for rows in standing.unreadable for day in rows.days}
@@ -159,18 +161,24 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
 
 def _refused_listings(standing: Standing) -> Iterator[Finding]:
     """What OpenRouter does not list for the account's key, although it is valid."""
+    state = standing.state
     another = "To list them: a management key whose owner may see them, then orcost init. Costs are synced all the same"
-    if standing.workspaces_refused_since:
+    if state.workspaces_refused_since:
         message = (
             "OpenRouter does not list all workspaces, or all their keys, for this key: keys may be missing, and their "
             "spend then shows without a key.\nKnown workspaces and keys stay as last listed."
         )
-        since = standing.workspaces_refused_since
+        since = state.workspaces_refused_since
         yield Finding(Severity.WARNING, Code.WORKSPACES_UNKNOWN, standing.account, message, another, since)
-    if standing.members_refused_since:
+    if state.members_refused_since:
         message = "OpenRouter does not list the members for this key: e-mails of keys' creators stay as last listed."
         yield Finding(
-            Severity.WARNING, Code.MEMBERS_UNKNOWN, standing.account, message, another, standing.members_refused_since
+            Severity.WARNING,
+            Code.MEMBERS_UNKNOWN,
+            standing.account,
+            message,
+            another,
+            state.members_refused_since,
         )
 
 
@@ -197,7 +205,7 @@ def _lacking(rows: UnreadableRows) -> str:
 
 def credit_findings(standing: Standing) -> Iterator[Finding]:
     """Credits that are used up, or last less than `FEW_DAYS_LEFT` days; none for invoiced accounts."""
-    balance, name = standing.balance_usd, standing.account
+    balance, name = standing.state.balance_usd, standing.account
     if balance is None or not standing.is_prepaid:
         return
     days = standing.days_left
@@ -237,7 +245,7 @@ def _unattributed_finding(standing: Standing, settings: Settings) -> Iterator[Fi
 def _no_usage_finding(standing: Standing) -> Iterator[Finding]:
     """Why costs are 0."""
     spend, last = standing.spend, standing.keys.last_used_at
-    if not standing.as_of or not standing.keys.active:
+    if not standing.state.as_of or not standing.keys.active:
         return
     if spend.requests_30d or spend.spend_30d_usd or spend.byok_30d_usd:
         return

@@ -16,7 +16,7 @@ from orcost_pipeline.companies.mapping_diff import compare, counted, identity
 from orcost_pipeline.companies.preview import KeyDay
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_source
+from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_source, refusal, what_stays
 from orcost_pipeline.warehouse.mappings import load_version
 from orcost_pipeline.warehouse.questions.accounts import account_states
 from orcost_pipeline.warehouse.questions.keys import KeyVersionRow, deleted_keys, key_versions
@@ -37,15 +37,15 @@ def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | N
     """
     with engine.connect() as connection:
         version = version_in_force(connection)
-    stays = f"the mapping of {version.loaded_at:%Y-%m-%d} stays active" if version else "all spend is Unattributed"
+    stays = what_stays(version)
     try:
         return read_source(settings, engine.connect), None
     except MappingError as error:
-        return None, f"{error.source} was refused; {stays}.\n{error.lines()}"
+        return None, refusal(error, stays)
     except MappingUnreadableError as error:
         if error.is_missing and version is None:
             return None, None
-        return None, f"{error.problem}; {stays}. {error.todo}."
+        return None, f"{error.sentence(stays)} {error.todo}."
 
 
 def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingVersion:

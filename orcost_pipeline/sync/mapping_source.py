@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from orcost_pipeline.companies.company_list import Company, CompanyListError, read_company_list, unlisted
-from orcost_pipeline.companies.mapping import Mapping, mapping_of_table, read_mapping, table_sha256
+from orcost_pipeline.companies.mapping import Mapping, MappingError, mapping_of_table, read_mapping, table_sha256
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.mapping_table import Table, UnreadableTableError, read_table
+from orcost_pipeline.warehouse.questions.mapping import MappingVersion
 
 NO_MAPPING = "none"
 
@@ -31,6 +32,20 @@ class MappingUnreadableError(PermanentError):
         self.problem = problem
         self.todo = todo
         self.is_missing = is_missing
+
+    def sentence(self, stays: str) -> str:
+        """The problem and what stays active, without what to do."""
+        return f"{self.problem}; {stays}."
+
+
+def what_stays(version: MappingVersion | None) -> str:
+    """What a mapping that cannot be used leaves as it is, as a clause; `version` is the one in force, if any."""
+    return f"the mapping of {version.loaded_at:%Y-%m-%d} stays active" if version else "all spend is Unattributed"
+
+
+def refusal(error: MappingError | CompanyListError, stays: str) -> str:
+    """The message for an invalid file or table: what stays active, then a line for each mistake."""
+    return f"{error.source} was refused; {stays}.\n{error.lines()}"
 
 
 def read_source(settings: Settings, connect: Connect) -> Mapping:
@@ -48,7 +63,7 @@ def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None
     try:
         return read_company_list(settings.companies.read_bytes(), settings.companies.name), None
     except CompanyListError as error:
-        return None, f"{error.source} was refused; {stays}.\n{error.lines()}"
+        return None, refusal(error, stays)
     except FileNotFoundError:
         return None, None
     except OSError as error:

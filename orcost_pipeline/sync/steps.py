@@ -10,8 +10,6 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-import sqlalchemy as sa
-
 from orcost_pipeline.errors import ClockError, ForbiddenError, PermanentError
 from orcost_pipeline.openrouter.api.client import KeyListing, OpenRouter
 from orcost_pipeline.openrouter.api.failures import allowed
@@ -25,6 +23,8 @@ from orcost_pipeline.sync.sync_step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, publication, publish
+from orcost_pipeline.warehouse.questions import extracted
+from orcost_pipeline.warehouse.questions.extracted import ExtractedKey
 from orcost_pipeline.warehouse.questions.sync_state import StoredKey, StoredUsage
 from orcost_pipeline.warehouse.questions.syncs import run_status
 from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_day
@@ -132,7 +132,7 @@ def read_api_keys(step: SyncStep) -> StepResult:
     """
     asked_at = step.clock()
     if step.has_management_key:
-        listed_workspaces = [row["workspace_id"] for row in step.latest("workspace", "workspace_id")]
+        listed_workspaces = step.latest("workspace", extracted.listed_workspaces)
         known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
         active = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
         workspace_ids: list[str | None] = [*listed_workspaces]
@@ -153,9 +153,9 @@ def read_api_keys(step: SyncStep) -> StepResult:
 
 def _require_same_account(step: SyncStep, listed: Sequence[ApiKey]) -> None:
     """Raises where the keys belong to another OpenRouter account, before any usage is read."""
-    row = step.latest("account", "organization_id, credits_total_usd, credits_used_usd")[0]
+    row = step.latest("account", extracted.extracted_account)
     is_managed = step.has_management_key
-    workspaces = [it.workspace_id for it in step.latest("workspace", "workspace_id")]
+    workspaces = step.latest("workspace", extracted.listed_workspaces)
     reported = identity.reported_evidence(listed, workspaces, row.organization_id, None)._replace(
         credits_total_usd=row.credits_total_usd, credits_used_usd=row.credits_used_usd
     )
@@ -211,12 +211,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     if stored.is_rebuild_requested:
         since = first_analytics_day(step.as_of)
     known = stored.known_keys()
-    rows = step.latest(
-        "api_key",
-        "key_hash, name, coalesce(label, '') as label, created_at, last_used_at, usage_usd, byok_usage_usd, "
-        "counters_day",
-        "not is_deleted",
-    )
+    rows = step.latest("api_key", extracted.extracted_keys)
     counters_day = rows[0].counters_day if rows else None
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
     reading, requests_made = (
@@ -252,17 +247,17 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     return reading, requests_made
 
 
-def _listed(row: sa.RowMapping, known: Mapping[str, StoredKey]) -> ListedKey:
+def _listed(row: ExtractedKey, known: Mapping[str, StoredKey]) -> ListedKey:
     """A key as listed; without a name it has the last known one, or else its label."""
-    before = known.get(row["key_hash"])
+    before = known.get(row.key_hash)
     return ListedKey(
-        key_hash=row["key_hash"],
-        name=row["name"] or (before.name if before else row["label"]),
-        label=row["label"],
-        created_at=row["created_at"],
-        last_used_at=row["last_used_at"],
-        usage_usd=row["usage_usd"],
-        byok_usage_usd=row["byok_usage_usd"],
+        key_hash=row.key_hash,
+        name=row.name or (before.name if before else row.label),
+        label=row.label,
+        created_at=row.created_at,
+        last_used_at=row.last_used_at,
+        usage_usd=row.usage_usd,
+        byok_usage_usd=row.byok_usage_usd,
     )
 
 

@@ -24,6 +24,7 @@ from orcost_pipeline.settings import Account
 from orcost_pipeline.sync import wire_rows
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
+from orcost_pipeline.warehouse.questions.extracted import extracted_account
 from orcost_pipeline.windows import is_future
 
 T = TypeVar("T")
@@ -47,9 +48,11 @@ class StepResult:
 
 @dataclass(frozen=True)
 class SyncStep:
-    """One account's sync as its steps see it. `extraction_id` marks the rows read, `run_id` is the run that reads.
+    """One account's sync as its steps see it.
 
-    `as_of` is the UTC instant of the sync. `tell` receives lines for a person watching, such as progress.
+    `run_id` is the run that takes the step, `extraction_id` marks the rows read: a retry from failure is a new run that
+    continues the extraction of its parent. `as_of` is the UTC instant that every question of the extraction ends at.
+    `tell` receives lines for a person watching, such as progress.
     """
 
     account: Account
@@ -100,7 +103,7 @@ class SyncStep:
 
     def store(self, relations: Sequence[str], tables: Mapping[str, Table], requests_made: int) -> int:
         """Replaces this extraction's rows of the raw relations in one transaction; returns how many rows are stored."""
-        stamp: dict[str, Any] = {"run_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
+        stamp: dict[str, Any] = {"extraction_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
         with self.engine.begin() as connection:
             rows = raw.replace_rows(connection, tables, **stamp)
             raw.replace_unreadable(connection, relations[0], wire_rows.unreadable(self.unreadable), **stamp)
@@ -110,26 +113,25 @@ class SyncStep:
         self.unreadable.clear()
         return rows
 
-    def latest(self, relation: str, columns: str, condition: str = "true") -> Sequence[sa.RowMapping]:
-        """Rows of a raw relation: of this extraction, else of the newest complete one.
+    def latest(self, relation: str, question: Callable[[sa.Connection, str, str], T]) -> T:
+        """The result of a question about a raw relation: of this extraction, else of the newest that has it whole.
 
-        `columns` and `condition` are SQL. Raises PermanentError where the relation was never read.
+        `question` is given a connection, the account's name and the extraction's id. Raises PermanentError where the
+        relation was never read.
         """
         with self.engine.connect() as connection:
-            run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
-            if run_id is None:
+            extraction_id = raw.latest_extraction(connection, relation, self.extraction_id, self.account.name)
+            if extraction_id is None:
                 raise PermanentError(f'raw/{relation} was never read for account "{self.account.name}": read it first.')
-            statement = f"select {columns} from raw.{relation} where run_id = :run_id and account = :account"
-            parameters = {"run_id": run_id, "account": self.account.name}
-            return connection.execute(sa.text(f"{statement} and {condition}"), parameters).mappings().all()
+            return question(connection, self.account.name, extraction_id)
 
     def is_marked(self, relation: str, mark: str) -> bool:
         """Whether the extraction from which `latest` takes the relation's rows has the mark."""
         with self.engine.connect() as connection:
-            run_id = raw.latest_run(connection, relation, self.extraction_id, self.account.name)
-            return run_id is not None and raw.is_extracted(connection, mark, run_id, self.account.name)
+            extraction_id = raw.latest_extraction(connection, relation, self.extraction_id, self.account.name)
+            return extraction_id is not None and raw.is_extracted(connection, mark, extraction_id, self.account.name)
 
     @cached_property
     def has_management_key(self) -> bool:
         """Whether this extraction's key may list keys and usage; an ordinary key sees only itself."""
-        return bool(self.latest("account", "is_management_key")[0].is_management_key)
+        return self.latest("account", extracted_account).is_management_key

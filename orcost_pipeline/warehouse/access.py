@@ -21,7 +21,7 @@ from orcost_pipeline.warehouse.opening import NOTHING_YET, NoWarehouseError, ope
 def warehouse(
     settings: Settings, opened: Callable[[str | None, Path], sa.Engine] = open_existing
 ) -> Iterator[sa.Engine]:
-    """The warehouse, for as long as the block lasts; unless told otherwise, as it is: nothing is made or migrated."""
+    """The warehouse, for as long as the block lasts; by default as it is: nothing is made or migrated."""
     try:
         with database_errors():
             engine = _opened(settings, opened)
@@ -30,9 +30,9 @@ def warehouse(
             finally:
                 engine.dispose()
     except DBAPIError as error:
-        told = str(error.orig).strip().splitlines()[0]
+        reason = str(error.orig).strip().splitlines()[0]
         raise PermanentError(
-            f"The database refused: {told}. Check the rights of the user in ORCOST_DATABASE_URL."
+            f"The database refused: {reason}. Check the rights of the user in ORCOST_DATABASE_URL."
         ) from None
 
 

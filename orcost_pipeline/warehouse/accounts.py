@@ -31,7 +31,7 @@ def require_only_holder(
         raise AccountTwiceError(_twice(account, other, nothing, is_managed=is_managed))
 
 
-def lock_new_keys(connection: sa.Connection, account: str, run_id: str) -> None:
+def lock_new_keys(connection: sa.Connection, account: str, extraction_id: str) -> None:
     """Of two publications that bring a new key of one workspace at once, the second waits for the first, and sees what
     it brought. Accounts that are really two share no workspace, and never wait for each other.
     """
@@ -39,31 +39,35 @@ def lock_new_keys(connection: sa.Connection, account: str, run_id: str) -> None:
         sa.text(
             "select pg_advisory_xact_lock(:kind, hashtext(workspace_id)) from ("
             "select distinct coalesce(r.workspace_id, r.key_hash) as workspace_id from raw.api_key r "
-            "where r.run_id = :run_id and r.account = :account and not r.is_deleted and not exists ("
+            "where r.run_id = :extraction_id and r.account = :account and not r.is_deleted and not exists ("
             "select from core.api_key k join ref.account a using (account_id) "
             "where a.account = :account and k.key_hash = r.key_hash) order by 1) new"
         ),
-        {"kind": KEY_OWNER_LOCK, "account": account, "run_id": run_id},
+        {"kind": KEY_OWNER_LOCK, "account": account, "extraction_id": extraction_id},
     )
 
 
 def _twice(account: str, other: Holder, nothing: str, *, is_managed: bool) -> str:
     more = f" and {other.keys - 1} more" if other.keys > 1 else ""
-    told = f'Account "{account}" has keys that account "{other.account}" has already ({quoted(other.key_name)}{more}): '
-    told += f"its costs would count twice. {nothing}.\n"
+    problem = (
+        f'Account "{account}" has keys that account "{other.account}" has already ({quoted(other.key_name)}{more}): '
+    )
+    problem += f"its costs would count twice. {nothing}.\n"
     if other.is_deleted:
-        return told + (
+        return problem + (
             f'If they were never of "{other.account}" but came in by a wrong key: '
             f'orcost accounts rebuild "{other.account}", with its own key; then sync again'
         )
     if other.kind == "ordinary" and is_managed:
-        return told + (
+        return problem + (
             f'"{other.account}" is an ordinary key, which this management key lists with all others. '
             f'Remove "{other.account}" from orcost.toml, then: orcost accounts forget "{other.account}"'
         )
     if other.kind == "management" and not is_managed:
-        return told + f'"{other.account}" lists this ordinary key with all others: remove "{account}" from orcost.toml'
-    return told + (
+        return (
+            problem + f'"{other.account}" lists this ordinary key with all others: remove "{account}" from orcost.toml'
+        )
+    return problem + (
         f'Remove one of the two from orcost.toml. If "{account}" is the new name of "{other.account}": '
         f'orcost accounts rename "{other.account}" "{account}"'
     )

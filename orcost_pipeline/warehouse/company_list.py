@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.loading import copy_rows
 
 _MERGE = """
-with told as (
-    select company, {attributes}, true as is_listed from told_company
+with named as (
+    select company, {attributes}, true as is_listed from listed_company
     union all
     select company, {nulls}, false from ref.company c where not exists (
-        select from told_company t where t.company = c.company
+        select from listed_company t where t.company = c.company
     )
 )
 insert into ref.company (company, {attributes}, is_listed)
@@ -40,6 +40,6 @@ def publish_companies(engine: sa.Engine, attributes: Sequence[str], rows: Iterab
     )
     with engine.begin() as connection:
         columns = ", ".join(f"{name} text" for name in ("company", *attributes))
-        connection.exec_driver_sql(f"create temporary table told_company ({columns}) on commit drop")
-        copy_rows(connection, "told_company", ("company", *attributes), rows)
+        connection.exec_driver_sql(f"create temporary table listed_company ({columns}) on commit drop")
+        copy_rows(connection, "listed_company", ("company", *attributes), rows)
         return connection.execute(sa.text(statement)).rowcount

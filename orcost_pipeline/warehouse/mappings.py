@@ -29,7 +29,7 @@ def load_version(
         current = version_in_force(connection)
         if current is not None and current.content_sha256 == sha256:
             return current
-        told = {
+        columns = {
             "loaded_at": now,
             "source": source,
             "content_sha256": sha256,
@@ -38,9 +38,10 @@ def load_version(
         }
         version = connection.execute(
             sa.text(
-                f"insert into ref.mapping_version ({', '.join(told)}) values (:{', :'.join(told)}) returning version"
+                f"insert into ref.mapping_version ({', '.join(columns)}) "
+                f"values (:{', :'.join(columns)}) returning version"
             ),
-            told,
+            columns,
         ).scalar_one()
         copy_rows(connection, "ref.mapping_rule", ("version", *RuleRow._fields), ((version, *row) for row in rows))
-        return MappingVersion(version, **told)
+        return MappingVersion(version, **columns)

@@ -1,7 +1,8 @@
 """`raw.*`: what came over the wire, typed, stamped (account, as_of, run). Each relation commits alone and whole.
 
-An extraction is the set of raw relations that one run wrote for one account; `extraction` gives it its instant, which
-every question of the run ends at, `complete_as_of` tells whether it can be published.
+An extraction is the set of raw relations that one run, or its retry from failure, wrote for one account. Its id, the
+column `run_id` of each relation, is the id of the first of these runs. `raw.extraction` has the instant that all its
+questions end at; `complete_as_of` returns it once the extraction can be published.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,26 +26,33 @@ TABLES = (
 # What must be whole before an extraction may be published.
 REQUIRED = frozenset({"account", "workspace", "organization_member", "api_key", "usage_hourly", "activity_daily"})
 
-# Marks of an extraction, beside the relations that it has whole: what OpenRouter does not tell to this key; that every
-# key was asked for everything; that hours follow from the keys' counters; that it replaces what is stored.
+# Marks of an extraction, beside the relations that it has whole: what OpenRouter does not report to this key; that
+# every key was asked for everything; that hours follow from the keys' counters; that it replaces what is stored.
 WORKSPACES_REFUSED, MEMBERS_REFUSED = "workspaces_refused", "members_refused"
 FULL_PASS, COUNTERS, REBUILD = "full_pass", "counters", "rebuild"
 
 
 def start_extraction(
-    connection: sa.Connection, run_id: str, account: str, now: datetime, key_sha256: str | None = None
+    connection: sa.Connection, extraction_id: str, account: str, now: datetime, key_sha256: str | None = None
 ) -> datetime:
-    """The instant of this run's extraction: `now`, to the second, for the first that asks.
+    """The instant (UTC) of an extraction: `now`, to the second, for the first that asks.
 
     Raises PermanentError where it began with another key: answers of two keys may be those of two accounts.
     """
     connection.execute(
-        sa.text("insert into raw.extraction values (:run_id, :account, :as_of, :key_sha256) on conflict do nothing"),
-        {"run_id": run_id, "account": account, "as_of": now.replace(microsecond=0), "key_sha256": key_sha256},
+        sa.text(
+            "insert into raw.extraction values (:extraction_id, :account, :as_of, :key_sha256) on conflict do nothing"
+        ),
+        {
+            "extraction_id": extraction_id,
+            "account": account,
+            "as_of": now.replace(microsecond=0),
+            "key_sha256": key_sha256,
+        },
     )
     began = connection.execute(
-        sa.text("select as_of, key_sha256 from raw.extraction where run_id = :run_id and account = :account"),
-        {"run_id": run_id, "account": account},
+        sa.text("select as_of, key_sha256 from raw.extraction where run_id = :extraction_id and account = :account"),
+        {"extraction_id": extraction_id, "account": account},
     ).one()
     if None not in (began.key_sha256, key_sha256) and began.key_sha256 != key_sha256:
         raise PermanentError(f'The key of account "{account}" was changed during the sync. Start a new sync.')
@@ -55,18 +63,18 @@ def replace_rows(
     connection: sa.Connection,
     tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
     *,
-    run_id: str,
+    extraction_id: str,
     account: str,
     as_of: datetime,
 ) -> int:
-    """Makes the rows of this run and account in each raw table those given; a step that runs twice repeats nothing."""
+    """Makes the rows of an extraction in each raw table those given; returns how many. A step can run twice."""
     count = 0
     for table, (columns, rows) in tables.items():
         connection.execute(
-            sa.text(f"delete from raw.{table} where run_id = :run_id and account = :account"),
-            {"run_id": run_id, "account": account},
+            sa.text(f"delete from raw.{table} where run_id = :extraction_id and account = :account"),
+            {"extraction_id": extraction_id, "account": account},
         )
-        stamped = ((account, as_of, run_id, *row) for row in rows)
+        stamped = ((account, as_of, extraction_id, *row) for row in rows)
         count += copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
     return count
 
@@ -74,19 +82,21 @@ def replace_rows(
 def replace_unreadable(
     connection: sa.Connection,
     relation: str,
-    told: tuple[Sequence[str], Iterable[Sequence[Any]]],
+    unreadable: tuple[Sequence[str], Iterable[Sequence[Any]]],
     *,
-    run_id: str,
+    extraction_id: str,
     account: str,
     as_of: datetime,
 ) -> None:
-    """Makes what could not be read for a raw relation of this run and account what is given."""
+    """Makes the unreadable rows of an extraction, for one raw relation, those given."""
     connection.execute(
-        sa.text("delete from raw.unreadable where run_id = :run_id and account = :account and relation = :relation"),
-        {"run_id": run_id, "account": account, "relation": relation},
+        sa.text(
+            "delete from raw.unreadable where run_id = :extraction_id and account = :account and relation = :relation"
+        ),
+        {"extraction_id": extraction_id, "account": account, "relation": relation},
     )
-    columns, rows = told
-    stamped = ((account, as_of, run_id, relation, *row) for row in rows)
+    columns, rows = unreadable
+    stamped = ((account, as_of, extraction_id, relation, *row) for row in rows)
     copy_rows(connection, "raw.unreadable", [*STAMP, "relation", *columns], stamped)
 
 
@@ -94,7 +104,7 @@ def mark_extracted(
     connection: sa.Connection,
     relations: Iterable[str],
     *,
-    run_id: str,
+    extraction_id: str,
     account: str,
     as_of: datetime,
     now: datetime,
@@ -106,13 +116,13 @@ def mark_extracted(
         connection.execute(
             sa.text(
                 "insert into raw.extracted values "
-                "(:run_id, :account, :relation, :as_of, :now, :row_count, :requests_made) "
+                "(:extraction_id, :account, :relation, :as_of, :now, :row_count, :requests_made) "
                 "on conflict (run_id, account, relation) do update set as_of = excluded.as_of, "
                 "completed_at = excluded.completed_at, row_count = excluded.row_count, "
                 "requests_made = excluded.requests_made"
             ),
             {
-                "run_id": run_id,
+                "extraction_id": extraction_id,
                 "account": account,
                 "relation": relation,
                 "as_of": as_of,
@@ -124,47 +134,56 @@ def mark_extracted(
         )
 
 
-def complete_as_of(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
-    """The instant of the run's extraction where every required relation is whole, else None."""
-    extracted = _extracted(connection, run_id, account)
+def complete_as_of(connection: sa.Connection, extraction_id: str, account: str) -> datetime | None:
+    """The instant (UTC) of an extraction where every required relation is whole, else None."""
+    extracted = _extracted(connection, extraction_id, account)
     return next(iter(extracted.values())) if extracted.keys() >= REQUIRED else None
 
 
-def is_extracted(connection: sa.Connection, relation: str, run_id: str, account: str) -> bool:
-    """Whether the run's extraction has this relation, or mark, whole."""
-    return relation in _extracted(connection, run_id, account)
+def is_extracted(connection: sa.Connection, relation: str, extraction_id: str, account: str) -> bool:
+    """Whether the extraction has this relation, or mark, whole."""
+    return relation in _extracted(connection, extraction_id, account)
 
 
-def _extracted(connection: sa.Connection, run_id: str, account: str) -> Mapping[str, datetime]:
-    """The relations, and marks, that the run's extraction has whole; each with its instant."""
-    return {row.relation: row.as_of for row in ask(connection, "extracted_relations", run_id=run_id, account=account)}
+def _extracted(connection: sa.Connection, extraction_id: str, account: str) -> Mapping[str, datetime]:
+    """The relations, and marks, that the extraction has whole; each with its instant."""
+    return {
+        row.relation: row.as_of
+        for row in ask(connection, "extracted_relations", extraction_id=extraction_id, account=account)
+    }
 
 
-def hours_reported_from(connection: sa.Connection, run_id: str, account: str) -> datetime | None:
-    """The first hour that analytics report to the run's extraction; None where they report none."""
-    return ask(connection, "first_covered_hour", run_id=run_id, account=account).scalar()
+def hours_reported_from(connection: sa.Connection, extraction_id: str, account: str) -> datetime | None:
+    """The first hour (UTC) that analytics reported to the extraction; None where they reported none."""
+    return ask(connection, "first_covered_hour", extraction_id=extraction_id, account=account).scalar()
 
 
-def lower_as_of(connection: sa.Connection, run_id: str, account: str, told_until: datetime) -> datetime:
-    """Makes an extraction complete no further than its answers are, though never less than what is published."""
-    parameters = {"run_id": run_id, "account": account, "told_until": told_until.replace(microsecond=0)}
+def lower_as_of(connection: sa.Connection, extraction_id: str, account: str, until: datetime) -> datetime:
+    """Makes an extraction complete to `until` (UTC), but never less than what is published; returns its new instant."""
+    parameters = {
+        "extraction_id": extraction_id,
+        "account": account,
+        "until": until.replace(microsecond=0),
+    }
     as_of = connection.execute(
         sa.text(
-            "update raw.extraction e set as_of = least(e.as_of, greatest(:told_until, a.as_of)) from ref.account a "
-            "where e.run_id = :run_id and e.account = :account and a.account = e.account returning e.as_of"
+            "update raw.extraction e set as_of = least(e.as_of, greatest(:until, a.as_of)) from ref.account a "
+            "where e.run_id = :extraction_id and e.account = :account and a.account = e.account returning e.as_of"
         ),
         parameters,
     ).scalar_one()
     connection.execute(
-        sa.text("update raw.extracted set as_of = :as_of where run_id = :run_id and account = :account"),
+        sa.text("update raw.extracted set as_of = :as_of where run_id = :extraction_id and account = :account"),
         {**parameters, "as_of": as_of},
     )
     return as_of
 
 
-def latest_run(connection: sa.Connection, relation: str, run_id: str, account: str) -> str | None:
-    """The run whose rows of `relation` serve this one: its own, else the newest that is whole."""
-    return ask(connection, "latest_run", relation=relation, run_id=run_id, account=account).scalar()
+def latest_extraction(connection: sa.Connection, relation: str, extraction_id: str, account: str) -> str | None:
+    """The extraction whose rows of `relation` serve this one: itself, else the newest that has it whole."""
+    return ask(
+        connection, "latest_extraction", relation=relation, extraction_id=extraction_id, account=account
+    ).scalar()
 
 
 def newest_as_of(connection: sa.Connection, relation: str, account: str, until: datetime) -> datetime | None:

@@ -127,8 +127,8 @@ def fail(engine: sa.Engine, run_id: str, account: str, error: Exception, sentenc
     """
     status, code = account_status(error), account_error_code(error)
     with engine.begin() as connection:
-        told = f"{message(sentence)}{_what_stays(connection, account)}"
-        parameters = {"run_id": run_id, "account": account, "error": told, "now": now, "status": status, "code": code}
+        shown = f"{message(sentence)}{_what_stays(connection, account)}"
+        parameters = {"run_id": run_id, "account": account, "error": shown, "now": now, "status": status, "code": code}
         connection.execute(
             sa.text(
                 "update ops.sync_run set status = 'failed', finished_at = :now, error = :error "
@@ -144,7 +144,7 @@ def fail(engine: sa.Engine, run_id: str, account: str, error: Exception, sentenc
             ),
             parameters,
         )
-    return told
+    return shown
 
 
 def _what_stays(connection: sa.Connection, account: str) -> str:

@@ -35,7 +35,7 @@ with days as (
 ), counters as (
     select counters_day as day, sum(usage_daily_usd) as credits_usd, sum(byok_usage_daily_usd) as byok_usd
     from raw.api_key
-    where run_id = :run_id and account = :account and not is_deleted
+    where run_id = :extraction_id and account = :account and not is_deleted
     group by counters_day
 ), state as (
     select d.day, coalesce(b.is_settled or b.was_settled, o.is_settled, false) as is_settled,
@@ -67,4 +67,4 @@ left join facts f using (day)
 left join hours h using (day)
 left join counters c using (day)
 left join core.account_day o on o.account_id = :account_id and o.day = t.day
-left join raw.account r on r.run_id = :run_id and r.account = :account
+left join raw.account r on r.run_id = :extraction_id and r.account = :account

@@ -2,7 +2,7 @@
 with reported as (
     select r.hour, sum(r.requests) as requests, sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
     from raw.usage_hourly r
-    where r.run_id = :run_id and r.account = :account and r.key_hash is null
+    where r.run_id = :extraction_id and r.account = :account and r.key_hash is null
     group by r.hour
 ), stored as (
     select u.hour, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd

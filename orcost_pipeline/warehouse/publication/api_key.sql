@@ -19,4 +19,4 @@ select
     coalesce(r.byok_usage_monthly_usd, k.byok_usage_monthly_usd, 0) as byok_usage_monthly_usd
 from raw.api_key r
 left join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
-where r.run_id = :run_id and r.account = :account
+where r.run_id = :extraction_id and r.account = :account

@@ -37,7 +37,7 @@ with known_workspace as (
         on m.run_id = r.run_id and m.account = r.account and m.user_id = r.creator_user_id
     left join known_workspace kw on kw.workspace_id = h.workspace_id
     left join known_creator kc on kc.creator_user_id = r.creator_user_id
-    where r.run_id = :run_id and r.account = :account and not r.is_deleted
+    where r.run_id = :extraction_id and r.account = :account and not r.is_deleted
     union all
     select
         v.key_id, v.name, v.label, v.workspace_id, v.workspace_name, v.creator_user_id, v.creator_email,
@@ -45,7 +45,7 @@ with known_workspace as (
     from raw.api_key r
     join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
     join core.api_key_version v on v.key_id = k.key_id and v.valid_to is null
-    where r.run_id = :run_id and r.account = :account and r.is_deleted
+    where r.run_id = :extraction_id and r.account = :account and r.is_deleted
 )
 select t.*
 from listed t

@@ -3,4 +3,4 @@ create temporary table asked_hours on commit drop as
 select case when q.key_hash is null then 0 else k.key_id end as key_id, q.start_at, q.end_at
 from raw.usage_question q
 left join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash
-where q.run_id = :run_id and q.account = :account and q.grain = 'hour' and q.outcome = 'answered'
+where q.run_id = :extraction_id and q.account = :account and q.grain = 'hour' and q.outcome = 'answered'

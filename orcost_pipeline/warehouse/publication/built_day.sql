@@ -5,7 +5,7 @@ with settled as (
     select (q.start_at at time zone 'UTC')::date as day,
         (case when q.grain = 'day' then 'activity' else 'analytics' end)::core.usage_source as source
     from raw.usage_question q
-    where q.run_id = :run_id and q.account = :account and q.grain in ('day', 'past_day') and q.key_hash is null
+    where q.run_id = :extraction_id and q.account = :account and q.grain in ('day', 'past_day') and q.key_hash is null
         and q.outcome = 'answered'
 ), touched as (
     select distinct (hour at time zone 'UTC')::date as day from touched_hour

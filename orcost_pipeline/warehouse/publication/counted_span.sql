@@ -3,7 +3,7 @@
 create temporary table staged_counted_span on commit drop as
 with boundary as (
     select distinct (unnest(array[day, date_trunc('week', day), date_trunc('month', day)]) at time zone 'UTC') as at
-    from (select counters_day::timestamp as day from raw.api_key where run_id = :run_id and account = :account) listed
+    from (select counters_day::timestamp as day from raw.api_key where run_id = :extraction_id and account = :account) listed
 ), known as (
     select start_at, end_at
     from core.counted_span

@@ -7,7 +7,7 @@ with listed as (
         r.byok_usage_monthly_usd, r.counters_day::timestamp as midnight
     from raw.api_key r
     join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
-    where r.run_id = :run_id and r.account = :account and not r.is_deleted
+    where r.run_id = :extraction_id and r.account = :account and not r.is_deleted
 ), reading as (
     select key_id, :as_of ::timestamptz as at, usage_usd, byok_usage_usd, 4 as rank
     from listed

@@ -8,7 +8,7 @@ with reported as (
     group by 1
 )
 select :account, day, :as_of, coalesce(c.credits_usd, 0), coalesce(t.credits_usd, 0), coalesce(c.byok_usd, 0),
-    coalesce(t.byok_usd, 0), :dagster_run_id
+    coalesce(t.byok_usd, 0), :run_id
 from counted_day c
 full join reported t using (day)
 where day >= (select min(day) from counted_day)

@@ -4,11 +4,11 @@ create temporary table foreign_key on commit drop as
 with reported as (
     select 'hour' as grain, hour as at, key_hash, model, requests, credits_usd, byok_usd
     from raw.usage_hourly
-    where run_id = :run_id and account = :account
+    where run_id = :extraction_id and account = :account
     union all
     select 'day', day::timestamp at time zone 'UTC', key_hash, model, requests, credits_usd, byok_usd
     from raw.usage_daily
-    where run_id = :run_id and account = :account
+    where run_id = :extraction_id and account = :account
 ), unlisted as (
     select k.key_id, v.workspace_id
     from core.api_key k
@@ -16,17 +16,17 @@ with reported as (
     where k.account_id = :account_id
         and not exists (
             select from raw.api_key r
-            where r.run_id = :run_id and r.account = :account and r.key_hash = k.key_hash and not r.is_deleted
+            where r.run_id = :extraction_id and r.account = :account and r.key_hash = k.key_hash and not r.is_deleted
         )
         and not exists (select from reported t where t.key_hash = k.key_hash)
         and not exists (
             select from raw.activity_daily r
-            where r.run_id = :run_id and r.account = :account and r.key_hash = k.key_hash
+            where r.run_id = :extraction_id and r.account = :account and r.key_hash = k.key_hash
         )
 ), workspaces as (
-    select workspace_id from raw.workspace where run_id = :run_id and account = :account
+    select workspace_id from raw.workspace where run_id = :extraction_id and account = :account
     union
-    select workspace_id from raw.api_key where run_id = :run_id and account = :account and workspace_id is not null
+    select workspace_id from raw.api_key where run_id = :extraction_id and account = :account and workspace_id is not null
 ), room as (
     select grain, at, model,
         sum(case when key_hash is null then requests else -requests end) as requests,
@@ -37,7 +37,7 @@ with reported as (
 ), asked as (
     select case when grain = 'hour' then 'hour' else 'day' end as grain, start_at, end_at
     from raw.usage_question
-    where run_id = :run_id and account = :account and grain in ('hour', 'past_day') and key_hash is null
+    where run_id = :extraction_id and account = :account and grain in ('hour', 'past_day') and key_hash is null
         and outcome = 'answered'
 ), stored as (
     select 'hour' as grain, u.hour as at, u.key_id, m.model, u.requests, u.credits_usd, u.byok_usd

@@ -6,15 +6,15 @@ from orcost_pipeline.warehouse import accounts
 from orcost_pipeline.warehouse.publication.step import Change, Computation, Merge, Staging
 from orcost_pipeline.warehouse.publication.transaction import Publication, When
 
-_LISTED = "select key_hash from raw.api_key where run_id = :run_id and account = :account and not is_deleted"
-_IS_MANAGED = "select is_management_key from raw.account where run_id = :run_id and account = :account"
+_LISTED = "select key_hash from raw.api_key where run_id = :extraction_id and account = :account and not is_deleted"
+_IS_MANAGED = "select is_management_key from raw.account where run_id = :extraction_id and account = :account"
 
 
 def _require_only_holder(publishing: Publication) -> None:
     """Raises AccountTwiceError where another account has any of the keys that are listed."""
     connection, account = publishing.connection, publishing.account
     keys = connection.execute(sa.text(_LISTED), publishing.parameters).scalars().all()
-    accounts.lock_new_keys(connection, account, publishing.run_id)
+    accounts.lock_new_keys(connection, account, publishing.extraction_id)
     is_managed = connection.execute(sa.text(_IS_MANAGED), publishing.parameters).scalar_one()
     accounts.require_only_holder(connection, account, keys, "Nothing was published", is_managed=is_managed)
 

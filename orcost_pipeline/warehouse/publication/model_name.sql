@@ -2,11 +2,11 @@
 insert into core.model (model)
 select model
 from (
-    select model from raw.usage_hourly where run_id = :run_id and account = :account
+    select model from raw.usage_hourly where run_id = :extraction_id and account = :account
     union
-    select model from raw.usage_daily where run_id = :run_id and account = :account
+    select model from raw.usage_daily where run_id = :extraction_id and account = :account
     union
-    select model from raw.activity_daily where run_id = :run_id and account = :account
+    select model from raw.activity_daily where run_id = :extraction_id and account = :account
     union
     select '(unknown)' where :is_counted
 ) reported

@@ -31,13 +31,13 @@ _IS_CUT = "select exists (select from core.counted_span where account_id = :id a
 def publication(
     engine: sa.Engine,
     account: str,
+    extraction_id: str,
     run_id: str,
-    dagster_run_id: str,
     now: datetime,
     tolerance_usd: Decimal,
     assign: Assign,
 ) -> Iterator[Publication | None]:
-    """A publication of the run's extraction, or, where it has none or something newer is published, of the mapping over
+    """A publication of an extraction, or, where it is not whole or something newer is published, of the mapping over
     what is published. Yields None for an account that was never synced. Commits when the block ends well.
 
     Nothing is extracted in the future of `now`; what an earlier sync published there is put right first.
@@ -47,7 +47,7 @@ def publication(
         _wait_for_turn(connection, account)
         for statement in OPENED.values():
             connection.execute(sa.text(statement))
-        extracted = raw.complete_as_of(connection, run_id, account)
+        extracted = raw.complete_as_of(connection, extraction_id, account)
         is_whole = extracted is not None and not is_future(extracted, now)
         if extracted and is_whole:
             heal(connection, account, extracted, now)
@@ -58,15 +58,15 @@ def publication(
             yield None
             return
         connection.execute(sa.text(_TOLERATE), {"account_id": stored.account_id, "usd": tolerance_usd})
-        is_counted = is_extraction and raw.is_extracted(connection, raw.COUNTERS, run_id, account)
+        is_counted = is_extraction and raw.is_extracted(connection, raw.COUNTERS, extraction_id, account)
         is_reported = is_extraction and not is_counted
-        reported_from = raw.hours_reported_from(connection, run_id, account) if is_reported else None
+        reported_from = raw.hours_reported_from(connection, extraction_id, account) if is_reported else None
         yield Publication(
             connection=connection,
             account=account,
             account_id=stored.account_id,
+            extraction_id=extraction_id,
             run_id=run_id,
-            dagster_run_id=dagster_run_id,
             as_of=as_of,
             hours_from=_hours_from(connection, stored, as_of, reported_from),
             tolerance_usd=tolerance_usd,
@@ -75,7 +75,7 @@ def publication(
             is_extraction=is_extraction,
             is_counted=is_counted,
             was_counted=stored.counted_from is not None,
-            is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, run_id, account),
+            is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, extraction_id, account),
             reported_from=reported_from,
         )
 

@@ -2,7 +2,7 @@
 insert into core.provider (provider)
 select provider
 from (
-    select distinct provider from raw.activity_daily where run_id = :run_id and account = :account and provider <> ''
+    select distinct provider from raw.activity_daily where run_id = :extraction_id and account = :account and provider <> ''
 ) reported
 where not exists (select from core.provider known where known.provider = reported.provider)
 order by provider

@@ -7,7 +7,7 @@ where t.account_id = :account_id
     and (
         exists (
             select from raw.usage_question q
-            where q.run_id = :run_id and q.account = :account and q.outcome = 'named'
+            where q.run_id = :extraction_id and q.account = :account and q.outcome = 'named'
                 and t.hour >= q.start_at and t.hour < q.end_at
         )
         or (

@@ -7,12 +7,12 @@ where t.account_id = :account_id
     and (
         t.relation <> 'usage_hourly' and exists (
             select from raw.extracted e
-            where e.run_id = :run_id and e.account = :account and e.relation = t.relation
+            where e.run_id = :extraction_id and e.account = :account and e.relation = t.relation
         )
         or exists (
             select from raw.usage_question q
             left join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash
-            where q.run_id = :run_id and q.account = :account and q.outcome in ('heard', 'answered')
+            where q.run_id = :extraction_id and q.account = :account and q.outcome in ('heard', 'answered')
                 and t.relation = 'usage_hourly' and t.grain in ('', q.grain) and t.key_id = coalesce(k.key_id, 0)
                 and (t.at = '-infinity' or (t.at >= q.start_at and t.at < q.end_at))
         )

@@ -5,7 +5,7 @@ with account as (
         r.credits_usd, r.byok_usd
     from raw.usage_hourly r
     join core.model m on m.model = r.model
-    where r.run_id = :run_id and r.account = :account and r.key_hash is null
+    where r.run_id = :extraction_id and r.account = :account and r.key_hash is null
 ), keys as (
     select u.hour, u.model_id, sum(u.requests) as requests, sum(u.prompt_tokens) as prompt_tokens,
         sum(u.completion_tokens) as completion_tokens, sum(u.reasoning_tokens) as reasoning_tokens,

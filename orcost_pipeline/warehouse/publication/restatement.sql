@@ -29,7 +29,7 @@ with before as (
     window model as (partition by day, model_id)
 )
 select :account, t.day, k.key_hash, m.model, :as_of, t.credits_before, t.credits_after, t.byok_before, t.byok_after,
-    :dagster_run_id
+    :run_id
 from of_model t
 join core.model m using (model_id)
 left join core.api_key k using (key_id)

@@ -7,5 +7,5 @@ join core.api_key_version v using (key_id)
 where v.is_deleted and k.account_id = :account_id
     and exists (
         select from raw.api_key r
-        where r.run_id = :run_id and r.account = :account and r.key_hash = k.key_hash and not r.is_deleted
+        where r.run_id = :extraction_id and r.account = :account and r.key_hash = k.key_hash and not r.is_deleted
     )

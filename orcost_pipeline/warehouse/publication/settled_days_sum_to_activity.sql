@@ -6,7 +6,7 @@ with reported as (
         union all
         select run_id, account, key_hash, day, requests, credits_usd, byok_usd from raw.usage_daily
     ) r
-    where r.run_id = :run_id and r.account = :account and r.key_hash is null
+    where r.run_id = :extraction_id and r.account = :account and r.key_hash is null
     group by r.day
 ), stored as (
     select u.day, sum(u.requests) as requests, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd

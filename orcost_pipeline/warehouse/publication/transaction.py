@@ -75,15 +75,16 @@ def read_sql(name: str) -> sa.TextClause:
 class Publication:
     """One account's publication; `rows` counts rows written and deleted, by relation.
 
-    extracted: the instant of the run's extraction, None where it is not whole; `as_of` is older where it is not
-    published. reported_from: the first hour that analytics report, None where they report none.
+    extraction_id: marks the raw rows to publish (their column `run_id`); run_id: the run that publishes them.
+    extracted: the instant of the extraction, None where it is not whole; `as_of` is older where it is not published.
+    reported_from: the first hour that analytics report, None where they report none.
     """
 
     connection: sa.Connection
     account: str
     account_id: int
+    extraction_id: str
     run_id: str
-    dagster_run_id: str
     as_of: datetime
     hours_from: datetime
     tolerance_usd: Decimal
@@ -111,8 +112,8 @@ class Publication:
         return {
             "account": self.account,
             "account_id": self.account_id,
+            "extraction_id": self.extraction_id,
             "run_id": self.run_id,
-            "dagster_run_id": self.dagster_run_id,
             "is_extraction": self.is_extraction,
             "is_counted": self.is_counted,
             "is_rebuild": self.is_rebuild,

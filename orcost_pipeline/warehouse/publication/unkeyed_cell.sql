@@ -11,7 +11,7 @@ with hours as (
     select r.day, m.model_id, sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
     from raw.usage_daily r
     join core.model m using (model)
-    where r.run_id = :run_id and r.account = :account and r.key_hash is null
+    where r.run_id = :extraction_id and r.account = :account and r.key_hash is null
     group by r.day, m.model_id
 ), sums as (
     select day, model_id, sum(requests) as requests, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd

@@ -2,4 +2,4 @@
 create temporary table staged_unkeyed_hour on commit drop as
 select :account_id ::integer as account_id, r.hour, r.name, r.credits_usd, r.byok_usd
 from raw.unkeyed_hour r
-where r.run_id = :run_id and r.account = :account
+where r.run_id = :extraction_id and r.account = :account

@@ -5,7 +5,7 @@ with unread as (
         coalesce(r.at, '-infinity') as at, sum(r.rows)::integer as rows
     from raw.unreadable r
     left join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
-    where r.run_id = :run_id and r.account = :account
+    where r.run_id = :extraction_id and r.account = :account
     group by 1, 2, 3, 4, 5, 6
 )
 select :account_id ::integer as account_id, relation, endpoint, key_id, field, grain, at, t.rows,

@@ -19,20 +19,20 @@ with hours as (
     from raw.activity_daily r
     join core.model m on m.model = r.model
     join core.provider p on p.provider is not distinct from nullif(r.provider, '')
-    where r.run_id = :run_id and r.account = :account
+    where r.run_id = :extraction_id and r.account = :account
     group by 1, 2, 3, 4
     union all
     select r.day, r.key_hash, m.model_id, 0, r.requests, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens,
         r.cached_tokens, r.credits_usd, r.byok_usd
     from raw.usage_daily r
     join core.model m on m.model = r.model
-    where r.run_id = :run_id and r.account = :account
+    where r.run_id = :extraction_id and r.account = :account
 ), asked as (
     select distinct d.day, k.key_id
     from raw.usage_question q
     join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash
     join built_day d on d.is_settled and d.start_at >= q.start_at and d.end_at <= q.end_at
-    where q.run_id = :run_id and q.account = :account and q.grain in ('day', 'past_day') and q.outcome = 'answered'
+    where q.run_id = :extraction_id and q.account = :account and q.grain in ('day', 'past_day') and q.outcome = 'answered'
 ), keys_reported as (
     select t.day, k.key_id, t.model_id, t.provider_id, t.requests, t.prompt_tokens, t.completion_tokens,
         t.reasoning_tokens, t.cached_tokens, t.credits_usd, t.byok_usd, d.source

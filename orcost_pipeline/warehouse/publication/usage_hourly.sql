@@ -7,4 +7,4 @@ select
 from raw.usage_hourly r
 join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
 join core.model m on m.model = r.model
-where r.run_id = :run_id and r.account = :account
+where r.run_id = :extraction_id and r.account = :account

@@ -1,4 +1,4 @@
-"""The accounts that the warehouse knows, and what tells one OpenRouter account from another.
+"""The accounts that the warehouse knows, and what distinguishes one OpenRouter account from another.
 
 Stays out: what is done to an account (`warehouse/accounts.py`), and what a key's own answers say (`sync/identity.py`).
 """
@@ -6,11 +6,12 @@ Stays out: what is done to an account (`warehouse/accounts.py`), and what a key'
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.questions.asking import ask, records
+from orcost_pipeline.warehouse.questions.extracted import listed_workspaces
 
 
 class AccountState(NamedTuple):
@@ -34,6 +35,12 @@ class AccountState(NamedTuple):
     last_run_status: str | None
     last_run_error: str | None
     last_run_at: datetime | None
+
+    @classmethod
+    def never_synced(cls, account: str) -> "AccountState":
+        """The state of an account of which the warehouse has nothing."""
+        nothing: dict[str, Any] = dict.fromkeys(cls._fields)
+        return cls(**(nothing | {"account": account, "is_counted": False}))
 
     def synced(self) -> "SyncedAccount | None":
         """What reports need of it; None where it has no figures yet."""
@@ -102,7 +109,7 @@ def stored_account(connection: sa.Connection, account: str) -> StoredAccount | N
 
 
 class Evidence(NamedTuple):
-    """What tells an OpenRouter account from another, as it is stored or as it is reported now.
+    """What distinguishes an OpenRouter account from others, as it is stored or as it is reported now.
 
     `keys` are the active ones, by hash; `deleted` those that are stored as deleted. USD are those of `GET /credits`.
     `is_whole`: OpenRouter refused no listing to the key that asked, so that what is not listed is not there.
@@ -125,7 +132,7 @@ def stored_evidence(connection: sa.Connection, account: str) -> Evidence:
     if row is None:
         return Evidence()
     keys = ask(connection, "account_keys", account_id=row.account_id).all()
-    listed = ask(connection, "listed_workspaces", account=account, run_id=row.published_run_id).scalars()
+    listed = listed_workspaces(connection, account, row.published_run_id)
     return Evidence(
         keys=frozenset(key.key_hash for key in keys if key.deleted_at is None),
         deleted=frozenset(key.key_hash for key in keys if key.deleted_at is not None),

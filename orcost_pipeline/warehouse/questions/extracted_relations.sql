@@ -1,3 +1,3 @@
 select relation, as_of
 from raw.extracted
-where run_id = :run_id and account = :account
+where run_id = :extraction_id and account = :account

@@ -1,3 +1,3 @@
 select workspace_id
 from raw.workspace
-where account = :account and run_id = :run_id
+where account = :account and run_id = :extraction_id

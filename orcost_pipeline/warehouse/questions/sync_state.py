@@ -49,7 +49,7 @@ class StoredUsage:
         self._known_to = now if good else datetime.max.replace(tzinfo=UTC)
         self._doubted_days = good.doubted_days if good else []
         self._account_id = row.account_id if row else -1
-        self._published_run_id = row.published_run_id if row else None
+        self._published_extraction_id = row.published_run_id if row else None
         self._hours_from = good.hours_from if good else row.hours_from if row else None
         self._as_of = good.as_of if good else row.as_of if row else None
         self._is_counted = row is not None and row.is_counted
@@ -136,7 +136,7 @@ class StoredUsage:
         return [row.hour for row in self._ask("residual_hours", start=window.start, end=window.end)]
 
     def unexplained_hours(self) -> Sequence[datetime]:
-        return [row.start_at for row in self._ask("unexplained_hours", run_id=self._published_run_id)]
+        return [row.start_at for row in self._ask("unexplained_hours", extraction_id=self._published_extraction_id)]
 
     def _hours(self, window: Window, grain: tuple[str, ...]) -> Sequence[sa.Row]:
         return self._usage("stored_hours", grain, start=window.start, end=window.end)

@@ -59,8 +59,8 @@ def drop_with_ours(connection: sa.Connection, target: Target, ours: Collection[T
         (Target(row.kind, row.function_name or row.identity, row.arguments), f"{row.kind} {row.identity}")
         for row in found
     ]
-    if strangers := [told for dependent, told in dependents if dependent not in ours]:
-        named = ", ".join(few([short(told, LONGEST_VALUE) for told in strangers], MOST_NAMES))
+    if strangers := [name for dependent, name in dependents if dependent not in ours]:
+        named = ", ".join(few([short(name, LONGEST_VALUE) for name in strangers], MOST_NAMES))
         raise PermanentError(
             f"The {target.kind} {target} has to be dropped, but others depend on it: {named}. Nothing was changed.\n"
             "Drop those, run orcost db migrate, and create them again."
