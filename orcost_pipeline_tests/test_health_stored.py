@@ -1,22 +1,10 @@
 """What is found in the tables: stale data, failed and dead syncs, days that do not close, automation that is off."""
 
-import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
-import dagster as dg
 import pytest
 import sqlalchemy as sa
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    ScheduleInstigatorData,
-    SensorInstigatorData,
-)
 
-from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_stopped
 from orcost_pipeline.health.examination import Limits
 from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
@@ -24,9 +12,7 @@ from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Fault
 from orcost_pipeline.warehouse import runs
-from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK, take_lock
-from orcost_pipeline.warehouse.questions.health import stopped_automation
 from orcost_pipeline.windows import STALE_AFTER
 from orcost_pipeline_tests.healthy_deployment import DAGSTER, Deployment, answering, fail, minutes_ago
 from orcost_pipeline_tests.world import DAY
@@ -160,59 +146,3 @@ def test_costs_of_zero_are_explained(healthy: Deployment) -> None:
 def test_an_account_that_is_no_longer_configured_is_a_note(healthy: Deployment) -> None:
     healthy.do("insert into ref.account (account, status, as_of) values ('old', 'failed', '2026-01-01')")
     healthy.only("note", Code.NOT_CONFIGURED, "old")
-
-
-@pytest.fixture
-def automation(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """Dagster's own storage in the warehouse's database, with a schedule and two sensors, one of them on."""
-    for name in (STORAGE_URL, "DAGSTER_HOME", "PYTHONWARNINGS"):
-        monkeypatch.setenv(name, "")
-    prepare(load_settings(healthy.folder))
-    location = RegisteredCodeLocationOrigin("orcost_pipeline")
-    repository = RemoteRepositoryOrigin(location, "__repository__")
-    kinds = {
-        "hourly_schedule": (InstigatorType.SCHEDULE, InstigatorStatus.STOPPED, ScheduleInstigatorData("5 * * * *")),
-        "mapping_change_sensor": (InstigatorType.SENSOR, InstigatorStatus.STOPPED, SensorInstigatorData(cursor="seen")),
-        "sync_request_sensor": (InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE, SensorInstigatorData()),
-    }
-    with dg.DagsterInstance.get() as instance:
-        for name, (kind, status, data) in kinds.items():
-            instance.add_instigator_state(InstigatorState(RemoteInstigatorOrigin(repository, name), kind, status, data))
-        yield instance
-
-
-# Automation
-
-
-def test_what_is_switched_off_under_orcost_up_is_found_and_switched_on_at_its_next_start(
-    healthy: Deployment, automation: dg.DagsterInstance
-) -> None:
-    assert healthy.stored_findings() == []
-    with sole_deployment(healthy.engine, "process 1 on web1"):
-        found = healthy.stored_findings()
-        assert [(it.severity, it.code, it.message) for it in found] == [
-            ("error", "schedule_off", "hourly_schedule is switched off in Dagster: nothing is synced by the hour."),
-            ("warning", "schedule_off", "mapping_change_sensor is switched off in Dagster: a changed mapping waits."),
-        ]
-        assert [it.code for it in healthy.examine()] == ["schedule_off", "schedule_off"]
-        assert start_stopped() == ["hourly_schedule", "mapping_change_sensor"]
-        assert healthy.stored_findings() == []
-    states = {state.instigator_name: state for state in automation.all_instigator_state()}
-    assert {state.status for state in states.values()} == {InstigatorStatus.DECLARED_IN_CODE}
-    assert states["mapping_change_sensor"].sensor_instigator_data.cursor == "seen"
-    assert start_stopped() == []
-
-
-def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, automation: dg.DagsterInstance) -> None:
-    reader = f"r_{uuid.uuid4().hex}"
-    healthy.do(f"create role {reader}")
-    try:
-        healthy.do(f"grant usage on schema ref, core, marts, ops to {reader}")
-        with healthy.engine.connect() as connection:
-            connection.execute(sa.text(f"set role {reader}"))
-            assert stopped_automation(connection) == []
-            connection.execute(sa.text("reset role"))
-            assert len(stopped_automation(connection)) == 2
-    finally:
-        healthy.do(f"drop owned by {reader}")
-        healthy.do(f"drop role {reader}")

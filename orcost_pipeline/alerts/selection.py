@@ -59,7 +59,7 @@ def seen(connection: sa.Connection, settings: Settings, now: datetime) -> Seen:
     return Seen(
         [it for it in found if it not in filtered],
         filtered,
-        frozenset(it.account for it in stored.standings if it.status in ("unreachable", "failed")),
+        frozenset(it.account for it in stored.standings if it.state.status in ("unreachable", "failed")),
     )
 
 
@@ -89,19 +89,19 @@ def stale_findings(stored: WarehouseState, settings: Settings, now: datetime) ->
     """
     oldest = now - timedelta(hours=float(settings.alerts.stale_after_hours))
     for standing in stored.standings:
-        since = standing.as_of or standing.failing_since
+        since = standing.state.as_of or standing.state.failing_since
         if standing.is_watched and not _is_refused(standing) and since is not None and since < oldest:
             yield _stale(standing, since)
 
 
 def _is_refused(standing: Standing) -> bool:
-    return standing.status == "invalid_key" or standing.error_code in OF_THE_KEY
+    return standing.state.status == "invalid_key" or standing.state.error_code in OF_THE_KEY
 
 
 def _stale(standing: Standing, since: datetime) -> Finding:
-    what = f"Costs are complete to {since:%Y-%m-%d %H:%M} UTC only." if standing.as_of else "It was never synced."
-    if standing.status in ("unreachable", "failed") and standing.error:
-        what += f" The last sync said:\n{standing.error}"
+    what = f"Costs are complete to {since:%Y-%m-%d %H:%M} UTC only." if standing.state.as_of else "It was never synced."
+    if standing.state.status in ("unreachable", "failed") and standing.state.error:
+        what += f" The last sync said:\n{standing.state.error}"
     return Finding(Severity.ERROR, Code.STALE, standing.account, what, sync_command(standing.account), since)
 
 

@@ -8,14 +8,16 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.warehouse.alerting.store import FailingReceiver, failing_receivers
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.questions.accounts import AccountState, account_states
 from orcost_pipeline.warehouse.questions.health import (
+    Automation,
     RecentSpend,
     UnreadableRows,
+    automation,
     open_days,
     recent_spend,
-    stopped_automation,
     unreadable_rows,
 )
 from orcost_pipeline.warehouse.questions.keys import KnownKeys, known_keys
@@ -23,6 +25,7 @@ from orcost_pipeline.warehouse.questions.mapping import MappingVersion, version_
 from orcost_pipeline.warehouse.questions.syncs import RunningSync, WaitingRequest, running_syncs, waiting_requests
 
 REQUESTS_WAIT = timedelta(minutes=2)
+NOTHING_WRONG = Automation()
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class WarehouseState:
-    """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, switched-off automation."""
+    """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, the state of Dagster's
+    automation, and receivers of alerts that take no message."""
 
     standings: Sequence[Standing]
     mapping: MappingVersion | None
     waiting: Sequence[WaitingRequest]
-    switched_off: Sequence[str] = ()
+    automation: Automation = NOTHING_WRONG
+    failing_receivers: Sequence[FailingReceiver] = ()
 
     @property
     def lacks_rules(self) -> bool:
@@ -101,9 +106,14 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Wareho
     has_rules = mapping is not None and mapping.rule_count > 0
     standings = _read_standings(connection, settings, has_rules=has_rules)
     waiting = waiting_requests(connection, now - REQUESTS_WAIT)
-    # Without a running orcost up this does not matter: the next one switches them on.
-    switched_off = stopped_automation(connection) if serving(connection) else ()
-    return WarehouseState(standings, mapping, waiting, switched_off)
+    is_serving = serving(connection) is not None
+    return WarehouseState(
+        standings,
+        mapping,
+        waiting,
+        automation(connection, now, is_serving=is_serving),
+        failing_receivers(connection),
+    )
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:

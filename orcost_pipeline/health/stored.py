@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import groupby
 
 from orcost_pipeline.formats import clock, rounded, share
+from orcost_pipeline.health.automation import automation_findings
 from orcost_pipeline.health.finding import Code, Finding, Severity, map_check, sync_command
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.settings import Settings
@@ -29,7 +30,9 @@ def stored_findings(
         yield from _account_findings(standing, settings, now, is_up)
     if stored.lacks_rules:
         yield no_mapping(settings, Severity.WARNING)
-    yield from map(_automation_finding, stored.switched_off)
+    yield from automation_findings(stored.automation)
+    yield from _refused_mapping(stored, settings)
+    yield from _failing_receivers(stored)
     if stored.waiting:
         first, others = stored.waiting[0], len(stored.waiting) - 1
         who = f"Sync request {first.id} and {others} more wait" if others else f"Sync request {first.id} waits"
@@ -47,16 +50,23 @@ def no_mapping(settings: Settings, severity: Severity) -> Finding:
     return Finding(severity, Code.NO_MAPPING, None, "No mapping rules yet; all spend is Unattributed.", todo)
 
 
-def _automation_finding(name: str) -> Finding:
-    """That a schedule or sensor is off: without the hourly schedule no costs come in."""
-    lacking = {
-        "hourly_schedule": "nothing is synced by the hour",
-        "mapping_change_sensor": "a changed mapping waits",
-        "alert_sensor": "no alert is sent",
-    }
-    message = f"{name} is switched off in Dagster: {lacking.get(name, 'Sync Now does nothing')}."
-    todo = "Switch it on in Dagster (Automation), or start orcost up anew"
-    return Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, todo, subject=name)
+def _refused_mapping(stored: WarehouseState, settings: Settings) -> Iterator[Finding]:
+    """That the last syncs went on with the mapping in force, because they could not use the one that is written."""
+    refused = [it.state for it in stored.standings if it.is_watched and it.state.last_run_status == "succeeded"]
+    problems = [(it.last_run_at, it.last_run_error) for it in refused if it.last_run_at and it.last_run_error]
+    if problems:
+        at, problem = max(problems)
+        yield Finding(
+            Severity.ERROR, Code.MAPPING_WRONG, None, problem, f"{map_check(settings)}, then: orcost sync", at
+        )
+
+
+def _failing_receivers(stored: WarehouseState) -> Iterator[Finding]:
+    """Receivers of alerts that took no message in three attempts, and none since."""
+    for receiver in stored.failing_receivers:
+        message = f"{receiver.service} takes no alerts: {receiver.error}"
+        todo = "Correct its URL in ORCOST_ALERT_URLS, then: orcost alerts test"
+        yield Finding(Severity.WARNING, Code.ALERT_UNDELIVERABLE, None, message, todo, receiver.since, receiver.service)
 
 
 def _account_findings(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
@@ -67,7 +77,7 @@ def _account_findings(standing: Standing, settings: Settings, now: datetime, is_
         yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.state.as_of)
         return
     yield from _freshness_findings(standing, now, is_up)
-    yield from _last_run(standing, settings)
+    yield from _last_run(standing)
     yield from _open_days(standing)
     yield from _refused_listings(standing)
     yield from _unreadable(standing)
@@ -118,18 +128,15 @@ def _sync_failure(standing: Standing) -> Iterator[Finding]:
     yield Finding(Severity.ERROR, code, standing.account, message, todo, state.failing_since)
 
 
-def _last_run(standing: Standing, settings: Settings) -> Iterator[Finding]:
-    state, name, at = standing.state, standing.account, standing.state.last_run_at
-    if state.last_run_error and state.last_run_status == "succeeded":
-        todo = f"{map_check(settings)}, then: {_sync(standing)}"
-        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, name, state.last_run_error, todo, at)
+def _last_run(standing: Standing) -> Iterator[Finding]:
+    name, at = standing.account, standing.state.last_run_at
     if standing.running and standing.running.is_alive:
         message, todo = "It is being synced.", "Wait for it; another sync would wait too"
         yield Finding(Severity.NOTE, Code.SYNC_RUNNING, name, message, todo, standing.running.started_at)
     elif standing.running:
         message, at = "A sync began and its process died; nothing was lost.", standing.running.started_at
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
-    elif state.last_run_status == "abandoned":
+    elif standing.state.last_run_status == "abandoned":
         message = "The last sync died before it was done; nothing was lost."
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
 

@@ -1,5 +1,5 @@
 -- Receivers that took nothing since a message failed three times, and since when that message waits.
-select d.url_sha256,
+select d.service,
     min(case d.kind when 'opened' then a.opened_at else a.resolved_at end) as since,
     (array_agg(d.error order by a.id desc))[1] as error
 from ops.alert_delivery d
@@ -11,4 +11,4 @@ where d.sent_at is null and d.attempts >= 3 and d.error is not null
         where later.url_sha256 = d.url_sha256
             and later.sent_at > case d.kind when 'opened' then a.opened_at else a.resolved_at end
     )
-group by d.url_sha256
+group by d.service

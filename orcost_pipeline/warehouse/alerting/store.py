@@ -63,9 +63,9 @@ class DueMessage(NamedTuple):
 
 
 class FailingReceiver(NamedTuple):
-    """A receiver that failed three times in a row, since when, and its last error."""
+    """The service of a receiver that failed three times in a row, since when, and its last error."""
 
-    url_sha256: str
+    service: str
     since: datetime
     error: str
 

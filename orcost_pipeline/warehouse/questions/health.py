@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -10,6 +10,10 @@ import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.questions.asking import ask, records
 from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS
+
+# Dagster's daemons give a sign of life every 30 s, and launch a run within seconds.
+DAEMON_SILENT = timedelta(minutes=5)
+RUN_WAITS = timedelta(minutes=10)
 
 
 class RecentSpend(NamedTuple):
@@ -78,8 +82,33 @@ def server_state(connection: sa.Connection) -> Server:
     return records(Server, ask(connection, "server_state", schemas=list(SCHEMAS)))[0]
 
 
-def stopped_automation(connection: sa.Connection) -> list[str]:
-    """Schedules, then sensors, that somebody stopped in Dagster; none where this user may not read Dagster's tables."""
+class Unserved(NamedTuple):
+    """Something in Dagster that waits for its daemon: a daemon's name or a run's id, its state, and since when."""
+
+    name: str
+    state: str
+    since: datetime
+
+
+class Automation(NamedTuple):
+    """What keeps Dagster from syncing by the hour: schedules and sensors that are stopped, daemons without a sign of
+    life, runs that are not launched."""
+
+    stopped: Sequence[str] = ()
+    unserved: Sequence[Unserved] = ()
+
+
+def automation(connection: sa.Connection, now: datetime, *, is_serving: bool) -> Automation:
+    """The state of Dagster's automation; empty where this user may not read Dagster's tables, or there are none.
+
+    Stopped schedules and sensors are reported while a daemon lives, or an orcost up serves (`is_serving`): the next
+    orcost up switches them on.
+    """
     if not ask(connection, "dagster_is_readable").scalar():
-        return []
-    return list(ask(connection, "stopped_automation").scalars())
+        return Automation()
+    alive_at = ask(connection, "last_daemon_heartbeat").scalar()
+    is_alive = alive_at is not None and alive_at > now - DAEMON_SILENT
+    stopped = ask(connection, "stopped_automation").scalars().all() if is_alive or is_serving else ()
+    silent = records(Unserved, ask(connection, "silent_daemons", before=now - DAEMON_SILENT))
+    waiting = records(Unserved, ask(connection, "waiting_runs", before=now - RUN_WAITS))
+    return Automation(list(stopped), [*silent, *waiting])

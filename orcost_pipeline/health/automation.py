@@ -1,0 +1,44 @@
+"""Findings from Dagster's own tables: what keeps it from syncing by the hour. No daemon is needed to see them."""
+
+from collections.abc import Iterator
+
+from orcost_pipeline.health.finding import Code, Finding, Severity
+from orcost_pipeline.text import plural
+from orcost_pipeline.warehouse.questions.health import Automation, Unserved
+
+_SWITCH_ON = "Switch it on in Dagster (Automation), or start orcost up anew"
+_RESTART = "orcost up, where the deployment runs; if it runs, restart it (its log: .orcost/logs/services.log)"
+_LACKING = {
+    "hourly_schedule": "nothing is synced by the hour",
+    "mapping_change_sensor": "a changed mapping waits",
+    "alert_sensor": "no alert is sent",
+    "sync_request_sensor": "Sync Now does nothing",
+    "SCHEDULER": "nothing is synced by the hour",
+    "SENSOR": "Sync Now does nothing, and no alert is sent",
+    "QUEUED_RUN_COORDINATOR": "runs stay in the queue",
+}
+
+
+def automation_findings(automation: Automation) -> Iterator[Finding]:
+    """A finding for each schedule or sensor that is stopped and each daemon that is silent, and one for runs that are
+    not launched, with the name as subject."""
+    for name in automation.stopped:
+        message = f"{name} is switched off in Dagster: {_LACKING.get(name, 'what it does is not done')}."
+        yield Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _SWITCH_ON, subject=name)
+    for it in automation.unserved:
+        if it.state == "silent":
+            message = f"Dagster's daemon ({it.name}) gives no sign of life: {_LACKING[it.name]}."
+            yield Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _RESTART, it.since, it.name)
+    for state, subject in (("queued", "run queue"), ("retry", "run retries")):
+        if waiting := [it for it in automation.unserved if it.state == state]:
+            yield _waiting_finding(waiting, subject)
+
+
+def _waiting_finding(waiting: list[Unserved], subject: str) -> Finding:
+    what = plural(len(waiting), "run")
+    message = (
+        f"{what} in Dagster's queue {'is' if len(waiting) == 1 else 'are'} not started."
+        if subject == "run queue"
+        else f"{what} failed and {'was' if len(waiting) == 1 else 'were'} not retried."
+    )
+    return Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _RESTART, waiting[0].since, subject)
