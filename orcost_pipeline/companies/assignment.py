@@ -105,7 +105,11 @@ class Explanation:
 
 
 def assign(account: str, rules: Sequence[Rule], keys: Iterable[KeyHistory]) -> list[Assignment]:
-    """The owners of an account's keys, and of spend without a key, for every day; ordered by key and day."""
+    """The owners of an account's keys, and of spend without a key, for every day; ordered by key and day.
+
+    The first rule that matches a key on a day wins it. Every key is covered without a gap, from no start to no end, and
+    its shares of a day sum to 1: what no rule wins is Unattributed.
+    """
     index = _Index(account, rules)
     no_key = _Span(_BEGINNING, _END, None)
     rows = list(_assignments(None, no_key))

@@ -50,7 +50,11 @@ class Coverage:
         spent: Iterable[KeyDay],
         today: date,
     ) -> None:
-        """Adds an account: its keys, the UTC days on which some were deleted, and its spend since `first_day`."""
+        """Adds an account: its keys, the UTC days on which some were deleted, and its spend (USD) since `first_day`.
+
+        A deleted key is not among the active keys, but its spend counts, and rules may match it if it was still there
+        on one of the days.
+        """
         without_owner = unattributed_spans(assign(account, rules, keys))
         active = [key.key_hash for key in keys if key.key_hash not in deleted]
         self.keys += len(active)

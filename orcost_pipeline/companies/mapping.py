@@ -126,7 +126,11 @@ class Mapping:
 
 
 def read_mapping(content: bytes, source: str) -> Mapping:
-    """The rules of a mapping file; raises `MappingError` with all its mistakes."""
+    """The rules of a mapping file (CSV), in order. `source` names the file in messages.
+
+    Raises MappingError with all its mistakes, so that they can be corrected at once. Doubtful but valid rules are
+    warnings of the mapping.
+    """
     mistakes: list[Mistake] = []
     try:
         rows = rows_of_csv(content, _COLUMNS, mistakes)

@@ -74,7 +74,10 @@ def changes(before: Iterable[Assignment], after: Iterable[Assignment]) -> list[C
 
 
 def moves(changed: Iterable[Change], spent: Iterable[KeyDay]) -> list[Move]:
-    """One move per giver, taker and month in which money moves between the two."""
+    """One move per giver, taker and UTC month in which money moves between the two, amounts in USD with every digit.
+
+    Days without spend move nothing, whoever owns them.
+    """
     by_key: dict[str | None, list[Change]] = defaultdict(list)
     for change in changed:
         by_key[change.key_hash].append(change)

@@ -81,10 +81,12 @@ class Suggestion:
 
     @property
     def credits_usd(self) -> Decimal:
+        """The keys' unattributed spend of credits, in USD."""
         return exact_sum(key.credits_usd for key in self.keys)
 
     @property
     def byok_usd(self) -> Decimal:
+        """The keys' unattributed BYOK spend, in USD."""
         return exact_sum(key.byok_usd for key in self.keys)
 
 

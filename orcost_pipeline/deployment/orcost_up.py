@@ -63,6 +63,7 @@ class Reserved(NamedTuple):
 
     @property
     def address(self) -> str:
+        """The URL of the web interface."""
         return f"http://{LOOPBACK}:{self.port}"
 
 

@@ -29,7 +29,11 @@ Say = Callable[[str], None]
 
 
 class Surroundings(NamedTuple):
-    """What all services share: the leash and the lock (file descriptors), and the log."""
+    """What all services share: the leash and the lock (file descriptors), and the log.
+
+    At the end of the leash a service ends itself (`service.py`). The lock is held as long as any service lives, also
+    after a kill of the supervisor.
+    """
 
     leash: int
     alive: int
@@ -37,7 +41,11 @@ class Surroundings(NamedTuple):
 
 
 class Service:
-    """A module in a process that leads its own group; after each death in a row it is started again later."""
+    """A module in a process that leads its own group; after each death in a row it is started again later.
+
+    The pause doubles from `FIRST_PAUSE` up to `longest_pause` seconds, and begins anew once the process has lived for
+    `STEADY_AFTER` seconds. `is_ready` is asked only at the first start.
+    """
 
     def __init__(
         self,

@@ -107,6 +107,7 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime, stateme
 
 
 def server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:
+    """What of the server stands in the way of reading, or, where this machine syncs (`is_writer`), of writing."""
     if message := version_problem(server.major):
         yield Finding(
             Severity.ERROR, Code.DATABASE_OLD, None, message, "Upgrade it, or set another ORCOST_DATABASE_URL"

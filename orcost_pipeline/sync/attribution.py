@@ -124,7 +124,10 @@ def synced(connection: sa.Connection, settings: Settings) -> dict[str, datetime]
 
 
 def coverage(connection: sa.Connection, settings: Settings, rules: Sequence[Rule]) -> Coverage:
-    """The part of keys and spend that rules cover, over the synced accounts and the last days of each."""
+    """The part of keys and spend (USD) that `rules` cover, over the synced accounts and the last `DAYS` of each.
+
+    Computed from stored usage and key histories: `rules` need not be in force.
+    """
     found = Coverage()
     for account, as_of in synced(connection, settings).items():
         today = utc_day(as_of)

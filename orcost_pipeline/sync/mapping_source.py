@@ -71,7 +71,10 @@ def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None
 
 
 def content_sha256(settings: Settings, connect: Connect) -> str:
-    """A hash of the mapping's content, in hex; `NO_MAPPING` where it cannot be read."""
+    """A hash of the mapping's content as written, in hex; `NO_MAPPING` where it cannot be read.
+
+    It notices a change without parsing: an invalid file has a hash too. Raises database errors.
+    """
     try:
         content = _content(settings, connect)
     except MappingUnreadableError:

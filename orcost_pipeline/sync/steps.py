@@ -1,6 +1,7 @@
 """The steps of one account's sync, in order: read OpenRouter into raw, publish. No Dagster: the assets call these.
 
-Each step stores everything or nothing and can run again. Tests and tools that need no run records call them directly.
+Each step stores everything or nothing, can run again, and raises as `SyncStep.ask` and the warehouse do; a `StepResult`
+counts the rows stored and the HTTP requests made. Tests and tools that need no run records call them directly.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ with named as (
     )
 )
 insert into ref.company (company, {attributes}, is_listed)
-select company, {attributes}, is_listed from told t
+select company, {attributes}, is_listed from named t
 where not exists (
     select from ref.company c
     where c.company = t.company

@@ -142,7 +142,10 @@ class OpenRouter:
         return await self._rows.one(Credits, "credits")
 
     async def models(self) -> list[Model]:
-        """Every model with its list price, also those for images, sound and embeddings where they are listed."""
+        """Every model with its list price in USD per token, also those for images, sound and embeddings.
+
+        Where OpenRouter refuses the filter that lists the latter, the models that it lists without one.
+        """
         try:
             rows = await self._rows.all(Model, "models", {"output_modalities": "all"})
         except RefusedError:
@@ -173,7 +176,10 @@ class OpenRouter:
         return KeyListing(self._rows.usable("GET /keys", by_identity.values()), refused)
 
     async def account_keys(self) -> AccountListing:
-        """Every active key of every workspace that this key can see, and the workspaces."""
+        """Every active key of every workspace that this key can see, and the workspaces.
+
+        Where workspaces are withheld, the listing without a workspace filter is read too.
+        """
         workspaces = await self.workspaces()
         ids: list[str | None] = [workspace.id for workspace in workspaces.rows]
         listing = await self.api_keys(ids if workspaces.is_whole else [*ids, None])
@@ -184,7 +190,10 @@ class OpenRouter:
         return await keys if workspace_id is None else await allowed(keys)
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
-        """One key by its hash; None for a 404, which proves that it was deleted."""
+        """One key by its hash, also a disabled or expired one; None for a 404, which proves that it was deleted.
+
+        Raises ForbiddenError (403) where the key in use may not know.
+        """
         endpoint = "GET /keys/{hash}"
         try:
             record = self._rows.data_of(await self._requests.get(f"keys/{key_hash}"), endpoint)

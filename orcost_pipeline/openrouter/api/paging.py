@@ -43,6 +43,9 @@ PageAt = Callable[[int], Awaitable[Page]]
 async def all_rows(where: str, page_at: PageAt) -> tuple[list[Any], bool]:
     """All rows of a listing, each once, and whether fewer rows came than it promised.
 
+    A listing in which rows moved while it was read is read again, up to `WALKS` times; its rows are then those found by
+    any walk.
+
     `where` names it in errors. Raises ContractError for a listing that does not end.
     """
     seen: dict[str, Any] = {}

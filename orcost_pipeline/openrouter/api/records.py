@@ -72,7 +72,10 @@ COUNTER_FIELDS = tuple(Counters.model_fields)
 
 
 class KeyInfo(Counters):
-    """`GET /key`: the key in use."""
+    """`GET /key`: the key in use. Any key may ask for itself, also an ordinary one.
+
+    `is_provisioning_key` is the former name of `is_management_key`; either grants the same.
+    """
 
     needed = frozenset({"is_management_key"})
     unknown = frozenset(COUNTER_FIELDS)
@@ -90,7 +93,11 @@ class KeyInfo(Counters):
 
 
 class ApiKey(Counters):
-    """One key of `GET /keys`. `hash` is its identity, `name` free text, blank where it is absent."""
+    """One key of `GET /keys` or `GET /keys/{hash}`.
+
+    `hash` is its identity, the SHA-256 of the key in hex; `name` is free text that can change and repeat, blank where
+    it is absent; `label` is the shortened key. `limit` and `limit_remaining` are USD, None for no limit.
+    """
 
     unknown = frozenset(COUNTER_FIELDS) | {"disabled", "include_byok_in_limit"}
     expected = frozenset({"name", "usage"})
@@ -112,7 +119,7 @@ class ApiKey(Counters):
 
 
 class Workspace(Record):
-    """One row of `GET /workspaces`."""
+    """One row of `GET /workspaces`: a group of keys."""
 
     expected = frozenset({"name"})
 
@@ -121,14 +128,17 @@ class Workspace(Record):
 
 
 class Member(Record):
-    """One row of `GET /organization/members`."""
+    """One row of `GET /organization/members`: whom a key's `creator_user_id` names."""
 
     id: Text
     email: OptionalText = None
 
 
 class Credits(Record):
-    """Credits bought and used by the whole account over its lifetime, in USD; None where unreadable."""
+    """`GET /credits`: bought and used by the whole account over its lifetime, in USD; None where unreadable.
+
+    An invoiced account never bought any.
+    """
 
     expected = frozenset({"total_credits", "total_usage"})
 
@@ -144,7 +154,11 @@ class Credits(Record):
 
 
 class ActivityRow(Record):
-    """One row of `GET /activity`: usage per UTC date, model and endpoint, in USD, requests and tokens."""
+    """One row of `GET /activity`: usage per UTC date, model and endpoint, in USD, requests and tokens.
+
+    `usage` is what OpenRouter charged in credits, `byok_usage_inference` what the account's own provider was charged
+    (BYOK). Rows have no key: one request asks for the account or for one key.
+    """
 
     needed = frozenset({"byok_usage_inference"})
     figures: ClassVar[frozenset[str]] = frozenset(
