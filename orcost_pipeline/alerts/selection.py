@@ -1,6 +1,6 @@
 """Which findings are sent: what the sensor can know, what matters by now, and what orcost.toml does not mute."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from orcost_pipeline.alerts.look import OF_THE_KEY, Seen
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.database import DatabaseCheck
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
-from orcost_pipeline.health.machine import home_findings, key_findings
+from orcost_pipeline.health.machine import home_findings, key_findings, muted_findings
 from orcost_pipeline.health.mapping import company_list_findings, mapping_findings, superseded
 from orcost_pipeline.health.standing import Standing, WarehouseState, read
 from orcost_pipeline.health.stored import stored_findings
@@ -80,6 +80,7 @@ def _findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iter
     yield from mapping
     yield from key_findings(settings, {it.account: it for it in stored.standings})
     yield from home_findings(settings)
+    yield from muted_findings(settings)
 
 
 def stale_findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iterator[Finding]:
@@ -109,8 +110,3 @@ def _is_filtered(finding: Finding, settings: Settings) -> bool:
     order = list(Severity)
     least = order.index(Severity(settings.alerts.severity))
     return finding.code in settings.alerts.mute or order.index(finding.severity) > least
-
-
-def known_codes(codes: Iterable[str]) -> bool:
-    """Whether all of them are codes of findings."""
-    return set(codes) <= set(Code)

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 from orcost_pipeline.health.database import NO_WAREHOUSE_YET, STATEMENT_WITHIN, check_database
 from orcost_pipeline.health.finding import Code, Finding
-from orcost_pipeline.health.machine import env_findings, home_findings, is_dagster, key_findings, port_findings
+from orcost_pipeline.health.machine import (
+    env_findings,
+    home_findings,
+    is_dagster,
+    key_findings,
+    muted_findings,
+    port_findings,
+)
 from orcost_pipeline.health.mapping import company_list_findings, mapping_findings, superseded
 from orcost_pipeline.health.openrouter import (
     ANSWER_WITHIN,
@@ -59,6 +66,7 @@ def examine(settings: Settings, port: int, clock: Callable[[], datetime], limits
     stored = with_answers(check.stored, settings, answers) if check.stored else None
     standings = {standing.account: standing for standing in stored.standings} if stored else {}
     yield from env_findings(settings)
+    yield from muted_findings(settings)
     yield from key_findings(settings, standings)
     for answer in answers.values():
         stored_evidence = check.evidence.get(answer.account, NO_EVIDENCE)

@@ -25,10 +25,23 @@ PORT_WITHIN = 2.0  # seconds
 # Settings
 
 
+def muted_findings(settings: Settings) -> Iterator[Finding]:
+    """Names under `mute` in orcost.toml that no finding has: what was meant is still sent."""
+    unknown = [code for code in settings.alerts.mute if code not in set(Code)]
+    if unknown:
+        message = f"{settings.config_file.name} mutes {listed(unknown)}, which no finding is called."
+        yield Finding(Severity.WARNING, Code.SETTINGS, None, message, "Name codes as in: orcost doctor --format json")
+
+
 def env_findings(settings: Settings) -> Iterator[Finding]:
     """Whether the secrets in `.env` are protected from other users and from git."""
     env = settings.folder / ".env"
-    secrets = {"ORCOST_DATABASE_URL", *(account.api_key_env for account in settings.accounts)}
+    secrets = {
+        "ORCOST_DATABASE_URL",
+        "ORCOST_ALERT_URLS",
+        "ORCOST_HEARTBEAT_URL",
+        *(account.api_key_env for account in settings.accounts),
+    }
     if not env.is_file() or not any(value for name, value in dotenv_values(env).items() if name in secrets):
         return
     if env.stat().st_mode & GROUP_OR_OTHERS:

@@ -1,6 +1,6 @@
 """Findings from the mapping and the list of companies as they are now, against the mapping in force."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from orcost_pipeline.health.finding import Code, Finding, Severity, map_check
 from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import no_mapping
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.attribution import coverage, idle_rules
+from orcost_pipeline.sync.attribution import coverage, idle_rules, synced
 from orcost_pipeline.sync.mapping_source import (
     MappingUnreadableError,
     read_companies,
@@ -26,6 +26,7 @@ from orcost_pipeline.sync.mapping_source import (
 from orcost_pipeline.text import few
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import set_local
+from orcost_pipeline.windows import utc_day
 
 
 def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) -> Iterator[Finding]:
@@ -73,7 +74,12 @@ def company_list_findings(settings: Settings) -> Iterator[Finding]:
     _, problem = read_companies(settings) if is_syncing(settings) else (None, None)
     if problem:
         yield Finding(
-            Severity.ERROR, Code.MAPPING_WRONG, None, problem, "Correct it; it takes effect with the next sync"
+            Severity.ERROR,
+            Code.MAPPING_WRONG,
+            None,
+            problem,
+            "Correct it; it takes effect with the next sync",
+            subject=settings.companies.name,
         )
 
 
@@ -82,12 +88,22 @@ def _no_mapping_finding(settings: Settings, check: DatabaseCheck) -> Finding:
     return no_mapping(settings, Severity.WARNING if lacks_rules else Severity.NOTE)
 
 
+# Of the last mapping and data: the sensor of alerts asks every minute, and the answer changes with them only.
+_last_idle: dict[Hashable, list[Mistake]] = {}
+
+
 def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> list[Mistake]:
     """Rules that won no key; none where the database does not answer in time."""
     try:
         with snapshot(settings) as connection:
             connection.execute(sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"})))
-            return idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
+            accounts = tuple(sorted(synced(connection, settings).items()))
+            state = settings.home, settings.database_url, mapping.sha256, accounts, utc_day(now)
+            if state not in _last_idle:
+                idle = idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
+                _last_idle.clear()
+                _last_idle[state] = idle
+            return _last_idle[state]
     except OrcostError:
         return []
 

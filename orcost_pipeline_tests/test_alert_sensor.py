@@ -1,0 +1,180 @@
+"""What the sensor sends of a deployment's life: failures of a real sync, at a real webhook."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from orcost_pipeline.defs.alerts import alert_sensor
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.project_file import AlertsConfig
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.simulator import Fault
+from orcost_pipeline_tests.dagster_deployment import Deployment
+from orcost_pipeline_tests.webhook import Posted, Webhook
+
+pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
+
+A_AND_REST = "company,match,pattern\nA,key_name,*\n"
+
+
+@dataclass
+class Watched:
+    """A deployment, the webhook of its alerts, and the sensor, evaluated as Dagster does it."""
+
+    acme: Deployment
+    webhook: Webhook
+    wrong: list[Exception] = field(default_factory=list)
+
+    def settings(self) -> Settings:
+        if self.wrong:
+            raise self.wrong[0]
+        return self.acme.settings
+
+    def look(self) -> list[Posted]:
+        """One tick, a minute later; what was sent."""
+        self.acme.clock.later(minutes=1)
+        with dg.build_sensor_context(instance=self.acme.instance, resources=self.acme.resources) as context:
+            told = alert_sensor(self.settings).evaluate_tick(context)
+        assert not told.run_requests
+        return self.webhook.taken()
+
+    def looks(self, count: int = 3) -> list[Posted]:
+        return [posted for _ in range(count) for posted in self.look()]
+
+    def change(self, **changed: Any) -> None:
+        self.acme.settings = self.acme.settings.model_copy(update=changed)
+
+    def sync(self, *faults: Fault, **later: float) -> bool:
+        self.acme.clock.later(**later)
+        self.acme.simulator.inject(*faults)
+        return self.acme.run().success
+
+
+@pytest.fixture
+def watched(synced: Deployment) -> Iterator[Watched]:
+    with Webhook() as webhook:
+        it = Watched(synced, webhook)
+        it.change(alert_urls=SecretStr(webhook.url))
+        synced.load_mapping(A_AND_REST)
+        assert synced.run(job="reattribute").success
+        yield it
+
+
+def titles(posted: list[Posted]) -> list[str]:
+    return [it.title for it in posted]
+
+
+def test_a_healthy_deployment_sends_nothing(watched: Watched) -> None:
+    assert watched.looks() == []
+
+
+@pytest.mark.parametrize("hours", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_revoked_key_is_one_message_and_one_recovery(watched: Watched, hours: int) -> None:
+    key = watched.acme.settings.accounts[0].api_key
+    assert key is not None
+    watched.acme.simulator.inject(Fault("401", times=None))
+    asked: list[int] = []
+    for hour in range(hours):
+        before = watched.acme.simulator.count
+        assert not watched.sync(minutes=58)
+        asked.append(watched.acme.simulator.count - before)
+        posted = watched.looks(2)
+        assert len(posted) == (1 if hour == 0 else 0), (hour, titles(posted))
+        if posted:
+            (refused,) = posted
+            assert refused.title.startswith("orcost: acme: ")
+            assert refused.type == "failure"
+            assert "orcost init" in refused.message
+            assert key.get_secret_value() not in refused.message
+    assert max(asked) == 1, "a key that is refused is asked once an hour"
+    watched.acme.simulator.clear_faults()
+    assert watched.sync(minutes=58)
+    (recovered,) = watched.looks()
+    assert (recovered.type, "resolved" in recovered.message) == ("success", True)
+
+
+def test_an_outage_is_told_once_the_data_is_old_and_with_the_last_error(watched: Watched) -> None:
+    assert not watched.sync(Fault("503", times=None), minutes=50)
+    assert watched.looks() == [], "it heals by itself"
+    assert not watched.sync(minutes=50)
+    assert watched.looks() == []
+    assert not watched.sync(minutes=50)
+    (stale,) = watched.looks()
+    assert stale.title.startswith("orcost: acme: Costs are complete to ")
+    assert "The last sync said:" in stale.message
+    assert "HTTP 503" in stale.message
+    watched.acme.simulator.clear_faults()
+    assert watched.sync(minutes=10)
+    assert [it.type for it in watched.looks()] == ["success"]
+
+
+def test_how_old_data_may_be_is_a_setting(watched: Watched) -> None:
+    watched.change(alerts=AlertsConfig(stale_after_hours=5))
+    watched.acme.clock.later(hours=4.9)
+    assert watched.looks() == []
+    watched.acme.clock.later(minutes=10)
+    assert len(watched.looks()) == 1
+
+
+def test_a_wrong_mapping_is_told_within_a_look_of_its_edit_and_when_it_is_mended(watched: Watched) -> None:
+    watched.acme.settings.mapping.write_text("company,match,pattern\nA,nonsense,*\n", encoding="utf-8")
+    (wrong,) = watched.look()
+    assert wrong.title == "orcost: deployment: company_mapping.csv was refused; the mapping of " + wrong.title[-28:]
+    assert "line 2" in wrong.message
+    assert watched.sync(minutes=50), "costs keep loading"
+    assert watched.looks() == [], "what the sync said of it is no second finding"
+    watched.acme.settings.mapping.write_text(A_AND_REST, encoding="utf-8")
+    assert [it.type for it in watched.looks()] == ["success"]
+
+
+def test_settings_that_cannot_be_read_are_told(watched: Watched) -> None:
+    watched.wrong = [PermanentError('orcost.toml, line 3: there is no "acount"; did you mean "accounts"?')]
+    (wrong,) = watched.looks()
+    assert wrong.title == 'orcost: deployment: orcost.toml, line 3: there is no "acount"; did you mean "accounts"?'
+    watched.wrong = []
+    assert [it.type for it in watched.looks()] == ["success"]
+
+
+def test_severity_and_mute_decide_what_is_sent(watched: Watched) -> None:
+    watched.acme.load_mapping("company,match,pattern\nA,key_name,nothing\n")
+    assert watched.sync(minutes=10)
+    watched.change(alerts=AlertsConfig(severity="error"))
+    assert watched.looks() == []
+    watched.change(alerts=AlertsConfig(mute=("unattributed", "mapping_doubtful", "key_unassigned")))
+    assert watched.looks() == []
+    assert watched.acme.value("select count(*) from ops.alert") == 0, "no row either"
+    watched.change(alerts=AlertsConfig(mute=("mapping_doubtful",)))
+    assert any("belong to no company" in it.message for it in watched.looks())
+
+
+def test_a_code_that_no_finding_has_is_told_instead_of_muting_nothing(watched: Watched) -> None:
+    watched.change(alerts=AlertsConfig(mute=("unatributed",)))
+    (told,) = watched.looks()
+    assert '"unatributed"' in told.message or "unatributed" in told.message
+
+
+@pytest.mark.parametrize("how", ["sync", "reattribute", "failed"])
+def test_the_heartbeat_follows_each_sync_that_succeeded(watched: Watched, how: str) -> None:
+    with Webhook() as outside:
+        url = f"http://127.0.0.1:{outside.port}/ping/s3cret/{{account}}?a={{account}}"
+        watched.change(heartbeat_url=SecretStr(url))
+        if how == "reattribute":
+            assert watched.acme.run(job="reattribute").success
+        elif how == "failed":
+            assert not watched.sync(Fault("503", times=None), minutes=5)
+        else:
+            assert watched.sync(minutes=5)
+        assert outside.fetched == (["/ping/s3cret/acme?a=acme"] if how == "sync" else [])
+
+
+def test_a_heartbeat_that_is_not_received_fails_no_sync_and_names_no_secret(
+    watched: Watched, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    watched.change(heartbeat_url=SecretStr("http://127.0.0.1:1/s3cret"))
+    assert watched.sync(minutes=5)
+    told = capfd.readouterr()
+    assert "s3cret" not in caplog.text + told.out + told.err
