@@ -369,7 +369,7 @@ def test_a_month_has_one_total_everywhere(orcost: Orcost, truth: Truth, engine: 
     }
     assert {row.company: tuple(row[1:4]) for row in monthly} == reported
     assert {tuple(row) for row in between} == {tuple(row[:6]) for row in monthly}
-    assert {row.is_settled for row in monthly} == {False}, "one is known from the 24th on, one is not over"
+    assert {row.is_settled for row in monthly} == {False}, "one is known from the 23rd on, one is not over"
 
 
 def test_stale_data_is_called_stale(orcost: Orcost, truth: Truth) -> None:

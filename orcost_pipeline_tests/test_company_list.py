@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.company_list import ATTRIBUTES, CompanyListError, read_company_list
+from orcost_pipeline.simulator import small
 from orcost_pipeline.warehouse.company_list import publish_companies
-from orcost_pipeline_tests.known_spend import Truth
-
-pytest_plugins = ["orcost_pipeline_tests.known_spend"]
+from orcost_pipeline_tests.world import NOON, World
 
 LIST = "company,display_name,external_id,cost_centre,owner_email\nCompany A,A & Söhne,CRM-7,,ann@example.com\n"
 
@@ -44,9 +43,10 @@ def test_attributes_follow_the_list_and_a_rerun_writes_nothing(
 
 
 @pytest.mark.parametrize("mart", ["key_spend_rolling", "company_spend_rolling"])
-def test_attributes_stand_beside_the_money(
-    truth: Truth, engine: sa.Engine, publish: Callable[[str], int], mart: str
-) -> None:
+def test_attributes_stand_beside_the_money(engine: sa.Engine, publish: Callable[[str], int], mart: str) -> None:
+    world = World(engine, small(NOON))
+    world.map("Company A,key_name,Company A", "Company B,key_name,Company B")
+    world.sync()
     publish(LIST)
     with engine.connect() as connection:
         told = connection.exec_driver_sql(f"select distinct company, display_name, owner_email from marts.{mart}").all()

