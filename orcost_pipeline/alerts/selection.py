@@ -11,7 +11,7 @@ from orcost_pipeline.health.database import DatabaseCheck
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
 from orcost_pipeline.health.machine import home_findings, key_findings, muted_findings
 from orcost_pipeline.health.mapping import company_list_findings, mapping_findings, superseded
-from orcost_pipeline.health.standing import Standing, WarehouseState, read
+from orcost_pipeline.health.standing import Standing, WarehouseState, is_syncing, read
 from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
 
@@ -73,9 +73,10 @@ def _findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iter
         *mapping_findings(settings, DatabaseCheck(stored=stored), now),
         *company_list_findings(settings),
     ]
-    replaced = superseded(mapping)
+    # Whoever syncs reads the mapping as it is now; what the last sync said of it is older.
+    older = {Code.MAPPING_WRONG} if is_syncing(settings) else set()
     for finding in stored_findings(stored, settings, now):
-        if finding.code not in TRANSIENT | replaced:
+        if finding.code not in TRANSIENT | superseded(mapping) | older:
             yield finding
     yield from mapping
     yield from key_findings(settings, {it.account: it for it in stored.standings})
@@ -102,7 +103,7 @@ def _is_refused(standing: Standing) -> bool:
 def _stale(standing: Standing, since: datetime) -> Finding:
     what = f"Costs are complete to {since:%Y-%m-%d %H:%M} UTC only." if standing.state.as_of else "It was never synced."
     if standing.state.status in ("unreachable", "failed") and standing.state.error:
-        what += f" The last sync said:\n{standing.state.error}"
+        what += f"\nThe last sync said: {standing.state.error}"
     return Finding(Severity.ERROR, Code.STALE, standing.account, what, sync_command(standing.account), since)
 
 

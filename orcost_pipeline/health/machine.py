@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import Standing, is_syncing
 from orcost_pipeline.settings import LOOPBACK, Settings
+from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.home import existing, lack_of_space, unusable
 

@@ -18,7 +18,11 @@ NAMED_DAYS = 3
 NOT_ITS_KEY = (
     "Put this account's own key back (orcost init), or add this key as a new account (orcost init --name NAME); then: "
 )
-_ONE_NAME = "Keep one of the two (orcost accounts rename, orcost accounts forget), then: "
+_FIRST = {
+    Code.INVALID_KEY: "Give it a valid key (orcost init), then: ",
+    Code.OTHER_ACCOUNT: NOT_ITS_KEY,
+    Code.ACCOUNT_TWICE: "Keep one of the two (orcost accounts rename, orcost accounts forget), then: ",
+}
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -124,7 +128,7 @@ def _sync_failure(standing: Standing) -> Iterator[Finding]:
     if standing.is_accepted and (code is Code.CLOCK_OFF or status in ("invalid_key", "unreachable")):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
-    todo = {Code.OTHER_ACCOUNT: NOT_ITS_KEY, Code.ACCOUNT_TWICE: _ONE_NAME}.get(code, "") + _sync(standing)
+    todo = _FIRST.get(code, "") + _sync(standing)
     yield Finding(Severity.ERROR, code, standing.account, message, todo, state.failing_since)
 
 
