@@ -7,6 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
@@ -70,6 +71,11 @@ class AlertsConfig(BaseModel):
     spike_usd: Decimal = Field(default=Decimal(10), ge=0, allow_inf_nan=False)
     mute: tuple[str, ...] = ()
     ui_url: str | None = Field(default=None, pattern=r"^https?://\S+$", max_length=500)
+
+    @property
+    def stale_after(self) -> timedelta:
+        """`stale_after_hours` as a span of time."""
+        return timedelta(hours=float(self.stale_after_hours))
 
 
 class RetentionConfig(BaseModel):

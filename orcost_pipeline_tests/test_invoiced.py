@@ -75,7 +75,7 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
     transport = httpx.MockTransport(world.simulator.handle)
     answers = openrouter.ask_all([world.configured], lambda: world.now, options=RequestOptions(transport=transport))
     credit_codes = {Code.NO_CREDITS, Code.CREDITS_LOW}
-    alone = {it.code for it in openrouter.openrouter_findings(answers["acme"], None)} & credit_codes
+    alone = {it.code for it in openrouter.openrouter_findings(answers["acme"], None, AlertsConfig())} & credit_codes
     # How long a balance lasts is known to the warehouse alone.
     assert alone == expected - {Code.CREDITS_LOW}
     settings = Settings.model_construct(

@@ -1,7 +1,7 @@
 """Which findings are sent: what the sensor can know, what matters by now, and what orcost.toml does not mute."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -89,7 +89,7 @@ def stale_findings(stored: WarehouseState, settings: Settings, now: datetime) ->
 
     Not while the key itself is refused, which is a finding of its own.
     """
-    oldest = now - timedelta(hours=float(settings.alerts.stale_after_hours))
+    oldest = now - settings.alerts.stale_after
     for standing in stored.standings:
         since = standing.state.as_of or standing.state.failing_since
         if standing.is_watched and not _is_refused(standing) and since is not None and since < oldest:

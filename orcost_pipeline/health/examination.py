@@ -71,7 +71,10 @@ def examine(settings: Settings, port: int, clock: Callable[[], datetime], limits
     for answer in answers.values():
         stored_evidence = check.evidence.get(answer.account, NO_EVIDENCE)
         yield from openrouter_findings(
-            answer, standings.get(answer.account), contradiction(stored_evidence, answer.evidence)
+            answer,
+            standings.get(answer.account),
+            settings.alerts,
+            contradiction(stored_evidence, answer.evidence),
         )
     yield from clock_findings(answers.values())
     home = [*home_findings(settings)]

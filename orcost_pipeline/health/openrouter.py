@@ -18,6 +18,7 @@ from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.records import ApiKey
 from orcost_pipeline.openrouter.api.requests import PATIENCE_AT_A_TERMINAL, RequestOptions
+from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.sync.identity import reported_evidence
 from orcost_pipeline.text import plural
@@ -172,7 +173,7 @@ def _with_credits(standing: Standing, answer: Answer | None) -> Standing:
 
 
 def openrouter_findings(
-    answer: Answer, standing: Standing | None, contradicting: str | None = None
+    answer: Answer, standing: Standing | None, alerts: AlertsConfig, contradicting: str | None = None
 ) -> Iterator[Finding]:
     """Findings from an account's live answer. `standing` is None where the warehouse has none or cannot be read;
     `contradicting` says why the key cannot belong to the stored account."""
@@ -182,7 +183,7 @@ def openrouter_findings(
     if answer.is_accepted and not answer.can_manage:
         yield _ordinary_key_finding(answer.account, standing)
     if standing is None:
-        yield from credit_findings(_with_credits(Standing(AccountState.never_synced(answer.account)), answer))
+        yield from credit_findings(_with_credits(Standing(AccountState.never_synced(answer.account)), answer), alerts)
     if contradicting:
         yield from _other_account_finding(answer.account, standing, contradicting)
     elif answer.keys is not None:

@@ -8,12 +8,12 @@ from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.health.automation import automation_findings
 from orcost_pipeline.health.finding import Code, Finding, Severity, map_check, sync_command
 from orcost_pipeline.health.standing import Standing, WarehouseState
+from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.questions.health import UnreadableRows
-from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, STALE_AFTER, day_start, is_future, utc_day
+from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, utc_day
 
-FEW_DAYS_LEFT = 3
 NAMED_DAYS = 3
 NOT_ITS_KEY = (
     "Put this account's own key back (orcost init), or add this key as a new account (orcost init --name NAME); then: "
@@ -80,17 +80,17 @@ def _account_findings(standing: Standing, settings: Settings, now: datetime, is_
         todo += "orcost accounts rename"
         yield Finding(Severity.NOTE, Code.NOT_CONFIGURED, standing.account, message, todo, standing.state.as_of)
         return
-    yield from _freshness_findings(standing, now, is_up)
+    yield from _freshness_findings(standing, settings, now, is_up)
     yield from _last_run(standing)
     yield from _open_days(standing)
     yield from _refused_listings(standing)
     yield from _unreadable(standing)
-    yield from credit_findings(standing)
+    yield from credit_findings(standing, settings.alerts)
     yield from _unattributed_finding(standing, settings)
     yield from _no_usage_finding(standing)
 
 
-def _freshness_findings(standing: Standing, now: datetime, is_up: bool | None) -> Iterator[Finding]:
+def _freshness_findings(standing: Standing, settings: Settings, now: datetime, is_up: bool | None) -> Iterator[Finding]:
     """Whether costs are being synced."""
     state, name, sync = standing.state, standing.account, _sync(standing)
     if state.as_of is not None and is_future(state.as_of, now) and state.error_code != Code.CLOCK_OFF:
@@ -105,7 +105,7 @@ def _freshness_findings(standing: Standing, now: datetime, is_up: bool | None) -
     elif state.as_of is None:
         if not is_running and standing.is_accepted is not False:
             yield Finding(Severity.ERROR, Code.NEVER_SYNCED, name, "It was never synced.", sync)
-    elif now - state.as_of > STALE_AFTER:
+    elif now - state.as_of > settings.alerts.stale_after:
         up_status = {
             None: "Is orcost up running?",
             True: "orcost up is running.",
@@ -214,8 +214,8 @@ def _lacking(rows: UnreadableRows) -> str:
     return f"{rows.field} ({', '.join(days)})" if days else rows.field
 
 
-def credit_findings(standing: Standing) -> Iterator[Finding]:
-    """Credits that are used up, or last less than `FEW_DAYS_LEFT` days; none for invoiced accounts."""
+def credit_findings(standing: Standing, alerts: AlertsConfig) -> Iterator[Finding]:
+    """Credits that are used up, or last less than `credits_days` at the pace of the last 7; none for invoiced accounts."""
     balance, name = standing.state.balance_usd, standing.account
     if balance is None or not standing.is_prepaid:
         return
@@ -223,7 +223,7 @@ def credit_findings(standing: Standing) -> Iterator[Finding]:
     if balance <= 0:
         message = f"No credits left ({rounded(balance, 2)} USD): OpenRouter refuses all but free models."
         yield Finding(Severity.ERROR, Code.NO_CREDITS, name, message, BUY_CREDITS)
-    elif days is not None and days < FEW_DAYS_LEFT:
+    elif days is not None and days < alerts.credits_days:
         lasts = f"{plural(days, 'day')}" if days else "less than a day"
         message = f"{rounded(balance, 2)} USD of credits are left: {lasts}, at the pace of the last 7 days."
         yield Finding(Severity.WARNING, Code.CREDITS_LOW, name, message, BUY_CREDITS)
