@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.publication.healing.good_sync import last_good_sync
+from orcost_pipeline.warehouse.questions.accounts import account_id
 from orcost_pipeline.warehouse.statements import statement
 from orcost_pipeline.windows import utc_day
 
@@ -18,12 +19,9 @@ def heal(connection: sa.Connection, account: str, as_of: datetime, now: datetime
     good = last_good_sync(connection, account, now)
     if good is None:
         return
-    account_id = connection.execute(
-        sa.text("select account_id from ref.account where account = :account"), {"account": account}
-    ).scalar_one()
     parameters = {
         "account": account,
-        "account_id": account_id,
+        "account_id": account_id(connection, account),
         "as_of": as_of,
         "good_as_of": good.as_of,
         "good_hours_from": good.hours_from,
