@@ -42,6 +42,7 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getcwd", "os.putenv", "Path.cwd", "Path.home"}
 # The CLI and deployments may, and these: clocks that can be replaced, waits for another process, the settings.
 READERS = {
+    ("alerts/look.py", "look"),
     ("openrouter/api/progress.py", "Progress.__init__"),
     ("openrouter/api/requests.py", "utc_now"),
     ("settings.py", "load_settings"),

@@ -19,6 +19,8 @@ from orcost_pipeline.warehouse.publication.step import Computation, Merging, Ste
 from orcost_pipeline.warehouse.publication.transaction import When, occasions
 
 FOLDER = Path(publication.__file__).parent
+# How often SQL outside migrations lists the measures: Postgres has no word for them.
+LISTS_OF_MEASURES = 36
 BY_NAME = {step.name: step for step in STEPS}
 
 _NOISE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
@@ -124,6 +126,14 @@ def test_whoever_lists_the_kinds_of_tokens_lists_all_four(path: Path) -> None:
         assert len(set(kinds.values())) == 1
         assert len(kinds) == 4
         assert all(text.count(measure) >= kinds["prompt"] for measure in ("requests", "credits_usd", "byok_usd"))
+
+
+def test_the_measures_are_listed_in_so_many_places() -> None:
+    """A place is a list of the measures in SQL, whatever is made of each. One more is to be avoided, not added."""
+    package = FOLDER.parents[1]
+    files = [path for path in package.rglob("*.sql") if "migrations" not in path.parts]
+    texts = [_NOISE.sub("", path.read_text(encoding="utf-8")) for path in files]
+    assert sum(len(re.findall(r"(?<!as )\breasoning_tokens\b", text)) for text in texts) == LISTS_OF_MEASURES
 
 
 def test_no_python_of_the_publication_writes_sql_of_more_than_a_line() -> None:

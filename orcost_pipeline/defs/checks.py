@@ -14,6 +14,13 @@ from orcost_pipeline.defs.placement import Placement
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import LONGEST_VALUE, listed, plural, quoted, short
 from orcost_pipeline.warehouse.publication.checks import CONTRACT_CHECKS
+from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.relations import (
+    complete_to,
+    disagreeing_days,
+    newest_restatements,
+    unattributed_shares,
+)
 from orcost_pipeline.windows import STALE_AFTER
 
 MOST_ROWS = 10
@@ -24,11 +31,13 @@ Row = dict[str, Any]
 
 
 class BusinessCheck(NamedTuple):
-    """A warning: the relation, the rule it checks, the SQL for rows that violate it, and a sentence about them."""
+    """A warning: the relation, the rule it checks, the question for an account's rows that violate it, and a sentence
+    about them.
+    """
 
     relation: str
     law: str
-    sql: str
+    violations: Callable[[sa.Connection, str, Settings], Rows]
     summary: Callable[[Sequence[Row]], str]
 
 
@@ -53,27 +62,19 @@ BUSINESS_CHECKS = {
         "marts.company_spend_rolling",
         "Unattributed is at most 5 % of the last 30 days' spend, or what orcost.toml says "
         "(unattributed_percent under [alerts]).",
-        "select round(100 * unattributed / whole, 2) as percent, unattributed, what from ("
-        "select what, sum(usd) as whole, sum(usd) filter (where company = 'Unattributed') as unattributed "
-        "from marts.company_spend_rolling, "
-        "lateral (values ('credits', credits_usd), ('BYOK spend', byok_usd)) amounts (what, usd) "
-        "where account = :account and period = '30d' group by what"
-        ") spend where 100 * unattributed > :unattributed_percent * whole order by what desc",
+        lambda connection, account, settings: unattributed_shares(connection, account, settings.unattributed_percent),
         _unattributed,
     ),
     "witnesses_agree": BusinessCheck(
         "marts.reconciliation_daily",
         "No day is open: keys, hours and activity agree, or differ for a known cause.",
-        "select day, residual_credits_usd, hours_credits_usd, account_credits_usd, cause "
-        "from marts.reconciliation_daily where account = :account and status = 'open' order by day desc",
+        lambda connection, account, _: disagreeing_days(connection, account),
         _open,
     ),
     "settled_days_stay_as_they_were": BusinessCheck(
         "ops.restatement",
         "OpenRouter restated no settled day in this sync.",
-        "select r.day, r.key_hash, r.model, r.credits_usd_before, r.credits_usd_after "
-        "from ops.restatement r join ref.account a on a.account = r.account and a.as_of = r.noticed_at "
-        "where r.account = :account order by r.day desc",
+        lambda connection, account, _: newest_restatements(connection, account),
         _restated,
     ),
 }
@@ -105,20 +106,18 @@ def business_check(
     if key.name == FRESHNESS_CHECK:
         return _freshness(connection, key, account, settings, now)
     check = BUSINESS_CHECKS[key.name]
-    parameters = {"account": account, "unattributed_percent": settings.alerts.unattributed_percent}
-    rows = [dict(row) for row in connection.execute(sa.text(check.sql), parameters).mappings()]
+    rows = check.violations(connection, account, settings).rows
     return _result(key, account, check.summary(rows) if rows else check.law, rows)
 
 
 def _freshness(
     connection: sa.Connection, key: dg.AssetCheckKey, account: str, settings: Settings, now: datetime
 ) -> dg.AssetCheckResult:
-    known = connection.execute(sa.text("select account, as_of from ref.account"))
-    complete_to = {row.account: row.as_of for row in known}
+    known = complete_to(connection)
     rows = [
-        {"account": it.name, "complete_to": complete_to.get(it.name) or "never synced"}
+        {"account": it.name, "complete_to": known.get(it.name) or "never synced"}
         for it in settings.accounts
-        if (as_of := complete_to.get(it.name)) is None or now - as_of > STALE_AFTER
+        if (as_of := known.get(it.name)) is None or now - as_of > STALE_AFTER
     ]
     late = f"Not synced for more than two hours: {listed(row['account'] for row in rows)}."
     return _result(key, account, late if rows else _FRESHNESS_LAW, rows, is_of_all=True)

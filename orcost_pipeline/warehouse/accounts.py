@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import AccountTwiceError
 from orcost_pipeline.text import quoted
 from orcost_pipeline.warehouse.locks import KEY_OWNER_LOCK
-from orcost_pipeline.warehouse.questions.accounts import Holder, holder
+from orcost_pipeline.warehouse.questions.accounts import Holder, account_id, holder
 from orcost_pipeline.warehouse.questions.asking import ask
+from orcost_pipeline.warehouse.statements import change
 
 # Who wrote the mapping named its accounts: its versions stay as they were written.
 _NOT_OURS = ("ref.mapping_rule",)
@@ -35,16 +36,7 @@ def lock_new_keys(connection: sa.Connection, account: str, extraction_id: str) -
     """Of two publications that bring a new key of one workspace at once, the second waits for the first, and sees what
     it brought. Accounts that are really two share no workspace, and never wait for each other.
     """
-    connection.execute(
-        sa.text(
-            "select pg_advisory_xact_lock(:kind, hashtext(workspace_id)) from ("
-            "select distinct coalesce(r.workspace_id, r.key_hash) as workspace_id from raw.api_key r "
-            "where r.run_id = :extraction_id and r.account = :account and not r.is_deleted and not exists ("
-            "select from core.api_key k join ref.account a using (account_id) "
-            "where a.account = :account and k.key_hash = r.key_hash) order by 1) new"
-        ),
-        {"kind": KEY_OWNER_LOCK, "account": account, "extraction_id": extraction_id},
-    )
+    change(connection, "lock_new_keys", kind=KEY_OWNER_LOCK, account=account, extraction_id=extraction_id)
 
 
 def _twice(account: str, other: Holder, nothing: str, *, is_managed: bool) -> str:
@@ -85,16 +77,9 @@ def rename(connection: sa.Connection, old: str, new: str) -> None:
 
 def forget(connection: sa.Connection, account: str) -> None:
     """Everything that is kept of the account, in every table."""
-    id_ = connection.execute(
-        sa.text("select account_id from ref.account where account = :account"), {"account": account}
-    ).scalar()
+    id_ = account_id(connection, account)
     if id_ is not None:
-        connection.execute(
-            sa.text(
-                "delete from core.api_key_version v using core.api_key k where v.key_id = k.key_id and account_id = :id"
-            ),
-            {"id": id_},
-        )
+        change(connection, "drop_versions", account_id=id_)
         referring = [table for table in _tables(connection, "account_id") if table not in _REFERRED]
         for table in [*referring, "core.api_key"]:
             connection.execute(sa.text(f"delete from {table} where account_id = :id"), {"id": id_})
@@ -113,13 +98,9 @@ def _tables(connection: sa.Connection, column: str) -> list[str]:
 
 def confirm(connection: sa.Connection, account: str, now: datetime) -> None:
     """The next sync takes the key in use for one of this account, whatever it reports."""
-    connection.execute(
-        sa.text("update ref.account set confirmed_at = :now where account = :account"), {"account": account, "now": now}
-    )
+    change(connection, "confirm_account", account=account, now=now)
 
 
 def ask_for_rebuild(connection: sa.Connection, account: str, at: datetime | None) -> None:
     """The next sync reads all that the API reports and replaces what is stored of it; None takes that back."""
-    connection.execute(
-        sa.text("update ref.account set rebuild_at = :at where account = :account"), {"account": account, "at": at}
-    )
+    change(connection, "ask_for_rebuild", account=account, at=at)

@@ -2,6 +2,8 @@
 
 What stays out: which rows, and which of the stored ones they may replace (`publication/`). Identical data writes
 nothing: rows are compared by anti-join before anything is inserted, updated or deleted.
+
+The statements are made of the names of a table and its columns, for any table, so they are no `.sql` files.
 """
 
 import json

@@ -13,17 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.warehouse.questions.asking import ask
+from orcost_pipeline.warehouse.statements import change
 
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
 DEPLOYMENT_LOCK, ALERT_LOCK = 7_306, 7_307
 
 _TAKE = sa.text("select pg_try_advisory_xact_lock(:kind, hashtext(:name))")
-# A transaction that only holds a lock is idle for as long as a sync takes. Postgres 17 has the second of these.
-_PATIENT = sa.text(
-    "select set_config(name, '0', true) from pg_settings "
-    "where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')"
-)
 _ALIVE = sa.text("select 1")
 
 
@@ -106,7 +103,7 @@ class _Keeper(threading.Thread):
                 is_announced = True
             if self.is_over.wait(0.2):
                 return
-        session.execute(_PATIENT)
+        change(session, "keep_session")
         # From the first moment on the server shows who holds it.
         session.execute(self._alive)
         if not self.held.done():
@@ -120,19 +117,7 @@ def lock_holders(connection: sa.Connection, wanted: Collection[str] = ()) -> str
 
     Of the relations that are wanted for this session alone, such as views to replace, every session that uses one.
     """
-    rows = connection.execute(
-        sa.text(
-            "select distinct a.pid, a.usename, nullif(a.application_name, '') as program, "
-            "to_char(a.xact_start, 'YYYY-MM-DD HH24:MI') as since, min(l.relation::regclass::text) as relation "
-            "from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace "
-            "join pg_stat_activity a on a.pid = l.pid where l.granted "
-            "and (l.mode = 'AccessExclusiveLock' or n.nspname || '.' || c.relname = any(:wanted)) "
-            "and l.database = (select oid from pg_database where datname = current_database()) "
-            "and n.nspname in ('raw', 'ref', 'core', 'marts', 'ops') and l.pid <> pg_backend_pid() "
-            "group by 1, 2, 3, 4 order by 1"
-        ),
-        {"wanted": list(wanted)},
-    ).all()
+    rows = ask(connection, "lock_holders", wanted=list(wanted)).all()
     holders = (
         f"{row.relation} by session {row.pid} of user {row.usename}"
         f"{f' ({row.program})' if row.program else ''}{f' since {row.since} UTC' if row.since else ''}"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.loading import copy_rows
 from orcost_pipeline.warehouse.questions.asking import ask
+from orcost_pipeline.warehouse.statements import change
 
 RETENTION = timedelta(days=7)
 STAMP = ("account", "as_of", "run_id")
@@ -39,21 +40,15 @@ def start_extraction(
 
     Raises PermanentError where it began with another key: answers of two keys may be those of two accounts.
     """
-    connection.execute(
-        sa.text(
-            "insert into raw.extraction values (:extraction_id, :account, :as_of, :key_sha256) on conflict do nothing"
-        ),
-        {
-            "extraction_id": extraction_id,
-            "account": account,
-            "as_of": now.replace(microsecond=0),
-            "key_sha256": key_sha256,
-        },
+    change(
+        connection,
+        "start_extraction",
+        extraction_id=extraction_id,
+        account=account,
+        as_of=now.replace(microsecond=0),
+        key_sha256=key_sha256,
     )
-    began = connection.execute(
-        sa.text("select as_of, key_sha256 from raw.extraction where run_id = :extraction_id and account = :account"),
-        {"extraction_id": extraction_id, "account": account},
-    ).one()
+    began = ask(connection, "started_extraction", extraction_id=extraction_id, account=account).one()
     if None not in (began.key_sha256, key_sha256) and began.key_sha256 != key_sha256:
         raise PermanentError(f'The key of account "{account}" was changed during the sync. Start a new sync.')
     return began.as_of
@@ -89,12 +84,7 @@ def replace_unreadable(
     as_of: datetime,
 ) -> None:
     """Makes the unreadable rows of an extraction, for one raw relation, those given."""
-    connection.execute(
-        sa.text(
-            "delete from raw.unreadable where run_id = :extraction_id and account = :account and relation = :relation"
-        ),
-        {"extraction_id": extraction_id, "account": account, "relation": relation},
-    )
+    change(connection, "drop_unreadable", extraction_id=extraction_id, account=account, relation=relation)
     columns, rows = unreadable
     stamped = ((account, as_of, extraction_id, relation, *row) for row in rows)
     copy_rows(connection, "raw.unreadable", [*STAMP, "relation", *columns], stamped)
@@ -113,24 +103,17 @@ def mark_extracted(
 ) -> None:
     """Notes that the relations are whole, in the transaction that made them so."""
     for number, relation in enumerate(relations):
-        connection.execute(
-            sa.text(
-                "insert into raw.extracted values "
-                "(:extraction_id, :account, :relation, :as_of, :now, :row_count, :requests_made) "
-                "on conflict (run_id, account, relation) do update set as_of = excluded.as_of, "
-                "completed_at = excluded.completed_at, row_count = excluded.row_count, "
-                "requests_made = excluded.requests_made"
-            ),
-            {
-                "extraction_id": extraction_id,
-                "account": account,
-                "relation": relation,
-                "as_of": as_of,
-                "now": now,
-                "row_count": row_count,
-                # Relations that are read together share their requests: they are counted once.
-                "requests_made": requests_made if number == 0 else 0,
-            },
+        change(
+            connection,
+            "mark_extracted",
+            extraction_id=extraction_id,
+            account=account,
+            relation=relation,
+            as_of=as_of,
+            now=now,
+            row_count=row_count,
+            # Relations that are read together share their requests: they are counted once.
+            requests_made=requests_made if number == 0 else 0,
         )
 
 
@@ -160,22 +143,11 @@ def hours_reported_from(connection: sa.Connection, extraction_id: str, account: 
 
 def lower_as_of(connection: sa.Connection, extraction_id: str, account: str, until: datetime) -> datetime:
     """Makes an extraction complete to `until` (UTC), but never less than what is published; returns its new instant."""
-    parameters = {
-        "extraction_id": extraction_id,
-        "account": account,
-        "until": until.replace(microsecond=0),
-    }
-    as_of = connection.execute(
-        sa.text(
-            "update raw.extraction e set as_of = least(e.as_of, greatest(:until, a.as_of)) from ref.account a "
-            "where e.run_id = :extraction_id and e.account = :account and a.account = e.account returning e.as_of"
-        ),
-        parameters,
+    until = until.replace(microsecond=0)
+    as_of = change(
+        connection, "lower_extraction", extraction_id=extraction_id, account=account, until=until
     ).scalar_one()
-    connection.execute(
-        sa.text("update raw.extracted set as_of = :as_of where run_id = :extraction_id and account = :account"),
-        {**parameters, "as_of": as_of},
-    )
+    change(connection, "lower_extracted", extraction_id=extraction_id, account=account, as_of=as_of)
     return as_of
 
 

@@ -12,6 +12,12 @@ with known_workspace as (
     join core.api_key k using (key_id)
     where k.account_id = :account_id and v.creator_email is not null
     order by v.creator_user_id, v.valid_from desc
+), current_version as (
+    select v.key_id, v.name, v.label, v.workspace_id, v.workspace_name, v.creator_user_id, v.creator_email,
+        v.external_user, v.is_disabled, v.expires_at, v.limit_usd, v.limit_reset, v.include_byok_in_limit
+    from core.api_key_version v
+    join core.api_key k using (key_id)
+    where k.account_id = :account_id and v.valid_to is null
 ), listed as (
     select
         -- What is blank, could not be read, or is no longer reported stays as stored.
@@ -25,12 +31,12 @@ with known_workspace as (
         coalesce(
             m.email, case when v.creator_user_id = r.creator_user_id then v.creator_email end, kc.creator_email
         ) as creator_email,
-        r.external_user, coalesce(r.is_disabled, v.is_disabled, false) as is_disabled, false as is_deleted,
-        r.expires_at, r.limit_usd, r.limit_reset,
-        coalesce(r.include_byok_in_limit, v.include_byok_in_limit, false) as include_byok_in_limit
+        r.external_user, coalesce(r.is_disabled, v.is_disabled, false) as is_disabled, r.expires_at, r.limit_usd,
+        r.limit_reset, coalesce(r.include_byok_in_limit, v.include_byok_in_limit, false) as include_byok_in_limit,
+        false as is_deleted
     from raw.api_key r
     join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
-    left join core.api_key_version v on v.key_id = k.key_id and v.valid_to is null
+    left join current_version v using (key_id)
     cross join lateral (select coalesce(r.workspace_id, v.workspace_id) as workspace_id) h
     left join raw.workspace w on w.run_id = r.run_id and w.account = r.account and w.workspace_id = h.workspace_id
     left join raw.organization_member m
@@ -39,19 +45,14 @@ with known_workspace as (
     left join known_creator kc on kc.creator_user_id = r.creator_user_id
     where r.run_id = :extraction_id and r.account = :account and not r.is_deleted
     union all
-    select
-        v.key_id, v.name, v.label, v.workspace_id, v.workspace_name, v.creator_user_id, v.creator_email,
-        v.external_user, v.is_disabled, true, v.expires_at, v.limit_usd, v.limit_reset, v.include_byok_in_limit
+    select v.*, true
     from raw.api_key r
     join core.api_key k on k.account_id = :account_id and k.key_hash = r.key_hash
-    join core.api_key_version v on v.key_id = k.key_id and v.valid_to is null
+    join current_version v using (key_id)
     where r.run_id = :extraction_id and r.account = :account and r.is_deleted
 )
-select t.*
-from listed t
-left join core.api_key_version v on v.key_id = t.key_id and v.valid_to is null
-where (t.name, t.label, t.workspace_id, t.workspace_name, t.creator_user_id, t.creator_email, t.external_user,
-       t.is_disabled, t.is_deleted, t.expires_at, t.limit_usd, t.limit_reset, t.include_byok_in_limit)
-    is distinct from
-      (v.name, v.label, v.workspace_id, v.workspace_name, v.creator_user_id, v.creator_email, v.external_user,
-       v.is_disabled, v.is_deleted, v.expires_at, v.limit_usd, v.limit_reset, v.include_byok_in_limit)
+select * from listed
+except
+select c.*, v.is_deleted
+from current_version c
+join core.api_key_version v on v.key_id = c.key_id and v.valid_to is null

@@ -33,7 +33,7 @@ select :account, t.day, k.key_hash, m.model, :as_of, t.credits_before, t.credits
 from of_model t
 join core.model m using (model_id)
 left join core.api_key k using (key_id)
-where (abs(t.credits_after - t.credits_before) > 1e-9 or abs(t.byok_after - t.byok_before) > 1e-9)
+where greatest(abs(t.credits_after - t.credits_before), abs(t.byok_after - t.byok_before)) > :restated_above_usd
     and not (
         t.is_of_another_source and t.requests_after = t.requests_before
         and core.agrees(t.credits_after, t.credits_before, t.requests, :tolerance_usd)

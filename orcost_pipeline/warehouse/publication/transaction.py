@@ -13,9 +13,14 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from orcost_pipeline.measures import SAME_USD
 from orcost_pipeline.warehouse.statements import statement
 from orcost_pipeline.windows import day_start, first_whole_day, hour_floor, month_start, utc_day
 
+# USD from which on what keys do not explain is a row of its own, whatever its sign; a count that differs always is.
+RESIDUAL_FROM_USD = SAME_USD
+# USD by more than which a settled day of a key and model has to change to be restated.
+RESTATED_ABOVE_USD = SAME_USD
 # Days that an answer's oldest counter, the month's, may reach back, and some.
 COUNTERS_REACH = timedelta(days=40)
 
@@ -119,6 +124,8 @@ class Publication:
             "is_rebuild": self.is_rebuild,
             "as_of": self.as_of,
             "tolerance_usd": self.tolerance_usd,
+            "residual_from_usd": RESIDUAL_FROM_USD,
+            "restated_above_usd": RESTATED_ABOVE_USD,
             "this_hour": hour_floor(self.as_of),
             "month_start": month_start(self.as_of),
             "hours_from": self.hours_from,

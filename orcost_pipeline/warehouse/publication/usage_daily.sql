@@ -1,30 +1,39 @@
 -- One row per UTC day, API key, model and provider of the days to build: settled ones from activity, or from analytics
--- where activity does not reach; others from their hours.
+-- where activity does not reach; others from their hours. Usage has the columns of core.usage_daily throughout.
 create temporary table staged_usage_daily on commit drop as
 with hours as (
-    select (u.hour at time zone 'UTC')::date as day, u.key_id, u.model_id, sum(u.requests) as requests,
-        sum(u.prompt_tokens) as prompt_tokens, sum(u.completion_tokens) as completion_tokens,
-        sum(u.reasoning_tokens) as reasoning_tokens, sum(u.cached_tokens) as cached_tokens,
-        sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
+    select (u.hour at time zone 'UTC')::date as day, u.account_id, u.key_id, u.model_id, 0 as provider_id,
+        sum(u.requests) as requests, sum(u.prompt_tokens) as prompt_tokens,
+        sum(u.completion_tokens) as completion_tokens, sum(u.reasoning_tokens) as reasoning_tokens,
+        sum(u.cached_tokens) as cached_tokens, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
         (case when bool_or(u.source = 'counter') then 'counter' else 'hours' end)::core.usage_source as source
     from core.usage_hourly u
     join built_day d on u.hour >= d.start_at and u.hour < d.end_at
     where u.account_id = :account_id
-    group by 1, 2, 3
+    group by 1, 2, 3, 4
+), known_key as (
+    -- A response without a hash is about the account: key 0.
+    select key_hash, key_id from core.api_key where account_id = :account_id
+    union all
+    select '', 0
 ), reported as (
-    select r.day, r.key_hash, m.model_id, p.provider_id, sum(r.requests) as requests,
+    select r.day, :account_id ::integer as account_id, k.key_id, m.model_id, p.provider_id, sum(r.requests) as requests,
         sum(r.prompt_tokens) as prompt_tokens, sum(r.completion_tokens) as completion_tokens,
         sum(r.reasoning_tokens) as reasoning_tokens, sum(r.cached_tokens) as cached_tokens,
-        sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd
+        sum(r.credits_usd) as credits_usd, sum(r.byok_usd) as byok_usd, d.source
     from raw.activity_daily r
+    join built_day d on d.day = r.day and d.is_settled
+    join known_key k on k.key_hash = coalesce(r.key_hash, '')
     join core.model m on m.model = r.model
     join core.provider p on p.provider is not distinct from nullif(r.provider, '')
     where r.run_id = :extraction_id and r.account = :account
-    group by 1, 2, 3, 4
+    group by r.day, k.key_id, m.model_id, p.provider_id, d.source
     union all
-    select r.day, r.key_hash, m.model_id, 0, r.requests, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens,
-        r.cached_tokens, r.credits_usd, r.byok_usd
+    select r.day, :account_id, k.key_id, m.model_id, 0, r.requests, r.prompt_tokens, r.completion_tokens,
+        r.reasoning_tokens, r.cached_tokens, r.credits_usd, r.byok_usd, d.source
     from raw.usage_daily r
+    join built_day d on d.day = r.day and d.is_settled
+    join known_key k on k.key_hash = coalesce(r.key_hash, '')
     join core.model m on m.model = r.model
     where r.run_id = :extraction_id and r.account = :account
 ), asked as (
@@ -34,26 +43,21 @@ with hours as (
     join built_day d on d.is_settled and d.start_at >= q.start_at and d.end_at <= q.end_at
     where q.run_id = :extraction_id and q.account = :account and q.grain in ('day', 'past_day') and q.outcome = 'answered'
 ), keys_reported as (
-    select t.day, k.key_id, t.model_id, t.provider_id, t.requests, t.prompt_tokens, t.completion_tokens,
-        t.reasoning_tokens, t.cached_tokens, t.credits_usd, t.byok_usd, d.source
+    select t.*
     from reported t
-    join core.api_key k on k.account_id = :account_id and k.key_hash = t.key_hash
-    join asked using (day, key_id)
-    join built_day d using (day)
+    join asked a on a.day = t.day and a.key_id = t.key_id
     union all
     -- A key that was not asked, or did not answer, keeps the day as stored.
-    select u.day, u.key_id, u.model_id, u.provider_id, u.requests, u.prompt_tokens, u.completion_tokens,
-        u.reasoning_tokens, u.cached_tokens, u.credits_usd, u.byok_usd, u.source
+    select u.*
     from core.usage_daily u
     join built_day d on d.day = u.day and d.is_settled
     where u.account_id = :account_id and u.key_id <> 0 and u.source in ('activity', 'analytics')
-      and not exists (select from asked a where a.day = u.day and a.key_id = u.key_id)
+        and not exists (select from asked a where a.day = u.day and a.key_id = u.key_id)
 ), account_totals as (
-    select d.day,
-        coalesce(sum(t.credits_usd), 0) as credits_usd, coalesce(sum(t.byok_usd), 0) as byok_usd,
+    select d.day, coalesce(sum(t.credits_usd), 0) as credits_usd, coalesce(sum(t.byok_usd), 0) as byok_usd,
         coalesce(sum(t.requests), 0) as requests
     from built_day d
-    left join reported t on t.day = d.day and t.key_hash is null
+    left join reported t on t.day = d.day and t.key_id = 0
     where d.is_settled
     group by d.day
 ), hour_totals as (
@@ -90,42 +94,34 @@ with hours as (
     from keys_reported a
     where not exists (select from kept_as_hours k where k.day = a.day and k.key_id = a.key_id)
     union all
-    select h.day, h.key_id, h.model_id, 0, h.requests, h.prompt_tokens, h.completion_tokens, h.reasoning_tokens,
-        h.cached_tokens, h.credits_usd, h.byok_usd, h.source
+    select h.*
     from hours h
-    join kept_as_hours k using (day, key_id)
+    join kept_as_hours k on k.day = h.day and k.key_id = h.key_id
 ), residual as (
-    select day, model_id, sum(requests) as requests, sum(prompt_tokens) as prompt_tokens,
-        sum(completion_tokens) as completion_tokens, sum(reasoning_tokens) as reasoning_tokens,
-        sum(cached_tokens) as cached_tokens, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
+    select r.day, r.account_id, 0 as key_id, r.model_id, 0 as provider_id, sum(r.sign * r.requests) as requests,
+        sum(r.sign * r.prompt_tokens) as prompt_tokens, sum(r.sign * r.completion_tokens) as completion_tokens,
+        sum(r.sign * r.reasoning_tokens) as reasoning_tokens, sum(r.sign * r.cached_tokens) as cached_tokens,
+        sum(r.sign * r.credits_usd) as credits_usd, sum(r.sign * r.byok_usd) as byok_usd, d.source
     from (
-        select day, model_id, requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, credits_usd,
-            byok_usd
-        from reported
-        where key_hash is null
+        select 1 as sign, t.* from reported t where t.key_id = 0
         union all
-        select day, model_id, -requests, -prompt_tokens, -completion_tokens, -reasoning_tokens, -cached_tokens,
-            -credits_usd, -byok_usd
-        from keys
-    ) account_less_keys
-    group by day, model_id
+        select -1, k.* from keys k
+    ) r
+    join built_day d using (day)
+    group by r.day, r.account_id, r.model_id, d.source
 ), days as (
     select * from keys
     union all
-    select day, 0, model_id, 0, requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,
-        credits_usd, byok_usd, d.source
+    select *
     from residual
-    join built_day d using (day)
     where (requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens) is distinct from (0, 0, 0, 0, 0)
-        or abs(credits_usd) >= 1e-9 or abs(byok_usd) >= 1e-9
+        or greatest(abs(credits_usd), abs(byok_usd)) >= :residual_from_usd
     union all
-    select h.day, h.key_id, h.model_id, 0, h.requests, h.prompt_tokens, h.completion_tokens, h.reasoning_tokens,
-        h.cached_tokens, h.credits_usd, h.byok_usd, h.source
+    select h.*
     from hours h
     join built_day d on d.day = h.day and not d.is_settled
 )
-select day, :account_id ::integer as account_id, key_id, model_id, provider_id, requests, prompt_tokens,
-    completion_tokens, reasoning_tokens, cached_tokens, credits_usd, byok_usd, source
+select *
 from days
 where (requests, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens) is distinct from (0, 0, 0, 0, 0)
     or credits_usd <> 0 or byok_usd <> 0

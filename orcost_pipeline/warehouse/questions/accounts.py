@@ -161,13 +161,17 @@ def holder(connection: sa.Connection, account: str, key_hashes: Collection[str])
     return found[0] if found else None
 
 
+def account_id(connection: sa.Connection, account: str) -> int | None:
+    """The account's small id; None for one that was never synced."""
+    return ask(connection, "id_of_account", account=account).scalar()
+
+
 def is_stored(engine: sa.Engine, account: str) -> bool:
+    """Whether the warehouse has anything of the account."""
     with engine.connect() as connection:
-        known = sa.text("select exists (select from ref.account where account = :account)")
-        return bool(connection.execute(known, {"account": account}).scalar_one())
+        return account_id(connection, account) is not None
 
 
 def is_rebuild_requested(connection: sa.Connection, account: str) -> bool:
     """Whether a rebuild was asked for and not made yet: its publication clears the mark."""
-    statement = sa.text("select exists (select from ref.account where account = :account and rebuild_at is not null)")
-    return bool(connection.execute(statement, {"account": account}).scalar())
+    return bool(ask(connection, "rebuild_requested", account=account).scalar())

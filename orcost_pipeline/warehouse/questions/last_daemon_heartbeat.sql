@@ -1,2 +1,2 @@
-select to_timestamp(max(cast(cast(body as json) ->> 'timestamp' as double precision))) as at
+select to_timestamp(max(cast(cast(body as json) ->> 'timestamp' as numeric))) as at
 from dagster.daemon_heartbeats

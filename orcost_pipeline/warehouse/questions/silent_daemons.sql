@@ -2,7 +2,7 @@
 -- syncs came in without them since.
 select h.daemon_type as name, 'silent' as state, h.at as since
 from (
-    select daemon_type, to_timestamp(cast(cast(body as json) ->> 'timestamp' as double precision)) as at
+    select daemon_type, to_timestamp(cast(cast(body as json) ->> 'timestamp' as numeric)) as at
     from dagster.daemon_heartbeats
     where daemon_type in ('SCHEDULER', 'SENSOR', 'QUEUED_RUN_COORDINATOR')
 ) h

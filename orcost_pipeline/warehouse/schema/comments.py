@@ -12,34 +12,9 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.schema.columns import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
 from orcost_pipeline.warehouse.schema.tables import SCHEMAS, TABLES
+from orcost_pipeline.warehouse.statements import statement
 
-_COLUMNS_OF_OURS = sa.text(
-    """
-    select n.nspname || '.' || c.relname as relation, c.relkind, a.attname,
-        obj_description(c.oid, 'pg_class') as relation_comment, col_description(c.oid, a.attnum) as column_comment
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    where n.nspname = any(:schemas) and c.relkind in ('r', 'v') and c.relname <> 'schema_version'
-    """
-)
-# A schema that was made for us is another user's, who alone may comment on it.
-_SCHEMAS_OF_OURS = sa.text(
-    """
-    select nspname, obj_description(oid, 'pg_namespace') as comment
-    from pg_namespace
-    where nspname = any(:schemas) and pg_has_role(nspowner, 'usage')
-    """
-)
-# A user's function may have the name of one of ours, and other arguments.
-_FUNCTIONS_OF_OURS = sa.text(
-    """
-    select o.name, p.oid::regprocedure::text as signature, obj_description(p.oid, 'pg_proc') as comment
-    from pg_proc p
-    join pg_namespace n on n.oid = p.pronamespace
-    join ops.schema_object o on o.name = n.nspname || '.' || p.proname and o.arguments = oidvectortypes(p.proargtypes)
-    """
-)
+_CATALOGUE = "schema/catalogue"
 
 
 class Comments(NamedTuple):
@@ -69,12 +44,13 @@ def comment_everything(connection: sa.Connection, comments: Comments) -> None:
     Raises KeyError where a column has no sentence.
     """
     schemas = {"schemas": list(WAREHOUSE_SCHEMAS)}
-    for schema, before in connection.execute(_SCHEMAS_OF_OURS, schemas).all():
+    for schema, before in connection.execute(statement(_CATALOGUE, "schemas"), schemas).all():
         _comment(connection, f"schema {schema}", before, comments.schemas[schema])
-    for function, signature, before in connection.execute(_FUNCTIONS_OF_OURS).all():
+    for function, signature, before in connection.execute(statement(_CATALOGUE, "our_functions")).all():
         _comment(connection, f"function {signature}", before, comments.functions[function])
+    columns = connection.execute(statement(_CATALOGUE, "columns"), schemas).all()
     seen: set[str] = set()
-    for relation, relkind, column, of_relation, of_column in connection.execute(_COLUMNS_OF_OURS, schemas).all():
+    for relation, relkind, column, of_relation, of_column in columns:
         if relation not in comments.relations:
             continue
         if relation not in seen:

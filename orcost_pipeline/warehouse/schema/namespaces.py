@@ -5,10 +5,12 @@ somebody else is refused before anything is made.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.warehouse.statements import statement
 
 OLDEST_MAJOR = 15  # of Postgres
 
@@ -17,28 +19,10 @@ DAGSTER_SCHEMA = "dagster"
 SCHEMAS = (*WAREHOUSE_SCHEMAS, DAGSTER_SCHEMA)
 ENCODING = "UTF8"
 
-# Both tables are made in one transaction, and no other program has both.
-_OURS = """
-(select count(*) = 2 from pg_class c join pg_namespace n on n.oid = c.relnamespace
- join pg_attribute a on a.attrelid = c.oid
- where (n.nspname, c.relname, a.attname) in
-     (('ops', 'schema_version', 'version_num'), ('ref', 'account', 'account_id')))
-"""
-
-# One statement, thus one state of the catalogue: another process may be making the warehouse at this moment.
-_FOREIGN = f"""
-select n.nspname from pg_namespace n
-where n.nspname = any(:schemas) and not {_OURS}
-  and (not has_schema_privilege(n.oid, 'create') or not has_schema_privilege(n.oid, 'usage') or exists (
-      select from pg_depend d where d.refclassid = 'pg_namespace'::regclass and d.refobjid = n.oid
-        and d.classid in ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass)))
-order by 1
-"""
-
 
 def schema_version(connection: sa.Connection) -> str | None:
     """The version of the warehouse's schema; None where there is no warehouse."""
-    if not connection.execute(sa.text(f"select {_OURS}")).scalar():
+    if not _room(connection).has_warehouse:
         return None
     return connection.execute(sa.text("select version_num from ops.schema_version")).scalar()
 
@@ -46,9 +30,13 @@ def schema_version(connection: sa.Connection) -> str | None:
 def foreign_schemas(connection: sa.Connection) -> list[str]:
     """Schemas with our names that are not ours: there is something in them, or the user may put nothing there.
 
-    None where there is a warehouse: then all of them are ours.
+    Empty where there is a warehouse: then all of them are ours.
     """
-    return list(connection.execute(sa.text(_FOREIGN), {"schemas": list(SCHEMAS)}).scalars())
+    return list(_room(connection).foreign_schemas)
+
+
+def _room(connection: sa.Connection) -> sa.Row[Any]:
+    return connection.execute(statement("schema/catalogue", "room"), {"schemas": list(SCHEMAS)}).one()
 
 
 def foreign_problem(database: str, schemas: Iterable[str]) -> tuple[str, str]:

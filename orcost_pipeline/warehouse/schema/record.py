@@ -6,14 +6,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema
+from orcost_pipeline.warehouse.statements import statement
 
-_RECORD = sa.text("select name, content_sha256, arguments from ops.schema_object")
-_NOTE = sa.text(
-    "insert into ops.schema_object (name, content_sha256, arguments, applied_at) "
-    "values (:name, :content_sha256, :arguments, now()) on conflict (name) do update set "
-    "content_sha256 = excluded.content_sha256, arguments = excluded.arguments, applied_at = excluded.applied_at"
-)
-_FORGET = sa.text("delete from ops.schema_object where name = any(:names)")
+_CATALOGUE = "schema/catalogue"
 
 
 class Recorded(NamedTuple):
@@ -25,7 +20,8 @@ class Recorded(NamedTuple):
 
 def read_record(connection: sa.Connection) -> dict[str, Recorded]:
     """Name → what was applied. All that orcost made is there; what is not there belongs to somebody else."""
-    return {row.name: Recorded(row.content_sha256, row.arguments) for row in connection.execute(_RECORD)}
+    rows = connection.execute(statement(_CATALOGUE, "record"))
+    return {row.name: Recorded(row.content_sha256, row.arguments) for row in rows}
 
 
 def is_applied(connection: sa.Connection, schema: DeclaredSchema) -> bool:
@@ -35,9 +31,9 @@ def is_applied(connection: sa.Connection, schema: DeclaredSchema) -> bool:
 
 def note_applied(connection: sa.Connection, name: str, applied: Recorded) -> None:
     """Records what was applied under a name."""
-    connection.execute(_NOTE, {"name": name, **applied._asdict()})
+    connection.execute(statement(_CATALOGUE, "note_applied"), {"name": name, **applied._asdict()})
 
 
 def forget(connection: sa.Connection, names: Collection[str]) -> None:
     """Deletes the record of what was dropped for good."""
-    connection.execute(_FORGET, {"names": list(names)})
+    connection.execute(statement(_CATALOGUE, "forget"), {"names": list(names)})

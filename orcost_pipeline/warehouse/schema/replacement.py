@@ -4,7 +4,7 @@ What users granted on them or built on them stays, or nothing changes and what i
 """
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -18,20 +18,11 @@ from orcost_pipeline.warehouse.schema.dependents import Target, drop_with_ours
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
 from orcost_pipeline.warehouse.schema.record import Recorded, forget, note_applied, read_record
 from orcost_pipeline.warehouse.schema.rights import Held, restore_rights
+from orcost_pipeline.warehouse.statements import statement
 
 PAUSE_SECONDS = 1
 # What Postgres says where `create or replace` does not do: columns that a view loses, what a function returns.
 _INCOMPATIBLE = ("42P16", "42P13")
-
-_RELATIONS = sa.text(
-    "select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-    "where n.nspname = any(:schemas)"
-)
-_FUNCTIONS = sa.text(
-    "select n.nspname || '.' || p.proname as name, oidvectortypes(p.proargtypes) as arguments, "
-    "cast(p.ctid as text) as written from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-    "where n.nspname = any(:schemas)"
-)
 
 
 class Patience(NamedTuple):
@@ -164,12 +155,15 @@ class _Replacement:
         return Target("view" if arguments is None else "function", name, arguments)
 
     def _relations(self) -> set[str]:
-        return set(self._connection.execute(_RELATIONS, {"schemas": list(WAREHOUSE_SCHEMAS)}).scalars())
+        return set(self._catalogue("relations").scalars())
 
     def _functions(self) -> dict[tuple[str, str], str]:
         """Name and arguments → where the catalogue has its newest version."""
-        rows = self._connection.execute(_FUNCTIONS, {"schemas": list(WAREHOUSE_SCHEMAS)})
-        return {(row.name, row.arguments): row.written for row in rows}
+        return {(row.name, row.arguments): row.written for row in self._catalogue("functions")}
+
+    def _catalogue(self, name: str) -> sa.CursorResult[Any]:
+        parameters = {"schemas": list(WAREHOUSE_SCHEMAS)}
+        return self._connection.execute(statement("schema/catalogue", name), parameters)
 
 
 def _not_ours(it: SchemaObject) -> PermanentError:

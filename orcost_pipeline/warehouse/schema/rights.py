@@ -9,26 +9,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
+from orcost_pipeline.warehouse.statements import statement
 
-_OBJECTS = sa.text(
-    "select 'view' as kind, c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name, "
-    "cast(null as text) as arguments, quote_ident(pg_get_userbyid(c.relowner)) as owner, "
-    "array(select quote_ident(attname) from pg_attribute where attrelid = c.oid and attnum > 0) as columns "
-    "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-    "where c.relkind = 'v' and n.nspname = any(:schemas) union all "
-    "select 'function', p.oid, quote_ident(n.nspname) || '.' || quote_ident(p.proname), oidvectortypes(p.proargtypes), "
-    "quote_ident(pg_get_userbyid(p.proowner)), '{}' from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-    "where p.prokind = 'f' and n.nspname = any(:schemas)"
-)
-_GRANTS = sa.text(
-    "select held.kind, held.oid, held.column_name, g.privilege_type, g.is_grantable, "
-    "case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end as grantee from ("
-    "select 'view' as kind, oid, cast(null as text) as column_name, coalesce(relacl, acldefault('r', relowner)) as acl "
-    "from pg_class where relkind = 'v' union all "
-    "select 'function', oid, null, coalesce(proacl, acldefault('f', proowner)) from pg_proc union all "
-    "select 'view', attrelid, quote_ident(attname), attacl from pg_attribute where attacl is not null and attnum > 0"
-    ") held cross join aclexplode(held.acl) g where held.oid = any(:oids)"
-)
+_CATALOGUE = "schema/catalogue"
 
 
 class Grant(NamedTuple):
@@ -69,9 +52,9 @@ class Held(NamedTuple):
 
 def held_rights(connection: sa.Connection) -> list[Held]:
     """Owners and grants of every view and function in the schemas of the warehouse, users' own included."""
-    rows = connection.execute(_OBJECTS, {"schemas": list(WAREHOUSE_SCHEMAS)}).all()
+    rows = connection.execute(statement(_CATALOGUE, "owners"), {"schemas": list(WAREHOUSE_SCHEMAS)}).all()
     grants: dict[tuple[str, int], set[Grant]] = {(row.kind, row.oid): set() for row in rows}
-    for row in connection.execute(_GRANTS, {"oids": [row.oid for row in rows]}):
+    for row in connection.execute(statement(_CATALOGUE, "grants"), {"oids": [row.oid for row in rows]}):
         grants.get((row.kind, row.oid), set()).add(
             Grant(row.privilege_type, row.column_name, row.grantee, row.is_grantable)
         )

@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse import raw
-from orcost_pipeline.warehouse.questions.accounts import stored_account
+from orcost_pipeline.warehouse.questions.accounts import account_id
 from orcost_pipeline.warehouse.questions.good_sync import last_good_sync
 from orcost_pipeline.warehouse.statements import statement
 from orcost_pipeline.windows import utc_day
@@ -16,12 +16,12 @@ def heal(connection: sa.Connection, account: str, as_of: datetime, now: datetime
 
     Hours of days that are to be built again go to `touched_hour`.
     """
-    stored, good = stored_account(connection, account), last_good_sync(connection, account, now)
-    if stored is None or good is None:
+    good = last_good_sync(connection, account, now)
+    if good is None:
         return
     parameters = {
         "account": account,
-        "account_id": stored.account_id,
+        "account_id": account_id(connection, account),
         "as_of": as_of,
         "good_as_of": good.as_of,
         "good_hours_from": good.hours_from,

@@ -23,14 +23,13 @@ begin
     end if;
     return query
     with parts as (
-        select s.account_id, s.company_id, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens,
-            s.cached_tokens, s.credits_usd, s.byok_usd
+        select s.*
         from core.company_day s
         where s.day >= first_day and s.day < end_day
         union all
-        select s.account_id, s.company_id, u.requests * s.share, u.prompt_tokens * s.share,
-            u.completion_tokens * s.share, u.reasoning_tokens * s.share, u.cached_tokens * s.share,
-            u.credits_usd * s.share, u.byok_usd * s.share
+        select (u.hour at time zone 'UTC')::date, s.account_id, s.company_id, u.requests * s.share,
+            u.prompt_tokens * s.share, u.completion_tokens * s.share, u.reasoning_tokens * s.share,
+            u.cached_tokens * s.share, u.credits_usd * s.share, u.byok_usd * s.share
         from (values (start_at, days_start_at), (days_end_at, end_at)) as edge (start_at, end_at)
         join core.usage_hourly u on u.hour >= edge.start_at and u.hour < edge.end_at
         join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id

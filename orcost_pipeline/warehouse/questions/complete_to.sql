@@ -1,0 +1,2 @@
+select account, as_of
+from ref.account

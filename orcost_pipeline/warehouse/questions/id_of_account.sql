@@ -1,0 +1,3 @@
+select account_id
+from ref.account
+where account = :account
