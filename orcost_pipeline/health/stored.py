@@ -215,7 +215,10 @@ def _lacking(rows: UnreadableRows) -> str:
 
 
 def credit_findings(standing: Standing, alerts: AlertsConfig) -> Iterator[Finding]:
-    """Credits that are used up, or last less than `credits_days` at the pace of the last 7; none for invoiced accounts."""
+    """Credits that are used up, or last less than `credits_days` at the pace of the last 7 days.
+
+    None for accounts that are billed by invoice.
+    """
     balance, name = standing.state.balance_usd, standing.account
     if balance is None or not standing.is_prepaid:
         return
