@@ -1,6 +1,6 @@
 """Dagster's webserver, as a service of `orcost up`, protected from other web pages in the same browser.
 
-    python -m orcost_pipeline.deployment.webserver PORT WORKSPACE [NAME …]
+    python -m orcost_pipeline.deployment.webserver PORT WORKSPACE [--read-only] [NAME …]
 
 Dagster answers GraphQL by GET and under any host name: an image in any page could stop the schedule, and a host name
 pointed at the loopback address could read all figures. There are no users here: access control is up to a proxy.
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 LOOPBACK = "127.0.0.1"
+READ_ONLY = "--read-only"
 LOOPBACK_NAMES = (LOOPBACK, "localhost", "::1")
 STATEMENT_MILLISECONDS = 15_000  # these three are the defaults of the dagster-webserver command
 POOL_SECONDS, POOL_OVERFLOW = 3_600, 20
@@ -82,10 +83,11 @@ def _is_cross_site(request: HTTPConnection) -> bool:
 
 def main() -> None:
     """Serves on the loopback address until terminated."""
-    port, workspace, *names = sys.argv[1:]
+    port, workspace, *names = (argument for argument in sys.argv[1:] if argument != READ_ONLY)
+    is_read_only = READ_ONLY in sys.argv
     with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(STATEMENT_MILLISECONDS, POOL_SECONDS, POOL_OVERFLOW)
-        with WorkspaceProcessContext(instance, WorkspaceFileTarget([workspace]), __version__) as context:
+        with WorkspaceProcessContext(instance, WorkspaceFileTarget([workspace]), __version__, is_read_only) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=POLL_MILLISECONDS)
             app.add_middleware(Gate, names=names)
             uvicorn.run(app, host=LOOPBACK, port=int(port), log_level="warning")
