@@ -22,6 +22,7 @@ from orcost_pipeline.warehouse.opening import (
     open_warehouse,
     stored_version,
 )
+from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA, make_schemas
 
 
 def url(settings: Settings) -> None:
@@ -31,11 +32,14 @@ def url(settings: Settings) -> None:
 
 
 def migrate(settings: Settings) -> None:
-    """Brings the warehouse's schema to this program's version, as a sync does; readers never do."""
+    """Brings the warehouse's schema to this program's version, as a sync does; readers never do.
+
+    Makes the schema of Dagster's storage too, for a Dagster that is started without orcost.
+    """
     with warehouse(settings, open_database) as engine:
         before = stored_version(engine)
-    with warehouse(settings, open_warehouse):
-        pass
+    with warehouse(settings, open_warehouse) as engine, engine.begin() as connection:
+        make_schemas(connection, [DAGSTER_SCHEMA])
     done = "is the newest" if before == SCHEMA_VERSION else f"was {before or 'not there'}, and is the newest now"
     typer.echo(f"The warehouse's schema ({SCHEMA_VERSION}) {done}.")
 
