@@ -323,23 +323,36 @@ def test_every_public_function_says_what_it_returns() -> None:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+EXTRAS = {
+    name: [Requirement(line) for line in lines] for name, lines in PROJECT["project"]["optional-dependencies"].items()
+}
+# The checkout's lock, and that of the image: what each installs besides the dependencies.
+LOCKS = {"requirements.lock": "dev", "deploy/requirements.lock": "k8s"}
 
 
-def pins() -> dict[str, Version]:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+def pins(path: str) -> dict[str, Version]:
+    lock = (ROOT / path).read_text(encoding="utf-8")
     found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", lock, re.MULTILINE)
     return {canonicalize_name(name): Version(version) for name, version in found}
 
 
-@pytest.mark.parametrize("dependency", [*DEPENDENCIES, *EXTRAS], ids=str)
-def test_the_lock_pins_what_the_project_asks_for(dependency: Requirement) -> None:
-    pinned = pins()[canonicalize_name(dependency.name)]
+@pytest.mark.parametrize(
+    ("lock", "dependency"),
+    [(lock, it) for lock, extra in LOCKS.items() for it in (*DEPENDENCIES, *EXTRAS[extra])],
+    ids=str,
+)
+def test_the_lock_pins_what_the_project_asks_for(lock: str, dependency: Requirement) -> None:
+    pinned = pins(lock)[canonicalize_name(dependency.name)]
     assert dependency.specifier.contains(pinned)
 
 
-def test_everything_in_the_lock_is_pinned_and_hashed() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+def test_every_extra_is_locked() -> None:
+    assert set(LOCKS.values()) == EXTRAS.keys()
+
+
+@pytest.mark.parametrize("path", LOCKS)
+def test_everything_in_the_lock_is_pinned_and_hashed(path: str) -> None:
+    lock = (ROOT / path).read_text(encoding="utf-8")
     entries = re.split(r"\n(?=\S)", re.sub(r"^\s*#.*\n", "", lock, flags=re.MULTILINE).strip())
     assert [entry for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
     assert len(entries) > 50

@@ -326,10 +326,10 @@ def test_a_lock_holds_through_a_pooler(empty_url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("major", [15])
 def test_an_older_postgres_gives_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, major: int) -> None:
-    programs = [it for it in embedded._Programs.installed() if it.major == major]
+    programs = [it for it in embedded.Programs.installed() if it.major == major]
     if not programs:
         pytest.skip(f"Postgres {major} is not installed")
-    monkeypatch.setattr(embedded._Programs, "installed", lambda: iter(programs))
+    monkeypatch.setattr(embedded.Programs, "installed", lambda: iter(programs))
     home = Path(tempfile.mkdtemp(prefix="orcost-older-"))
     home.chmod(0o755)
     postgres = embedded.EmbeddedPostgres(home)

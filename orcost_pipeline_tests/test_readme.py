@@ -1,7 +1,6 @@
 """What README.md and docs/*.md say is so: tables equal the code, queries run, links resolve."""
 
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -176,20 +175,6 @@ def test_jobs_schedule_sensors_and_checks_are_those_of_the_definitions(definitio
 
 
 # What can be run
-
-
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
-def test_systemd_takes_the_unit_and_runs_it_as_a_user_of_its_own(tmp_path: Path) -> None:
-    (unit,) = blocks("ini", section("operations", "systemd"))
-    assert "User=orcost\n" in unit
-    assert "After=network-online.target\n" in unit
-    assert any("useradd --system" in it and "/srv/costs" in it for it in blocks("sh", section("operations", "systemd")))
-    file = tmp_path / "orcost.service"
-    file.write_text(unit.replace("/srv/costs/.venv/bin/orcost", sys.executable))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.slow

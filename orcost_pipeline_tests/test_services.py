@@ -493,10 +493,23 @@ class Up:
     def is_ready(self, seconds: float = 120) -> bool:
         return eventually(lambda: "Dagster is ready" in self.told() or self.process.poll() is not None, seconds)
 
-    def code_port(self) -> int:
-        found = re.search(r"port: (\d+)", (self.folder / "home" / "dagster" / "workspace.yaml").read_text())
+    def code_socket(self) -> Path:
+        found = re.search(r'socket: "(.+)"', (self.folder / "home" / "dagster" / "workspace.yaml").read_text())
         assert found
-        return int(found[1])
+        return Path(found[1])
+
+    def ports(self) -> set[str]:
+        """The addresses of all TCP ports on which its services and their children listen."""
+        inodes = set[str]()
+        for pid in self.pids().values():
+            for group in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    if os.getpgid(int(group.name)) == pid:
+                        inodes |= {link.readlink().name for link in (group / "fd").iterdir()}
+        sockets = [
+            line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()
+        ]
+        return {it[1] for it in sockets if it[3] == "0A" and f"socket:[{it[9]}]" in inodes}
 
 
 @pytest.fixture
@@ -547,11 +560,12 @@ def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(
     assert it.told().splitlines()[2:] == [f"Dagster is ready: http://127.0.0.1:{it.port} (Ctrl-C stops it)"]
     pids = it.pids()
     assert set(pids) == {"dagster", "dagster._daemon", "orcost_pipeline.deployment.webserver"}
-    for port in (it.port, it.code_port()):
-        with socket.create_connection(("127.0.0.1", port)):
-            pass
-        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=2):
-            pass
+    with socket.create_connection(("127.0.0.1", it.port)):
+        pass
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", it.port), timeout=2):
+        pass
+    if sys.platform == "linux":
+        assert it.ports() == {f"0100007F:{it.port:04X}"}, "something else than the webserver listens on a port"
     assert [asked(it.port, host) for host in ("localhost", "Costs.example.com", "evil.example")] == [200, 200, 421]
     assert_serves_no_other_home(it, load_settings(tmp_path_factory.mktemp("other")))
     it.process.send_signal(signal.SIGTERM)
@@ -559,6 +573,44 @@ def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(
     assert it.told().endswith("Stopped.\n")
     assert not any(lives(pid) for pid in pids.values())
     assert not re.findall(r"(?i).*(?:warning|error|deprecat|traceback).*", it.log())
+
+
+def test_nobody_else_on_the_machine_reaches_the_code_server(place: Path, up: Any, database_url: str) -> None:
+    """It runs code for whoever connects, and knows no passwords."""
+    it = up(place, ORCOST_DATABASE_URL=database_url)
+    assert it.is_ready()
+    address = it.code_socket()
+    assert connects(address)
+    assert address.parent.stat().st_mode & 0o777 == 0o700
+    if os.geteuid() == 0:
+        assert not connects(address, as_user=65_534)
+
+
+def test_a_socket_whose_path_would_be_too_long_is_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    home = tmp_path / ("x" * 120)
+    home.mkdir()
+    with orcost_up._private_folder(home) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert len(str(folder / orcost_up.CODE_SOCKET)) <= orcost_up.LONGEST_SOCKET
+        with closing(socket.socket(socket.AF_UNIX)) as listening:
+            listening.bind(str(folder / orcost_up.CODE_SOCKET))
+    assert not folder.exists()
+
+
+def test_a_folder_for_the_socket_that_others_could_enter_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir(mode=0o777)
+    with orcost_up._private_folder(tmp_path) as folder:
+        assert folder == tmp_path / "private"
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def connects(address: Path, as_user: int = 0) -> bool:
+    """Whether a process reaches a Unix socket: of ours, or of another user."""
+    become = f"os.setgroups([]); os.setgid({as_user}); os.setuid({as_user})" if as_user else "pass"
+    code = f"import os, socket, sys; {become}; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(address)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or "PermissionError" in done.stderr
+    return done.returncode == 0
 
 
 def asked(port: int, host: str) -> int:

@@ -3,6 +3,7 @@
 The webserver is the real one, with our definitions, in a process of its own; so is the browser, where there is one.
 """
 
+import base64
 import http.client
 import http.server
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
+from orcost_pipeline.cli import app
 from orcost_pipeline_tests.processes import CHECKOUT, clean_environment, eventually, free_port
 
 PUBLIC = "costs.example.com"
@@ -103,13 +107,14 @@ class Served:
         return False
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder, port = tmp_path_factory.mktemp("served"), free_port()
+@contextmanager
+def webserver(folder: Path, *arguments: str) -> Iterator[Served]:
+    """The webserver of `orcost up` over a home of its own."""
+    port = free_port()
     workspace = "load_from:\n  - python_module:\n      module_name: orcost_pipeline.definitions\n"
     (folder / "workspace.yaml").write_text(f"{workspace}      location_name: orcost_pipeline\n")
     (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    command = [sys.executable, "-m", "orcost_pipeline.deployment.webserver", str(port), "workspace.yaml", PUBLIC]
+    command = [sys.executable, "-m", "orcost_pipeline.deployment.webserver", str(port), "workspace.yaml", *arguments]
     environment = {**clean_environment(), "PYTHONPATH": str(CHECKOUT), "DAGSTER_HOME": str(folder)}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -128,6 +133,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with webserver(tmp_path_factory.mktemp("served"), PUBLIC) as one:
+        yield one
 
 
 # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,6 +219,111 @@ def test_dagsters_own_pages_links_to_them_and_programs_work(served: Served) -> N
         assert served.opens_websocket(host, **headers)
     for headers in (link, typed):
         assert served.ask("GET", "/runs", **headers)[0] == 200
+
+
+# ── a proxy, and pages that change nothing ───────────────────────────────────────────────────────────────────────────
+
+
+def test_up_hands_its_options_to_the_webserver(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[list[str]] = []
+    monkeypatch.setattr(orcost_up, "up", lambda settings, port, web: handed.append(web.arguments))
+    for options in (["--host", PUBLIC, "--read-only"], ["--host", "A.example", "--host", "b.example"], []):
+        assert CliRunner().invoke(app, ["up", *options]).exit_code == 0
+    assert handed == [["--read-only", PUBLIC], ["a.example", "b.example"], []]
+
+
+@contextmanager
+def nginx(folder: Path, behind: Served) -> Iterator[int]:
+    """The port of nginx with the configuration of deploy/, a certificate of its own, and a user `finance`."""
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if program is None or shutil.which("openssl") is None:
+        pytest.skip("nginx or openssl is not installed")
+    port = free_port()
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={PUBLIC}"]
+    subprocess.run([*request, "-keyout", folder / "key", "-out", folder / "pem"], check=True, capture_output=True)
+    (folder / "htpasswd").write_text("finance:{PLAIN}secret\n")
+    site = (CHECKOUT / "deploy" / "nginx.conf").read_text()
+    for there, here in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/ssl/certs/costs.example.com.pem", f"{folder / 'pem'}"),
+        ("/etc/ssl/private/costs.example.com.key", f"{folder / 'key'}"),
+        ("auth_basic_user_file /etc/nginx/orcost.htpasswd", f"auth_basic_user_file {folder / 'htpasswd'}"),
+        ("http://127.0.0.1:3000", f"http://{behind.name}"),
+    ):
+        assert there in site
+        site = site.replace(there, here)
+    # As root, its workers run as our user too, who alone can enter the folder.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"{user}\ndaemon off;\npid {folder}/pid;\nerror_log {folder}/error.log;\nevents {{}}\n"
+        f"http {{\naccess_log off;\nclient_body_temp_path {folder};\nproxy_temp_path {folder};\n{site}\n}}\n"
+    )
+    process = subprocess.Popen(
+        [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+    )
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        assert eventually(listens, 20), (folder / "error.log").read_text()
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@dataclass
+class Team(Served):
+    """The same behind a proxy that speaks TLS under the public name, with a user's password or none."""
+
+    password: str | None = None
+
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+        unverified = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=unverified)
+        named = {name.replace("_", "-"): value for name, value in headers.items()} | self.credentials
+        try:
+            connection.request(method, path, body, named)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        named = {"Host": f"{PUBLIC}:{self.port}", "Origin": f"https://{PUBLIC}:{self.port}"}
+        if self.password is None:
+            return named
+        return named | {"Authorization": f"Basic {base64.b64encode(f'finance:{self.password}'.encode()).decode()}"}
+
+    def subscribes(self) -> bool:
+        """Whether a subscription may begin."""
+        encrypted = ssl._create_unverified_context().wrap_socket(socket.create_connection(("127.0.0.1", self.port)))
+        options: dict[str, Any] = {"sock": encrypted, "ssl": None, "subprotocols": ["graphql-ws"]}
+        options["additional_headers"] = {k: v for k, v in self.credentials.items() if k != "Host"}
+        with (
+            suppress(InvalidStatus),
+            connect_websocket(f"ws://{PUBLIC}:{self.port}/graphql", **options) as subscription,
+        ):
+            subscription.send('{"type": "connection_init", "payload": {}}')
+            return json.loads(subscription.recv(10)) == {"type": "connection_ack"}
+        return False
+
+
+@pytest.mark.slow
+def test_a_team_behind_nginx_needs_a_password_and_read_only_pages_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "nginx").mkdir()
+    with webserver(tmp_path / "dagster", "--read-only", PUBLIC) as behind, nginx(tmp_path / "nginx", behind) as port:
+        stranger, wrong, finance = Team(port), Team(port, "wrong"), Team(port, "secret")
+        assert [it.query("{version}")[0] for it in (stranger, wrong, finance)] == [401, 401, 200]
+        assert [it.subscribes() for it in (stranger, finance)] == [False, True]
+        assert finance.ask("GET", "/runs")[0] == 200
+        status, told = finance.query(finance.stop_query())
+        assert (status, json.loads(told)["data"]["stopRunningSchedule"]) == (200, {"__typename": "UnauthorizedError"})
+        assert finance.schedule()["status"] == "RUNNING"
 
 
 # ── a browser ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -198,11 +198,14 @@ def up(
             help="A name that a proxy in front has, besides localhost. May be repeated; opens no other address.",
         ),
     ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="The web interface shows everything and changes nothing.")
+    ] = False,
 ) -> None:
     """Run database, web interface and hourly schedule."""
     from orcost_pipeline.deployment import orcost_up
 
-    orcost_up.up(options.settings(), port, host or ())
+    orcost_up.up(options.settings(), port, orcost_up.Web(tuple(host or ()), read_only))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Commands of `orcost accounts`, `orcost db` and `orcost alerts`: what is stored as a whole, where, and who is told."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,6 +49,32 @@ def stop_database() -> None:
     from orcost_pipeline.cli import database as work
 
     work.stop(options.settings())
+
+
+@database_group.command("backup")
+def back_up_database(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Replaced once all is written.")],
+) -> None:
+    """Write the warehouse to a file, by pg_dump. Syncs and reports may run meanwhile."""
+    from orcost_pipeline.cli import database as work
+
+    work.backup(options.settings(), file)
+
+
+@database_group.command("restore")
+def restore_database(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What orcost db backup wrote.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a warehouse that has accounts; without it, that is refused.")
+    ] = False,
+) -> None:
+    """Make the warehouse that of a backup, in one transaction.
+
+    Refused while orcost up serves the database or a sync runs.
+    """
+    from orcost_pipeline.cli import database as work
+
+    work.restore(options.settings(), file, is_replacing=replace)
 
 
 @accounts_group.callback()

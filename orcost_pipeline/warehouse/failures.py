@@ -54,7 +54,7 @@ _FAILURES: tuple[tuple[str, type[OrcostError], str], ...] = (
         "Name its primary server in ORCOST_DATABASE_URL, or lift default_transaction_read_only.",
     ),
     (
-        "^42501",
+        r"^42501|permission denied for database",
         PermanentError,
         "The database's user lacks a right: {reason}. Grant it, or name the tables' owner in ORCOST_DATABASE_URL.",
     ),

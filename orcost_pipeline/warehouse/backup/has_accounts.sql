@@ -1,0 +1,1 @@
+select exists (select from ref.account) as has_accounts
