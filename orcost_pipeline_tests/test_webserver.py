@@ -27,6 +27,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
 from orcost_pipeline.cli import app
+from orcost_pipeline.deployment import orcost_up
 from orcost_pipeline_tests.processes import CHECKOUT, clean_environment, eventually, free_port
 
 PUBLIC = "costs.example.com"
