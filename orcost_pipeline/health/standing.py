@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.budgets import Budget, Spike, budgets, spend_spikes
 from orcost_pipeline.warehouse.questions.health import (
     RecentSpend,
     UnreadableRows,
@@ -18,6 +19,7 @@ from orcost_pipeline.warehouse.questions.health import (
     stopped_automation,
     unreadable_rows,
 )
+from orcost_pipeline.warehouse.questions.key_health import LimitedKey, NewKey, limited_keys, new_unattributed_keys
 from orcost_pipeline.warehouse.questions.keys import KnownKeys, known_keys
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, version_in_force
 from orcost_pipeline.warehouse.questions.syncs import RunningSync, WaitingRequest, running_syncs, waiting_requests
@@ -84,12 +86,18 @@ class Standing:
 
 @dataclass(frozen=True)
 class WarehouseState:
-    """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, switched-off automation."""
+    """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, switched-off automation; then
+    keys near their limit, new keys that belong to nobody, budgets of this month, companies with a day far above others.
+    """
 
     standings: Sequence[Standing]
     mapping: MappingVersion | None
     waiting: Sequence[WaitingRequest]
     switched_off: Sequence[str] = ()
+    limited_keys: Sequence[LimitedKey] = ()
+    new_keys: Sequence[NewKey] = ()
+    budgets: Sequence[Budget] = ()
+    spikes: Sequence[Spike] = ()
 
     @property
     def lacks_rules(self) -> bool:
@@ -111,7 +119,17 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Wareho
     waiting = waiting_requests(connection, now - REQUESTS_WAIT)
     # Without a running orcost up this does not matter: the next one switches them on.
     switched_off = stopped_automation(connection) if serving(connection) else ()
-    return WarehouseState(standings, mapping, waiting, switched_off)
+    alerts = settings.alerts
+    return WarehouseState(
+        standings,
+        mapping,
+        waiting,
+        switched_off,
+        limited_keys=limited_keys(connection, alerts.key_limit_percent),
+        new_keys=new_unattributed_keys(connection),
+        budgets=budgets(connection, alerts.budget_percent),
+        spikes=spend_spikes(connection, alerts.spike_factor, alerts.spike_usd),
+    )
 
 
 def _read_standings(connection: sa.Connection, settings: Settings, *, has_rules: bool) -> list[Standing]:
