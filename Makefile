@@ -57,6 +57,7 @@ format: install
 bench: install
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.attribution
+	@$(BIN)/python -m benchmarks.forecast
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -o requirements.lock

@@ -1,6 +1,7 @@
 """What finance knows of a company reaches the tables; a name that the list does not know is doubted."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from orcost_pipeline.simulator import small
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline_tests.world import NOON, World
 
-LIST = "company,display_name,external_id,cost_centre,owner_email\nCompany A,A & Söhne,CRM-7,,ann@example.com\n"
+LIST = (
+    "company,display_name,external_id,cost_centre,owner_email,currency,monthly_budget_usd\n"
+    "Company A,A & Söhne,CRM-7,,ann@example.com,EUR,1500.50\n"
+)
 
 
 def attributes(engine: sa.Engine) -> dict[str, tuple[Any, ...]]:
@@ -32,13 +36,21 @@ def test_attributes_follow_the_list_and_a_rerun_writes_nothing(
     engine: sa.Engine, publish: Callable[[str], int]
 ) -> None:
     assert publish(LIST) == 1
-    assert attributes(engine)["Company A"] == (True, "A & Söhne", "CRM-7", None, "ann@example.com")
+    assert attributes(engine)["Company A"] == (
+        True,
+        "A & Söhne",
+        "CRM-7",
+        None,
+        "ann@example.com",
+        "EUR",
+        Decimal("1500.50"),
+    )
     assert publish(LIST) == 0
     assert publish("company;cost_centre\r\nCompany B;4711\r\n") == 2
     assert attributes(engine) == {
-        "Unattributed": (False, None, None, None, None),
-        "Company A": (False, None, None, None, None),
-        "Company B": (True, None, None, "4711", None),
+        "Unattributed": (False, *[None] * 6),
+        "Company A": (False, *[None] * 6),
+        "Company B": (True, None, None, "4711", None, None, None),
     }
 
 
@@ -61,6 +73,18 @@ def test_attributes_stand_beside_the_money(engine: sa.Engine, publish: Callable[
         ("company,cost_center\nA,1\n", ['line 1: column "cost_center" is not one of']),
         ("company\nA\n,\nA\nunattributed\n", ['line 4: company "A" is on line 2 already.', "line 5: company"]),
         ("company,owner_email\n,x@example.com\n", ["line 2: company is blank."]),
+        (
+            "company,currency,monthly_budget_usd\nA,eur,0\nB,,\nC,EURO,1e3\n,USD,-5\nD,USD,1.\n",
+            [
+                'line 2: currency "eur" is not three capital letters, such as EUR.',
+                'line 2: monthly_budget_usd "0" is not an amount above 0, such as 1500 or 1500.50.',
+                'line 4: currency "EURO" is not',
+                'line 4: monthly_budget_usd "1e3" is not',
+                "line 5: company is blank.",
+                'line 5: monthly_budget_usd "-5" is not',
+                'line 6: monthly_budget_usd "1." is not',
+            ],
+        ),
     ],
 )
 def test_a_wrong_list_is_refused_with_all_its_mistakes(text: str, mistakes: list[str]) -> None:

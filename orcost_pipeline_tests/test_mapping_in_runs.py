@@ -5,6 +5,7 @@ from decimal import Decimal
 import dagster as dg
 
 from orcost_pipeline.defs.pictures import bars
+from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline_tests.dagster_deployment import A_AND_B, HEADER, Deployment, checks, events, materialized
 
 pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
@@ -113,3 +114,17 @@ def test_a_picture_of_a_month_is_short_enough_to_be_shown_at_once() -> None:
     title = "USD, 2026-10-24 – 2026-11-23; orange: no company"
     assert len(bars(days, title)) < 1000
     assert "NaN" not in bars([(Decimal(0), Decimal(0))], title) + bars([], title)
+
+
+def test_a_run_brings_budgets_and_the_percentages_of_alerts_into_the_tables(acme: Deployment) -> None:
+    alerts = AlertsConfig(key_limit_percent=Decimal(60), budget_percent=Decimal("75.5"))
+    companies = acme.settings.mapping.with_name("companies.csv")
+    acme.settings = acme.settings.model_copy(update={"alerts": alerts, "companies": companies})
+    companies.write_text("company,currency,monthly_budget_usd\nA,EUR,20\n", encoding="utf-8")
+    assert checks(acme.load_mapping(A_AND_B))["company_list_is_valid"] is True
+    budget = "select monthly_budget_usd, currency from ref.company where company = 'A'"
+    assert acme.value(f"select (b.monthly_budget_usd, b.currency)::text from ({budget}) b") == "(20,EUR)"
+    assert acme.value("select (key_limit_percent, budget_percent)::text from ref.threshold") == "(60,75.5)"
+    companies.write_text("company,monthly_budget_usd\nA,none\n", encoding="utf-8")
+    assert checks(acme.load_mapping(A_AND_B))["company_list_is_valid"] is False
+    assert acme.value(f"select (b.monthly_budget_usd, b.currency)::text from ({budget}) b") == "(20,EUR)"

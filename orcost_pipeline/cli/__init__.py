@@ -102,13 +102,35 @@ def status_command(
 def keys_command(
     context: typer.Context,
     history: Annotated[bool, typer.Option("--history", help="Every change of every key.")] = False,
+    review: Annotated[bool, typer.Option("--review", help="What is worth doing: limit, rotate, revoke.")] = False,
     account: Account = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
     """API keys, past and present, and their companies."""
+    if history and review:
+        raise typer.BadParameter("--history and --review are two lists: give one of them.")
+    if review:
+        from orcost_pipeline.cli import key_review
+
+        key_review.review(options.settings(), account, output.value, options.now(context))
+        return
     from orcost_pipeline.cli import keys as work
 
     work.keys(options.settings(), account, output.value, options.now(context), is_history=history)
+
+
+@app.command("forecast")
+def forecast_command(
+    context: typer.Context,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month; default: this one.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+) -> None:
+    """What each company will have spent by the end of a month, and how wrong that was in the three months before."""
+    from orcost_pipeline.cli import forecast as work
+    from orcost_pipeline.cli.report_request import month_window
+
+    first = month_window(month).start.date() if month else None
+    work.forecast(options.settings(), first, output.value, options.now(context))
 
 
 @app.command("reconcile")

@@ -65,14 +65,15 @@ def report_request(
     if sum((period is not None, month is not None, (start or end) is not None)) > 1:
         raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
     if month is not None:
-        window = _month(month)
+        window = month_window(month)
         return ReportRequest(by, account, f"{window.start:%B %Y}", month=f"{window.start:%B}", window=window)
     if start is not None or end is not None:
         return ReportRequest(by, account, "", window=_between(start, end, now))
     return ReportRequest(by, account, PERIODS[period or "30d"], period=period or "30d")
 
 
-def _month(text: str) -> Window:
+def month_window(text: str) -> Window:
+    """The UTC month of a `--month`; raises PermanentError where it is not written YYYY-MM."""
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:

@@ -22,6 +22,7 @@ from orcost_pipeline.text import LONGEST_LINE, few, markdown, message, short
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, RuleRow, rules_in_force, version_in_force
+from orcost_pipeline.warehouse.thresholds import publish_thresholds
 
 # check → its description
 _CHECKS = {
@@ -69,6 +70,7 @@ def _load(
         load_mapping(warehouse, mapping, now)
     if companies is not None:
         publish_companies(warehouse, ATTRIBUTES, companies)
+    publish_thresholds(warehouse, settings.alerts.key_limit_percent, settings.alerts.budget_percent)
     if problems := "\n".join(filter(None, (problem, list_problem))):
         runs.note_problem(warehouse, context.run.run_id, problems)
         context.log.warning(message(problems))

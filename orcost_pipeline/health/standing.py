@@ -11,6 +11,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.alerting.store import FailingReceiver, failing_receivers
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.questions.accounts import AccountState, account_states
+from orcost_pipeline.warehouse.questions.budgets import Budget, Spike, budgets, spend_spikes
 from orcost_pipeline.warehouse.questions.health import (
     Automation,
     RecentSpend,
@@ -20,6 +21,7 @@ from orcost_pipeline.warehouse.questions.health import (
     recent_spend,
     unreadable_rows,
 )
+from orcost_pipeline.warehouse.questions.key_health import LimitedKey, NewKey, limited_keys, new_unattributed_keys
 from orcost_pipeline.warehouse.questions.keys import KnownKeys, known_keys
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, version_in_force
 from orcost_pipeline.warehouse.questions.syncs import RunningSync, WaitingRequest, running_syncs, waiting_requests
@@ -80,13 +82,18 @@ class Standing:
 @dataclass(frozen=True)
 class WarehouseState:
     """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, the state of Dagster's
-    automation, and receivers of alerts that take no message."""
+    automation, receivers of alerts that take no message; then keys near their limit, new keys that belong to nobody,
+    budgets of this month, companies with a day far above others."""
 
     standings: Sequence[Standing]
     mapping: MappingVersion | None
     waiting: Sequence[WaitingRequest]
     automation: Automation = NOTHING_WRONG
     failing_receivers: Sequence[FailingReceiver] = ()
+    limited_keys: Sequence[LimitedKey] = ()
+    new_keys: Sequence[NewKey] = ()
+    budgets: Sequence[Budget] = ()
+    spikes: Sequence[Spike] = ()
 
     @property
     def lacks_rules(self) -> bool:
@@ -107,12 +114,17 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Wareho
     standings = _read_standings(connection, settings, has_rules=has_rules)
     waiting = waiting_requests(connection, now - REQUESTS_WAIT)
     is_serving = serving(connection) is not None
+    alerts = settings.alerts
     return WarehouseState(
         standings,
         mapping,
         waiting,
         automation(connection, now, is_serving=is_serving),
         failing_receivers(connection),
+        limited_keys=limited_keys(connection, alerts.key_limit_percent),
+        new_keys=new_unattributed_keys(connection),
+        budgets=budgets(connection, alerts.budget_percent),
+        spikes=spend_spikes(connection, alerts.spike_factor, alerts.spike_usd),
     )
 
 

@@ -6,7 +6,9 @@ from itertools import groupby
 
 from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.health.automation import automation_findings
+from orcost_pipeline.health.budgets import budget_findings
 from orcost_pipeline.health.finding import Code, Finding, Severity, map_check, sync_command
+from orcost_pipeline.health.keys import key_use_findings
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.settings import Settings
@@ -32,6 +34,8 @@ def stored_findings(
     """The findings of the warehouse. `is_up`: whether orcost up answers on this machine; None if not checked."""
     for standing in stored.standings:
         yield from _account_findings(standing, settings, now, is_up)
+    yield from key_use_findings(stored)
+    yield from budget_findings(stored)
     if stored.lacks_rules:
         yield no_mapping(settings, Severity.WARNING)
     yield from automation_findings(stored.automation)

@@ -25,7 +25,7 @@ on conflict (company) do update set {updates}, is_listed = excluded.is_listed
 """
 
 
-def publish_companies(engine: sa.Engine, attributes: Sequence[str], rows: Iterable[Sequence[str | None]]) -> int:
+def publish_companies(engine: sa.Engine, attributes: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
     """Makes the attributes those of the list: each row is a company and its `attributes`. Returns the rows written."""
 
     def of(alias: str) -> str:
@@ -33,13 +33,13 @@ def publish_companies(engine: sa.Engine, attributes: Sequence[str], rows: Iterab
 
     statement = _MERGE.format(
         attributes=", ".join(attributes),
-        nulls=", ".join("null::text" for _ in attributes),
+        nulls=", ".join("null" for _ in attributes),
         c_attributes=of("c"),
         t_attributes=of("t"),
         updates=", ".join(f"{name} = excluded.{name}" for name in attributes),
     )
     with engine.begin() as connection:
-        columns = ", ".join(f"{name} text" for name in ("company", *attributes))
-        connection.exec_driver_sql(f"create temporary table listed_company ({columns}) on commit drop")
+        columns = f"select company, {', '.join(attributes)} from ref.company with no data"
+        connection.exec_driver_sql(f"create temporary table listed_company on commit drop as {columns}")
         copy_rows(connection, "listed_company", ("company", *attributes), rows)
         return connection.execute(sa.text(statement)).rowcount

@@ -33,6 +33,19 @@ COLUMNS = {
     "cost_centre": "Cost centre of the company.",
     "owner_email": "E-mail of the person responsible for the company.",
     "is_listed": "Whether the company is in the list of companies.",
+    "currency": "Currency of the company, by its ISO 4217 code; null: none is given.",
+    "monthly_budget_usd": "Budget of the company for each UTC month, in USD of credits and BYOK; null: none.",
+    "budget_usd": "Budget for the month in USD, as it stands in the list of companies today.",
+    "spent_usd": "USD of credits and BYOK spent in the month so far.",
+    "forecast_usd": "USD of credits and BYOK expected for the whole month; null where no earlier day is known.",
+    "is_newest": "Whether the day is that of as_of.",
+    "key_limit_percent": "Used percentage of a key's limit from which the limit is near, as [alerts] sets it.",
+    "budget_percent": "Spent percentage of a company's budget from which the budget is near, as [alerts] sets it.",
+    "age_days": "Whole days from the key's creation to as_of; null where OpenRouter does not report its creation.",
+    "idle_days": "Whole days from the key's last use to as_of, or from its creation if it was never used.",
+    "credits_30d_usd": "USD that OpenRouter charged in the rolling period of 30 days.",
+    "advice": "What is worth doing about the key: no_limit, unused_30_days, unused_90_days, older_than_365_days, "
+    "limit_near, limit_reached, expires_soon, shared_name; empty for a disabled or expired key.",
     "rules_added": "Number of rules that were added since the previous version.",
     "rules_removed": "Number of rules of the previous version that were removed.",
     "rules_changed": "Number of rules whose companies, shares or notes changed since the previous version.",
@@ -194,6 +207,11 @@ OVERRIDES = {
     "core.api_key_day_span.first_day": "First UTC day, inclusive.",
     "marts.company_spend_monthly.is_settled": "Whether every day of the whole month is taken from activity, or from "
     "analytics where activity does not reach back.",
+    "core.month_span.is_settled": "Whether every day of the whole month is taken from activity, or from analytics "
+    "where activity does not reach back.",
+    "marts.company_budget_monthly.status": "exceeded: spent in full; at_risk: the forecast reaches the budget; near: "
+    "spent from budget_percent on; else ok.",
+    "marts.key_review.company": "Company that owns the key on the day of as_of; null where several share it.",
     "core.rolling_span.start_at": "First UTC hour that is summed: the period's start, or later where the counters "
     "give only one sum for the hours around it.",
     "core.counted_span.start_at": "Start of the first UTC hour of the span.",

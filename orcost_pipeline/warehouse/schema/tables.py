@@ -13,6 +13,7 @@ TABLES = {
     "complete.",
     "ref.company": "One row per company that any version of the mapping or the list of companies ever named, and one "
     "for Unattributed; with the attributes of the list.",
+    "ref.threshold": "One row: the percentages of [alerts] from which views call a limit or a budget near.",
     "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
     "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
     "core.api_key": "One row per API key: its small id, its counters and its timestamps.",

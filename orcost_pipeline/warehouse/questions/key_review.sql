@@ -1,0 +1,15 @@
+-- What is worth doing first: what stops a key comes before what a key may cost, and that before what is untidy.
+select r.*
+from marts.key_review r
+cross join lateral (
+    select min(array_position(
+        array[
+            'limit_reached', 'expires_soon', 'limit_near', 'no_limit', 'unused_90_days', 'older_than_365_days',
+            'shared_name', 'unused_30_days'
+        ],
+        code
+    )) as place
+    from unnest(r.advice) as code
+) urgency
+where cast(:account as text) is null or r.account = :account
+order by urgency.place nulls last, r.credits_30d_usd desc, r.account, r.key_name, r.key_hash
