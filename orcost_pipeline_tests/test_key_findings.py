@@ -133,8 +133,8 @@ def test_a_new_key_that_spends_nothing_is_no_finding(world: World) -> None:
 
 def test_a_new_key_that_spends_byok_alone_is_a_finding(world: World) -> None:
     world.sync()
-    new_key(world, "0", "1")
-    assert len(unassigned(world)) == 1
+    key = new_key(world, "0", "1")
+    assert [it.subject for it in unassigned(world)] == [key]
 
 
 def test_a_deleted_key_is_no_finding_any_more(world: World) -> None:
