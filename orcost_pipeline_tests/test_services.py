@@ -36,6 +36,7 @@ from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline_tests.processes import free_port
+from orcost_pipeline_tests.webhook import Webhook
 
 CHECKOUT = Path(__file__).parents[1]
 STAND_IN = '''
@@ -705,3 +706,29 @@ def sync_now(folder: Path) -> bool:
         check=False,
     )
     return done.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_deployment_sends_its_alerts_and_its_heartbeat(place: Path, up: Any) -> None:
+    """A mapping is broken and mended under a running orcost up; the receiver is named in the .env file meanwhile."""
+    ledger = small(datetime.now(UTC))
+    key = next(iter(ledger.accounts.values())).management_key
+    mapping = place / "company_mapping.csv"
+    mapping.write_text("company,match,pattern\nAcme,key_name,*\n")
+    with serve(Simulator(ledger)) as base_url, Webhook() as webhook:
+        heartbeat = f"http://127.0.0.1:{webhook.port}/beat/{{account}}"
+        it = up(place, OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=key, ORCOST_HEARTBEAT_URL=heartbeat)
+        assert it.is_ready()
+        assert sync_now(place)
+        assert webhook.fetched == ["/beat/default"]
+        (place / ".env").write_text(f"ORCOST_ALERT_URLS={webhook.url}\n")
+        mapping.write_text("company,match,pattern\nAcme,nonsense,*\n")
+        assert eventually(lambda: len(webhook.posted) > 0, 150)
+        mapping.write_text("company,match,pattern\nAcme,key_name,*\n")
+        assert eventually(lambda: len(webhook.posted) > 1, 200)
+        opened, resolved = webhook.taken()
+        assert "company_mapping.csv was refused" in opened.title
+        assert (opened.type, resolved.type) == ("failure", "success")
+        it.process.send_signal(signal.SIGINT)
+        assert it.process.wait(30) == 0
+        assert not [log for log in (place / "home" / "logs").iterdir() if "s3cret" in log.read_text(errors="replace")]
