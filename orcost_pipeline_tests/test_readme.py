@@ -20,7 +20,7 @@ from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.project_file import SECTIONS, ProjectConfig
 from orcost_pipeline.settings import Environment
 from orcost_pipeline.simulator import small
-from orcost_pipeline.warehouse.schema.relations import RELATIONS
+from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline_tests.world import NOON, World
 
 CHECKOUT = Path(__file__).parents[1]
@@ -63,7 +63,9 @@ def codes(text: str) -> list[str]:
 
 def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() -> None:
     told = dict(re.findall(r"^\| `((?:ref|core|marts|ops)\.\w+)` \| (.*) \|$", page("tables"), flags=re.MULTILINE))
-    assert told == {name: words for name, words in RELATIONS.items() if name.startswith(CONTRACT_SCHEMAS)}
+    assert told == {
+        name: words for name, words in declared_schema().comments.relations.items() if name.startswith(CONTRACT_SCHEMAS)
+    }
 
 
 def test_every_cause_of_a_difference_is_told_with_its_status(engine: sa.Engine) -> None:

@@ -493,6 +493,14 @@ def test_a_millionth_of_a_dollar_is_a_number_in_three_places() -> None:
     assert said - released - simulated == named
 
 
+def test_a_billionth_of_a_dollar_is_a_number_in_one_place() -> None:
+    """From it on a residual is a row, and above it a settled day is restated."""
+    package = Path(migrations.__file__).parents[3]
+    files = [path for path in (*package.rglob("*.py"), *package.rglob("*.sql")) if "migrations" not in path.parts]
+    said = {path for path in files if re.search(r"\b1e-0?9\b|\b0\.0{8}1\b", path.read_text(encoding="utf-8"))}
+    assert said == {package / "measures.py"}
+
+
 def test_requests_that_are_less_than_nothing_tolerate_no_less(engine: sa.Engine) -> None:
     assert tolerated_usd(Decimal(-5), MILLIONTH) == MILLIONTH
     with engine.connect() as connection:

@@ -29,10 +29,9 @@ from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.transaction import When
 from orcost_pipeline.warehouse.questions.syncs import unfinished_requests
 from orcost_pipeline.warehouse.schema import migrations
-from orcost_pipeline.warehouse.schema.columns import COLUMNS, OVERRIDES
+from orcost_pipeline.warehouse.schema.column_comments import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.schema.declared import declared_schema
-from orcost_pipeline.warehouse.schema.relations import FUNCTIONS, RELATIONS
-from orcost_pipeline.warehouse.schema.tables import SCHEMAS as SCHEMA_TEXTS
+from orcost_pipeline.warehouse.schema.table_comments import SCHEMAS as SCHEMA_TEXTS
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, query, usage
 
@@ -209,7 +208,7 @@ FUNCTION_COMMENTS = (
 
 def test_every_schema_and_function_has_its_comment_and_no_other_has(engine: sa.Engine) -> None:
     assert dict(query(engine, SCHEMA_COMMENTS, schemas=list(SCHEMAS))) == SCHEMA_TEXTS
-    assert dict(query(engine, FUNCTION_COMMENTS, schemas=list(SCHEMAS))) == FUNCTIONS
+    assert dict(query(engine, FUNCTION_COMMENTS, schemas=list(SCHEMAS))) == declared_schema().comments.functions
 
 
 def test_what_users_put_into_our_schemas_stops_no_migration_and_keeps_its_comment(engine: sa.Engine) -> None:
@@ -265,7 +264,7 @@ def test_a_comment_that_was_edited_is_written_by_the_next_migration_and_no_other
 
 
 def test_the_relations_that_are_described_are_those_that_exist(columns: dict[str, dict[str, str]]) -> None:
-    assert set(RELATIONS) == set(columns) - {"ops.schema_version"}
+    assert set(declared_schema().comments.relations) == set(columns) - {"ops.schema_version"}
 
 
 @pytest.mark.parametrize("relation", GRAINS)
@@ -916,7 +915,7 @@ def test_an_account_of_nothing_is_published_too(engine: sa.Engine) -> None:
 
 # ── raw is kept for days ─────────────────────────────────────────────────────────────────────────────────────────────
 
-RAW = [name for name in RELATIONS if name.startswith("raw.")]
+RAW = [name for name in declared_schema().comments.relations if name.startswith("raw.")]
 
 
 def test_raw_rows_older_than_the_retention_are_purged_and_younger_ones_stay(synced: World) -> None:
@@ -964,7 +963,11 @@ def test_every_raw_relation_is_purged(engine: sa.Engine) -> None:
 
 
 def test_a_second_sync_touches_no_row_of_core_or_ref(synced: World) -> None:
-    tables = [name for name in RELATIONS if name.startswith(("core.", "ref.")) and "spend" not in name]
+    tables = [
+        name
+        for name in declared_schema().comments.relations
+        if name.startswith(("core.", "ref.")) and "spend" not in name
+    ]
     stored = [
         *(
             name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from orcost_pipeline.warehouse.schema.relations import RELATIONS
+from orcost_pipeline.warehouse.schema.declared import declared_schema
 
 MAPPING = "ref.company_mapping"
 # Versions of the mapping are stored in two relations; the rows of the asset are in this one.
@@ -46,7 +46,7 @@ class Placement:
             kinds=kinds,
             owners=list(self.owners),
             partitions_def=self.partitions(relation),
-            description=description or RELATIONS[table],
+            description=description or declared_schema().comments.relations[table],
             freshness_policy=freshness_policy,
             metadata={"dagster/table_name": table},
         )

@@ -5,8 +5,9 @@ and connections (`warehouse/opening.py`).
 
 A table changes by a new migration in `migrations/versions`, whose number becomes `SCHEMA_VERSION`. A view or function
 changes by editing its file in `views/` or `functions/`, a comment by editing its sentence (those of columns are in
-`columns.py`): the next `orcost sync`, `up` or `db migrate` applies it. A new column of a view is its last: Postgres
-replaces a view in place only where columns are appended.
+`column_comments.py`): the next `orcost sync`, `up` or `db migrate` applies it. A new column of a view is its last:
+Postgres replaces a view in place only where columns are appended. What is asked of Postgres's catalogue meanwhile is in
+`catalogue/`.
 """
 
 from importlib import resources

@@ -1,7 +1,7 @@
 """Comments of schemas, relations, columns and functions, so that BI tools and Dagster explain the warehouse themselves.
 
-What belongs here: writing them. What they say stands in `tables.py` and `columns.py`, and on top of the files of views
-and functions.
+What belongs here: writing them. What they say stands in `table_comments.py` and `column_comments.py`, and on top of the
+files of views and functions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.schema.columns import COLUMNS, OVERRIDES
+from orcost_pipeline.warehouse.schema.column_comments import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
-from orcost_pipeline.warehouse.schema.tables import SCHEMAS, TABLES
+from orcost_pipeline.warehouse.schema.table_comments import SCHEMAS, TABLES
 from orcost_pipeline.warehouse.statements import statement
 
 _CATALOGUE = "schema/catalogue"
