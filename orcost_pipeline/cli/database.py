@@ -1,4 +1,6 @@
-"""`orcost db`: starts, stops and migrates the warehouse's database, and prints its URL."""
+"""`orcost db`: starts, stops, migrates and cleans the warehouse's database, and prints its URL."""
+
+from datetime import datetime
 
 import typer
 
@@ -14,6 +16,7 @@ from orcost_pipeline.warehouse.opening import (
     open_warehouse,
     stored_version,
 )
+from orcost_pipeline.warehouse.retention.purge import purge
 
 
 def url(settings: Settings) -> None:
@@ -30,6 +33,12 @@ def migrate(settings: Settings) -> None:
         pass
     done = "is the newest" if before == SCHEMA_VERSION else f"was {before or 'not there'}, and is the newest now"
     typer.echo(f"The warehouse's schema ({SCHEMA_VERSION}) {done}.")
+
+
+def clean(settings: Settings, now: datetime) -> None:
+    """Removes what is older at `now` than `[retention]` keeps it, and prints how much that was."""
+    with warehouse(settings) as engine:
+        typer.echo(str(purge(engine, settings.retention, now, lambda: False)))
 
 
 def stop(settings: Settings) -> None:

@@ -171,16 +171,3 @@ def request_sync(connection: sa.Connection, account: str | None, since: date | N
     """Asks the running deployment for a sync; the request's id."""
     statement = sa.text("select ops.request_sync(cast(:account as text), cast(:since as date))")
     return int(connection.execute(statement, {"account": account, "since": since}).scalar_one())
-
-
-def update_request(engine: sa.Engine, request_id: int, status: str, error: str | None, now: datetime) -> None:
-    """Makes a request's status that of its runs."""
-    with engine.begin() as connection:
-        connection.execute(
-            sa.text(
-                "update ops.sync_request set status = :status, error = :error, "
-                "finished_at = case when :status in ('succeeded', 'failed') then cast(:now as timestamptz) end "
-                "where id = :id and (status, error) is distinct from (:status, :error)"
-            ),
-            {"id": request_id, "status": status, "error": message(error) if error else None, "now": now},
-        )
