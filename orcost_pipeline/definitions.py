@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from orcost_pipeline.defs import alerts, automation, companies, extract, publish
+from orcost_pipeline.defs import alerts, automation, companies, extract, housekeeping, publish, sync_requests
 from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SURROUNDINGS, Surroundings, SyncWindow, deployment, orcost_warehouse
 from orcost_pipeline.settings import Settings, load_settings
@@ -42,9 +42,10 @@ def build_defs(
         jobs=automation.jobs(place, relations),
         schedules=[automation.hourly_schedule(schedule)] if schedule else [],
         sensors=[
-            automation.sync_request_sensor,
+            sync_requests.sync_request_sensor,
             automation.mapping_change_sensor,
             alerts.alert_sensor(lambda: given or load_settings()),
+            housekeeping.housekeeping_sensor,
         ],
         resources={
             "orcost": deployment(settings),

@@ -12,11 +12,12 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
-from orcost_pipeline.defs.automation import sync_request_sensor
 from orcost_pipeline.defs.resources import Surroundings
+from orcost_pipeline.defs.sync_requests import sync_request_sensor
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve, small
@@ -233,7 +234,10 @@ def two_accounts() -> Ledger:
 
 
 def dagster_run(**fields: Any) -> dg.DagsterRun:
-    return dg.DagsterRun(job_name="hourly_sync", run_id=str(uuid.uuid4()), **fields)
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("orcost_pipeline"), "__repository__")
+    origin = RemoteJobOrigin(repository, "hourly_sync")
+    run_id = fields.pop("run_id", None) or str(uuid.uuid4())
+    return dg.DagsterRun(job_name="hourly_sync", run_id=run_id, remote_job_origin=origin, **fields)
 
 
 def fail_once(step: str, patch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,20 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 from pydantic import SecretStr
 
 from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.resources import SURROUNDINGS
 from orcost_pipeline.settings import UP, Settings, load_settings
 from orcost_pipeline.warehouse.deployment import sole_deployment
+from orcost_pipeline_tests.dagster_deployment import dagster_run
 from orcost_pipeline_tests.world import NOON
 
 CHECKOUT = Path(__file__).parents[1]
@@ -122,7 +124,7 @@ def test_the_jobs_schedules_and_sensors_are_exactly_these(repository: dg.Reposit
     assert jobs == {"hourly_sync", "reattribute", "load_company_mapping"}
     assert {schedule.name for schedule in repository.schedule_defs} == {"hourly_schedule"}
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        *("sync_request_sensor", "mapping_change_sensor"),
+        *("sync_request_sensor", "mapping_change_sensor", "alert_sensor", "housekeeping_sensor"),
     }
 
 
@@ -207,12 +209,37 @@ def test_both_jobs_resolve_and_only_the_sync_is_partitioned(definitions: dg.Defi
 
 
 def tick(settings: Settings, at: datetime) -> list[dg.RunRequest]:
+    with dg.instance_for_test() as instance:
+        return list(scheduled(settings, at, instance).run_requests or ())
+
+
+def scheduled(settings: Settings, at: datetime, instance: dg.DagsterInstance) -> ScheduleExecutionData:
+    """What the schedule asks for."""
     repository = build_defs(settings).get_repository_def()
     schedule = repository.get_schedule_def("hourly_schedule")
     with dg.build_schedule_context(
-        scheduled_execution_time=at, resources={"orcost": settings}, repository_def=repository
+        instance=instance, scheduled_execution_time=at, resources={"orcost": settings}, repository_def=repository
     ) as context:
-        return list(schedule.evaluate_tick(context).run_requests or ())
+        return schedule.evaluate_tick(context)
+
+
+def test_hours_while_a_run_hangs_leave_one_scheduled_run_waiting_for_each_account(two_accounts: Settings) -> None:
+    by_schedule = {"dagster/schedule_name": "hourly_schedule"}
+    acme, globex = ({**by_schedule, "dagster/partition": name} for name in ("acme", "globex"))
+    with dg.instance_for_test() as instance:
+        instance.add_run(dagster_run(status=dg.DagsterRunStatus.STARTED, tags=acme))
+        by_hand = {"dagster/partition": "acme"}
+        instance.add_run(dagster_run(status=dg.DagsterRunStatus.QUEUED, tags=by_hand))
+        assert len(scheduled(two_accounts, NOON, instance).run_requests or ()) == 2
+        instance.add_run(dagster_run(status=dg.DagsterRunStatus.QUEUED, tags=acme))
+        for hour in range(1, 7):
+            (request,) = scheduled(two_accounts, NOON + timedelta(hours=hour), instance).run_requests or ()
+            assert request.partition_key == "globex"
+        instance.add_run(dagster_run(status=dg.DagsterRunStatus.STARTING, tags=globex))
+        told = scheduled(two_accounts, NOON, instance)
+    assert not told.run_requests
+    last = "The last scheduled run of acme, globex has not started yet; it reads what this one would."
+    assert told.skip_message == last
 
 
 def test_the_schedule_and_the_sensor_run_by_default(repository: dg.RepositoryDefinition) -> None:
@@ -224,7 +251,9 @@ def test_the_schedule_and_the_sensor_run_by_default(repository: dg.RepositoryDef
     assert sensor.minimum_interval_seconds == 5
 
 
-@pytest.mark.parametrize("name", ["hourly_schedule", "sync_request_sensor", "mapping_change_sensor"])
+@pytest.mark.parametrize(
+    "name", ["hourly_schedule", "sync_request_sensor", "mapping_change_sensor", "housekeeping_sensor"]
+)
 def test_beside_an_orcost_up_another_daemon_stands_back_and_says_why(
     engine: sa.Engine, database_url: str, two_accounts: Settings, name: str
 ) -> None:
@@ -244,9 +273,12 @@ def reason(settings: Settings, name: str) -> str | None:
     )
     if name == "hourly_schedule":
         schedule = repository.get_schedule_def(name)
-        with dg.build_schedule_context(
-            scheduled_execution_time=NOON, resources=given, repository_def=repository
-        ) as context:
+        with (
+            dg.instance_for_test() as instance,
+            dg.build_schedule_context(
+                instance=instance, scheduled_execution_time=NOON, resources=given, repository_def=repository
+            ) as context,
+        ):
             return schedule.evaluate_tick(context).skip_message
     with (
         dg.DagsterInstance.ephemeral() as instance,

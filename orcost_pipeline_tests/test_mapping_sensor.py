@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from orcost_pipeline.defs.automation import mapping_change_sensor
-from orcost_pipeline_tests.dagster_deployment import Deployment
+from orcost_pipeline_tests.dagster_deployment import Deployment, dagster_run
 
 pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 
@@ -139,3 +139,16 @@ def test_a_wrong_mapping_is_told_once_and_changes_nothing(acme: Deployment) -> N
 def test_no_account_that_was_never_synced_is_attributed(acme: Deployment) -> None:
     acme.settings.mapping.write_text("company,match,pattern\nA,key_name,*\n", encoding="utf-8")
     assert look(acme, None)[0] == []
+
+
+def test_a_mapping_that_changes_while_a_run_hangs_leaves_one_run_waiting(acme: Deployment) -> None:
+    acme.load_mapping("company,match,pattern\nA,key_name,*\n")
+    assert acme.run().success
+    _, seen = look(acme, None)
+    for number in range(3):
+        acme.settings.mapping.write_text(f"company,match,pattern\nB{number},key_name,*\n", encoding="utf-8")
+        requests, seen = look(acme, seen)
+        assert len(requests) == (1 if number == 0 else 0)
+        if requests:
+            run = dagster_run(status=dg.DagsterRunStatus.QUEUED, tags={"dagster/partition": "acme"})
+            acme.instance.add_run(run._replace(job_name="reattribute"))

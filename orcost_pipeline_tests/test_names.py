@@ -28,6 +28,7 @@ from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.text import LONGEST_LINE, MOST_LINES, clean, few, inert, markdown, message, quoted, short
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.requests import store
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 ATTACKS = (
@@ -346,7 +347,10 @@ def test_what_the_warehouse_keeps_of_an_error_has_a_size(world: World) -> None:
     step = world.step()
     runs.note_problem(world.engine, step.run_id, "x\x1b[31m" * 1_000_000)
     runs.fail(world.engine, step.run_id, "acme", RuntimeError(), "line\n" * 50_000, NOON)
-    runs.update_request(world.engine, 1, "failed", "x" * 1_000_000, NOON)
+    with world.engine.begin() as connection:
+        request_id = runs.request_sync(connection, "acme", None)
+        store.note(connection, [request_id], store.Progress("failed", "x" * 1_000_000, ()), NOON)
+    assert len(world.value("select error from ops.sync_request")) <= LONGEST_LINE
     (row,) = world.rows(
         "select error, octet_length(error) as size from ops.sync_run where run_id = :id", id=step.run_id
     )

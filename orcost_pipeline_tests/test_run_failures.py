@@ -45,6 +45,20 @@ def test_a_revoked_key_fails_the_run_and_changes_no_figure(synced: Deployment) -
     assert account == [("invalid_key", synced.clock.now, run.error, NOON)]
 
 
+def test_a_revoked_key_is_asked_once_an_hour(synced: Deployment) -> None:
+    """Neither the client nor Dagster asks again: a rerun cannot help."""
+    synced.simulator.inject(Fault("401", times=None))
+    for _ in range(3):
+        synced.clock.later(hours=1)
+        synced.simulator.forget_requests()
+        result = synced.run()
+        assert not result.success
+        assert synced.simulator.count == 1
+        assert events(result, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
+        assert events(result, dg.DagsterEventType.STEP_RESTARTED) == []
+    assert synced.value("select count(*) from ops.sync_run where status = 'failed'") == 3
+
+
 def test_no_event_and_no_table_ever_holds_a_key(acme: Deployment) -> None:
     wrong = "sk-or-v1-" + "0123456789abcdef" * 4
     acme.with_account(api_key=SecretStr(wrong))

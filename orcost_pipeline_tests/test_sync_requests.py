@@ -4,8 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from orcost_pipeline.simulator import Fault
+from orcost_pipeline.warehouse.schema.upgrade import MIGRATIONS
 from orcost_pipeline_tests.dagster_deployment import (
     Deploy,
     Deployment,
@@ -39,6 +41,22 @@ def pretend_run(
     return run
 
 
+def move(deployment: Deployment, run: dg.DagsterRun, status: dg.DagsterRunStatus) -> None:
+    """Gives a pretended run another status."""
+    deployment.instance.delete_run(run.run_id)
+    deployment.instance.add_run(run.with_status(status))
+
+
+def progress(deployment: Deployment) -> dict[int, tuple[str, list[str]]]:
+    """Status and runs of every request."""
+    rows = deployment.rows("select id, status, run_ids from ops.sync_request order by id")
+    return {request_id: (status, run_ids) for request_id, status, run_ids in rows}
+
+
+def since(request: dg.RunRequest) -> str | None:
+    return request.run_config["resources"]["orcost_window"]["config"].get("since")
+
+
 def test_without_a_request_the_sensor_asks_for_nothing(acme: Deployment) -> None:
     assert sense(acme) == []
 
@@ -62,9 +80,23 @@ def test_a_request_for_all_is_a_run_for_each_account(deploy: Deploy) -> None:
     ]
 
 
-def test_two_requests_have_run_keys_of_their_own(acme: Deployment) -> None:
-    ids = [ask(acme, "acme"), ask(acme, "acme")]
-    assert [request.run_key for request in sense(acme)] == [f"sync-request-{number}-acme" for number in ids]
+def test_requests_that_wait_together_are_one_run_led_by_the_oldest(acme: Deployment) -> None:
+    ids = [ask(acme, "acme"), ask(acme), ask(acme, "acme")]
+    (request,) = sense(acme)
+    assert request.run_key == f"sync-request-{ids[0]}-acme"
+    assert answer(acme, request).success
+    run = acme.last_run()
+    assert run.request_id == ids[0]
+    sense(acme)
+    assert progress(acme) == {it: ("succeeded", [run.run_id]) for it in ids}
+
+
+def test_two_requests_that_do_not_wait_together_have_run_keys_of_their_own(acme: Deployment) -> None:
+    first = ask(acme)
+    sense(acme)
+    pretend_run(acme, first, "acme", dg.DagsterRunStatus.STARTED)
+    second = ask(acme)
+    assert [request.run_key for request in sense(acme)] == [f"sync-request-{second}-acme"]
 
 
 def test_a_run_that_was_not_launched_is_asked_for_again_under_the_same_key(acme: Deployment) -> None:
@@ -174,3 +206,134 @@ def test_what_ran_before_the_request_does_not_answer_it(synced: Deployment) -> N
     request_id = ask(synced)
     assert len(sense(synced)) == 1
     assert request_row(synced, request_id)[0] == "queued"
+
+
+# Many at once
+
+
+def test_five_hundred_requests_in_a_minute_are_a_handful_of_runs(acme: Deployment) -> None:
+    """A run takes 20 seconds; Dagster runs one at a time per account."""
+    under_way: list[tuple[dg.DagsterRun, int]] = []
+    queue: list[dg.DagsterRun] = []
+    launched = most_waiting = 0
+    for second in range(0, 180, 5):
+        if second < 60:
+            with acme.engine.begin() as connection:
+                connection.execute(sa.text("select ops.request_sync('acme') from generate_series(1, 42)"))
+        for run, until in list(under_way):
+            if until <= second:
+                move(acme, run, dg.DagsterRunStatus.SUCCESS)
+                under_way.remove((run, until))
+        if queue and not under_way:
+            run = queue.pop(0)
+            move(acme, run, dg.DagsterRunStatus.STARTED)
+            under_way.append((run, second + 20))
+        for request in sense(acme):
+            leader = int(request.tags["orcost/sync_request"])
+            queue.append(pretend_run(acme, leader, "acme", dg.DagsterRunStatus.QUEUED))
+            launched += 1
+        most_waiting = max(most_waiting, len(queue))
+        acme.clock.later(seconds=5)
+    made = progress(acme)
+    assert len(made) == 504
+    assert {status for status, _ in made.values()} == {"succeeded"}
+    assert all(len(run_ids) == 1 for _, run_ids in made.values())
+    assert most_waiting == 1
+    assert launched == len({run_ids[0] for _, run_ids in made.values()})
+    assert launched <= 6
+
+
+def test_a_run_reads_from_the_earliest_day_that_one_of_its_requests_asks_for(acme: Deployment) -> None:
+    for day in (None, "2026-11-20", "2026-11-03", None):
+        ask(acme, "acme", day)
+    (request,) = sense(acme)
+    assert since(request) == "2026-11-03"
+    pretend_run(acme, 1, "acme", dg.DagsterRunStatus.STARTED)
+    ask(acme)
+    (later,) = sense(acme)
+    assert since(later) is None
+
+
+def test_requests_for_one_and_for_all_accounts_share_the_runs_of_each_account(deploy: Deploy) -> None:
+    both = deploy(two_accounts())
+    globex, every, acme = ask(both, "globex"), ask(both, since="2026-11-10"), ask(both, "acme", "2026-11-01")
+    stranger = ask(both, "initech")
+    requests = {request.run_key: since(request) for request in sense(both)}
+    assert requests == {
+        f"sync-request-{every}-acme": "2026-11-01",
+        f"sync-request-{globex}-globex": "2026-11-10",
+    }
+    assert request_row(both, stranger)[0] == "failed"
+    good = pretend_run(both, every, "acme", dg.DagsterRunStatus.SUCCESS)
+    bad = pretend_run(both, globex, "globex", dg.DagsterRunStatus.FAILURE)
+    assert sense(both) == []
+    assert progress(both) == {
+        globex: ("failed", [bad.run_id]),
+        every: ("failed", [good.run_id, bad.run_id]),
+        acme: ("succeeded", [good.run_id]),
+        stranger: ("failed", []),
+    }
+
+
+def test_a_request_made_while_a_run_waits_to_start_waits_too_and_is_served_by_the_next(acme: Deployment) -> None:
+    first = ask(acme)
+    sense(acme)
+    run = pretend_run(acme, first, "acme", dg.DagsterRunStatus.QUEUED)
+    second, third = ask(acme), ask(acme)
+    assert sense(acme) == []
+    assert request_row(acme, second)[0] == "queued"
+    move(acme, run, dg.DagsterRunStatus.STARTED)
+    assert [request.run_key for request in sense(acme)] == [f"sync-request-{second}-acme"]
+    move(acme, run, dg.DagsterRunStatus.SUCCESS)
+    next_run = pretend_run(acme, second, "acme", dg.DagsterRunStatus.SUCCESS)
+    sense(acme)
+    assert progress(acme) == {
+        first: ("succeeded", [run.run_id]),
+        second: ("succeeded", [next_run.run_id]),
+        third: ("succeeded", [next_run.run_id]),
+    }
+
+
+def test_a_daemon_that_dies_before_the_launch_asks_for_the_same_run_again(acme: Deployment) -> None:
+    """Requests made meanwhile are not served by that run: whether it was launched cannot be known."""
+    first = ask(acme)
+    lost = sense(acme)
+    second = ask(acme)
+    assert [it.run_key for it in sense(acme)] == [it.run_key for it in lost] == [f"sync-request-{first}-acme"]
+    pretend_run(acme, first, "acme", dg.DagsterRunStatus.STARTED)
+    assert [it.run_key for it in sense(acme)] == [f"sync-request-{second}-acme"]
+
+
+def test_all_requests_of_a_run_follow_its_retry_and_name_both_runs(acme: Deployment) -> None:
+    ids = [ask(acme), ask(acme)]
+    sense(acme)
+    failed = pretend_run(acme, ids[0], "acme", dg.DagsterRunStatus.FAILURE, **{"dagster/will_retry": "true"})
+    sense(acme)
+    assert progress(acme) == {it: ("running", [failed.run_id]) for it in ids}
+    parents = {"dagster/parent_run_id": failed.run_id, "dagster/root_run_id": failed.run_id}
+    retry = pretend_run(acme, ids[0], "acme", dg.DagsterRunStatus.SUCCESS, **parents)
+    sense(acme)
+    assert progress(acme) == {it: ("succeeded", [failed.run_id, retry.run_id]) for it in ids}
+
+
+def test_a_run_that_is_deleted_in_dagster_ends_its_requests_as_it_ended(acme: Deployment) -> None:
+    ids = [ask(acme), ask(acme)]
+    (request,) = sense(acme)
+    result = answer(acme, request)
+    acme.instance.delete_run(result.run_id)
+    assert sense(acme) == []
+    assert progress(acme) == {it: ("succeeded", [result.run_id]) for it in ids}
+
+
+def test_requests_of_the_program_before_keep_the_runs_that_they_have(acme: Deployment) -> None:
+    """Their runs were requested one by one; the migration says so."""
+    running, queued = ask(acme), ask(acme)
+    acme.run()
+    migration = (MIGRATIONS / "versions" / "0016_requests.sql").read_text(encoding="utf-8")
+    (update,) = (it for it in migration.split(";") if "update ops.sync_request" in it)
+    with acme.engine.begin() as connection:
+        connection.execute(sa.text("update ops.sync_request set status = 'running' where id = :id"), {"id": running})
+        connection.execute(sa.text(update))
+    run = pretend_run(acme, running, "acme", dg.DagsterRunStatus.STARTED)
+    assert [it.run_key for it in sense(acme)] == [f"sync-request-{queued}-acme"]
+    assert progress(acme) == {running: ("running", [run.run_id]), queued: ("queued", [])}

@@ -27,7 +27,7 @@ from orcost_pipeline.warehouse.loading import Merged, copy_rows, merge
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.transaction import When
-from orcost_pipeline.warehouse.questions.syncs import unfinished_requests
+from orcost_pipeline.warehouse.requests.store import Requests, unfinished_requests
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline.warehouse.schema.column_comments import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.schema.declared import declared_schema
@@ -73,7 +73,8 @@ CONTRACT = {
     "marts.unattributed_spend": "account, key_hash, key_name, first_day, last_day, credits_usd, byok_usd",
     "marts.reconciliation_daily": "account, day, account_credits_usd, keys_credits_usd, residual_credits_usd, "
     "account_byok_usd, keys_byok_usd, residual_byok_usd, hours_credits_usd, status, cause",
-    "ops.sync_request": "id, account, since, requested_by, requested_at, status, finished_at, error",
+    "ops.sync_request": "id, account, since, requested_by, requested_at, status, finished_at, error, run_ids, "
+    "served_with",
     "ops.sync_run": "run_id, account, request_id, started_at, finished_at, status, as_of, requests_made, rows_written, "
     "error",
     "ops.restatement": "account, day, key_hash, model, noticed_at, credits_usd_before, credits_usd_after, "
@@ -302,7 +303,8 @@ def test_a_sync_is_requested_from_any_sql_client(
     assert (row.id, row.account, row.since, row.status) == (request_id, account, since, "queued")
     assert (row.requested_by, row.requested_at) == (row.me, row.moment)
     assert (row.finished_at, row.error) == (None, None)
-    assert [tuple(request) for request in unfinished_requests(engine)] == [(request_id, account, since)]
+    with engine.connect() as connection:
+        assert unfinished_requests(connection) == [Requests(account, "queued", {}, [], [request_id], since)]
 
 
 def test_requests_are_counted_up(engine: sa.Engine) -> None:
@@ -920,13 +922,13 @@ RAW = [name for name in declared_schema().comments.relations if name.startswith(
 
 def test_raw_rows_older_than_the_retention_are_purged_and_younger_ones_stay(synced: World) -> None:
     first = synced.now
-    synced.later(days=6).sync()
+    synced.later(days=7).sync()
     assert synced.value("select count(*) from raw.api_key where as_of = :first", first=first) == 3
     synced.later(days=1, minutes=1).sync()
     for relation in RAW:
         assert synced.value(f"select count(*) from {relation} where as_of <= :first", first=first) == 0, relation
     kept = synced.rows("select distinct as_of from raw.api_key order by 1")
-    assert [row.as_of for row in kept] == [first + 6 * DAY, synced.now]
+    assert [row.as_of for row in kept] == [first + 7 * DAY, synced.now]
     assert_all_is_true(synced)
 
 
@@ -954,7 +956,7 @@ def test_every_raw_relation_is_purged(engine: sa.Engine) -> None:
             values = [special.get(name) or filler.get(kind, "'x'") for name, kind in needed]
             names = ", ".join(name for name, _ in needed)
             connection.exec_driver_sql(f"insert into {relation} ({names}) values ({', '.join(values)})")
-        raw.purge(connection, "acme", old + raw.RETENTION + timedelta(seconds=1))
+        raw.purge(connection, "acme", old + 8 * DAY + timedelta(seconds=1), 8 * DAY)
         left = {name: connection.execute(sa.text(f"select count(*) from {name}")).scalar_one() for name in RAW}
     assert set(left.values()) == {0}, left
 

@@ -43,6 +43,17 @@ def migrate_database() -> None:
     work.migrate(options.settings())
 
 
+@database_group.command("clean")
+def clean_database(context: typer.Context) -> None:
+    """Remove what is older than [retention] of orcost.toml keeps it.
+
+    orcost up does so once an hour. Costs are kept for good.
+    """
+    from orcost_pipeline.cli import database as work
+
+    work.clean(options.settings(), options.now(context))
+
+
 @database_group.command("stop")
 def stop_database() -> None:
     """Stop the embedded Postgres."""

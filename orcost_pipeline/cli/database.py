@@ -1,5 +1,6 @@
-"""`orcost db`: starts, stops, migrates, backs up and restores the warehouse's database, and prints its URL."""
+"""`orcost db`: starts, stops, migrates, cleans, backs up and restores the warehouse's database, and prints its URL."""
 
+from datetime import datetime
 from pathlib import Path
 
 import typer
@@ -22,6 +23,7 @@ from orcost_pipeline.warehouse.opening import (
     open_warehouse,
     stored_version,
 )
+from orcost_pipeline.warehouse.retention.purge import purge
 from orcost_pipeline.warehouse.schema.namespaces import DAGSTER_SCHEMA, make_schemas
 
 
@@ -42,6 +44,12 @@ def migrate(settings: Settings) -> None:
         make_schemas(connection, [DAGSTER_SCHEMA])
     done = "is the newest" if before == SCHEMA_VERSION else f"was {before or 'not there'}, and is the newest now"
     typer.echo(f"The warehouse's schema ({SCHEMA_VERSION}) {done}.")
+
+
+def clean(settings: Settings, now: datetime) -> None:
+    """Removes what is older at `now` than `[retention]` keeps it, and prints how much that was."""
+    with warehouse(settings) as engine:
+        typer.echo(str(purge(engine, settings.retention, now, lambda: False)))
 
 
 def stop(settings: Settings) -> None:

@@ -33,7 +33,6 @@ from orcost_pipeline.warehouse.questions.explanation import (
 )
 from orcost_pipeline.warehouse.questions.reconciliation import unkeyed_spend
 from orcost_pipeline.warehouse.questions.spend import UNATTRIBUTED
-from orcost_pipeline.warehouse.raw import RETENTION
 from orcost_pipeline.windows import day_start
 
 Row = dict[str, Any]
@@ -49,7 +48,7 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
         if output == "table":
             figure = company_figure(connection, company, day, account)
             show(Text(_headline(company, day, figure.rows, is_settled=is_settled), style="bold"))
-            show(*_details(connection, company, day, account, parts, as_of))
+            show(*_details(connection, company, day, account, parts, as_of, settings.retention.raw_days))
             show(Text(formats.complete_to(as_of, now), style="dim"))
             return
     (rendering.write_csv if output == "csv" else rendering.write_json)(parts)
@@ -76,7 +75,7 @@ def _require_day(connection: sa.Connection, day: date, account: str | None) -> b
 
 
 def _details(
-    connection: sa.Connection, company: str, day: date, account: str | None, parts: Rows, as_of: datetime
+    connection: sa.Connection, company: str, day: date, account: str | None, parts: Rows, as_of: datetime, raw_days: int
 ) -> Iterator[RenderableType]:
     yield _parts(parts.rows) if parts.rows else Text("  nothing was used")
     hours = figure_hours(connection, company, day, account)
@@ -90,10 +89,10 @@ def _details(
     answers = raw_answers(connection, company, day, account).rows
     if answers:
         yield _answers(answers)
-    elif day_start(day + timedelta(days=1)) > as_of - RETENTION:
+    elif day_start(day + timedelta(days=1)) > as_of - timedelta(days=raw_days):
         yield Text("  nothing")
     else:
-        yield Text(f"  is no longer kept: raw rows stay for {RETENTION.days} days")
+        yield Text(f"  is no longer kept: raw rows stay for {plural(raw_days, 'day')}")
 
 
 def _headline(company: str, day: date, figure: Sequence[Row], *, is_settled: bool) -> str:

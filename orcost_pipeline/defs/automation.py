@@ -1,4 +1,4 @@
-"""Jobs, the hourly schedule, and two sensors: one runs requested syncs, one reacts to a changed mapping."""
+"""Jobs, the hourly schedule, and the sensor that reacts to a changed mapping."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -7,36 +7,35 @@ from typing import Any
 
 import dagster as dg
 
-from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
 from orcost_pipeline.defs.placement import MAPPING, Placement
 from orcost_pipeline.defs.publish import PUBLISHED
 from orcost_pipeline.defs.resources import (
     ACCOUNT_TAG,
     PARTITION_TAG,
     REATTRIBUTE,
-    REQUEST_TAG,
-    Surroundings,
     SyncWindow,
     secret,
 )
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, content_sha256
-from orcost_pipeline.text import listed, quoted
-from orcost_pipeline.warehouse import runs
+from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import open_database, open_warehouse
 from orcost_pipeline.warehouse.questions.accounts import account_states
 from orcost_pipeline.warehouse.questions.mapping import version_in_force
-from orcost_pipeline.warehouse.questions.syncs import SyncRequest, unfinished_requests
 
 # Five minutes after each hour.
 EVERY_HOUR = "5 * * * *"
 
-_FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-
 HOURLY_SYNC = "hourly_sync"
+HOURLY_SCHEDULE = "hourly_schedule"
+SCHEDULE_TAG = "dagster/schedule_name"
+
+# A run in one of these has not read anything yet: it will find all that is there when it does.
+WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
+_WAIT = "The last scheduled run of {accounts} has not started yet; it reads what this one would."
 
 
 def jobs(place: Placement, relations: Iterable[str]) -> list[Any]:
@@ -81,6 +80,12 @@ def run_request(account: str, *, run_key: str | None = None, since: str | None =
     )
 
 
+def accounts_with_waiting_run(instance: dg.DagsterInstance, job_name: str, **tags: str) -> set[str]:
+    """The accounts for which a run of the job, with these tags, has not started yet. One such run is enough."""
+    waiting = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=list(WAITING), tags=tags))
+    return {run.tags[PARTITION_TAG] for run in waiting if PARTITION_TAG in run.tags}
+
+
 def served_elsewhere(settings: Settings) -> dg.SkipReason | None:
     """Why this daemon launches nothing: an `orcost up` serves the same database; None where none does.
 
@@ -103,60 +108,28 @@ def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
     """The schedule that syncs every account; the cron expression is UTC."""
 
     @dg.schedule(
-        name="hourly_schedule",
+        name=HOURLY_SCHEDULE,
         job_name=HOURLY_SYNC,
         cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         required_resource_keys={"orcost"},
-        description="Syncs every account. A missed hour is caught up by the next.",
+        description="Syncs every account whose last scheduled run has started. A missed hour is caught up by the next.",
     )
     def due(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
         at = context.scheduled_execution_time.astimezone(UTC)
         settings: Settings = context.resources.orcost
         if skipped := served_elsewhere(settings):
             return skipped
-        return [
-            run_request(account.name, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account.name}")
-            for account in settings.accounts
-        ]
+        waiting = accounts_with_waiting_run(context.instance, HOURLY_SYNC, **{SCHEDULE_TAG: HOURLY_SCHEDULE})
+        due = [account.name for account in settings.accounts if account.name not in waiting]
+        if not due:
+            return dg.SkipReason(_WAIT.format(accounts=listed(sorted(waiting))))
+        if waiting:
+            context.log.info(_WAIT.format(accounts=listed(sorted(waiting))))
+        return [run_request(account, run_key=f"hourly-{at:%Y-%m-%dT%H:%M}-{account}") for account in due]
 
     return due
-
-
-@dg.sensor(
-    job_name=HOURLY_SYNC,
-    minimum_interval_seconds=5,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    required_resource_keys={"orcost", "orcost_surroundings"},
-    description="Sync Now: runs the requests in ops.sync_request (orcost resync, or "
-    "select ops.request_sync() in any SQL client); a request's status follows its runs. "
-    "A run whose process was killed is closed first: nothing waits for it.",
-)
-def sync_request_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    settings: Settings = context.resources.orcost
-    if skipped := served_elsewhere(settings):
-        yield skipped
-        return
-    around: Surroundings = context.resources.orcost_surroundings
-    configured = [account.name for account in settings.accounts]
-    engine = open_warehouse(secret(settings.database_url), settings.home)
-    try:
-        close_dead_runs(context.instance, engine, around.clock(), around.sleep)
-        close_ended_runs(context.instance, engine, around.clock())
-        requests = unfinished_requests(engine)
-        if not requests:
-            yield dg.SkipReason("No sync was requested.")
-        for request in requests:
-            accounts = [request.account] if request.account else configured
-            started = runs_of(context.instance, request)
-            status, error = request_status(request, accounts, configured, started)
-            runs.update_request(engine, request.id, status, error, around.clock())
-            # A run requested but not launched (the daemon died) is requested again; its run key prevents a second one.
-            if status in ("queued", "running"):
-                yield from (requested_run(request, account) for account in accounts if account not in started)
-    finally:
-        engine.dispose()
 
 
 @dg.sensor(
@@ -190,41 +163,7 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
     if mapping == (version.content_sha256 if version else NO_MAPPING) and not is_listed_anew:
         yield dg.SkipReason("The mapping is in force.")
         return
+    waiting = accounts_with_waiting_run(context.instance, REATTRIBUTE)
     for account in settings.accounts:
-        if account.name in synced:
+        if account.name in synced and account.name not in waiting:
             yield dg.RunRequest(partition_key=account.name, tags={ACCOUNT_TAG: account.name})
-
-
-def requested_run(request: SyncRequest, account: str) -> dg.RunRequest:
-    """The run of one account for a sync request."""
-    since = request.since.isoformat() if request.since else None
-    run_key = f"sync-request-{request.id}-{account}"
-    return run_request(account, run_key=run_key, since=since, **{REQUEST_TAG: str(request.id)})
-
-
-def runs_of(instance: dg.DagsterInstance, request: SyncRequest) -> dict[str, dg.DagsterRun]:
-    """The newest run of the request for each account; a retry replaces the run that it retries."""
-    found = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: str(request.id)}))
-    return {run.tags[PARTITION_TAG]: run for run in reversed(found) if PARTITION_TAG in run.tags}
-
-
-def _has_ended(run: dg.DagsterRun) -> bool:
-    """Whether the run has ended and Dagster is not about to retry it."""
-    return run.status in _FINISHED and run.tags.get("dagster/will_retry") != "true"
-
-
-def request_status(
-    request: SyncRequest, accounts: Sequence[str], configured: Sequence[str], started: dict[str, dg.DagsterRun]
-) -> tuple[str, str | None]:
-    """Status and error of a request: it ends when the runs of all accounts have, and fails if one of them does."""
-    unknown = [account for account in accounts if account not in configured]
-    if unknown:
-        return "failed", f"No account is called {quoted(unknown[0])}. Configured: {listed(configured)}."
-    if not started:
-        return "queued", None
-    if len(started) < len(accounts) or not all(_has_ended(run) for run in started.values()):
-        return "running", None
-    failed = [account for account, run in started.items() if run.status != dg.DagsterRunStatus.SUCCESS]
-    if failed:
-        return "failed", f"The sync of {listed(sorted(failed))} failed; see orcost status."
-    return "succeeded", None

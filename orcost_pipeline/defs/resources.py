@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -156,6 +156,7 @@ def sync_step(
                 around.clock,
                 around.connect,
                 tolerance_usd=settings.tolerance_usd,
+                raw_kept=timedelta(days=settings.retention.raw_days),
                 tell=context.log.info,
             )
     except (dg.RetryRequested, dg.Failure):

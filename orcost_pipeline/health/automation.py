@@ -13,6 +13,7 @@ _LACKING = {
     "mapping_change_sensor": "a changed mapping waits",
     "alert_sensor": "no alert is sent",
     "sync_request_sensor": "Sync Now does nothing",
+    "housekeeping_sensor": "nothing old is removed",
     "SCHEDULER": "nothing is synced by the hour",
     "SENSOR": "Sync Now does nothing, and no alert is sent",
     "QUEUED_RUN_COORDINATOR": "runs stay in the queue",

@@ -270,7 +270,14 @@ def publish_account(step: SyncStep) -> Published:
     """
     now = step.clock()
     with publication(
-        step.engine, step.account.name, step.extraction_id, step.run_id, now, step.tolerance_usd, assignments
+        step.engine,
+        step.account.name,
+        step.extraction_id,
+        step.run_id,
+        now,
+        step.tolerance_usd,
+        assignments,
+        step.raw_kept,
     ) as publishing:
         if publishing is None:
             raise PermanentError(

@@ -5,7 +5,7 @@ No Dagster here.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from orcost_pipeline.openrouter.api.failures import RefusedError
 from orcost_pipeline.openrouter.api.progress import Progress
 from orcost_pipeline.openrouter.api.records import Unreadable
 from orcost_pipeline.openrouter.api.waiting import wait_for
-from orcost_pipeline.project_file import DEFAULT_TOLERANCE_USD
+from orcost_pipeline.project_file import DEFAULT_TOLERANCE_USD, RetentionConfig
 from orcost_pipeline.settings import Account
 from orcost_pipeline.sync import wire_rows
 from orcost_pipeline.sync.wire_rows import Table
@@ -28,6 +28,7 @@ from orcost_pipeline.warehouse.questions.extracted import extracted_account
 from orcost_pipeline.windows import is_future
 
 T = TypeVar("T")
+DEFAULT_RAW_KEPT = timedelta(days=RetentionConfig().raw_days)
 Clock = Callable[[], datetime]
 Connect = Callable[[Account, SecretStr, Clock], OpenRouter]
 
@@ -63,6 +64,7 @@ class SyncStep:
     clock: Clock
     connect: Connect = open_api
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
+    raw_kept: timedelta = DEFAULT_RAW_KEPT
     tell: Callable[[str], None] = lambda line: None
     progress: Callable[[Callable[[str], None]], Progress] = Progress
     unreadable: dict[Unreadable, int] = field(default_factory=dict)

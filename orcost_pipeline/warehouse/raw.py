@@ -16,7 +16,6 @@ from orcost_pipeline.warehouse.loading import copy_rows
 from orcost_pipeline.warehouse.questions.asking import ask
 from orcost_pipeline.warehouse.statements import change
 
-RETENTION = timedelta(days=7)
 STAMP = ("account", "as_of", "run_id")
 
 TABLES = (
@@ -163,13 +162,15 @@ def newest_as_of(connection: sa.Connection, relation: str, account: str, until: 
     return ask(connection, "newest_as_of", relation=relation, account=account, until=until).scalar()
 
 
-def purge(connection: sa.Connection, account: str, as_of: datetime) -> None:
-    """Drops what is older than `RETENTION` of an account, by its own clock."""
+def purge(connection: sa.Connection, account: str, as_of: datetime, kept: timedelta) -> int:
+    """Drops an account's rows from more than `kept` before `as_of`, its own clock; returns how many."""
+    count = 0
     for table in TABLES:
-        connection.execute(
+        count += connection.execute(
             sa.text(f"delete from raw.{table} where account = :account and as_of < :before"),
-            {"account": account, "before": as_of - RETENTION},
-        )
+            {"account": account, "before": as_of - kept},
+        ).rowcount
+    return count
 
 
 def forget_after(connection: sa.Connection, account: str, as_of: datetime) -> None:

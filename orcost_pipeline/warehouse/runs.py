@@ -97,10 +97,3 @@ def account_error_code(error: Exception) -> str | None:
 def request_sync(connection: sa.Connection, account: str | None, since: date | None) -> int:
     """Asks the running deployment for a sync; the request's id."""
     return int(change(connection, "request_sync", account=account, since=since).scalar_one())
-
-
-def update_request(engine: sa.Engine, request_id: int, status: str, error: str | None, now: datetime) -> None:
-    """Makes a request's status that of its runs."""
-    with engine.begin() as connection:
-        told = message(error) if error else None
-        change(connection, "update_request", id=request_id, status=status, error=told, now=now)

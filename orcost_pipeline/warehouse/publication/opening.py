@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -36,6 +36,7 @@ def publication(
     now: datetime,
     tolerance_usd: Decimal,
     assign: Assign,
+    raw_kept: timedelta,
 ) -> Iterator[Publication | None]:
     """A publication of an extraction, or, where it is not whole or something newer is published, of the mapping over
     what is published. Yields None for an account that was never synced. Commits when the block ends well.
@@ -44,9 +45,7 @@ def publication(
     `tolerance_usd` holds from here on for all that compares: the steps, the checks, and what is derived when read.
     """
     with engine.begin() as connection:
-        _wait_for_turn(connection, account)
-        for statement in OPENED.values():
-            connection.execute(sa.text(statement))
+        _open(connection, account)
         extracted = raw.complete_as_of(connection, extraction_id, account)
         is_whole = extracted is not None and not is_future(extracted, now)
         if extracted and is_whole:
@@ -77,15 +76,18 @@ def publication(
             was_counted=stored.counted_from is not None,
             is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, extraction_id, account),
             reported_from=reported_from,
+            raw_kept=raw_kept,
         )
 
 
-def _wait_for_turn(connection: sa.Connection, account: str) -> None:
-    """Holds the account's publication lock until the transaction ends."""
+def _open(connection: sa.Connection, account: str) -> None:
+    """Holds the account's publication lock until the transaction ends, and makes its temporary relations."""
     # Another publication of the account may take minutes, and ends.
     connection.execute(sa.text(set_local({"lock_timeout": "'20min'"})))
     connection.execute(sa.text(_LOCK), {"kind": PUBLICATION_LOCK, "account": account})
     connection.execute(sa.text(set_local({"lock_timeout": "'30s'"})))
+    for statement in OPENED.values():
+        connection.execute(sa.text(statement))
 
 
 def _hours_from(connection: sa.Connection, stored: sa.Row, as_of: datetime, reported_from: datetime | None) -> datetime:

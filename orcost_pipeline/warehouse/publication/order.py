@@ -14,7 +14,7 @@ from orcost_pipeline.warehouse.publication.transaction import Publication, When
 
 def _purge(publishing: Publication) -> None:
     """Drops raw rows of the account that are kept no longer."""
-    raw.purge(publishing.connection, publishing.account, publishing.as_of)
+    raw.purge(publishing.connection, publishing.account, publishing.as_of, publishing.raw_kept)
 
 
 # A mapping alone moves no instant.

@@ -83,6 +83,7 @@ class Publication:
     extraction_id: marks the raw rows to publish (their column `run_id`); run_id: the run that publishes them.
     extracted: the instant of the extraction, None where it is not whole; `as_of` is older where it is not published.
     reported_from: the first hour that analytics report, None where they report none.
+    raw_kept: how long raw rows are kept.
     """
 
     connection: sa.Connection
@@ -100,6 +101,7 @@ class Publication:
     was_counted: bool
     is_rebuild: bool
     reported_from: datetime | None
+    raw_kept: timedelta
     rows: dict[str, int] = field(default_factory=dict)
 
     @cached_property

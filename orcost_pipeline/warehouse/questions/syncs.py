@@ -1,7 +1,7 @@
 """Which syncs ran and run, and which are requested. Stays out: noting them (`runs.py`)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -16,14 +16,6 @@ class RunningSync(NamedTuple):
     account: str
     started_at: datetime
     is_alive: bool
-
-
-class SyncRequest(NamedTuple):
-    """A request for a sync that is not finished; no account means all."""
-
-    id: int
-    account: str | None
-    since: date | None
 
 
 class WaitingRequest(NamedTuple):
@@ -68,12 +60,6 @@ def run_problems(engine: sa.Engine, run_ids: Iterable[str]) -> Sequence[str]:
     """What the runs could not do, in their own words."""
     with engine.connect() as connection:
         return list(ask(connection, "run_problems", run_ids=list(run_ids)).scalars())
-
-
-def unfinished_requests(engine: sa.Engine) -> list[SyncRequest]:
-    """Requests that are queued or running, oldest first."""
-    with engine.connect() as connection:
-        return records(SyncRequest, ask(connection, "unfinished_requests"))
 
 
 def waiting_requests(connection: sa.Connection, before: datetime) -> Sequence[WaitingRequest]:

@@ -3,7 +3,7 @@
 from orcost_pipeline.warehouse.schema.migrations.scripts import run_sql_beside
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 
 
 def upgrade() -> None:

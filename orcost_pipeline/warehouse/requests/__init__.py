@@ -1,0 +1,1 @@
+"""Requests for a sync: which of them one run serves, and how far they are."""
