@@ -5,41 +5,12 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.loading import copy_rows
-
-_MERGE = """
-with told as (
-    select company, {attributes}, true as is_listed from told_company
-    union all
-    select company, {nulls}, false from ref.company c where not exists (
-        select from told_company t where t.company = c.company
-    )
-)
-insert into ref.company (company, {attributes}, is_listed)
-select company, {attributes}, is_listed from told t
-where not exists (
-    select from ref.company c
-    where c.company = t.company
-        and ({c_attributes}, c.is_listed) is not distinct from ({t_attributes}, t.is_listed)
-)
-on conflict (company) do update set {updates}, is_listed = excluded.is_listed
-"""
+from orcost_pipeline.warehouse.statements import change
 
 
 def publish_companies(engine: sa.Engine, attributes: Sequence[str], rows: Iterable[Sequence[str | None]]) -> int:
     """Makes the attributes those of the list: each row is a company and its `attributes`. Returns the rows written."""
-
-    def of(alias: str) -> str:
-        return ", ".join(f"{alias}.{name}" for name in attributes)
-
-    statement = _MERGE.format(
-        attributes=", ".join(attributes),
-        nulls=", ".join("null::text" for _ in attributes),
-        c_attributes=of("c"),
-        t_attributes=of("t"),
-        updates=", ".join(f"{name} = excluded.{name}" for name in attributes),
-    )
     with engine.begin() as connection:
-        columns = ", ".join(f"{name} text" for name in ("company", *attributes))
-        connection.exec_driver_sql(f"create temporary table told_company ({columns}) on commit drop")
+        change(connection, "told_company")
         copy_rows(connection, "told_company", ("company", *attributes), rows)
-        return connection.execute(sa.text(statement)).rowcount
+        return change(connection, "publish_companies").rowcount
