@@ -86,6 +86,19 @@ def test_no_question_is_put_together_from_text() -> None:
                 assert not (isinstance(node, ast.Attribute) and node.attr in ("format", "join")), module.path
 
 
+def test_every_change_is_made_by_exactly_one_function() -> None:
+    names = sorted(path.stem for path in (PACKAGE / "warehouse" / "changes").glob("*.sql"))
+    changed = [
+        node.args[1].value
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "change"
+        and isinstance(node.args[1], ast.Constant)
+    ]
+    assert sorted(map(str, changed)) == names
+
+
 def test_every_question_fits_a_new_warehouse(engine: sa.Engine) -> None:
     dialect = postgresql.dialect(paramstyle="numeric_dollar")
     with engine.connect() as connection:
