@@ -37,8 +37,8 @@ _SERVED = (
 _RUNS = (
     "select count(*) as requests, extract(epoch from r.started_at - min(q.requested_at)) as waited, "
     "extract(epoch from r.finished_at - r.started_at) as took "
-    "from ops.sync_run r join ops.sync_request q on r.run_id = any(q.run_ids) where q.id > 1 group by r.run_id, r.account "
-    "order by r.started_at"
+    "from ops.sync_run r join ops.sync_request q on r.run_id = any(q.run_ids) where q.id > 1 "
+    "group by r.run_id, r.account order by r.started_at"
 )
 _TICKS = "select count(*), pg_total_relation_size('dagster.job_ticks') from dagster.job_ticks"
 
