@@ -275,33 +275,53 @@ def test_requests_for_one_and_for_all_accounts_share_the_runs_of_each_account(de
     }
 
 
-def test_a_request_made_while_a_run_waits_to_start_waits_too_and_is_served_by_the_next(acme: Deployment) -> None:
+def test_a_request_made_while_a_run_waits_to_start_joins_it_and_one_made_later_does_not(acme: Deployment) -> None:
     first = ask(acme)
     sense(acme)
     run = pretend_run(acme, first, "acme", dg.DagsterRunStatus.QUEUED)
-    second, third = ask(acme), ask(acme)
+    second = ask(acme)
     assert sense(acme) == []
-    assert request_row(acme, second)[0] == "queued"
+    move(acme, run, dg.DagsterRunStatus.STARTING)
+    third = ask(acme, "acme")
+    assert sense(acme) == []
     move(acme, run, dg.DagsterRunStatus.STARTED)
-    assert [request.run_key for request in sense(acme)] == [f"sync-request-{second}-acme"]
+    fourth = ask(acme)
+    assert [request.run_key for request in sense(acme)] == [f"sync-request-{fourth}-acme"]
     move(acme, run, dg.DagsterRunStatus.SUCCESS)
-    next_run = pretend_run(acme, second, "acme", dg.DagsterRunStatus.SUCCESS)
     sense(acme)
     assert progress(acme) == {
-        first: ("succeeded", [run.run_id]),
-        second: ("succeeded", [next_run.run_id]),
-        third: ("succeeded", [next_run.run_id]),
+        **{it: ("succeeded", [run.run_id]) for it in (first, second, third)},
+        fourth: ("queued", []),
     }
 
 
+def test_a_request_for_earlier_days_than_a_waiting_run_reads_waits_for_the_next(acme: Deployment) -> None:
+    first = ask(acme, "acme", "2026-11-10")
+    sense(acme)
+    run = pretend_run(acme, first, "acme", dg.DagsterRunStatus.QUEUED)
+    same, earlier, later, none = (ask(acme, since=day) for day in ("2026-11-10", "2026-11-09", "2026-11-11", None))
+    assert sense(acme) == []
+    assert request_row(acme, earlier)[0] == "queued"
+    move(acme, run, dg.DagsterRunStatus.STARTED)
+    (request,) = sense(acme)
+    assert (request.run_key, since(request)) == (f"sync-request-{earlier}-acme", "2026-11-09")
+    move(acme, run, dg.DagsterRunStatus.SUCCESS)
+    sense(acme)
+    assert {it for it, (status, _) in progress(acme).items() if status == "succeeded"} == {first, same, later, none}
+
+
 def test_a_daemon_that_dies_before_the_launch_asks_for_the_same_run_again(acme: Deployment) -> None:
-    """Requests made meanwhile are not served by that run: whether it was launched cannot be known."""
     first = ask(acme)
     lost = sense(acme)
     second = ask(acme)
     assert [it.run_key for it in sense(acme)] == [it.run_key for it in lost] == [f"sync-request-{first}-acme"]
-    pretend_run(acme, first, "acme", dg.DagsterRunStatus.STARTED)
-    assert [it.run_key for it in sense(acme)] == [f"sync-request-{second}-acme"]
+    run = pretend_run(acme, first, "acme", dg.DagsterRunStatus.STARTED)
+    third = ask(acme)
+    assert [it.run_key for it in sense(acme)] == [f"sync-request-{third}-acme"]
+    assert progress(acme) == {
+        **{it: ("running", [run.run_id]) for it in (first, second)},
+        third: ("queued", []),
+    }
 
 
 def test_all_requests_of_a_run_follow_its_retry_and_name_both_runs(acme: Deployment) -> None:

@@ -1,7 +1,8 @@
 """Sync Now: the sensor that runs what `ops.sync_request` asks for, and makes each request's status that of its runs.
 
-Requests that wait for an account at a look become one run; those made meanwhile wait until that run has started. So
-however many requests come in, at most one of their runs waits behind the running one.
+Requests that wait for an account at a look become one run. Those that come in before it has started join it, unless
+they ask for earlier days than it reads. So however many requests come in, at most one of their runs waits behind the
+running one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,10 +84,13 @@ def serve_requests(
     if not requests:
         return 0, []
     syncs = syncs_of(instance, engine, requests)
-    begun = _accounts_without_waiting_run(configured, requests, syncs)
+    waiting = _waiting_batches(configured, requests, syncs)
     # Committed before a run is launched: whatever dies between the two, the same run is requested again.
     with engine.begin() as connection:
-        if store.form_batches(connection, begun):
+        # Only requests that were there before the run was seen waiting: it has read nothing when they were made.
+        joined = [store.join_batch(connection, *batch, since, ids) for batch, since, ids in waiting if ids]
+        busy = {batch.account for batch, _, _ in waiting}
+        if store.form_batches(connection, [account for account in configured if account not in busy]) or any(joined):
             requests = store.unfinished_requests(connection)
     syncs = syncs_of(instance, engine, requests)
     unfinished = _note_progress(engine, configured, requests, syncs, now)
@@ -143,13 +147,19 @@ def _batches(requests: Requests) -> list[Batch]:
     return [Batch(leader, account) for account, leader in requests.served_with.items()]
 
 
-def _accounts_without_waiting_run(
-    configured: Iterable[str], requests: Iterable[Requests], syncs: Mapping[Batch, Sync]
-) -> list[str]:
-    """The accounts for which another run may be requested: those of earlier requests have started."""
-    batches = (batch for it in requests for batch in _batches(it))
-    busy = {batch.account for batch in batches if batch not in syncs or syncs[batch].is_waiting}
-    return [account for account in configured if account not in busy]
+def _waiting_batches(
+    configured: Iterable[str], requests: Sequence[Requests], syncs: Mapping[Batch, Sync]
+) -> list[tuple[Batch, date | None, list[int]]]:
+    """Batches whose run has not started, from which day on it reads, and the requests that could join."""
+    return [
+        (batch, since, [number for it in requests if _waits_for(it, batch.account) for number in it.ids])
+        for batch, since in _since_by_batch(requests).items()
+        if batch.account in configured and (batch not in syncs or syncs[batch].is_waiting)
+    ]
+
+
+def _waits_for(requests: Requests, account: str) -> bool:
+    return requests.account in (None, account) and account not in requests.served_with
 
 
 def _since_by_batch(requests: Iterable[Requests]) -> dict[Batch, date | None]:

@@ -66,6 +66,12 @@ def form_batches(connection: sa.Connection, accounts: Collection[str]) -> int:
     return connection.execute(_sql("batch"), {"accounts": list(accounts)}).rowcount
 
 
+def join_batch(connection: sa.Connection, leader: int, account: str, since: date | None, ids: Collection[int]) -> int:
+    """Adds those of the requests to a batch that its run, which reads from `since` on, answers; returns how many."""
+    parameters = {"leader": leader, "account": account, "since": since, "ids": list(ids)}
+    return connection.execute(_sql("join"), parameters).rowcount
+
+
 def recorded_runs(connection: sa.Connection, leaders: Iterable[int]) -> list[RecordedRun]:
     """The newest run of each account that served a batch, for the batches of these leaders."""
     return records(RecordedRun, connection.execute(_sql("recorded_runs"), {"request_ids": list(leaders)}))
