@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orcost_pipeline.defs.alerts import alert_sensor
@@ -13,7 +15,8 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Fault
-from orcost_pipeline_tests.dagster_deployment import Deployment
+from orcost_pipeline_tests.conftest import fresh_database
+from orcost_pipeline_tests.dagster_deployment import Deployment, deployed
 from orcost_pipeline_tests.webhook import Posted, Webhook
 
 pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
@@ -54,13 +57,26 @@ class Watched:
         return self.acme.run().success
 
 
+@pytest.fixture(scope="module")
+def mapped_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a database in which a run has just synced `acme` with a mapping."""
+    with fresh_database(postgres_url) as url:
+        with deployed(url, tmp_path_factory.mktemp("template")) as acme:
+            acme.settings.mapping.write_text(A_AND_REST, encoding="utf-8")
+            assert acme.run().success
+        yield sa.make_url(url).database or ""
+
+
 @pytest.fixture
-def watched(synced: Deployment) -> Iterator[Watched]:
-    with Webhook() as webhook:
-        it = Watched(synced, webhook)
+def watched(postgres_url: str, mapped_template: str, tmp_path: Path) -> Iterator[Watched]:
+    with (
+        fresh_database(postgres_url, mapped_template) as url,
+        deployed(url, tmp_path) as acme,
+        Webhook() as webhook,
+    ):
+        acme.settings.mapping.write_text(A_AND_REST, encoding="utf-8")
+        it = Watched(acme, webhook)
         it.change(alert_urls=SecretStr(webhook.url))
-        synced.load_mapping(A_AND_REST)
-        assert synced.run(job="reattribute").success
         yield it
 
 
@@ -142,7 +158,7 @@ def test_settings_that_cannot_be_read_are_told(watched: Watched) -> None:
 
 
 def test_severity_and_mute_decide_what_is_sent(watched: Watched) -> None:
-    watched.acme.load_mapping("company,match,pattern\nA,key_name,nothing\n")
+    watched.acme.settings.mapping.write_text("company,match,pattern\nA,key_name,nothing\n", encoding="utf-8")
     assert watched.sync(minutes=10)
     watched.change(alerts=AlertsConfig(severity="error"))
     assert watched.looks() == []
