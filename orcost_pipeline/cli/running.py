@@ -319,7 +319,8 @@ def _become_demo(home: Path, base_url: str, key: str) -> None:
     # So that commands run in this folder use the demo, and no project above it.
     (home / ".env").write_text(f"ORCOST_HOME={shlex.quote(str(home))}\n", encoding="utf-8")
     os.chdir(home)
-    for name in ("ORCOST_DATABASE_URL", "ORCOST_CONFIG"):
+    # Nor does a simulated account reach anybody's alerts.
+    for name in ("ORCOST_DATABASE_URL", "ORCOST_CONFIG", "ORCOST_ALERT_URLS", "ORCOST_HEARTBEAT_URL"):
         os.environ.pop(name, None)
     os.environ |= {
         "OPENROUTER_API_KEY": key,
