@@ -66,7 +66,7 @@ def test_the_worst_comes_first_and_json_says_all_there_is(healthy: Deployment) -
         ("note", "keys_missing"),
     ]
     stale = told["findings"][0]
-    assert list(stale) == ["severity", "code", "account", "since", "message", "todo"]
+    assert list(stale) == ["severity", "code", "account", "subject", "since", "message", "todo"]
     assert datetime.fromisoformat(stale["since"]) == since
     text = healthy.run("doctor").stdout
     assert text.startswith("error    acme: No data newer than ")

@@ -535,7 +535,7 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
     told = json.loads(answer.out)
     assert answer.code == 1
     assert [(finding["account"], finding["code"], finding["todo"]) for finding in told["findings"]] == [
-        ("globex", "invalid_key", "orcost sync --account globex"),
+        ("globex", "invalid_key", "Give it a valid key (orcost init), then: orcost sync --account globex"),
         ("acme", "stale", "orcost sync --account acme"),
         (
             "acme",
@@ -551,7 +551,8 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
         ["2026-11-05"],
     )
     assert (globex["status"], globex["as_of"], globex["balance_usd"]) == ("invalid_key", None, None)
-    assert "globex: Invalid key.\n  Mend.\n  → orcost sync --account globex" in orcost("status").out
+    todo = "Give it a valid key (orcost init), then: orcost sync --account globex"
+    assert f"globex: Invalid key.\n  Mend.\n  → {todo}" in orcost("status").out
 
 
 def test_a_configured_account_that_was_never_synced_is_a_problem(

@@ -99,13 +99,21 @@ def test_every_change_is_made_by_exactly_one_function() -> None:
     assert sorted(map(str, changed)) == names
 
 
+OF_DAGSTER = {
+    "instigators": "instigator_body text, status text, instigator_type text",
+    "daemon_heartbeats": "daemon_type text, body text",
+    "runs": "run_id text, status text, create_timestamp timestamp, end_time double precision",
+    "run_tags": "run_id text, key text, value text",
+}
+
+
 def test_every_question_fits_a_new_warehouse(engine: sa.Engine) -> None:
     dialect = postgresql.dialect(paramstyle="numeric_dollar")
     with engine.connect() as connection:
-        # Dagster's own table, of which one question is asked.
+        # Dagster's own tables, of which some questions are asked.
         connection.exec_driver_sql("create schema if not exists dagster")
-        columns = "instigator_body text, status text, instigator_type text"
-        connection.exec_driver_sql(f"create table if not exists dagster.instigators ({columns})")
+        for table, columns in OF_DAGSTER.items():
+            connection.exec_driver_sql(f"create table if not exists dagster.{table} ({columns})")
         for name in QUESTIONS:
             question = str(statement("questions", name).compile(dialect=dialect))
             connection.exec_driver_sql(f"prepare {name} as {question}".replace("%", "%%"))

@@ -20,6 +20,8 @@ CONTRACT = {
     "ORCOST_HOME",
     "ORCOST_CONFIG",
     "ORCOST_MAPPING",
+    "ORCOST_ALERT_URLS",
+    "ORCOST_HEARTBEAT_URL",
 }
 TWO_ACCOUNTS = """
 [[accounts]]

@@ -125,7 +125,10 @@ def forecast_command(
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month; default: this one.")] = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What each company will have spent by the end of a month, and how wrong that was in the three months before."""
+    """What each company will have spent by the end of a month.
+
+    Beside it stands how wrong that was in the three months before.
+    """
     from orcost_pipeline.cli import forecast as work
     from orcost_pipeline.cli.report_request import month_window
 

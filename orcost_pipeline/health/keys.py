@@ -6,6 +6,7 @@ from decimal import Decimal
 from orcost_pipeline.formats import key_name, percentage, rounded, share, short_hash
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import WarehouseState
+from orcost_pipeline.text import short
 from orcost_pipeline.warehouse.questions.key_health import LimitedKey, NewKey
 
 # What `limit_reset` says, for a sentence.
@@ -41,4 +42,4 @@ def _unassigned_finding(key: NewKey) -> Finding:
 
 
 def _named(key: LimitedKey | NewKey) -> str:
-    return f"Key {key_name(key.key_name, key.key_hash)} ({short_hash(key.key_hash)})"
+    return f"Key {short(key_name(key.key_name, key.key_hash))} ({short_hash(key.key_hash)})"

@@ -26,6 +26,7 @@ from orcost_pipeline.sync.mapping_source import (
 from orcost_pipeline.text import few
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import set_local
+from orcost_pipeline.warehouse.questions.mapping import version_in_force
 from orcost_pipeline.windows import utc_day
 
 
@@ -98,7 +99,8 @@ def _idle_rules(settings: Settings, mapping: CompanyMapping, now: datetime) -> l
         with snapshot(settings) as connection:
             connection.execute(sa.text(set_local({"statement_timeout": f"'{STATEMENT_WITHIN}s'"})))
             accounts = tuple(sorted(synced(connection, settings).items()))
-            state = settings.home, settings.database_url, mapping.sha256, accounts, utc_day(now)
+            version = version_in_force(connection)
+            state = settings.home, settings.database_url, mapping.sha256, version, accounts, utc_day(now)
             if state not in _last_idle:
                 idle = idle_rules(connection, coverage(connection, settings, mapping.rules), mapping.rules, now)
                 _last_idle.clear()
