@@ -78,6 +78,8 @@ def _killed_service(name: str) -> Injected:
         if is_during_a_run:
             _wait_for_a_run(soak)
         time.sleep(3 * soak.chance.random())
+        # One that has just been killed starts again within seconds.
+        eventually(lambda: SERVICES[name] in soak.up.pids())
         os.kill(soak.up.pids()[SERVICES[name]], signal.SIGKILL)
         yield "during a run" if is_during_a_run else "before the run"
 
