@@ -74,7 +74,7 @@ class Soak:
     def postgres(self) -> EmbeddedPostgres:
         return EmbeddedPostgres(self.home)
 
-    def rows(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
         """The rows of a statement, in a connection of its own; raises UnreachableError."""
         try:
             with self.engine() as engine, engine.begin() as connection:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 from benchmarks.soak.deployment import ACCOUNTS, HOUR, Soak
@@ -14,6 +15,7 @@ MEASURES = ("credits_usd", "byok_usd", "requests")
 # What a fault makes wrong, and its end makes right.
 OF_FAULTS = ("invalid_key", "stale", "no_key", "clock_off", "days_open", "alert_undeliverable")
 
+_COMPLETE_TO = "select account, as_of from ref.account where as_of is not null order by account"
 _OF_ACCOUNT = "select {sums} from {relation} where account = :account"
 _OPEN_DAYS = "select account, day, cause from marts.reconciliation_daily where status not in ('closed', 'explained')"
 _STUCK = (
@@ -27,10 +29,10 @@ _LAUNCHED_TWICE = (
     "and p.key = 'dagster/parent_run_id') group by t.value having count(*) > 1"
 )
 _DELIVERED = "select count(*) from ops.alert_delivery where kind = :kind and sent_at is not null"
-# Not sent although it should be; a milder finding that a worse one replaced ends silently.
 _UNSENT = (
     "select a.code, a.account, d.kind, d.error from ops.alert_delivery d join ops.alert a on a.id = d.alert_id "
-    "where d.next_attempt_at is not null or (d.sent_at is null and d.error is not null)"
+    "where d.next_attempt_at is not null or (d.sent_at is null and d.error is not null) "
+    "union all select code, account, 'opened', error from ops.alert where sent_at is null and resolved_at is null"
 )
 _UNSETTLED = (
     "select count(*) from ops.alert where resolved_at is null and missing_since is not null "
@@ -78,12 +80,13 @@ def is_settled(soak: Soak) -> bool:
 
 def _books(soak: Soak) -> Check:
     """Companies, facts and the ledger have the same sums, and every cell of the facts is the ledger's."""
-    wrong: list[str] = []
-    total = 0
-    for account, as_of in soak.rows("select account, as_of from ref.account order by account"):
+    synced: dict[str, datetime] = dict(soak.rows(_COMPLETE_TO))
+    wrong = [f"{account} was never synced" for account in ACCOUNTS if account not in synced]
+    total = Decimal(0)
+    for account, as_of in synced.items():
         truth = soak.ledger.hourly(account, soak.started_at - 31 * 24 * HOUR, as_of, now=as_of)
         true = tuple(sum(getattr(usage, it) for usage in truth.values()) for it in MEASURES)
-        total += true[0]
+        total += sum((usage.credits_usd for usage in truth.values()), Decimal(0))
         for relation in ("core.usage_hourly join ref.account using (account_id)", "core.spend_hourly"):
             statement = _OF_ACCOUNT.format(sums=", ".join(f"sum({it})" for it in MEASURES), relation=relation)
             (stored,) = soak.rows(statement, account=account)
@@ -117,7 +120,7 @@ def _hours(soak: Soak) -> Check:
     """Every hour in which the ledger has usage is stored, and no other."""
     wrong: list[str] = []
     count = 0
-    for account, as_of in soak.rows("select account, as_of from ref.account order by account"):
+    for account, as_of in soak.rows(_COMPLETE_TO):
         true = {hour for hour, _, _ in soak.ledger.hourly(account, soak.started_at, as_of, now=as_of)}
         found = soak.rows(
             "select distinct hour from core.spend_hourly where account = :account and hour >= :start",
@@ -154,11 +157,13 @@ def _alerts(soak: Soak, ticks: Collection[Tick]) -> Check:
 def _heartbeats(soak: Soak, ticks: Collection[Tick]) -> Check:
     """One for each published sync; a process that was killed between the two sent none."""
     beats = Counter(path.rpartition("/")[2] for path in soak.webhook.fetched)
-    succeeded: dict[str, int] = dict(soak.rows(_SUCCEEDED))  # pyright: ignore[reportArgumentType]
+    succeeded: dict[str, int] = dict(soak.rows(_SUCCEEDED))
     missing = sum(succeeded.values()) - sum(beats.values())
     allowed = sum(tick.fault in KILLING for tick in ticks)
     wrong = [
-        f"{name}: {beats[name]}, syncs {succeeded.get(name, 0)}" for name in beats if beats[name] > succeeded[name]
+        f"{name}: {beats[name]}, syncs {succeeded.get(name, 0)}"
+        for name in beats
+        if beats[name] > succeeded.get(name, 0)
     ]
     if missing > allowed:
         wrong.append(f"{missing} are missing, {allowed} at most by a kill")
