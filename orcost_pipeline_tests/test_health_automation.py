@@ -22,6 +22,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._daemon.types import DaemonHeartbeat
 
+from orcost_pipeline.alerts.selection import seen
 from orcost_pipeline.deployment.dagster_home import STORAGE_URL, prepare, start_stopped
 from orcost_pipeline.health.finding import Code, Finding
 from orcost_pipeline.settings import load_settings
@@ -168,3 +169,18 @@ def test_a_retry_that_never_started_is_found(healthy: Deployment, automation: dg
     automation.delete_run(retried)
     run(automation, dg.DagsterRunStatus.SUCCESS)
     assert schedule_off(healthy) == [], "the next hour has caught up"
+
+
+def test_a_clock_that_jumped_is_no_alert_because_the_sensors_daemon_runs_the_look(
+    healthy: Deployment, automation: dg.DagsterInstance
+) -> None:
+    def alerted() -> set[str | None]:
+        with healthy.engine.connect() as connection:
+            found = seen(connection, load_settings(healthy.folder), datetime.now(UTC)).alerts
+        return {it.subject for it in found if it.code is Code.SCHEDULE_OFF}
+
+    beat(automation, "SCHEDULER", timedelta(minutes=6))
+    beat(automation, "SENSOR", timedelta(minutes=1))
+    assert "SCHEDULER" in alerted()
+    beat(automation, "SENSOR", timedelta(minutes=6))
+    assert not {"SCHEDULER", "SENSOR"} & alerted()

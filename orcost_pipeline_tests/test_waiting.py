@@ -408,7 +408,7 @@ def test_pages_that_never_end_are_refused(
     more: dict[str, Any], question: Question[Any], endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert PAGES == 1_000
-    monkeypatch.setattr("orcost_pipeline.openrouter.paging.PAGES", 200)
+    monkeypatch.setattr("orcost_pipeline.openrouter.api.paging.PAGES", 200)
     api = endless(more)
     sentence = rf'^{endpoint} of account "acme" goes on after 200 pages \(19,801 rows\); nothing was published.$'
     with pytest.raises(ContractError, match=sentence):

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from orcost_pipeline.alerts.look import OF_THE_KEY, Seen
 from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.health.automation import DAEMONS, SENSOR_DAEMON
 from orcost_pipeline.health.database import DatabaseCheck
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
 from orcost_pipeline.health.machine import home_findings, key_findings, muted_findings
@@ -55,12 +56,22 @@ def seen(connection: sa.Connection, settings: Settings, now: datetime) -> Seen:
     found = [
         it for it in (*_findings(stored, settings, now), *stale_findings(stored, settings, now)) if it.code not in NEVER
     ]
+    found = _without_clock_jump(found)
     filtered = [it for it in found if _is_filtered(it, settings)]
     return Seen(
         [it for it in found if it not in filtered],
         filtered,
         frozenset(it.account for it in stored.standings if it.state.status in ("unreachable", "failed")),
     )
+
+
+def _without_clock_jump(found: list[Finding]) -> list[Finding]:
+    """Without silent daemons where that of sensors is one of them: it runs this look. The clock has jumped, as after a
+    machine was suspended, and the daemons will be heard again within the minute."""
+    silent = {it.subject for it in found if it.code is Code.SCHEDULE_OFF}
+    if SENSOR_DAEMON not in silent:
+        return found
+    return [it for it in found if it.code is not Code.SCHEDULE_OFF or it.subject not in DAEMONS]
 
 
 def unusable_settings(error: OrcostError) -> Finding:

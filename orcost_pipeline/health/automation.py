@@ -6,6 +6,8 @@ from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.text import plural
 from orcost_pipeline.warehouse.questions.health import Automation, Unserved
 
+SENSOR_DAEMON = "SENSOR"
+DAEMONS = frozenset({"SCHEDULER", SENSOR_DAEMON, "QUEUED_RUN_COORDINATOR"})
 _SWITCH_ON = "Switch it on in Dagster (Automation), or start orcost up anew"
 _RESTART = "orcost up, where the deployment runs; if it runs, restart it (its log: .orcost/logs/services.log)"
 _LACKING = {
@@ -15,7 +17,7 @@ _LACKING = {
     "sync_request_sensor": "Sync Now does nothing",
     "housekeeping_sensor": "nothing old is removed",
     "SCHEDULER": "nothing is synced by the hour",
-    "SENSOR": "Sync Now does nothing, and no alert is sent",
+    SENSOR_DAEMON: "Sync Now does nothing, and no alert is sent",
     "QUEUED_RUN_COORDINATOR": "runs stay in the queue",
 }
 

@@ -38,4 +38,5 @@ def _spike_finding(spike: Spike) -> Finding:
 
 
 def _explain(company: str) -> str:
-    return f"orcost explain {shlex.quote(company)}"
+    """The command that explains a company's figures; one whose name is no line of text has to be typed."""
+    return f"orcost explain {shlex.quote(company) if company.isprintable() else 'COMPANY'}"

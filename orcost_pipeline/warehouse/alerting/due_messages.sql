@@ -1,5 +1,5 @@
 -- Messages whose time has come, oldest first; a resolution waits for the message that it resolves.
-select a.id, a.account, a.code, a.subject, a.severity, a.message, a.todo, a.since, a.opened_at, a.resolved_at,
+select a.id, a.account, a.code, a.subject, a.severity, a.message, a.todo, a.began_at as since, a.opened_at, a.resolved_at,
     a.resolution, d.kind, d.url_sha256, d.attempts
 from ops.alert_delivery d
 join ops.alert a on a.id = d.alert_id

@@ -1,3 +1,3 @@
-insert into ops.alert (account, code, subject, severity, message, todo, since, opened_at)
+insert into ops.alert (account, code, subject, severity, message, todo, began_at, opened_at)
 values (:account, :code, :subject, :severity, :message, :todo, :since, :now)
 returning id

@@ -40,6 +40,8 @@ TABLES = {
     "before.",
     "core.company_rolling": "One row per account, company and rolling period: spend, and spend in the period before.",
     "ops.schema_object": "One row per view and function of orcost, and one for all comments: what was applied last.",
+    "ops.alert": "One row per alert: a finding, from the look that found it to the look that resolved it.",
+    "ops.alert_delivery": "One row per alert, kind of message and receiver.",
     "ops.sync_request": "One row per requested sync (Sync Now); its status follows the runs that serve it.",
     "ops.sync_run": "One row per Dagster run and account.",
     "ops.counter_replacement": "One row per account, UTC day and sync in which analytics became available again: spend "

@@ -8,7 +8,7 @@ create table ops.alert (
     severity text not null check (severity in ('error', 'warning', 'note')),
     message text not null,
     todo text not null,
-    since timestamptz,
+    began_at timestamptz,
     opened_at timestamptz not null,
     sent_at timestamptz,
     missing_since timestamptz,
