@@ -370,13 +370,15 @@ def live(
     )
 
 
-@pytest.mark.parametrize(("silence", "histories"), [("answers", 2), ("empty", 1), ("warns", 1)])
+@pytest.mark.parametrize(
+    ("silence", "histories"), [("answers", 2), ("warns", 1), pytest.param("empty", 1, marks=pytest.mark.slow)]
+)
 def test_the_laws_hold_over_a_few_histories(postgres_url: str, silence: str, histories: int) -> None:
     """The same ones each time, so that nobody's unrelated change fails by chance."""
     live(postgres_url, SILENCE[silence], histories, 60, derandomize=True, phases=[Phase.generate])
 
 
-@pytest.mark.parametrize("silence", ["answers", "warns"])
+@pytest.mark.parametrize("silence", ["answers", pytest.param("warns", marks=pytest.mark.slow)])
 def test_the_laws_hold_but_for_rounding_where_answers_are_cut(postgres_url: str, silence: str) -> None:
     options = replace(SILENCE[silence], cut_usd=True, cut_sums_usd=silence == "warns")
     live(postgres_url, options, 2, 60, books=RoundedBooks, derandomize=True, phases=[Phase.generate])
