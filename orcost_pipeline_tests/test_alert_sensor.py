@@ -157,6 +157,16 @@ def test_settings_that_cannot_be_read_are_told(watched: Watched) -> None:
     assert [it.type for it in watched.looks()] == ["success"]
 
 
+def test_settings_that_cannot_be_read_resolve_nothing_else(watched: Watched) -> None:
+    watched.acme.simulator.inject(Fault("401", times=None))
+    assert not watched.sync(minutes=58)
+    assert len(watched.look()) == 1
+    watched.wrong = [PermanentError("orcost.toml is not valid TOML.")]
+    assert titles(watched.looks()) == ["orcost: deployment: orcost.toml is not valid TOML."]
+    watched.wrong = []
+    assert [it.title for it in watched.looks()] == ["orcost: deployment: resolved: orcost.toml is not valid TOML."]
+
+
 def test_severity_and_mute_decide_what_is_sent(watched: Watched) -> None:
     watched.acme.settings.mapping.write_text("company,match,pattern\nA,key_name,nothing\n", encoding="utf-8")
     assert watched.sync(minutes=10)

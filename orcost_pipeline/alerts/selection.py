@@ -1,6 +1,6 @@
 """Which findings are sent: what the sensor can know, what matters by now, and what orcost.toml does not mute."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -47,16 +47,15 @@ TRANSIENT = frozenset(
 )
 
 
-def seen(connection: sa.Connection, settings: Settings, now: datetime) -> Seen:
-    """The findings of this instant that become alerts, from stored facts and the project's files.
+def seen(connection: sa.Connection, settings: Settings, now: datetime, wrong: Iterable[Finding] = ()) -> Seen:
+    """The findings of this instant that become alerts: those that the caller found `wrong`, and those of stored facts
+    and the project's files.
 
     OpenRouter is asked nothing.
     """
     stored = read(connection, settings, now)
-    found = [
-        it for it in (*_findings(stored, settings, now), *stale_findings(stored, settings, now)) if it.code not in NEVER
-    ]
-    found = _without_clock_jump(found)
+    every = (*wrong, *_findings(stored, settings, now), *stale_findings(stored, settings, now))
+    found = _without_clock_jump([it for it in every if it.code not in NEVER])
     filtered = [it for it in found if _is_filtered(it, settings)]
     return Seen(
         [it for it in found if it not in filtered],

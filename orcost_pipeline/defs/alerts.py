@@ -4,15 +4,14 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from orcost_pipeline.alerts.look import Look, Seen, look
+from orcost_pipeline.alerts.look import Look, look
 from orcost_pipeline.alerts.receivers import receivers
 from orcost_pipeline.alerts.selection import seen, unusable_settings
 from orcost_pipeline.defs.automation import served_elsewhere
-from orcost_pipeline.defs.resources import Surroundings, secret
+from orcost_pipeline.defs.resources import Surroundings, opened_warehouse
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural
-from orcost_pipeline.warehouse.opening import open_warehouse
 
 
 def alert_sensor(current: Callable[[], Settings]) -> dg.SensorDefinition:
@@ -35,18 +34,15 @@ def alert_sensor(current: Callable[[], Settings]) -> dg.SensorDefinition:
             return skipped
         around: Surroundings = context.resources.orcost_surroundings
         now = around.clock()
-        engine = open_warehouse(secret(known.database_url), known.home)
         try:
-            try:
-                settings = current()
-            except OrcostError as error:
-                settings, found = known, Seen([unusable_settings(error)])
-            else:
-                with engine.connect() as connection:
-                    found = seen(connection, settings, now)
+            settings, wrong = current(), []
+        except OrcostError as error:
+            # What else is wrong is judged by the settings that were valid last.
+            settings, wrong = known, [unusable_settings(error)]
+        with opened_warehouse(known) as engine:
+            with engine.connect() as connection:
+                found = seen(connection, settings, now, wrong)
             done = look(engine, found, receivers(settings.alert_urls), now, ui_url=settings.alerts.ui_url)
-        finally:
-            engine.dispose()
         return dg.SkipReason(summary(done))
 
     return alert_sensor

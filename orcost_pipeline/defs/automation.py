@@ -14,6 +14,7 @@ from orcost_pipeline.defs.resources import (
     PARTITION_TAG,
     REATTRIBUTE,
     SyncWindow,
+    opened_warehouse,
     secret,
 )
 from orcost_pipeline.errors import OrcostError
@@ -22,7 +23,7 @@ from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, co
 from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.failures import database_errors
-from orcost_pipeline.warehouse.opening import open_database, open_warehouse
+from orcost_pipeline.warehouse.opening import open_database
 from orcost_pipeline.warehouse.questions.accounts import account_states
 from orcost_pipeline.warehouse.questions.mapping import version_in_force
 
@@ -146,8 +147,7 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
     if skipped := served_elsewhere(settings):
         yield skipped
         return
-    engine = open_warehouse(secret(settings.database_url), settings.home)
-    try:
+    with opened_warehouse(settings) as engine:
         mapping, companies = content_sha256(settings, engine.connect), companies_sha256(settings)
         seen = f"{mapping} {companies}"
         if seen == context.cursor:
@@ -156,8 +156,6 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
         with engine.connect() as connection:
             version = version_in_force(connection)
             synced = [account.account for account in account_states(connection) if account.as_of]
-    finally:
-        engine.dispose()
     is_listed_anew = context.cursor is not None and not context.cursor.endswith(f" {companies}")
     context.update_cursor(seen)
     if mapping == (version.content_sha256 if version else NO_MAPPING) and not is_listed_anew:

@@ -5,9 +5,8 @@ from datetime import timedelta
 import dagster as dg
 
 from orcost_pipeline.defs.automation import served_elsewhere
-from orcost_pipeline.defs.resources import Surroundings, secret
+from orcost_pipeline.defs.resources import Surroundings, opened_warehouse
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.retention.purge import purge
 
 # Dagster gives a sensor a minute, and other sensors wait for its thread.
@@ -27,9 +26,6 @@ def housekeeping_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         return skipped
     around: Surroundings = context.resources.orcost_surroundings
     now = around.clock()
-    engine = open_warehouse(secret(settings.database_url), settings.home)
-    try:
+    with opened_warehouse(settings) as engine:
         purged = purge(engine, settings.retention, now, lambda: around.clock() - now > LONGEST_LOOK)
-    finally:
-        engine.dispose()
     return dg.SkipReason(str(purged))

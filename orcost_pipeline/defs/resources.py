@@ -75,6 +75,20 @@ def deployment(settings: Settings) -> dg.ResourceDefinition:
     return orcost_settings
 
 
+@contextmanager
+def opened_warehouse(settings: Settings) -> Iterator[sa.Engine]:
+    """The warehouse for one look of a sensor, made or migrated where it has to be.
+
+    Raises PermanentError or TransientError, as a sentence, for what the database cannot do.
+    """
+    with database_errors():
+        engine = open_warehouse(secret(settings.database_url), settings.home)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
 @dg.resource(
     required_resource_keys={"orcost", "orcost_surroundings"},
     description="The warehouse. A run for an account holds the account's lock as long as it lasts.",

@@ -14,10 +14,9 @@ import sqlalchemy as sa
 
 from orcost_pipeline.defs.automation import HOURLY_SYNC, WAITING, run_request, served_elsewhere
 from orcost_pipeline.defs.dead_runs import close_dead_runs, close_ended_runs
-from orcost_pipeline.defs.resources import PARTITION_TAG, REQUEST_TAG, Surroundings, secret
+from orcost_pipeline.defs.resources import PARTITION_TAG, REQUEST_TAG, Surroundings, opened_warehouse
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import listed, plural, quoted
-from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.requests import store
 from orcost_pipeline.warehouse.requests.store import Progress, Requests
 
@@ -55,13 +54,10 @@ def sync_request_sensor(context: dg.SensorEvaluationContext) -> Sequence[dg.RunR
         return skipped
     around: Surroundings = context.resources.orcost_surroundings
     configured = [account.name for account in settings.accounts]
-    engine = open_warehouse(secret(settings.database_url), settings.home)
-    try:
+    with opened_warehouse(settings) as engine:
         close_dead_runs(context.instance, engine, around.clock(), around.sleep)
         close_ended_runs(context.instance, engine, around.clock())
         waiting, launched = serve_requests(context.instance, engine, configured, around.clock())
-    finally:
-        engine.dispose()
     if launched:
         return launched
     if waiting:
