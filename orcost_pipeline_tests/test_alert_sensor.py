@@ -113,6 +113,7 @@ def test_a_revoked_key_is_one_message_and_one_recovery(watched: Watched, hours: 
     assert (recovered.type, "resolved" in recovered.message) == ("success", True)
 
 
+@pytest.mark.slow
 def test_an_outage_is_told_once_the_data_is_old_and_with_the_last_error(watched: Watched) -> None:
     assert not watched.sync(Fault("503", times=None), minutes=50)
     assert watched.looks() == [], "it heals by itself"

@@ -399,6 +399,7 @@ def test_an_explanation_of_what_nothing_matches_is_unattributed():
     assert told.shares == (("Unattributed", Decimal(100)),)
 
 
+@pytest.mark.slow
 def test_fifty_thousand_rules_meet_ten_thousand_keys_in_moments():
     patterns = ("key_name,team-{0}*", "key_name,*-{0}-?", "workspace,*w{0}*", "creator,u{0}@*", "label,l{0}")
     mapping = rules(*(f"Company {n % 50}," + patterns[n % 5].format(n) for n in range(50_000)))

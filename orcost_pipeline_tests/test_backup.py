@@ -80,6 +80,7 @@ def answers(site: Project, **environment: str) -> list[str]:
     return [it.stdout for it in told]
 
 
+@pytest.mark.slow
 def test_a_restored_home_answers_alike_and_its_next_sync_goes_on(place: Path) -> None:
     away_from_the_hour(120)
     with project(place, None) as site:
@@ -143,6 +144,7 @@ def test_a_warehouse_with_accounts_is_replaced_only_if_asked_and_rights_are_kept
             connection.exec_driver_sql(f"drop owned by {reader}; drop role {reader}")
 
 
+@pytest.mark.slow
 def test_roles_that_the_server_lacks_are_named_and_all_else_is_restored(site: Project) -> None:
     reader = f"reader_{uuid.uuid4().hex}"
     with site.engine.begin() as connection:
@@ -156,6 +158,7 @@ def test_roles_that_the_server_lacks_are_named_and_all_else_is_restored(site: Pr
     assert site.rows("select status from ops.sync_run") == [("succeeded",)]
 
 
+@pytest.mark.slow
 def test_what_uses_the_warehouse_is_not_pulled_away_from_under_it(site: Project) -> None:
     assert site.orcost("db", "backup", "costs.dump").returncode == 0
     before = contents(site)
@@ -205,6 +208,7 @@ def test_a_backup_is_written_whole_or_not_at_all(site: Project, monkeypatch: pyt
     assert refused.stderr == "nowhere/costs.dump cannot be written (No such file or directory)."
 
 
+@pytest.mark.slow
 def test_without_programs_of_the_servers_version_the_command_is_told_without_the_password(
     site: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline_tests.processes import ORCOST, Project, away_from_the_hour, clean_environment
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, World, usage
 
 
@@ -46,6 +47,7 @@ def spend(project: Project, account: str = "default") -> list[Any]:
 # Another account's key
 
 
+@pytest.mark.slow
 def test_a_wrong_key_ends_in_a_sentence_and_the_right_one_goes_on(project: Project) -> None:
     acme, globex = project.key_of("acme"), project.key_of("globex")
     assert project.orcost("sync", OPENROUTER_API_KEY=acme).returncode == 0
@@ -63,6 +65,7 @@ def test_a_wrong_key_ends_in_a_sentence_and_the_right_one_goes_on(project: Proje
     assert project.orcost("status", OPENROUTER_API_KEY=acme).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_ledger_that_went_wrong_is_rebuilt(project: Project) -> None:
     acme, globex = project.key_of("acme"), project.key_of("globex")
     project.orcost("sync", OPENROUTER_API_KEY=acme)
@@ -255,12 +258,12 @@ def test_a_forgotten_account_leaves_nothing_and_others_stay(synced: Project) -> 
     ) == [(0,)]
 
 
-@pytest.mark.parametrize("command", [("rename", "acme", "other"), ("confirm", "acme")])
-def test_a_change_waits_for_the_sync_that_runs(synced: Project, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", sampled(["rename acme other", "confirm acme"], 1))
+def test_a_change_waits_for_the_sync_that_runs(synced: Project, command: str) -> None:
     with runs.sync_lock(synced.engine, "acme"):
         with pytest.raises(subprocess.TimeoutExpired):
             subprocess.run(
-                [ORCOST, "accounts", *command],
+                [ORCOST, "accounts", *command.split()],
                 cwd=synced.folder,
                 env=synced.environment,
                 capture_output=True,

@@ -439,6 +439,7 @@ def machine(tmp_path: Path, database_url: str) -> Iterator[Machine]:
         yield Machine(tmp_path, simulator, environment)
 
 
+@pytest.mark.slow
 def test_a_machine_whose_clock_is_off_is_told_so_by_every_command(machine: Machine) -> None:
     machine.simulator.clock = lambda: datetime.now(UTC) - 26 * HOUR
     code, told = machine.orcost("init")

@@ -307,6 +307,7 @@ def test_an_ordinary_key_asks_for_nothing_but_itself(world: World) -> None:
     assert {request.path for request in world.simulator.requests} == {"/key"}
 
 
+@pytest.mark.slow
 @given(
     spends=st.lists(st.tuples(st.integers(0, 10 * 24 * 60), st.integers(1, 10**9)), max_size=12),
     gaps=st.lists(st.integers(3, 4 * 24 * 60), min_size=1, max_size=6),

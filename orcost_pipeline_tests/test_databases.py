@@ -310,6 +310,7 @@ def take_and_release(engine: sa.Engine, waiting: Callable[[], None]) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_lock_outlasts_what_a_role_allows_idle_transactions(empty_url: str) -> None:
     with role_of(empty_url, "idle_in_transaction_session_timeout = '300ms'") as url, opened(empty_url) as engine:
         if query(engine, "select from pg_settings where name = 'transaction_timeout'"):

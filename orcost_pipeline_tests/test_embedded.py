@@ -204,6 +204,7 @@ def test_any_path_will_do(new_server: NewServer, name: str):
     assert server.start() == url
 
 
+@pytest.mark.slow
 def test_two_homes_live_side_by_side(new_server: NewServer):
     one, other = new_server("one"), new_server("other")
     assert one.start() != other.start()
@@ -230,6 +231,7 @@ def test_the_server_is_out_of_reach_of_the_terminal(server: EmbeddedPostgres, ar
     assert os.getsid(pid_of(area)) != os.getsid(0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_creation_is_begun_anew(server: EmbeddedPostgres, area: Path):
     half_made = area / "data.new"
     server.start()
@@ -285,6 +287,7 @@ def test_a_home_that_cannot_be_made_is_one_sentence(folder: Path):
         EmbeddedPostgres(folder / "file" / "home").start()
 
 
+@pytest.mark.slow
 def test_data_held_by_an_unknown_process_is_left_alone(
     server: EmbeddedPostgres, area: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -331,6 +334,7 @@ def test_a_home_out_of_reach_is_kept_elsewhere_and_found_again(folder: Path):
         server.start()
 
 
+@pytest.mark.slow
 @as_root
 def test_programs_out_of_reach_are_copied_once(
     server: EmbeddedPostgres, area: Path, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -33,6 +33,7 @@ from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline_tests.conftest import fresh_database
 from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, PATIENCE, World, usage
 
 # Seconds: an honest answer of the simulator never takes the one, a hanging one is let go after the other.
@@ -271,7 +272,7 @@ def test_each_question_of_a_sync_is_one_that_a_fault_can_meet(world: PortWorld) 
 QUICK = ["408 429", "403_html 502_html", "500 503", "reset cut_body", "cut_json_200 garbled", "html_200 html_200"]
 
 
-@pytest.mark.parametrize("kinds", QUICK)
+@pytest.mark.parametrize("kinds", sampled(QUICK, 2))
 def test_faults_that_meet_every_question_twice_are_survived(world: PortWorld, kinds: str) -> None:
     for kind in kinds.split():
         world.simulator.inject(*(Fault(kind, times=2, match=asks) for asks in QUESTIONS.values()))  # type: ignore[arg-type]
@@ -280,6 +281,7 @@ def test_faults_that_meet_every_question_twice_are_survived(world: PortWorld, ki
     assert world.simulator.count > 4 * len(QUESTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_an_answer_that_takes_for_ever_is_let_go_and_asked_for_again(world: PortWorld, kind: Any) -> None:
     world.timeout = SHORT
@@ -322,6 +324,7 @@ def test_retry_after_is_waited_for(world: PortWorld) -> None:
     assert time.monotonic() - started >= 1
 
 
+@pytest.mark.slow
 def test_a_server_that_asks_for_an_hour_is_asked_once_more_before(world: PortWorld) -> None:
     """No pause is longer than a fifth of a client's patience."""
     world.patience = 1.0
@@ -424,6 +427,7 @@ def assert_fails(world: PortWorld, kind: Any, name: str) -> None:
     assert world.status() == status, (kind, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_a_fault_that_stays_is_a_sentence_and_changes_nothing(world: PortWorld, part: int) -> None:
     """Each kind at two questions, each question with some kinds."""
@@ -462,6 +466,7 @@ def test_a_key_that_is_revoked_for_a_moment_is_not_asked_with_again(world: PortW
     world.succeed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_an_answer_that_takes_for_ever_for_ever_ends_the_sync_soon(world: PortWorld, kind: Any) -> None:
     world.timeout = SHORT
@@ -501,6 +506,7 @@ def test_a_server_that_dies_in_the_middle_changes_nothing(world: PortWorld) -> N
     world.succeed()
 
 
+@pytest.mark.slow
 def test_a_server_that_asks_for_an_hour_for_ever_ends_the_sync_soon(world: PortWorld) -> None:
     for name in ("workspaces", "analytics"):
         error = world.fail(Fault("429", times=None, retry_after=3600, match=QUESTIONS[name]))
@@ -516,6 +522,7 @@ def test_workspaces_that_fail_alone_take_no_workspace_away(world: PortWorld) -> 
     world.succeed(Fault("workspaces_500", times=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["analytics", "analytics of keys"])
 def test_answers_that_are_truncated_for_ever_are_not_taken(world: PortWorld, name: str) -> None:
     error = world.fail(Fault("truncated_flag", times=None, match=QUESTIONS[name]))

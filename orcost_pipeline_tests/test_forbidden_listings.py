@@ -296,6 +296,7 @@ def site(engine: sa.Engine, database_url: str, tmp_path: Path) -> Iterator[Site]
         yield Site(tmp_path, ours, simulator, engine)
 
 
+@pytest.mark.slow
 def test_an_operator_connects_syncs_and_is_warned(site: Site) -> None:
     site.simulator.options = replace(BOTH_REFUSED, credits_status=403)
     connected = site.run("init")

@@ -378,6 +378,7 @@ def test_the_laws_hold_over_a_few_histories(postgres_url: str, silence: str, his
     live(postgres_url, SILENCE[silence], histories, 60, derandomize=True, phases=[Phase.generate])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silence", ["answers", pytest.param("warns", marks=pytest.mark.slow)])
 def test_the_laws_hold_but_for_rounding_where_answers_are_cut(postgres_url: str, silence: str) -> None:
     options = replace(SILENCE[silence], cut_usd=True, cut_sums_usd=silence == "warns")

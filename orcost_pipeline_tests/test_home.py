@@ -13,6 +13,7 @@ from orcost_pipeline import cli
 from orcost_pipeline.cli import running
 from orcost_pipeline.health.machine import home_findings
 from orcost_pipeline.settings import load_settings
+from orcost_pipeline_tests.sampling import sampled
 
 VARIABLES = ("ORCOST_HOME", "ORCOST_CONFIG", "ORCOST_MAPPING", "ORCOST_DATABASE_URL", "OPENROUTER_API_KEY")
 COMMANDS = ("status", "report", "doctor", "sync", "up --port 39997", "demo --once", "db start", "db url")
@@ -63,7 +64,7 @@ def unwritable(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sampled(COMMANDS, 2))
 @pytest.mark.parametrize("home", ["home", "home/below"])
 def test_a_home_that_is_a_file_is_said_alike(
     project: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], str], command: str, home: str
@@ -76,7 +77,7 @@ def test_a_home_that_is_a_file_is_said_alike(
     assert "There is no warehouse yet" not in told
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sampled(COMMANDS, 2))
 @pytest.mark.parametrize("home", ["theirs", "theirs/below"])
 def test_a_home_that_cannot_be_written_is_said_alike(
     unwritable: Path,
@@ -90,7 +91,7 @@ def test_a_home_that_cannot_be_written_is_said_alike(
     assert f"cannot be used: this user may not write to {unwritable}." in said(command)
 
 
-@pytest.mark.parametrize("command", COMMANDS[:-2])  # a database is started where it still can be
+@pytest.mark.parametrize("command", sampled(COMMANDS[:-2], 2))  # a database is started where it still can be
 def test_a_full_disk_is_said_alike(
     project: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[str], str], command: str
 ) -> None:

@@ -295,6 +295,7 @@ def test_a_rebuild_undoes_what_another_accounts_key_did(mixed: World, postgres_u
     mixed.assert_hours_are_true()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [3, 60])
 def test_a_rebuild_that_comes_days_later_undoes_it_too(mixed: World, days: int) -> None:
     """The right key was put back and synced: totals agree again, keys and Unattributed do not."""

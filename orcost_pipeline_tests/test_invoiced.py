@@ -19,6 +19,7 @@ from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 
@@ -66,7 +67,7 @@ def test_credits_are_lacked_only_where_they_were_bought_and_nothing_is_spent_any
     assert codes(world) == expected
 
 
-@pytest.mark.parametrize(("bought", "used_hours_ago", "expected"), CASES)
+@pytest.mark.parametrize(("bought", "used_hours_ago", "expected"), sampled(CASES, 4))
 def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
     engine: sa.Engine, bought: str, used_hours_ago: float | None, expected: set[Code]
 ) -> None:

@@ -18,6 +18,7 @@ from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline_tests.processes import ORCOST, Outcome, clean_environment, orcost
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
 HEADER = "company,match,pattern,valid_from,valid_to,share,note\n"
@@ -94,7 +95,7 @@ TAKEN = [
 ]
 
 
-@pytest.mark.parametrize(("rules", "added", "line"), TAKEN)
+@pytest.mark.parametrize(("rules", "added", "line"), sampled(TAKEN, 2))
 def test_a_rule_whose_keys_are_all_taken_is_not_written_unasked(
     desk: Desk, rules: list[str], added: list[str], line: int
 ) -> None:
@@ -315,7 +316,7 @@ def known(desk: Desk) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("where", ["in force", "file", "list"])
-@pytest.mark.parametrize("typed", ["Acme Inc", "acme, inc", "Acme,  Inc."])
+@pytest.mark.parametrize("typed", sampled(["Acme Inc", "acme, inc", "Acme,  Inc."], 1))
 def test_a_company_that_is_nearly_another_is_doubted(
     desk: Desk, known: Callable[[str], None], where: str, typed: str
 ) -> None:

@@ -81,6 +81,7 @@ def lines(chosen: list[tuple[Any, ...]]) -> list[str]:
     return told
 
 
+@pytest.mark.slow
 @given(before=rules, after=rules)
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_foretold_is_what_moves(

@@ -29,6 +29,7 @@ from orcost_pipeline.text import LONGEST_LINE, MOST_LINES, clean, few, inert, ma
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.requests import store
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 ATTACKS = (
@@ -211,7 +212,7 @@ def test_no_command_lets_a_name_reach_the_terminal(orcost: Orcost, command: str)
     assert max(map(len, told.output.splitlines())) < 1_200
 
 
-@pytest.mark.parametrize("name", ATTACKS, ids=ascii)
+@pytest.mark.parametrize("name", sampled(ATTACKS, 4), ids=ascii)
 def test_a_key_and_its_company_are_explained_as_text(orcost: Orcost, name: str) -> None:
     for told in (orcost("map", "explain", name), orcost("explain", f"Co {name}", "--day", "2026-11-22")):
         text = f"{told.output}{told.exception if told.exit_code else ''}"
@@ -234,7 +235,7 @@ def rename_first_unattributed(world: World, change: str) -> str:
 
 
 @pytest.mark.parametrize("blank", ["", " "])
-@pytest.mark.parametrize("command", [*NAMING, "keys", "keys --history"])
+@pytest.mark.parametrize("command", sampled([*NAMING, "keys", "keys --history"], 3))
 def test_a_key_whose_name_is_blank_says_so(world: World, orcost: Orcost, command: str, blank: str) -> None:
     rename_first_unattributed(world, f"update core.api_key_version set name = '{blank}'")
     told = orcost(*command.split()).output

@@ -41,6 +41,7 @@ def test_what_is_over_soon_says_nothing() -> None:
     assert told == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [Options(max_rows=500)])
 def test_a_first_sync_tells_of_hours_days_and_activity_whatever_is_split(engine: sa.Engine, options: Options) -> None:
     world = World(engine, demo(NOON), account="demo", options=options)

@@ -219,6 +219,7 @@ def runs_in(deployment: Deployment, table: str) -> set[str]:
     return {run_id for (run_id,) in deployment.rows(f"select distinct run_id from dagster.{table}")}
 
 
+@pytest.mark.slow
 def test_old_runs_of_dagster_are_removed_with_all_that_belongs_to_them(stored: Deployment) -> None:
     stored.load_mapping(A_AND_B)
     old, good = (stored.run().run_id for _ in range(2))

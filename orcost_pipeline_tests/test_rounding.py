@@ -620,6 +620,7 @@ def live(database_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.mark.slow
 def test_the_commands_find_nothing_wrong_with_an_account_whose_analytics_cut(
     live: dict[str, str], tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline_tests.processes import free_port
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.webhook import Webhook
 
 CHECKOUT = Path(__file__).parents[1]
@@ -236,7 +237,7 @@ def test_a_service_that_dies_at_its_start_ends_it_all_with_its_last_words(superv
 HANGING_UP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", sampled([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 1))
 def test_asked_to_stop_it_stops_all_of_them_and_says_so(supervise: Any, number: signal.Signals) -> None:
     it = supervise("one:steady", "two:parent", through=[sys.executable, "-c", HANGING_UP])
     assert it.says("ready\n")
@@ -246,6 +247,7 @@ def test_asked_to_stop_it_stops_all_of_them_and_says_so(supervise: Any, number: 
     assert it.told() == "ready\nStopped.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_parent_that_ignores_signals_does_not_hand_that_on(supervise: Any, number: signal.Signals) -> None:
     it = supervise("one:parent", through=["/bin/sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"])
@@ -265,6 +267,7 @@ def test_nohup_is_respected(supervise: Any) -> None:
         it.process.wait(0.7)
 
 
+@pytest.mark.slow
 def test_it_can_be_stopped_while_it_starts(supervise: Any) -> None:
     it = supervise("one:parent", "two:steady:never")
     assert eventually(lambda: it.pids("two"))
@@ -274,6 +277,7 @@ def test_it_can_be_stopped_while_it_starts(supervise: Any) -> None:
     assert it.told() == "Stopped.\n"
 
 
+@pytest.mark.slow
 def test_what_a_service_has_started_may_end_in_its_own_time(supervise: Any) -> None:
     it = supervise("one:tidy")
     assert it.says("ready\n")
@@ -283,6 +287,7 @@ def test_what_a_service_has_started_may_end_in_its_own_time(supervise: Any) -> N
     assert (it.folder / "tidied").exists()
 
 
+@pytest.mark.slow
 def test_what_does_not_stop_is_killed_in_the_end(supervise: Any) -> None:
     it = supervise("one:stubborn", stop_within=0.5)
     assert it.says("ready\n")
@@ -291,6 +296,7 @@ def test_what_does_not_stop_is_killed_in_the_end(supervise: Any) -> None:
     assert not any(lives(pid) for pid in it.all_pids())
 
 
+@pytest.mark.slow
 def test_asked_twice_it_kills_at_once(supervise: Any) -> None:
     it = supervise("one:stubborn", stop_within=60)
     assert it.says("ready\n")
@@ -576,6 +582,7 @@ def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(
     assert not re.findall(r"(?i).*(?:warning|error|deprecat|traceback).*", it.log())
 
 
+@pytest.mark.slow
 def test_nobody_else_on_the_machine_reaches_the_code_server(place: Path, up: Any, database_url: str) -> None:
     """It runs code for whoever connects, and knows no passwords."""
     it = up(place, ORCOST_DATABASE_URL=database_url)

@@ -158,6 +158,7 @@ def test_two_processes_that_sync_at_once_both_end_well(
     assert rolling == Decimal("111.75")
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_leaves_nothing_and_holds_nothing(
     process: Callable[[], subprocess.Popen[bytes]], engine: sa.Engine
 ) -> None:

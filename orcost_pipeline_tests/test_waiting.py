@@ -284,6 +284,7 @@ def test_eight_questions_that_are_refused_at_once_never_come_back_at_once(
     assert later[0] - first[0] >= 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hang", "429", "503", "cut_json_200"])
 def test_a_server_that_is_dead_ends_a_sync_of_many_questions_as_soon_as_one_of_a_single_question(kind: Any) -> None:
     """Also where each request hangs for 90 seconds, and only eight are under way at a time."""

@@ -33,6 +33,7 @@ from orcost_pipeline.warehouse.schema.column_comments import COLUMNS, OVERRIDES
 from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline.warehouse.schema.table_comments import SCHEMAS as SCHEMA_TEXTS
 from orcost_pipeline.warehouse.schema.upgrade import migrate
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, query, usage
 
 SCHEMAS = ("raw", "ref", "core", "marts", "ops")
@@ -719,7 +720,7 @@ def assert_all_is_true(world: World) -> None:
     world.assert_books_close()
 
 
-@pytest.mark.parametrize("step", LAST_STEPS)
+@pytest.mark.parametrize("step", sampled(LAST_STEPS, 4))
 def test_dying_after_any_step_shows_readers_nothing_and_the_next_sync_is_whole(
     synced: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

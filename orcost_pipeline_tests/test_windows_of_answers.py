@@ -16,6 +16,7 @@ from orcost_pipeline.openrouter.api.analytics import _made_at
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MODELS
 from orcost_pipeline.simulator.faults import BASE_PATH
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 THIS_HOUR = NOON.replace(minute=0)
@@ -70,7 +71,7 @@ def complete_periods(world: World) -> dict[str, bool]:
 # ── windows that are too long ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("days", "at_most"), [(1, 5), (2, 4), (3, 4), (7, 3), (30, 1)])
+@pytest.mark.parametrize(("days", "at_most"), sampled([(1, 5), (2, 4), (3, 4), (7, 3), (30, 1)], 2))
 def test_a_window_that_is_too_long_is_halved_and_found_out_once(
     engine: sa.Engine, busy: Ledger, days: int, at_most: int
 ) -> None:
@@ -106,7 +107,7 @@ def test_windows_filters_and_metrics_are_told_apart_when_they_are_refused(engine
 
 @pytest.mark.parametrize("old_hours", ["400", "clip"])
 @pytest.mark.parametrize("window_days", [None, 1])
-@pytest.mark.parametrize("days", [2, 7, 20])
+@pytest.mark.parametrize("days", sampled([2, 7, 20], 1))
 def test_hours_are_known_as_far_back_as_analytics_reach_and_days_tell_the_rest(
     engine: sa.Engine, busy: Ledger, old_hours: Any, window_days: int | None, days: int
 ) -> None:
@@ -125,6 +126,7 @@ def test_hours_are_known_as_far_back_as_analytics_reach_and_days_tell_the_rest(
     assert world.later(minutes=2).sync() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old_hours", ["400", "clip"])
 def test_hours_that_analytics_do_not_tell_any_more_stay_as_they_were_told(
     engine: sa.Engine, busy: Ledger, old_hours: Any
@@ -186,7 +188,7 @@ def test_without_activity_hours_that_vanish_are_not_taken_for_zero(engine: sa.En
 # ── answers that are cut ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("rows", [500, 1_000, 2_500])
+@pytest.mark.parametrize("rows", sampled([500, 1_000, 2_500], 1))
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_a_cap_below_the_limit_is_believed_and_a_round_one_is_found(
     engine: sa.Engine, rows: int, *, is_silent: bool

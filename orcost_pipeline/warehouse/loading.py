@@ -62,7 +62,7 @@ def merge(
     """
     connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
     connection.execute(sa.text(f"analyze {staged}"))
-    columns = [name for name, *_ in _columns(connection, staged)]
+    columns = _columns(connection, staged)
     values = [column for column in columns if column not in keys]
     same_key = " and ".join(f"t.{key} = s.{key}" for key in keys)
     deleted = 0
@@ -97,7 +97,7 @@ def _collect(
 ) -> int:
     if touched is None:
         return connection.execute(sa.text(statement), parameters or {}).rowcount
-    names = [name for name, *_ in _columns(connection, touched)]
+    names = _columns(connection, touched)
     returned = ", ".join(f"{alias}.{name}" for name in names)
     collected = (
         f"with changed as ({statement} returning {returned}), kept as (insert into {touched} select * from changed) "
@@ -106,11 +106,8 @@ def _collect(
     return int(connection.execute(sa.text(collected), parameters or {}).scalar_one())
 
 
-def _columns(connection: sa.Connection, table: str) -> Sequence[Any]:
-    return connection.execute(
-        sa.text("select attname from pg_attribute where attrelid = to_regclass(:t) and attnum > 0 order by attnum"),
-        {"t": table},
-    ).all()
+def _columns(connection: sa.Connection, table: str) -> Sequence[str]:
+    return list(connection.execute(sa.text(f"select * from {table} limit 0")).keys())
 
 
 def as_json(value: Any) -> str:

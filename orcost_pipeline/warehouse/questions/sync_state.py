@@ -12,7 +12,7 @@ from orcost_pipeline.measures import MEASURES, Measures
 from orcost_pipeline.warehouse.questions.accounts import stored_account
 from orcost_pipeline.warehouse.questions.asking import ask, usage
 from orcost_pipeline.warehouse.questions.good_sync import BEGINNING, last_good_sync
-from orcost_pipeline.windows import Window, day_start, utc_day
+from orcost_pipeline.windows import Window, day_start, joined, utc_day
 
 # The grain in which hours are stored: nothing is left to be summed.
 _KEY_HOUR = ("hour", "key_hash", "model")
@@ -89,23 +89,18 @@ class StoredUsage:
         }
 
     def account_hours(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
-        rows = self._hours(window, ("hour", "model"))
+        rows = self._hours([window], ("hour", "model"))
         return {(row[0], row[1]): Measures(*row[2:]) for row in rows}
 
     def key_hours(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
-        return {
-            (row[0], row[1], row[2]): Measures(*row[3:]) for window in windows for row in self._hours(window, _KEY_HOUR)
-        }
+        return {(row[0], row[1], row[2]): Measures(*row[3:]) for row in self._hours(windows, _KEY_HOUR)}
 
     def account_days(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
-        return {(day_start(row[0]), row[1]): Measures(*row[2:]) for row in self._days(window, ("day", "model"))}
+        return {(day_start(row[0]), row[1]): Measures(*row[2:]) for row in self._days([window], ("day", "model"))}
 
     def key_days(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
-        return {
-            (day_start(row[0]), row[1], row[2]): Measures(*row[3:])
-            for window in windows
-            for row in self._days(window, ("day", "key_hash", "model"))
-        }
+        rows = self._days(windows, ("day", "key_hash", "model"))
+        return {(day_start(row[0]), row[1], row[2]): Measures(*row[3:]) for row in rows}
 
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
         rows = self._ask(
@@ -138,11 +133,15 @@ class StoredUsage:
     def unexplained_hours(self) -> Sequence[datetime]:
         return [row.start_at for row in self._ask("unexplained_hours", extraction_id=self._published_extraction_id)]
 
-    def _hours(self, window: Window, grain: tuple[str, ...]) -> Sequence[sa.Row]:
-        return self._usage("stored_hours", grain, start=window.start, end=window.end)
+    def _hours(self, windows: Sequence[Window], grain: tuple[str, ...]) -> Sequence[sa.Row]:
+        spans = joined(windows)
+        starts, ends = [span.start for span in spans], [span.end for span in spans]
+        return self._usage("stored_hours", grain, starts=starts, ends=ends)
 
-    def _days(self, window: Window, grain: tuple[str, ...]) -> Sequence[sa.Row]:
-        return self._usage("stored_days", grain, first=utc_day(window.start), end=utc_day(window.end))
+    def _days(self, windows: Sequence[Window], grain: tuple[str, ...]) -> Sequence[sa.Row]:
+        spans = joined(windows)
+        firsts, ends = [utc_day(span.start) for span in spans], [utc_day(span.end) for span in spans]
+        return self._usage("stored_days", grain, firsts=firsts, ends=ends)
 
     def _usage(self, name: str, grain: tuple[str, ...], **parameters: object) -> Sequence[sa.Row]:
         """Usage by a grain: its columns, then the measures; by key, without the residual."""
