@@ -889,16 +889,16 @@ def test_the_demos_mapping_names_three_companies_and_splits_the_gateway() -> Non
 def test_a_thousand_keys_are_answered_quickly() -> None:
     world = World(scale(NOW, days=16))
     window = {"start": text(NOW - 16 * DAY), "end": text(NOW)}
-    started = time.perf_counter()
+    started = time.process_time()
     rows = world.rows(granularity="hour", dimensions=["model"], time_range=window)
-    asked = time.perf_counter()
+    asked = time.process_time()
     workspaces = world.data("/workspaces")
     pages = [
         world.data("/keys", workspace_id=workspace["id"], offset=offset)
         for workspace in workspaces
         for offset in (0, 100)
     ]
-    listed = time.perf_counter()
+    listed = time.process_time()
     assert money(rows) == total(world.ledger.hourly("scale", NOW - 16 * DAY, NOW, now=NOW).values()).credits_usd
     assert (len(workspaces), sum(map(len, pages))) == (5, 1_000)
     assert sum(1 for page in pages for key in page if key["usage"]) == 100

@@ -17,7 +17,7 @@ from orcost_pipeline.warehouse.questions.asking import Rows
 COLUMNS = ("Opened", "Account", "Severity", "Code", "Sent", "Resolved", "Message")
 NO_RECEIVER = (
     "No receiver is configured: ORCOST_ALERT_URLS is not set.\n"
-    "Set it to one or more Apprise URLs (docs/alerts.md), then: orcost alerts test"
+    "Set it to one or more Apprise URLs, such as slack://TOKEN_A/TOKEN_B/TOKEN_C, then: orcost alerts test"
 )
 
 

@@ -63,27 +63,15 @@ def merge(
     connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
     connection.execute(sa.text(f"analyze {staged}"))
     columns = _columns(connection, staged)
-    values = [column for column in columns if column not in keys]
+    collected = _columns(connection, touched) if touched else []
     same_key = " and ".join(f"t.{key} = s.{key}" for key in keys)
     deleted = 0
     if scope is not None:
         deletion = f"delete from {target} t where {scope} and not exists (select from {staged} s where {same_key})"
-        deleted = _collect(connection, deletion, "t", touched, parameters)
-    same = f"(({', '.join(f't.{v}' for v in values)}) is not distinct from ({', '.join(f's.{v}' for v in values)}))"
-    different = connection.execute(
-        sa.text(
-            f"create temporary table different on commit drop as select s.*, t.{keys[0]} is not null as is_stored "
-            f"from {staged} s left join {target} t on {same_key} where t.{keys[0]} is null or not {same}"
-        )
-    ).rowcount
-    written = 0
-    if different:
-        connection.execute(sa.text("analyze different"))
-        changes = ", ".join(f"{value} = s.{value}" for value in values)
-        update = f"update {target} t set {changes} from different s where s.is_stored and {same_key}"
-        names = ", ".join(columns)
-        insertion = f"insert into {target} as t ({names}) select {names} from different where not is_stored"
-        written = sum(_collect(connection, statement, "t", touched, None) for statement in (update, insertion))
+        deleted = _delete(connection, deletion, touched, collected, parameters)
+    written = _write(connection, target, staged, columns, keys, same_key)
+    if written and touched:
+        connection.execute(sa.text(f"insert into {touched} select distinct {', '.join(collected)} from different"))
     connection.execute(sa.text("drop table different"))
     if written > MANY_ROWS:
         # Autovacuum comes minutes later; the statements that follow need to know now how large the table is. Where
@@ -92,18 +80,49 @@ def merge(
     return Merged(deleted, written)
 
 
-def _collect(
-    connection: sa.Connection, statement: str, alias: str, touched: str | None, parameters: dict[str, Any] | None
+def _delete(
+    connection: sa.Connection,
+    deletion: str,
+    touched: str | None,
+    collected: Sequence[str],
+    parameters: dict[str, Any] | None,
 ) -> int:
+    """Deletes rows, and keeps the columns `collected` of them in `touched`; returns how many."""
     if touched is None:
-        return connection.execute(sa.text(statement), parameters or {}).rowcount
-    names = _columns(connection, touched)
-    returned = ", ".join(f"{alias}.{name}" for name in names)
-    collected = (
-        f"with changed as ({statement} returning {returned}), kept as (insert into {touched} select * from changed) "
+        return connection.execute(sa.text(deletion), parameters or {}).rowcount
+    returned = ", ".join(f"t.{column}" for column in collected)
+    statement = (
+        f"with changed as ({deletion} returning {returned}), kept as (insert into {touched} select * from changed) "
         "select count(*) from changed"
     )
-    return int(connection.execute(sa.text(collected), parameters or {}).scalar_one())
+    return int(connection.execute(sa.text(statement), parameters or {}).scalar_one())
+
+
+def _write(
+    connection: sa.Connection, target: str, staged: str, columns: Sequence[str], keys: Sequence[str], same_key: str
+) -> int:
+    """Updates and inserts the rows that differ, which stay in the temporary table `different`; returns how many."""
+    values = [column for column in columns if column not in keys]
+    same = f"(({', '.join(f't.{v}' for v in values)}) is not distinct from ({', '.join(f's.{v}' for v in values)}))"
+    different = connection.execute(
+        sa.text(
+            f"create temporary table different on commit drop as select s.*, t.{keys[0]} is not null as is_stored "
+            f"from {staged} s left join {target} t on {same_key} where t.{keys[0]} is null or not {same}"
+        )
+    ).rowcount
+    if not different:
+        return 0
+    stored = connection.execute(sa.text("select count(*) from different where is_stored")).scalar_one()
+    if stored:
+        connection.execute(sa.text("analyze different"))
+        changes = ", ".join(f"{value} = s.{value}" for value in values)
+        update = f"update {target} t set {changes} from different s where s.is_stored and {same_key}"
+        connection.execute(sa.text(update))
+    if stored < different:
+        names = ", ".join(columns)
+        insertion = f"insert into {target} ({names}) select {names} from different where not is_stored"
+        connection.execute(sa.text(insertion))
+    return different
 
 
 def _columns(connection: sa.Connection, table: str) -> Sequence[str]:
