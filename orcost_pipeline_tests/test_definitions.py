@@ -327,6 +327,15 @@ def test_two_runs_of_one_account_are_never_dequeued_together() -> None:
     assert "applyLimitPerUniqueValue: true" in text
 
 
+def test_a_run_whose_launch_meets_no_code_server_is_launched_again(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_bytes((CHECKOUT / "dagster.yaml").read_bytes())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    patience = queue.max_user_code_failure_retries * queue.user_code_failure_retry_delay
+    assert patience >= 60, "a code server that was killed serves again within a minute"
+
+
 # ── in somebody else's code location ─────────────────────────────────────────────────────────────────────────────────
 
 
