@@ -182,16 +182,18 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
 def _refused_listings(standing: Standing) -> Iterator[Finding]:
     """What OpenRouter does not list for the account's key, although it is valid."""
     state = standing.state
-    another = "Costs are synced all the same. To see them too, give a management key whose owner may: orcost init"
+    another = (
+        "Costs are synced all the same. To have them listed, use a management key whose owner may see them: orcost init"
+    )
     if state.workspaces_refused_since:
         message = (
-            "OpenRouter does not list all workspaces, or all their keys, to this key: keys may be missing, and their "
+            "OpenRouter does not list all workspaces, or all their keys, for this key: keys may be missing, and their "
             "spend then shows without a key.\nKnown workspaces and keys stay as last listed."
         )
         since = state.workspaces_refused_since
         yield Finding(Severity.WARNING, Code.WORKSPACES_UNKNOWN, standing.account, message, another, since)
     if state.members_refused_since:
-        message = "OpenRouter does not list the members to this key: e-mails of keys' creators stay as last listed."
+        message = "OpenRouter does not list the members for this key: e-mails of keys' creators stay as last listed."
         yield Finding(
             Severity.WARNING,
             Code.MEMBERS_UNKNOWN,
