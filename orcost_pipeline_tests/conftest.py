@@ -23,7 +23,7 @@ from orcost_pipeline_tests.virtual_time import VirtualLoop
 pytest.register_assert_rewrite(
     *(
         f"orcost_pipeline_tests.{name}"
-        for name in ("client_world", "dagster_deployment", "healthy_deployment", "known_spend")
+        for name in ("client_world", "dagster_deployment", "healthy_deployment", "known_spend", "watched")
     )
 )
 

@@ -111,7 +111,7 @@ def test_a_missing_key_leads_to_init(healthy: Deployment) -> None:
     healthy.configure(base_url_of(healthy), OPENROUTER_API_KEY_ACME="")
     finding = healthy.only("error", Code.NO_KEY, "acme")
     assert "OPENROUTER_API_KEY_ACME" in finding.message
-    assert finding.todo == "orcost init"
+    assert finding.todo.endswith("(.env), or: orcost init")
 
 
 def test_a_new_account_without_a_key_is_told_once(healthy: Deployment) -> None:

@@ -60,7 +60,7 @@ def test_what_is_switched_off_under_orcost_up_is_found_and_switched_on_at_its_ne
     with sole_deployment(healthy.engine, "process 1 on web1"):
         found = healthy.stored_findings()
         assert [(it.severity, it.code, it.message) for it in found] == [
-            ("warning", "schedule_off", "hourly_schedule is switched off in Dagster: nothing is synced by the hour."),
+            ("warning", "schedule_off", "hourly_schedule is switched off in Dagster: no hourly sync starts."),
             ("warning", "schedule_off", "mapping_change_sensor is switched off in Dagster: a changed mapping waits."),
         ]
         assert [it.code for it in healthy.examine()] == ["schedule_off", "schedule_off"]
@@ -109,7 +109,7 @@ def test_a_daemon_that_is_silent_is_found_until_it_lives_again(
     since = beat(automation, "SCHEDULER", timedelta(minutes=6))
     silent = [it for it in schedule_off(healthy) if it.subject == "SCHEDULER"]
     assert [(it.severity, it.account, it.message) for it in silent] == [
-        ("warning", None, "Dagster's daemon (SCHEDULER) gives no sign of life: nothing is synced by the hour.")
+        ("warning", None, "Dagster's daemon (SCHEDULER) gives no sign of life: no hourly sync starts.")
     ]
     assert silent[0].since is not None
     assert abs(silent[0].since - since) < timedelta(milliseconds=1)
@@ -149,7 +149,10 @@ def test_a_run_that_stays_in_the_queue_is_found(healthy: Deployment, automation:
     assert schedule_off(healthy) == []
     age(healthy, queued, 11)
     (found,) = schedule_off(healthy)
-    assert (found.subject, found.message) == ("run queue", "1 run in Dagster's queue is not started.")
+    assert (found.subject, found.message) == (
+        "run queue",
+        "1 run in Dagster's queue was not started within 10 minutes.",
+    )
     busy = run(automation, dg.DagsterRunStatus.STARTED)
     assert schedule_off(healthy) == [], "it waits for its account's run"
     automation.delete_run(busy)
@@ -163,7 +166,7 @@ def test_a_retry_that_never_started_is_found(healthy: Deployment, automation: dg
     assert schedule_off(healthy) == []
     age(healthy, failed, 11)
     (found,) = schedule_off(healthy)
-    assert (found.subject, found.message) == ("run retries", "1 run failed and was not retried.")
+    assert (found.subject, found.message) == ("run retries", "1 run failed and was not retried within 10 minutes.")
     retried = run(automation, dg.DagsterRunStatus.STARTED, dagster__parent_run_id=failed)
     assert schedule_off(healthy) == []
     automation.delete_run(retried)

@@ -24,7 +24,7 @@ def test_a_wrong_mapping_is_told_with_all_its_lines(healthy: Deployment) -> None
     first, *mistakes = finding.message.splitlines()
     assert first == f"company_mapping.csv was refused; the mapping of {healthy.synced_at:%Y-%m-%d} stays active."
     assert [line[:9] for line in mistakes] == ["  line 2:", "  line 3:"]
-    assert finding.todo == f"orcost map check {healthy.folder / 'company_mapping.csv'}"
+    assert finding.todo == f"Correct it; to check it: orcost map check {healthy.folder / 'company_mapping.csv'}"
 
 
 def test_what_the_last_sync_said_of_the_mapping_counts_until_the_next(healthy: Deployment) -> None:
@@ -33,7 +33,7 @@ def test_what_the_last_sync_said_of_the_mapping_counts_until_the_next(healthy: D
         "values ('later', 'acme', now(), now(), 'succeeded', 'company_mapping.csv was refused.')"
     )
     finding = healthy.only("error", Code.MAPPING_WRONG, None)
-    assert finding.todo.startswith("orcost map check ")
+    assert finding.todo.startswith("Correct it; to check it: orcost map check ")
     assert finding.todo.endswith(", then: orcost sync")
 
 
@@ -88,7 +88,7 @@ def without_rules(deployment: Deployment, starter: str | None) -> None:
 def test_spend_without_any_rule_is_a_warning_of_status_and_doctor(healthy: Deployment, starter: str | None) -> None:
     without_rules(healthy, starter)
     finding = healthy.only("warning", Code.NO_MAPPING, None)
-    assert finding.message == "No mapping rules yet; all spend is Unattributed."
+    assert finding.message == "There are no mapping rules; all spend is Unattributed."
     assert "orcost map suggest" in finding.todo
     assert healthy.stored_findings() == [finding]
     assert exit_code([finding]) == 0

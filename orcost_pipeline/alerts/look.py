@@ -30,7 +30,8 @@ BUDGETS = (Code.BUDGET_NEAR, Code.BUDGET_AT_RISK, Code.BUDGET_EXCEEDED)
 WORSE = {
     Code.BUDGET_NEAR: (Code.BUDGET_AT_RISK, Code.BUDGET_EXCEEDED),
     Code.BUDGET_AT_RISK: (Code.BUDGET_EXCEEDED,),
-    Code.STALE: OF_THE_KEY,
+    Code.STALE: (*OF_THE_KEY, Code.NO_KEY),
+    Code.CREDITS_LOW: (Code.NO_CREDITS,),
 }
 A_NEW_MONTH = "a new month"
 
@@ -38,15 +39,18 @@ Identity = tuple[str, str | None, str | None]
 
 
 class Seen(NamedTuple):
-    """What a look found: the findings to alert, those that are filtered out, and accounts whose last sync failed
-    transiently.
+    """What a look found: the findings to alert, those that are filtered out, accounts whose last sync failed
+    transiently, and accounts without any credits left.
 
-    Of such an account nothing is known about its key, so that an alert about it is neither confirmed nor resolved.
+    Of an `uncertain` account nothing is known about its key, so that an alert about it is neither confirmed nor
+    resolved. Of a `spent` one only a day without spend shows that it is not billed by invoice: that its credits were
+    low ends silently.
     """
 
     alerts: Sequence[Finding]
     filtered: Sequence[Finding] = ()
     uncertain: frozenset[str] = frozenset()
+    spent: frozenset[str] = frozenset()
 
 
 class Look(NamedTuple):
@@ -95,7 +99,13 @@ def update(connection: sa.Connection, seen: Seen, receivers: Sequence[Receiver],
     found = {_identity(it): it for it in seen.alerts if it.code is not Code.STALE or it.account not in refused}
     muted = {_identity(it) for it in seen.filtered}
     gone = [it for key, it in known.items() if key not in found and it not in kept]
-    replaced = [it for it in gone if (it.code, it.account, it.subject) in muted or _is_replaced(it, found)]
+    replaced = [
+        it
+        for it in gone
+        if (it.code, it.account, it.subject) in muted
+        or _is_replaced(it, found)
+        or (it.code == Code.CREDITS_LOW and it.account in seen.spent)
+    ]
     missing = [it for it in gone if it not in replaced]
     for alert in replaced:
         store.resolve(connection, alert.id, now, is_silent=True)

@@ -16,7 +16,8 @@ from orcost_pipeline.health.standing import Standing, WarehouseState, is_syncing
 from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
 
-# What concerns somebody at a terminal, and what no sensor can report, because it needs the database itself.
+# What concerns somebody at a terminal; what no sensor can report, because it needs the database itself, which it also
+# migrates; and what OpenRouter alone can say, as no sensor asks it.
 NEVER = frozenset(
     {
         Code.PORT_TAKEN,
@@ -31,6 +32,12 @@ NEVER = frozenset(
         Code.DATABASE_RIGHTS,
         Code.DATABASE_FULL,
         Code.DISK_FULL,
+        Code.SCHEMAS_TAKEN,
+        Code.SCHEMA_NEWER,
+        Code.SCHEMA_OLDER,
+        Code.ORDINARY_KEY,
+        Code.KEYS_MISSING,
+        Code.NO_API_KEYS,
     }
 )
 # They heal by themselves, or become `stale`.
@@ -61,6 +68,7 @@ def seen(connection: sa.Connection, settings: Settings, now: datetime, wrong: It
         [it for it in found if it not in filtered],
         filtered,
         frozenset(it.account for it in stored.standings if it.state.status in ("unreachable", "failed")),
+        frozenset(it.account for it in stored.standings if _is_spent(it)),
     )
 
 
@@ -75,7 +83,8 @@ def _without_clock_jump(found: list[Finding]) -> list[Finding]:
 
 def unusable_settings(error: OrcostError) -> Finding:
     """The finding that the project's files cannot be read as settings."""
-    return Finding(Severity.ERROR, Code.SETTINGS, None, str(error), "Correct it; nothing needs to be restarted")
+    message = f"{error}\nNo sync can start until it is corrected."
+    return Finding(Severity.ERROR, Code.SETTINGS, None, message, "Correct it; nothing needs to be restarted")
 
 
 def _findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iterator[Finding]:
@@ -97,13 +106,19 @@ def _findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iter
 def stale_findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iterator[Finding]:
     """That an account's data is older than `stale_after_hours`, with the error of its last sync.
 
-    Not while the key itself is refused, which is a finding of its own.
+    Not while the key itself is refused or not set, which is a finding of its own.
     """
     oldest = now - settings.alerts.stale_after
+    keyless = {account.name for account in settings.accounts if account.api_key is None}
     for standing in stored.standings:
         since = standing.state.as_of or standing.state.failing_since
-        if standing.is_watched and not _is_refused(standing) and since is not None and since < oldest:
+        is_explained = _is_refused(standing) or standing.account in keyless
+        if standing.is_watched and not is_explained and since is not None and since < oldest:
             yield _stale(standing, since)
+
+
+def _is_spent(standing: Standing) -> bool:
+    return standing.state.balance_usd is not None and standing.state.balance_usd <= 0
 
 
 def _is_refused(standing: Standing) -> bool:
@@ -112,9 +127,18 @@ def _is_refused(standing: Standing) -> bool:
 
 def _stale(standing: Standing, since: datetime) -> Finding:
     what = f"Costs are complete to {since:%Y-%m-%d %H:%M} UTC only." if standing.state.as_of else "It was never synced."
+    sync = sync_command(standing.account)
+    todo = f"See in Dagster (Runs, Automation) why no sync ends; to sync once: {sync}"
     if standing.state.status in ("unreachable", "failed") and standing.state.error:
         what += f"\nThe last sync said: {standing.state.error}"
-    return Finding(Severity.ERROR, Code.STALE, standing.account, what, sync_command(standing.account), since)
+        todo = f"Correct that, then: {sync}"
+        if standing.state.status == "unreachable":
+            todo = (
+                f"See status.openrouter.ai, and this machine's network and database; the next sync catches up: {sync}"
+            )
+    else:
+        what += "\nNo sync has succeeded or failed since."
+    return Finding(Severity.ERROR, Code.STALE, standing.account, what, todo, since)
 
 
 def _is_filtered(finding: Finding, settings: Settings) -> bool:

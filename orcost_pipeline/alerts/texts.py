@@ -62,7 +62,9 @@ def _account(alert: DueMessage) -> str:
 
 
 def _first_line(alert: DueMessage) -> str:
-    return alert.message.splitlines()[0]
+    """What goes into a title: of an introduction that ends with a colon, also the first that follows."""
+    first, *more = alert.message.splitlines()
+    return f"{first} {more[0].strip()}" if more and first.endswith(":") else first
 
 
 def _instant(at: datetime) -> str:

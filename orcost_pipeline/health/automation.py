@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator
 
+from orcost_pipeline.formats import length
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.text import plural
-from orcost_pipeline.warehouse.questions.health import Automation, Unserved
+from orcost_pipeline.warehouse.questions.health import RUN_WAITS, Automation, Unserved
 
 SENSOR_DAEMON = "SENSOR"
 DAEMONS = frozenset({"SCHEDULER", SENSOR_DAEMON, "QUEUED_RUN_COORDINATOR"})
-_SWITCH_ON = "Switch it on in Dagster (Automation), or start orcost up anew"
-_RESTART = "orcost up, where the deployment runs; if it runs, restart it (its log: .orcost/logs/services.log)"
+_SWITCH_ON = "Switch it on in Dagster (Automation), or restart orcost up, which does so"
+_RESTART = "Restart orcost up where the deployment runs (its log: .orcost/logs/services.log)"
 _LACKING = {
-    "hourly_schedule": "nothing is synced by the hour",
+    "hourly_schedule": "no hourly sync starts",
     "mapping_change_sensor": "a changed mapping waits",
     "alert_sensor": "no alert is sent",
     "sync_request_sensor": "Sync Now does nothing",
     "housekeeping_sensor": "nothing old is removed",
-    "SCHEDULER": "nothing is synced by the hour",
+    "SCHEDULER": "no hourly sync starts",
     SENSOR_DAEMON: "Sync Now does nothing, and no alert is sent",
     "QUEUED_RUN_COORDINATOR": "runs stay in the queue",
 }
@@ -38,10 +39,11 @@ def automation_findings(automation: Automation) -> Iterator[Finding]:
 
 
 def _waiting_finding(waiting: list[Unserved], subject: str) -> Finding:
-    what = plural(len(waiting), "run")
+    what, was = plural(len(waiting), "run"), "was" if len(waiting) == 1 else "were"
+    within = length(RUN_WAITS)
     message = (
-        f"{what} in Dagster's queue {'is' if len(waiting) == 1 else 'are'} not started."
+        f"{what} in Dagster's queue {was} not started within {within}."
         if subject == "run queue"
-        else f"{what} failed and {'was' if len(waiting) == 1 else 'were'} not retried."
+        else f"{what} failed and {was} not retried within {within}."
     )
     return Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _RESTART, waiting[0].since, subject)

@@ -131,3 +131,8 @@ def sync_command(account: str) -> str:
 def map_check(settings: Settings) -> str:
     """The command that checks the project's mapping, quoted for a shell."""
     return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"
+
+
+def correct_mapping(settings: Settings) -> str:
+    """What to do about a mapping that is wrong, or doubtful."""
+    return f"Correct it; to check it: {map_check(settings)}"

@@ -31,7 +31,9 @@ def muted_findings(settings: Settings) -> Iterator[Finding]:
     unknown = [code for code in settings.alerts.mute if code not in set(Code)]
     if unknown:
         message = f"{settings.config_file.name} mutes {listed(unknown)}, which no finding is called."
-        yield Finding(Severity.WARNING, Code.SETTINGS, None, message, "Name codes as in: orcost doctor --format json")
+        yield Finding(
+            Severity.WARNING, Code.SETTINGS, None, message, "Name findings by their codes, as docs/findings.md does"
+        )
 
 
 def env_findings(settings: Settings) -> Iterator[Finding]:
@@ -82,7 +84,8 @@ def key_findings(settings: Settings, standings: Mapping[str, Standing]) -> Itera
             yield Finding(Severity.NOTE, Code.NO_KEY, None, message, todo)
         else:
             message = f"No key is configured: {account.api_key_env} is not set."
-            yield Finding(Severity.ERROR, Code.NO_KEY, account.name, message, "orcost init")
+            todo = f"Put the account's management key into {account.api_key_env} (.env), or: orcost init"
+            yield Finding(Severity.ERROR, Code.NO_KEY, account.name, message, todo)
 
 
 # ORCOST_HOME

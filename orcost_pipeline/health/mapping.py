@@ -10,7 +10,7 @@ from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.database import STATEMENT_WITHIN, DatabaseCheck
-from orcost_pipeline.health.finding import Code, Finding, Severity, map_check
+from orcost_pipeline.health.finding import Code, Finding, Severity, correct_mapping
 from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import no_mapping
 from orcost_pipeline.settings import Settings
@@ -43,7 +43,7 @@ def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) ->
     try:
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
-        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, refusal(error, stays), map_check(settings))
+        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, refusal(error, stays), correct_mapping(settings))
     except MappingUnreadableError as error:
         if version or not error.is_missing:
             code = Code.MAPPING_GONE if error.is_missing else Code.MAPPING_WRONG
@@ -118,4 +118,5 @@ def _valid_mapping_findings(
     if doubts:
         warnings = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, but may not do what you intend:\n{warnings}"
-        yield Finding(Severity.WARNING, Code.MAPPING_DOUBTFUL, None, message, map_check(settings))
+        todo = f"{correct_mapping(settings)}. Where it is meant, leave it"
+        yield Finding(Severity.WARNING, Code.MAPPING_DOUBTFUL, None, message, todo)

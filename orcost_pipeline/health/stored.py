@@ -7,7 +7,7 @@ from itertools import groupby
 from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.health.automation import automation_findings
 from orcost_pipeline.health.budgets import budget_findings
-from orcost_pipeline.health.finding import Code, Finding, Severity, map_check, sync_command
+from orcost_pipeline.health.finding import Code, Finding, Severity, correct_mapping, sync_command
 from orcost_pipeline.health.keys import key_use_findings
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.project_file import AlertsConfig
@@ -23,8 +23,13 @@ NOT_ITS_KEY = (
 _FIRST = {
     Code.INVALID_KEY: "Give it a valid key (orcost init), then: ",
     Code.OTHER_ACCOUNT: NOT_ITS_KEY,
-    Code.ACCOUNT_TWICE: "Keep one of the two (orcost accounts rename, orcost accounts forget), then: ",
+    Code.CLOCK_OFF: "Set the clock by NTP (timedatectl set-ntp true), then: ",
 }
+# Of its two accounts, the one that cannot be synced may be the one to remove.
+KEEP_ONE = (
+    "Keep one of the two in orcost.toml; orcost accounts rename moves what is stored to a new name, "
+    "orcost accounts forget removes it"
+)
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -55,7 +60,7 @@ def no_mapping(settings: Settings, severity: Severity) -> Finding:
         todo += f"put those that are right into {settings.mapping_name}"
     else:
         todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
-    return Finding(severity, Code.NO_MAPPING, None, "No mapping rules yet; all spend is Unattributed.", todo)
+    return Finding(severity, Code.NO_MAPPING, None, "There are no mapping rules; all spend is Unattributed.", todo)
 
 
 def _refused_mapping(stored: WarehouseState, settings: Settings) -> Iterator[Finding]:
@@ -65,7 +70,7 @@ def _refused_mapping(stored: WarehouseState, settings: Settings) -> Iterator[Fin
     if problems:
         at, problem = max(problems)
         yield Finding(
-            Severity.ERROR, Code.MAPPING_WRONG, None, problem, f"{map_check(settings)}, then: orcost sync", at
+            Severity.ERROR, Code.MAPPING_WRONG, None, problem, f"{correct_mapping(settings)}, then: orcost sync", at
         )
 
 
@@ -73,7 +78,7 @@ def _failing_receivers(stored: WarehouseState) -> Iterator[Finding]:
     """Receivers of alerts that took no message in three attempts, and none since."""
     for receiver in stored.failing_receivers:
         message = f"{receiver.service} takes no alerts: {receiver.error}"
-        todo = "Correct its URL in ORCOST_ALERT_URLS, then: orcost alerts test"
+        todo = "See whether the service is up and its URL in ORCOST_ALERT_URLS is right, then: orcost alerts test"
         yield Finding(Severity.WARNING, Code.ALERT_UNDELIVERABLE, None, message, todo, receiver.since, receiver.service)
 
 
@@ -132,7 +137,7 @@ def _sync_failure(standing: Standing) -> Iterator[Finding]:
     if standing.is_accepted and (code is Code.CLOCK_OFF or status in ("invalid_key", "unreachable")):
         code = Code.SYNC_FAILED
         message = f"The last sync failed; OpenRouter accepts the key now. It had said:\n{message}"
-    todo = _FIRST.get(code, "") + _sync(standing)
+    todo = KEEP_ONE if code is Code.ACCOUNT_TWICE else _FIRST.get(code, "") + _sync(standing)
     yield Finding(Severity.ERROR, code, standing.account, message, todo, state.failing_since)
 
 
@@ -163,13 +168,13 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
     message = (
         f"A row of {days_text} could not be read."
         if is_lacking
-        else f"Hours, activity and keys disagree about {days_text}."
+        else f"OpenRouter's figures by hour, by day and by key disagree about {days_text}."
     )
     severity = Severity.ERROR if recent else Severity.NOTE
     todo = (
-        f"{_sync(standing)} --since {recent[0]}"
+        f"{_sync(standing)} --since {recent[0]}; if it stays, see the figures: orcost reconcile --day {recent[0]}"
         if recent
-        else f"Too old to be asked again; see its cause: orcost reconcile --day {days[0]}"
+        else f"Too old to be asked again; see the figures: orcost reconcile --day {days[0]}"
     )
     yield Finding(severity, Code.DAYS_OPEN, standing.account, message, todo, day_start(days[0]))
 
@@ -177,7 +182,9 @@ def _open_days(standing: Standing) -> Iterator[Finding]:
 def _refused_listings(standing: Standing) -> Iterator[Finding]:
     """What OpenRouter does not list for the account's key, although it is valid."""
     state = standing.state
-    another = "To list them: a management key whose owner may see them, then orcost init. Costs are synced all the same"
+    another = (
+        "Costs are synced all the same. To have them listed, use a management key whose owner may see them: orcost init"
+    )
     if state.workspaces_refused_since:
         message = (
             "OpenRouter does not list all workspaces, or all their keys, for this key: keys may be missing, and their "
@@ -251,7 +258,7 @@ def _unattributed_finding(standing: Standing, settings: Settings) -> Iterator[Fi
     if spend.keyless_30d_usd:
         whose.append(f"{rounded(spend.keyless_30d_usd, 2)} USD without a key, which no rule can give to a company")
     message = f"{' and '.join(parts)} of the last 30 days belong to no company: {', and '.join(whose)}."
-    todo = "orcost map todo; orcost map suggest proposes rules"
+    todo = "See which keys: orcost map todo; orcost map suggest proposes rules"
     if not spend.unattributed_keys:
         todo = (
             "No rule can: the spend is from the chat room, or from keys deleted before the first sync. Give each app "
