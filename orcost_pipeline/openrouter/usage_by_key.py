@@ -219,7 +219,7 @@ class _KeysReader:
         responses = await self._responses(
             windows,
             ["api_key_id", "model"],
-            rows_by_key(self._before.cells, len(self._keys.listed | self._keys.known) + 1),
+            rows_by_key(self._before.cells, len(self._keys.listed.keys() | self._keys.known.keys()) + 1),
         )
         rows = [row for response in responses for row in response.cells]
         named = self._by_name(rows)
