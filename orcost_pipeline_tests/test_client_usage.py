@@ -14,6 +14,7 @@ from orcost_pipeline.measures import MEASURES, Measures
 from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.failures import RefusedError
+from orcost_pipeline.openrouter.key_questions import by_model, rows_by_key
 from orcost_pipeline.simulator import Fault, Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.windows import Window, hours_window
@@ -145,6 +146,25 @@ def test_a_truncated_answer_is_asked_in_smaller_windows(busy: tuple[Ledger, list
     told = api.ask(lambda client: client.usage(window, BY_KEY))
     assert cells(told) == truth_by_name(ledger, window)
     assert_parts_meet_on_whole_hours(api, window)
+
+
+def test_windows_are_as_long_as_the_accounts_own_usage_says_that_fits() -> None:
+    ledger, keys = account_with_keys(*(f"Key {number}" for number in range(12)))
+    window = Window(NOON.replace(minute=0) - 4 * DAY, NOON)
+    for hour in window.hours():
+        for key_hash in keys:
+            ledger.spend("acme", hour, key_hash, GPT, usage("0.1"))
+    api, simulator = simulated(ledger, Options(max_rows=121))
+
+    async def by_key(client: OpenRouter) -> tuple[UsageAnswer, int]:
+        account = by_model((await client.usage(window, ["model"])).cells)
+        before = simulator.count
+        answered = await client.usage(window, BY_KEY, keys, most_rows=rows_by_key(account, len(keys)))
+        return answered, simulator.count - before
+
+    answered, asked = api.ask(by_key, analytics_per_minute=10_000)
+    assert cells(answered) == truth_by_name(ledger, window, keys)
+    assert asked <= 1.3 * len(answered.cells) / 121 + 1, "one answer tells that the server gives 121 rows at most"
 
 
 def test_a_window_that_begins_inside_an_hour_is_split_on_whole_hours_too(busy: tuple[Ledger, list[str]]) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from orcost_pipeline.measures import SAME_USD, Measures, grouped, tolerated_usd
 from orcost_pipeline.openrouter.account_keys import AccountKeys
@@ -21,14 +21,18 @@ from orcost_pipeline.windows import HOUR, Window
 class KeyQuestions:
     """Reads usage per key, model and hour (or day), as exactly as if each key were requested alone.
 
-    `doubtful_totals` counts the rows so far whose total is not credits plus BYOK.
+    `account` is the account's usage, which bounds the rows of its keys. `doubtful_totals` counts the rows so far whose
+    total is not credits plus BYOK.
     """
 
-    def __init__(self, client: OpenRouter, keys: AccountKeys, grain: timedelta) -> None:
+    def __init__(
+        self, client: OpenRouter, keys: AccountKeys, grain: timedelta, account: Mapping[Cell, Measures]
+    ) -> None:
         self.doubtful_totals = 0
         self._client = client
         self._keys = keys
         self._grain = grain
+        self._account = account
 
     async def ask(self, key_hashes: AbstractSet[str], windows: Sequence[Window]) -> list[KeyUsage]:
         """The usage of each key in each window, one record per key and window. Raises as OpenRouter.usage does."""
@@ -59,7 +63,10 @@ class KeyQuestions:
         return batches
 
     async def _ask_batch(self, key_hashes: list[str], window: Window) -> list[KeyUsage]:
-        response = await self._client.usage(window, ["api_key_id", "model"], key_hashes, grain=self._grain)
+        most_rows = rows_by_key(self._account, len(key_hashes))
+        response = await self._client.usage(
+            window, ["api_key_id", "model"], key_hashes, grain=self._grain, most_rows=most_rows
+        )
         owners = self._owners(key_hashes)
         # A deleted key may have been renamed after the last sync that saw it, to another's name.
         are_listed = all(key_hash in self._keys.listed for key_hash in key_hashes)
@@ -84,6 +91,15 @@ class KeyQuestions:
         self._client.note_cells(rows, key_hash, self._grain)
         self.doubtful_totals += doubtful_totals(rows)
         return KeyUsage(key_hash, window, is_silent, by_model(rows))
+
+
+def rows_by_key(account: Mapping[Cell, Measures], key_count: int) -> dict[datetime, int]:
+    """How many rows by key and model each hour (or day) of the account's usage has at most: a row is of at least one
+    request, and there is one row for each of the keys."""
+    rows: dict[datetime, int] = defaultdict(int)
+    for (at, _), measures in account.items():
+        rows[at] += min(max(int(measures.requests), 1), key_count)
+    return rows
 
 
 def by_model(rows: Iterable[UsageCell]) -> dict[Cell, Measures]:

@@ -6,7 +6,7 @@ of those names are read too.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from orcost_pipeline.openrouter.account_keys import AccountKeys
 from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.records import UsageCell
-from orcost_pipeline.openrouter.key_questions import KeyQuestions, by_model, doubtful_totals
+from orcost_pipeline.openrouter.key_questions import KeyQuestions, by_model, doubtful_totals, rows_by_key
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
     AnalyticsReading,
@@ -130,7 +130,7 @@ class _KeysReader:
         self._before = account
         self._windows = windows
         self._stored = stored
-        self._questions = KeyQuestions(client, keys, grain)
+        self._questions = KeyQuestions(client, keys, grain, account.cells)
         self._doubtful_totals = account.doubtful_totals
         self._account: dict[Cell, Measures] = {}
         self._usage: list[KeyUsage] = []
@@ -174,7 +174,7 @@ class _KeysReader:
         Where the response was cached, cells below the sum of the keys are raised to it, and the next sync reads those
         hours again.
         """
-        responses = await self._responses(self._windows, ["model"])
+        responses = await self._responses(self._windows, ["model"], Counter(at for at, _ in self._before.cells))
         rows = [row for response in responses for row in response.cells]
         self._client.note_cells(rows, None, self._grain)
         self._doubtful_totals += doubtful_totals(rows)
@@ -186,9 +186,12 @@ class _KeysReader:
                     self._account[cell] = self._account.get(cell, NOTHING).minus(missing.at_most(NOTHING))
                     self._lagging.add(cell[0])
 
-    async def _responses(self, windows: Iterable[Window], dimensions: Sequence[str]) -> list[UsageAnswer]:
+    async def _responses(
+        self, windows: Iterable[Window], dimensions: Sequence[str], most_rows: Mapping[datetime, int] | None = None
+    ) -> list[UsageAnswer]:
         """The whole account's usage, by window."""
-        return await asyncio.gather(*(self._client.usage(it, dimensions, grain=self._grain) for it in windows))
+        questions = (self._client.usage(it, dimensions, grain=self._grain, most_rows=most_rows) for it in windows)
+        return await asyncio.gather(*questions)
 
     # ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -213,7 +216,11 @@ class _KeysReader:
     async def _explain(self, starts: set[datetime]) -> Explanation:
         """Reads the keys whose names account for the residual of these hours (or days), and names the rest."""
         windows = covering(starts, self._before.covered.end, self._grain)
-        responses = await self._responses(windows, ["api_key_id", "model"])
+        responses = await self._responses(
+            windows,
+            ["api_key_id", "model"],
+            rows_by_key(self._before.cells, len(self._keys.listed.keys() | self._keys.known.keys()) + 1),
+        )
         rows = [row for response in responses for row in response.cells]
         named = self._by_name(rows)
         suspects = self._keys.with_names({name for _, name, _ in differing(named, self._keys_by_name(windows))})

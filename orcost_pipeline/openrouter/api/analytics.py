@@ -9,26 +9,26 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from orcost_pipeline.errors import ContractError, OrcostError
 from orcost_pipeline.openrouter.api import values
+from orcost_pipeline.openrouter.api.division import Division
 from orcost_pipeline.openrouter.api.failures import RefusedError, TooSlowError
-from orcost_pipeline.openrouter.api.limits import Limits, half
+from orcost_pipeline.openrouter.api.limits import ROW_LIMIT, Limits
 from orcost_pipeline.openrouter.api.progress import Progress
 from orcost_pipeline.openrouter.api.records import METRICS, TOTAL_METRIC, Unreadable, UsageCell, usage_cells
 from orcost_pipeline.openrouter.api.requests import ANALYTICS, Requests
 from orcost_pipeline.openrouter.api.row_reader import RowReader
-from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, Window, ceil, floor
+from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, Window, floor
 
 log = logging.getLogger(__name__)
 
-# The API's own ceiling for one answer; the default of 1000 would truncate sooner.
-ROW_LIMIT = 10_000
-# An undocumented cap would be a round number: an answer with a multiple of this many rows is requested in parts.
+# An undocumented cap would be a round number: an answer with a multiple of this many rows is requested in parts, unless
+# a larger one was whole.
 ROUND_ROWS = 500
 # The clocks of OpenRouter's own machines differ by less.
 SERVERS_DIFFER = timedelta(seconds=1)
@@ -104,49 +104,50 @@ class Analytics:
         keys: Sequence[str] | None = None,
         *,
         grain: timedelta = HOUR,
+        most_rows: Mapping[datetime, int] | None = None,
     ) -> UsageAnswer:
         """Complete usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account.
 
-        A truncated or refused question is repeated in smaller windows, then for fewer keys. Raises ContractError where
-        a single hour (or day) does not fit one answer, RefusedError where nothing of the window is reported.
+        `most_rows` says how many rows each hour (or day) can have at most, by its start: the window is then divided so
+        that answers are not truncated. An answer that is, or that is refused, is requested again in smaller windows,
+        then for fewer keys. Raises ContractError where a single hour (or day) does not fit one answer, RefusedError
+        where nothing of the window is reported.
         """
         question = _UsageQuestion(tuple(dimensions), keys if keys is None else tuple(keys), grain)
-        return await self._usage(window, question)
+        return await self._usage(window, question, most_rows)
 
-    async def _usage(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
+    async def _usage(
+        self, window: Window, question: _UsageQuestion, most_rows: Mapping[datetime, int] | None
+    ) -> UsageAnswer:
         """Asks from the newest part to the oldest, so that hours beyond the reach of analytics come last."""
         if question.key_count > (self._limits.most_keys or question.key_count):
-            return await self._usage_of_fewer(window, question)
+            return await self._usage_of_fewer(window, question, most_rows)
         limits = self._limits.grains[question.grain]
-        rest = Window(max(window.start, limits.reported_from or window.start), window.end)
-        size = min(limits.longest or window.end - window.start, window.end - window.start)
+        division = Division(window, question.grain, self._limits, most_rows)
         answers: list[UsageAnswer] = []
-        while rest.start < rest.end:
-            part = _end_of(rest, size, question.grain)
-            metrics = self._metrics
+        while (rest := division.rest).start < rest.end:
+            part, metrics = division.part(), self._metrics
             try:
                 answers.append(await self._usage_once(part, question))
                 self._note_answer(part, question)
+                division.note_answer(part, len(answers[-1].cells))
                 self.progress.done((part.end - part.start) / HOUR / question.key_parts)
-                rest = Window(rest.start, part.start)
             except _NotWholeError as not_whole:
-                # The smaller size is kept for the hours before: they are as dense as those after.
-                size = half(part, question.grain) or size
-                if size < part.end - part.start:
+                if division.shorten(part, is_truncated=not_whole.is_truncated, is_slow=not_whole.is_slow):
                     continue
                 if question.key_count > 1:
-                    answers.append(await self._usage_of_fewer(rest, question))
+                    answers.append(await self._usage_of_fewer(rest, question, most_rows))
                     break
                 answers.append(not_whole.answer_or_raise())
-                rest = Window(rest.start, part.start)
+                division.skip(part)
             except RefusedError as refused:
                 if await self._metrics_were_dropped(metrics):
                     continue
                 smaller = self._size_after_refusal(part, question)
                 if smaller is None:
-                    answers.append(await self._usage_refused(rest, part, question, refused))
+                    answers.append(await self._usage_refused(rest, part, question, most_rows, refused))
                     break
-                size = smaller
+                division.limit(smaller)
         first = limits.reported_from
         return _joined(answers, first if first and first > window.start else None)
 
@@ -163,7 +164,12 @@ class Analytics:
         return size
 
     async def _usage_refused(
-        self, rest: Window, part: Window, question: _UsageQuestion, refused: RefusedError
+        self,
+        rest: Window,
+        part: Window,
+        question: _UsageQuestion,
+        most_rows: Mapping[datetime, int] | None,
+        refused: RefusedError,
     ) -> UsageAnswer:
         """The answer where no smaller window helps: by fewer keys, or empty where the hours are too old. Else raises.
 
@@ -174,7 +180,7 @@ class Analytics:
             question.key_count > self._limits.keys_answered or limits.is_within_answered(part)
         ):
             self._limits.most_keys = question.key_count // 2
-            return await self._usage_of_fewer(rest, question)
+            return await self._usage_of_fewer(rest, question, most_rows)
         if limits.oldest is None or limits.is_within_answered(part):
             raise refused
         limits.reported_from = max(part.end, limits.oldest)
@@ -186,13 +192,15 @@ class Analytics:
         )
         return UsageAnswer([], frozenset())
 
-    async def _usage_of_fewer(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
+    async def _usage_of_fewer(
+        self, window: Window, question: _UsageQuestion, most_rows: Mapping[datetime, int] | None
+    ) -> UsageAnswer:
         """The same question for each half of the keys."""
         keys = question.keys or ()
         middle = len(keys) // 2
         key_parts = question.key_parts * 2
         halves = (
-            self._usage(window, question._replace(keys=part, key_parts=key_parts))
+            self._usage(window, question._replace(keys=part, key_parts=key_parts), most_rows)
             for part in (keys[:middle], keys[middle:])
         )
         return _joined(await asyncio.gather(*halves))
@@ -202,7 +210,7 @@ class Analytics:
         try:
             body, limit, cached_at = await self._answer(window, question)
         except TooSlowError as error:
-            raise _NotWholeError(error) from None
+            raise _NotWholeError(error, is_slow=True) from None
         where = self._requests.of_account("POST /analytics/query")
         # Whether the end of a range is inclusive is not documented: an hour belongs to the window that holds its start.
         first = floor(window.start, question.grain)
@@ -213,13 +221,17 @@ class Analytics:
         answer = UsageAnswer(cells, unresolved, cached_at=cached_at)
         is_truncated, odd = _is_truncated(body, limit)
         self._rows.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
-        if is_truncated or (body["data"] and len(body["data"]) % ROUND_ROWS == 0):
+        count = len(body["data"])
+        if is_truncated or (count > self._limits.rows_answered and count % ROUND_ROWS == 0):
             error = ContractError(
-                f"{where} has more than {len(body['data']) or limit} rows for one {_GRANULARITY[question.grain]} "
+                f"{where} has more than {count or limit} rows for one {_GRANULARITY[question.grain]} "
                 f"({window.start:%Y-%m-%d %H:%M} UTC) "
                 "and cannot be split further; nothing was published."
             )
-            raise _NotWholeError(error, None if is_truncated else answer)
+            if is_truncated:
+                self._limits.note_truncated(count)
+            raise _NotWholeError(error, None if is_truncated else answer, is_truncated=is_truncated)
+        self._limits.rows_answered = max(self._limits.rows_answered, count)
         return answer
 
     async def _answer(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
@@ -300,8 +312,17 @@ class _NotWholeError(Exception):
     """An answer that must be requested in smaller parts. If it cannot be split, it is used where nothing proves that
     rows are missing; otherwise its error is raised."""
 
-    def __init__(self, error: OrcostError, answer: UsageAnswer | None = None) -> None:
+    def __init__(
+        self,
+        error: OrcostError,
+        answer: UsageAnswer | None = None,
+        *,
+        is_truncated: bool = False,
+        is_slow: bool = False,
+    ) -> None:
         super().__init__(str(error))
+        self.is_truncated = is_truncated
+        self.is_slow = is_slow
         self._error = error
         self._answer = answer
 
@@ -310,12 +331,6 @@ class _NotWholeError(Exception):
         if self._answer is None:
             raise self._error
         return self._answer
-
-
-def _end_of(window: Window, size: timedelta, grain: timedelta) -> Window:
-    """The newest part of a window, about `size` long, beginning on a whole hour (or day)."""
-    is_whole = size >= window.end - window.start
-    return window if is_whole else Window(max(window.start, ceil(window.end - size, grain)), window.end)
 
 
 def _joined(answers: Sequence[UsageAnswer], reported_from: datetime | None = None) -> UsageAnswer:

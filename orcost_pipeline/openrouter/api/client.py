@@ -6,7 +6,7 @@ What stays out: what to ask and when (`usage.py`), tables, Dagster.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self, Unpack
 
@@ -219,13 +219,15 @@ class OpenRouter:
         keys: Sequence[str] | None = None,
         *,
         grain: timedelta = HOUR,
+        most_rows: Mapping[datetime, int] | None = None,
     ) -> UsageAnswer:
         """Complete usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account.
 
+        `most_rows` says how many rows each hour (or day) can have at most, by its start: no answer is then truncated.
         Raises ContractError where a single hour (or day) does not fit one response, RefusedError where nothing of the
         window is reported.
         """
-        return await self._analytics.usage(window, dimensions, keys, grain=grain)
+        return await self._analytics.usage(window, dimensions, keys, grain=grain, most_rows=most_rows)
 
     def note_cells(self, cells: Iterable[UsageCell], key_hash: str | None, grain: timedelta) -> None:
         """Counts the unreadable columns of usage of a key, or (None) of the whole account, in `unreadable`."""

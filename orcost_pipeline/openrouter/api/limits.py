@@ -9,6 +9,9 @@ from datetime import datetime, timedelta
 
 from orcost_pipeline.windows import DAY, HOUR, Window, floor
 
+# The API's own ceiling for one answer; the default of 1000 would truncate sooner.
+ROW_LIMIT = 10_000
+
 
 @dataclass
 class GrainLimits:
@@ -48,11 +51,18 @@ class GrainLimits:
 
 @dataclass
 class Limits:
-    """Everything one client has learnt. most_keys: the longest filter to send; keys_answered: the longest answered."""
+    """Everything one client has learnt. most_keys: the longest filter to send; keys_answered: the longest answered;
+    most_rows: the most rows of one answer; rows_answered: the most of one that was whole."""
 
     most_keys: int | None = None
     keys_answered: int = 0
+    most_rows: int = ROW_LIMIT
+    rows_answered: int = 0
     grains: dict[timedelta, GrainLimits] = field(default_factory=lambda: {it: GrainLimits(it) for it in (HOUR, DAY)})
+
+    def note_truncated(self, rows: int) -> None:
+        """Learns how many rows the server gives to one answer from one that lacks some."""
+        self.most_rows = min(self.most_rows, rows or self.most_rows)
 
 
 def half(window: Window, grain: timedelta) -> timedelta | None:

@@ -1,0 +1,108 @@
+"""How the window of a question is divided into parts that are answered whole, the newest first.
+
+What belongs here: how long the next part is, from what is known of its rows and from answers that were not whole. What
+stays out: limits that hold for every question (`limits.py`), requests (`analytics.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from orcost_pipeline.openrouter.api.limits import Limits, half
+from orcost_pipeline.windows import Window, ceil, floor
+
+# Rows of a full answer, as a share of the limit, that a part is chosen for: hours differ in how many of the rows that
+# they may have they turn out to have.
+FILLED = 0.9
+
+
+@dataclass
+class RowBounds:
+    """At most how many rows the hours (or days) of a question have, and which share of that they turn out to have.
+
+    by_start: an upper bound by the start of each hour (or day) that has any row; without any, nothing is divided.
+    share: rows of the last answer as a share of its bound; 1 before the first, which therefore is not truncated.
+    """
+
+    by_start: Mapping[datetime, int]
+    grain: timedelta
+    share: float = 1.0
+
+    def longest_end(self, window: Window, most_rows: int) -> timedelta:
+        """The length of the longest end of a window whose answer is expected to have fewer rows; at least an hour
+        (or day)."""
+        # An answer that is full counts as truncated.
+        left = (most_rows - 1) / self.share * (1 if self.share == 1 else FILLED)
+        for at in self._starts(window):
+            left -= self.by_start[at]
+            if left < 0:
+                newest = floor(window.end - timedelta.resolution, self.grain)
+                return window.end - max(window.start, min(at + self.grain, newest))
+        return window.end - window.start
+
+    def note_answer(self, window: Window, rows: int) -> None:
+        """Learns the share from an answer."""
+        if rows and (bound := sum(self.by_start[at] for at in self._starts(window))):
+            self.share = min(1.0, rows / bound)
+
+    def note_truncated(self, rest: Window, part: Window, most_rows: int) -> bool:
+        """Learns that there are more rows than expected; returns whether a smaller part of the rest is expected to fit.
+
+        part: the end of the rest whose answer was truncated.
+        """
+        self.share = min(1.0, 2 * self.share)
+        return self.longest_end(rest, most_rows) < part.end - part.start
+
+    def _starts(self, window: Window) -> list[datetime]:
+        """Starts of hours (or days) with rows that the window touches, the newest first."""
+        first = floor(window.start, self.grain)
+        return sorted((at for at in self.by_start if first <= at < window.end), reverse=True)
+
+
+class Division:
+    """The parts of one question's window. `rest` is what is not answered yet.
+
+    most_rows: at most how many rows each hour (or day) has, by its start. Without it the window is asked for as a
+    whole, and halved where the answer is not whole.
+    """
+
+    def __init__(
+        self, window: Window, grain: timedelta, limits: Limits, most_rows: Mapping[datetime, int] | None
+    ) -> None:
+        first = limits.grains[grain].reported_from or window.start
+        self.rest = Window(max(window.start, first), window.end)
+        self._grain = grain
+        self._limits = limits
+        self._bounds = RowBounds(most_rows or {}, grain)
+        # Of every part to come, and of the next one.
+        self._longest = self._size = limits.grains[grain].longest or window.end - window.start
+
+    def part(self) -> Window:
+        """The newest part of the rest, beginning on a whole hour (or day)."""
+        size = min(self._size, self._bounds.longest_end(self.rest, self._limits.most_rows))
+        if size >= self.rest.end - self.rest.start:
+            return self.rest
+        return Window(max(self.rest.start, ceil(self.rest.end - size, self._grain)), self.rest.end)
+
+    def note_answer(self, part: Window, rows: int) -> None:
+        """The part was answered, with so many rows."""
+        self._bounds.note_answer(part, rows)
+        self.rest, self._size = Window(self.rest.start, part.start), self._longest
+
+    def skip(self, part: Window) -> None:
+        """The part is not asked for again."""
+        self.rest = Window(self.rest.start, part.start)
+
+    def shorten(self, part: Window, *, is_truncated: bool, is_slow: bool) -> bool:
+        """Makes the next part shorter than this one, which was not answered whole; returns whether that is possible."""
+        if is_truncated and self._bounds.note_truncated(self.rest, part, self._limits.most_rows):
+            return True
+        self._size = half(part, self._grain) or self._size
+        if is_slow or not self._bounds.by_start:
+            # The hours before are as dense.
+            self._longest = self._size
+        return self._size < part.end - part.start
+
+    def limit(self, size: timedelta) -> None:
+        """No further part is longer."""
+        self._longest = self._size = size
