@@ -32,7 +32,7 @@ def muted_findings(settings: Settings) -> Iterator[Finding]:
     if unknown:
         message = f"{settings.config_file.name} mutes {listed(unknown)}, which no finding is called."
         yield Finding(
-            Severity.WARNING, Code.SETTINGS, None, message, "Name findings by their codes, as docs/findings.md does"
+            Severity.WARNING, Code.SETTINGS, None, message, "Name findings by their codes, such as mapping_doubtful"
         )
 
 
