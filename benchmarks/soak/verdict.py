@@ -35,7 +35,7 @@ _UNSENT = (
     "union all select code, account, 'opened', error from ops.alert where sent_at is null and resolved_at is null"
 )
 _UNSETTLED = (
-    "select count(*) from ops.alert where resolved_at is null and missing_since is not null "
+    "select count(*) from ops.alert where resolved_at is null and (missing_since is not null or code = any(:of_faults)) "
     "union all select count(*) from ops.alert_delivery where next_attempt_at is not null"
 )
 _SUCCEEDED = "select account, count(*) from ops.sync_run where status = 'succeeded' and requests_made > 0 group by 1"
@@ -74,8 +74,8 @@ def checks(soak: Soak, ticks: Collection[Tick]) -> Iterator[Check]:
 
 
 def is_settled(soak: Soak) -> bool:
-    """Whether no alert waits for its second look and no message to be sent."""
-    return all(count == 0 for (count,) in soak.rows(_UNSETTLED))
+    """Whether no alert waits to be resolved, as those of faults do now, and no message to be sent."""
+    return all(count == 0 for (count,) in soak.rows(_UNSETTLED, of_faults=list(OF_FAULTS)))
 
 
 def _books(soak: Soak) -> Check:
