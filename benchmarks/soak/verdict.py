@@ -35,7 +35,8 @@ _UNSENT = (
     "union all select code, account, 'opened', error from ops.alert where sent_at is null and resolved_at is null"
 )
 _UNSETTLED = (
-    "select count(*) from ops.alert where resolved_at is null and (missing_since is not null or code = any(:of_faults)) "
+    "select count(*) from ops.alert "
+    "where resolved_at is null and (missing_since is not null or code = any(:of_faults)) "
     "union all select count(*) from ops.alert_delivery where next_attempt_at is not null"
 )
 _SUCCEEDED = "select account, count(*) from ops.sync_run where status = 'succeeded' and requests_made > 0 group by 1"
