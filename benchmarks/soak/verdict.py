@@ -39,7 +39,7 @@ _UNSETTLED = (
     "where resolved_at is null and (missing_since is not null or code = any(:of_faults)) "
     "union all select count(*) from ops.alert_delivery where next_attempt_at is not null"
 )
-_SUCCEEDED = "select account, count(*) from ops.sync_run where status = 'succeeded' and requests_made > 0 group by 1"
+_SUCCEEDED = "select account, count(*) from ops.sync_run where status = 'succeeded' group by 1"
 
 
 class Tick(NamedTuple):
