@@ -30,6 +30,7 @@ pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 # ── business checks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_business_check_warns_and_the_run_goes_well(acme: Deployment) -> None:
     result = acme.run()
     assert result.success
@@ -67,6 +68,7 @@ def test_a_verdict_is_that_of_its_account_and_says_whose_how_much_and_which_shar
     }
 
 
+@pytest.mark.slow
 def test_one_accounts_freshness_does_not_hide_that_anothers_is_late(deploy: Deploy) -> None:
     both = deploy(two_accounts())
     check = "every_account_is_fresh"
@@ -92,6 +94,7 @@ def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
     assert checks(result)["unattributed_share_is_small"] is False
 
 
+@pytest.mark.slow
 def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(synced: Deployment) -> None:
     synced.settings.mapping.write_text(A_AND_B, encoding="utf-8")
     result = synced.run(job="reattribute")

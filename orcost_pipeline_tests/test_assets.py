@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import dagster as dg
+import pytest
 
 from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.simulator import Fault
@@ -102,6 +103,7 @@ def test_a_second_run_writes_no_row_of_usage_and_asks_little(synced: Deployment)
     assert synced.figures()["as_of"] != age
 
 
+@pytest.mark.slow
 def test_since_reaches_the_sync(synced: Deployment) -> None:
     synced.clock.later(minutes=10)
     assert materialized(synced.run())["raw/usage_hourly"]["hours_asked"] == 0

@@ -178,6 +178,7 @@ def test_what_uses_the_warehouse_is_not_pulled_away_from_under_it(site: Project)
     assert contents(site) == before
 
 
+@pytest.mark.slow
 def test_a_failed_restoration_changes_nothing(site: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     assert site.orcost("db", "backup", "costs.dump").returncode == 0
     before = contents(site)

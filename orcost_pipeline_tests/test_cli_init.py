@@ -33,6 +33,7 @@ from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.text import clean
 from orcost_pipeline_tests import processes
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import World, usage
 
 ORCOST = str(Path(sys.executable).with_name("orcost"))
@@ -223,7 +224,7 @@ def test_without_a_stdin_and_without_a_key_it_ends(folder: Path) -> None:
     assert outcome.err.startswith("No key was given; nothing was written.")
 
 
-@pytest.mark.parametrize("stdin", ["closed", "empty", "silent"])
+@pytest.mark.parametrize("stdin", sampled(["closed", "empty", "silent"], 1))
 def test_with_a_key_in_the_environment_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, stdin: str) -> None:
     monkeypatch.setenv("OPENROUTER_API_KEY", MANAGEMENT)
     reader, writer = os.pipe()
@@ -744,6 +745,7 @@ def test_a_large_account_gets_a_list_to_read() -> None:
     assert lines[-1] == "## 800 suggestions of less usage not listed here: orcost sync, then: orcost map suggest"
 
 
+@pytest.mark.slow
 def test_the_starter_and_map_suggest_propose_the_same(
     folder: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:

@@ -152,15 +152,18 @@ def test_a_rolling_report_is_the_sum_of_its_hours_to_the_last_digit(
 @pytest.mark.parametrize("by", GROUPINGS)
 @pytest.mark.parametrize(
     ("start", "end"),
-    [
-        ("2026-11-01", "2026-11-20"),
-        ("2026-11-03T05:00", "2026-11-19T22:00"),
-        ("2026-11-18T01:00", "2026-11-18T23:00"),
-        ("2026-11-18T03:00", "2026-11-19"),
-        ("2026-11-09T23:00Z", "2026-11-10T03:00+02:00"),
-        ("2026-10-01", "2026-10-24T03:00"),
-        ("2020-01-01", "2030-01-01"),
-    ],
+    sampled(
+        [
+            ("2026-11-01", "2026-11-20"),
+            ("2026-11-03T05:00", "2026-11-19T22:00"),
+            ("2026-11-18T01:00", "2026-11-18T23:00"),
+            ("2026-11-18T03:00", "2026-11-19"),
+            ("2026-11-09T23:00Z", "2026-11-10T03:00+02:00"),
+            ("2026-10-01", "2026-10-24T03:00"),
+            ("2020-01-01", "2030-01-01"),
+        ],
+        12,
+    ),
 )
 def test_any_window_of_whole_hours_equals_the_naive_sum(
     orcost: Orcost, truth: Truth, start: str, end: str, by: str
@@ -534,12 +537,14 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
     )
     answer = orcost("status", "--format", "json")
     told = json.loads(answer.out)
+    check = f"orcost map check {folder / 'company_mapping.csv'}"
+    figures = "if it stays, see the figures: orcost reconcile --day 2026-11-05"
     assert answer.code == 1
     assert [(finding["account"], finding["code"], finding["todo"]) for finding in told["findings"]] == [
         ("globex", "invalid_key", "Give it a valid key (orcost init), then: orcost sync --account globex"),
         ("acme", "stale", "orcost sync --account acme"),
-        (None, "mapping_wrong", f"orcost map check {folder / 'company_mapping.csv'}, then: orcost sync"),
-        ("acme", "days_open", "orcost sync --account acme --since 2026-11-05"),
+        (None, "mapping_wrong", f"Correct it; to check it: {check}, then: orcost sync"),
+        ("acme", "days_open", f"orcost sync --account acme --since 2026-11-05; {figures}"),
     ]
     acme, globex = told["accounts"]
     assert (acme["as_of"], acme["balance_usd"], acme["open_days"]) == (

@@ -214,6 +214,7 @@ def assert_serves(site: Site) -> None:
     assert not site.rows("select relname from pg_class where relnamespace = 'public'::regnamespace")
 
 
+@pytest.mark.slow
 def test_settings_of_a_role_change_no_figure_and_no_secret_is_in_what_the_server_logs(
     empty_url: str, tmp_path: Path
 ) -> None:

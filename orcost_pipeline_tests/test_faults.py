@@ -657,6 +657,7 @@ def test_a_server_that_dies_after_the_first_step_is_waited_for_once(world: PortW
     assert "answered 503" in world.rows("select error from ops.sync_run order by started_at desc limit 1")[0][0]
 
 
+@pytest.mark.slow
 def test_a_run_of_dagster_fails_with_the_sentence_and_the_next_is_exact(world: PortWorld, run: Run) -> None:
     before = world.figures()
     world.simulator.inject(Fault("html_200", times=None, match=QUESTIONS["activity"]))

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import dagster as dg
+import pytest
 
 from orcost_pipeline.defs.pictures import bars
 from orcost_pipeline.project_file import AlertsConfig
@@ -74,6 +75,7 @@ def test_a_rule_for_an_account_nobody_configured_is_a_warning(acme: Deployment) 
     }
 
 
+@pytest.mark.slow
 def test_a_rule_that_won_no_key_for_thirty_days_is_a_warning(synced: Deployment) -> None:
     mapping = A_AND_B + "C,key_name,nobody\n"
     assert checks(synced.load_mapping(mapping))["every_rule_was_used"] is True, "it is new"

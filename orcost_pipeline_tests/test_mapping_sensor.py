@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from orcost_pipeline.defs.automation import mapping_change_sensor
 from orcost_pipeline_tests.dagster_deployment import Deployment, dagster_run
@@ -141,6 +142,7 @@ def test_no_account_that_was_never_synced_is_attributed(acme: Deployment) -> Non
     assert look(acme, None)[0] == []
 
 
+@pytest.mark.slow
 def test_a_mapping_that_changes_while_a_run_hangs_leaves_one_run_waiting(acme: Deployment) -> None:
     acme.load_mapping("company,match,pattern\nA,key_name,*\n")
     assert acme.run().success

@@ -92,6 +92,7 @@ def test_a_server_that_is_down_is_unreachable_and_the_figures_stay(synced: Deplo
     assert synced.figures() == before
 
 
+@pytest.mark.slow
 def test_analytics_that_fail_midway_publish_nothing(synced: Deployment) -> None:
     before = synced.figures()
     synced.clock.later(hours=1)

@@ -262,6 +262,7 @@ def test_an_unchanged_warehouse_waits_for_no_query(engine: sa.Engine, files: Fil
     assert (query(engine, versions), query(engine, "select * from ops.schema_object order by name")) == before
 
 
+@pytest.mark.slow
 def test_a_long_query_is_named_in_bounded_time_and_nothing_is_half_done(
     engine: sa.Engine, files: Files, database_url: str
 ) -> None:

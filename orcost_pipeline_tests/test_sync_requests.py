@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline.simulator import Fault
@@ -182,6 +183,7 @@ def test_a_request_for_an_unknown_account_fails_at_once_and_says_which_there_are
     assert request_row(both, request_id) == ("failed", NOON, error)
 
 
+@pytest.mark.slow
 def test_since_of_a_request_reaches_the_run(synced: Deployment) -> None:
     synced.clock.later(minutes=3)
     ask(synced, "acme", "2026-11-21")

@@ -60,10 +60,13 @@ def merge(
     on what the table was, perhaps empty, while the table grows under it. Rows that are stored are updated rather than
     inserted with a conflict, which would use up a number of the target's identity each time.
     """
+    collected = _columns(connection, touched) if touched else []
+    if not connection.execute(sa.text(f"select exists (select from {staged})")).scalar_one():
+        deletion = f"delete from {target} t where {scope}"
+        return Merged(0 if scope is None else _delete(connection, deletion, touched, collected, parameters), 0)
     connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
     connection.execute(sa.text(f"analyze {staged}"))
     columns = _columns(connection, staged)
-    collected = _columns(connection, touched) if touched else []
     same_key = " and ".join(f"t.{key} = s.{key}" for key in keys)
     deleted = 0
     if scope is not None:

@@ -7,13 +7,14 @@ stays out: limits that hold for every question (`limits.py`), requests (`analyti
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
 
 from orcost_pipeline.openrouter.api.limits import Limits, half
 from orcost_pipeline.windows import Window, ceil, floor
 
 # Rows of a full answer, as a share of the limit, that a part is chosen for: hours differ in how many of the rows that
 # they may have they turn out to have.
-FILLED = 0.9
+FILLED = Fraction(9, 10)
 
 
 @dataclass
@@ -26,7 +27,7 @@ class RowBounds:
 
     by_start: Mapping[datetime, int]
     grain: timedelta
-    share: float = 1.0
+    share: Fraction = Fraction(1)
 
     def longest_end(self, window: Window, most_rows: int) -> timedelta:
         """The length of the longest end of a window whose answer is expected to have fewer rows; at least an hour
@@ -43,14 +44,14 @@ class RowBounds:
     def note_answer(self, window: Window, rows: int) -> None:
         """Learns the share from an answer."""
         if rows and (bound := sum(self.by_start[at] for at in self._starts(window))):
-            self.share = min(1.0, rows / bound)
+            self.share = min(Fraction(1), Fraction(rows, bound))
 
     def note_truncated(self, rest: Window, part: Window, most_rows: int) -> bool:
         """Learns that there are more rows than expected; returns whether a smaller part of the rest is expected to fit.
 
         part: the end of the rest whose answer was truncated.
         """
-        self.share = min(1.0, 2 * self.share)
+        self.share = min(Fraction(1), 2 * self.share)
         return self.longest_end(rest, most_rows) < part.end - part.start
 
     def _starts(self, window: Window) -> list[datetime]:
