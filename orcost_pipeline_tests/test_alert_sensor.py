@@ -78,6 +78,7 @@ def test_a_wrong_mapping_is_told_within_a_look_of_its_edit_and_when_it_is_mended
     assert [it.type for it in watched.looks()] == ["success"]
 
 
+@pytest.mark.slow
 def test_settings_that_cannot_be_read_are_told(watched: Watched) -> None:
     watched.wrong = [PermanentError('orcost.toml, line 3: there is no "acount"; did you mean "accounts"?')]
     (wrong,) = watched.looks()
@@ -128,6 +129,7 @@ def test_the_heartbeat_follows_each_sync_that_succeeded(watched: Watched, how: s
         assert outside.fetched == (["/ping/s3cret/acme?a=acme"] if how == "sync" else [])
 
 
+@pytest.mark.slow
 def test_a_heartbeat_that_is_not_received_fails_no_sync_and_names_no_secret(
     watched: Watched, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

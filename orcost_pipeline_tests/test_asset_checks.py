@@ -80,11 +80,13 @@ def test_one_accounts_freshness_does_not_hide_that_anothers_is_late(deploy: Depl
     assert (late.passed, late.description) == (False, "Not synced for more than two hours: acme.")
 
 
+@pytest.mark.slow
 def test_how_much_unattributed_is_too_much_is_a_setting(acme: Deployment) -> None:
     acme.settings = acme.settings.model_copy(update={"alerts": AlertsConfig(unattributed_percent=Decimal(100))})
     assert checks(acme.run())["unattributed_share_is_small"] is True
 
 
+@pytest.mark.slow
 def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
     acme.settings.mapping.write_text(HEADER + "A,key_name,app\n", encoding="utf-8")
     other = list(acme.ledger.accounts["acme"].keys)[1]
@@ -107,6 +109,7 @@ def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(sync
 # ── contract checks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_every_contract_check_is_reported_as_passed(acme: Deployment) -> None:
     acme.settings.mapping.write_text(HEADER + "A,key_name,*\n", encoding="utf-8")
     asked = checks(acme.run())

@@ -57,6 +57,7 @@ def test_published_assets_carry_the_columns_of_the_catalogue(acme: Deployment) -
             assert all(column.description for column in columns), key
 
 
+@pytest.mark.slow
 def test_raw_assets_carry_the_columns_of_the_catalogue(acme: Deployment) -> None:
     told = materialized(acme.run())
     assert not [key for key, metadata in told.items() if "dagster/column_schema" not in metadata]
@@ -146,6 +147,7 @@ def test_materializing_marts_of_an_account_never_synced_says_so(acme: Deployment
     )
 
 
+@pytest.mark.slow
 def test_materializing_a_raw_asset_by_hand_is_no_sync_and_changes_no_figure(synced: Deployment) -> None:
     before, syncs = synced.figures(), synced.value("select count(*) from ops.sync_run")
     synced.clock.later(hours=1)

@@ -101,6 +101,7 @@ def twins(engine: sa.Engine, postgres_url: str) -> Iterator[Twins]:
         yield Twins(engine, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ahead", "after"),
     [
@@ -143,6 +144,7 @@ def test_the_next_good_sync_heals(twins: Twins, ahead: timedelta, after: timedel
         twins.assert_alike()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [26 * HOUR, 5 * DAY, YEARS], ids=str)
 def test_an_account_whose_first_sync_was_of_the_future_is_as_one_that_never_synced(
     twins: Twins, ahead: timedelta
@@ -161,6 +163,7 @@ def test_an_account_whose_first_sync_was_of_the_future_is_as_one_that_never_sync
     twins.assert_alike()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", sampled([YEARS, 26 * HOUR, 9 * HOUR, 5 * DAY], 1), ids=str)
 @pytest.mark.parametrize("is_first", [True, False])
 def test_what_counters_told_of_the_future_is_forgotten(twins: Twins, ahead: timedelta, is_first: bool) -> None:
@@ -185,6 +188,7 @@ def test_what_counters_told_of_the_future_is_forgotten(twins: Twins, ahead: time
     twins.assert_alike()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [26 * HOUR, YEARS], ids=str)
 def test_counters_that_analytics_replaced_in_the_future_were_replaced_now(twins: Twins, ahead: timedelta) -> None:
     twins.set(analytics_status=403)
@@ -201,6 +205,7 @@ def test_counters_that_analytics_replaced_in_the_future_were_replaced_now(twins:
     assert all(row.replaced_at <= twins.wrong.now for row in twins.wrong.rows(replaced))
 
 
+@pytest.mark.slow
 def test_a_restatement_that_was_noticed_in_the_future_was_noticed_now_and_once(twins: Twins) -> None:
     twins.spend()
     twins.later(days=5)
@@ -274,11 +279,13 @@ def test_a_clock_that_is_a_little_off_syncs(world: World, minutes: int) -> None:
     assert world.sync()
 
 
+@pytest.mark.slow
 def test_without_a_date_nobody_knows_that_a_clock_is_off(world: World) -> None:
     world.simulator.options, world.ahead = Options(has_date=False, has_cached_at=False), 26 * HOUR
     assert world.sync()
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_put_right_in_the_middle_of_a_sync_had_dated_it(world: World) -> None:
     before = figures(world)
     world.ahead = 26 * HOUR
@@ -289,6 +296,7 @@ def test_a_clock_that_is_put_right_in_the_middle_of_a_sync_had_dated_it(world: W
     assert figures(world) == before
 
 
+@pytest.mark.slow
 def test_a_clock_that_goes_wrong_in_the_middle_of_a_sync_stops_it(world: World) -> None:
     before, step = figures(world), world.step()
     steps.read_account(step)
@@ -298,6 +306,7 @@ def test_a_clock_that_goes_wrong_in_the_middle_of_a_sync_stops_it(world: World) 
     assert figures(world) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "ahead"),
     [
@@ -327,6 +336,7 @@ def test_an_answer_is_dated_when_it_was_made_or_passed_on(headers: dict[str, str
     assert asyncio.run(asked()) == ahead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_date", [True, False])
 def test_the_simulator_tells_its_own_time_on_a_real_port(has_date: bool) -> None:
     ledger = Ledger()
@@ -355,6 +365,7 @@ def test_a_sync_that_began_with_a_clock_ahead_is_not_published_once_the_clock_is
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_a_sync_that_a_newer_one_overtook_says_so_and_is_no_failure(world: World) -> None:
     old = world.step()
     world.read(old)
@@ -369,6 +380,7 @@ def test_a_sync_that_a_newer_one_overtook_says_so_and_is_no_failure(world: World
     assert world.value("select status from ops.sync_run where run_id = :run", run=old.run_id) == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_a_little_ahead_is_none_of_the_future(twins: Twins) -> None:
     """Two machines sync one account: what the slower one read is older than what the other published."""
     twins.spend()
@@ -388,6 +400,7 @@ def test_a_retry_of_what_is_published_is_no_failure(world: World) -> None:
     assert figures(world) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_a_wrong_clock_dated_into_the_future_is_not_the_last_one(twins: Twins) -> None:
     twins.spend()
     twins.sync()

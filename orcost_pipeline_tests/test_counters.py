@@ -58,6 +58,7 @@ def booked(world: World) -> dict[datetime, Decimal]:
     return {row[0]: row[1] for row in world.rows("select hour, sum(credits_usd) from core.spend_hourly group by 1")}
 
 
+@pytest.mark.slow
 def test_an_ordinary_key_is_one_project_under_its_label_and_its_hash(world: World) -> None:
     with_ordinary_key(world).map("Company A,label,sk-or-v1-*,,,")
     spend(world, NOON - HOUR, "1.25", "0.5")
@@ -74,6 +75,7 @@ def test_an_ordinary_key_is_one_project_under_its_label_and_its_hash(world: Worl
     ]
 
 
+@pytest.mark.slow
 def test_the_first_sync_books_this_month_and_nothing_before(world: World) -> None:
     with_ordinary_key(world)
     spend(world, MONTH - HOUR, "100")  # last month: not booked
@@ -89,6 +91,7 @@ def test_the_first_sync_books_this_month_and_nothing_before(world: World) -> Non
     assert world.value("select credits_usd from marts.company_spend_monthly") == Decimal("3.25")
 
 
+@pytest.mark.slow
 def test_periods_that_begin_inside_a_sum_of_days_are_known_from_its_end(world: World) -> None:
     """The first sync knows the month, the week and the day: 24 hours begin inside the week's sum, 7 days inside the
     month's."""
@@ -130,6 +133,7 @@ def test_periods_that_begin_inside_a_sum_of_days_are_known_from_its_end(world: W
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_a_warehouse_of_before_learns_its_spans_from_the_syncs_that_it_noted(world: World) -> None:
     world.now = NOON + 2 * DAY
     with_ordinary_key(world)
@@ -168,6 +172,7 @@ def test_an_hourly_sync_books_each_hour_and_a_rerun_writes_nothing(world: World)
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_after_three_days_off_today_and_the_sum_are_right(world: World) -> None:
     """From Friday to Monday: what was spent meanwhile cannot be told apart and ends with Sunday; today is exact."""
     world.now = datetime(2026, 11, 20, 10, 20, tzinfo=UTC)  # a Friday
@@ -181,6 +186,7 @@ def test_after_three_days_off_today_and_the_sum_are_right(world: World) -> None:
     assert booked(world) == {friday: Decimal(1), monday - HOUR: Decimal(9), monday + 9 * HOUR: Decimal(5)}
 
 
+@pytest.mark.slow
 def test_midnight_and_a_months_end_split_what_was_spent_between_two_syncs(world: World) -> None:
     world.now = datetime(2026, 11, 30, 23, 20, tzinfo=UTC)
     with_ordinary_key(world)
@@ -216,6 +222,7 @@ def test_a_sync_at_midnight_leaves_the_cut_to_the_next_one(world: World, minute:
     assert world.rows(BY_DAY)[-2:] == [(midnight.date() - DAY, 3, 0), (midnight.date(), 4, 0)]
 
 
+@pytest.mark.slow
 def test_a_clock_that_stands_on_the_other_side_of_midnight_when_the_answer_comes_loses_nothing(world: World) -> None:
     """as_of before midnight, answered well after it."""
     world.now = datetime(2026, 11, 24, 23, 50, tzinfo=UTC)
@@ -231,6 +238,7 @@ def test_a_clock_that_stands_on_the_other_side_of_midnight_when_the_answer_comes
     assert world.rows(BY_DAY)[-2:] == [(midnight.date() - DAY, 1, 0), (midnight.date(), 2, 0)]
 
 
+@pytest.mark.slow
 def test_what_was_booked_months_ago_stays_and_is_not_booked_again(world: World) -> None:
     with_ordinary_key(world)
     for days, amount in ((0, "1"), (30, "2"), (60, "4"), (63, "8")):
@@ -246,6 +254,7 @@ def test_what_was_booked_months_ago_stays_and_is_not_booked_again(world: World) 
     assert world.sync() == {}
 
 
+@pytest.mark.slow
 def test_a_counter_that_is_corrected_moves_the_day_it_belongs_to(world: World) -> None:
     with_ordinary_key(world)
     yesterday = NOON - DAY
@@ -258,6 +267,7 @@ def test_a_counter_that_is_corrected_moves_the_day_it_belongs_to(world: World) -
     assert world.rows(BY_DAY)[-1] == (NOON.date(), 1, 0)
 
 
+@pytest.mark.slow
 def test_last_months_correction_leaves_this_month_as_its_counter_tells(world: World) -> None:
     october = MONTH - 2 * DAY
     spend(world, october, "5")
@@ -269,6 +279,7 @@ def test_last_months_correction_leaves_this_month_as_its_counter_tells(world: Wo
     assert total_since(world, MONTH) == world.ledger.counters("acme", key_of(world), world.now).usage_monthly == 1
 
 
+@pytest.mark.slow
 def test_a_revoked_ordinary_key_is_invalid_and_changes_no_figure(world: World) -> None:
     with_ordinary_key(world)
     spend(world, NOON - HOUR, "1")
@@ -291,6 +302,7 @@ def test_a_second_ordinary_key_is_a_second_project_and_the_first_keeps_its_past(
     assert world.rows("select deleted_at from ref.api_key") == [(None,), (None,)]
 
 
+@pytest.mark.slow
 def test_an_ordinary_key_in_a_managed_account_is_refused_and_changes_nothing(world: World) -> None:
     spend(world, NOON - HOUR, "1")
     world.sync()
@@ -300,6 +312,7 @@ def test_an_ordinary_key_in_a_managed_account_is_refused_and_changes_nothing(wor
     assert world.rows("select * from core.spend_hourly") == before
 
 
+@pytest.mark.slow
 def test_an_ordinary_key_asks_for_nothing_but_itself(world: World) -> None:
     with_ordinary_key(world)
     world.sync()
@@ -379,6 +392,7 @@ def test_a_management_key_without_analytics_counts_every_key(world: World, statu
     assert world.later(hours=1).sync() == {}
 
 
+@pytest.mark.slow
 def test_activity_knows_better_than_counters(world: World) -> None:
     """Closed days are settled from activity, with models and tokens; only today is counted."""
     world.simulator.options = Options(analytics_status=403)
@@ -397,6 +411,7 @@ def test_activity_knows_better_than_counters(world: World) -> None:
     world.assert_days_are_true()
 
 
+@pytest.mark.slow
 def test_analytics_that_begin_inside_a_sum_make_nothing_before_them_known(world: World) -> None:
     """They replace the hour in which the sum was booked, and do not reach back to all that it was of."""
     world.now = datetime(2026, 11, 30, 23, 20, tzinfo=UTC)
@@ -417,6 +432,7 @@ def test_analytics_that_begin_inside_a_sum_make_nothing_before_them_known(world:
     assert world.rows("select * from core.counted_span where end_at > :told_from", told_from=told_from) == []
 
 
+@pytest.mark.slow
 def test_a_period_that_lies_whole_inside_a_sum_is_not_known(world: World) -> None:
     """A sync right after midnight, after days off: the server does not yet say which day its counters are of."""
     world.now = datetime(2026, 11, 30, 18, tzinfo=UTC)
@@ -430,6 +446,7 @@ def test_a_period_that_lies_whole_inside_a_sum_is_not_known(world: World) -> Non
     assert world.rows(rolling) == [(datetime(2026, 12, 6, tzinfo=UTC), False)]
 
 
+@pytest.mark.slow
 def test_days_off_without_analytics_end_with_true_days(world: World) -> None:
     world.simulator.options = Options(analytics_status=403)
     world.sync()
@@ -442,6 +459,7 @@ def test_days_off_without_analytics_end_with_true_days(world: World) -> None:
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_days_off_that_end_after_midnight_are_not_counted_twice_meanwhile(world: World) -> None:
     """Counters book Friday to Sunday on Sunday; activity tells each day. Days settle together, or none does."""
     world.simulator.options = Options(analytics_status=403)
@@ -457,6 +475,7 @@ def test_days_off_that_end_after_midnight_are_not_counted_twice_meanwhile(world:
     world.assert_days_are_true()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hour", [2, 10])
 def test_days_of_a_sum_settle_only_where_activity_tells_them_all(world: World, hour: int) -> None:
     """A month without a sync ends shortly after midnight: when days may settle, activity has let go of the first."""
@@ -473,6 +492,7 @@ def test_days_of_a_sum_settle_only_where_activity_tells_them_all(world: World, h
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_days_of_a_sum_that_settled_are_restated_although_activity_has_let_go_of_the_first(world: World) -> None:
     world.simulator.options = Options(analytics_status=403)
     world.now = datetime(2026, 12, 1, 22, 20, tzinfo=UTC)
@@ -510,6 +530,7 @@ def test_sums_that_share_a_day_settle_together(world: World) -> None:
     world.assert_days_are_true()
 
 
+@pytest.mark.slow
 def test_a_day_whose_rest_is_booked_within_a_sum_is_not_open(world: World) -> None:
     """Analytics told the morning of the first day; a sum of counters, booked on another day, has the rest of it."""
     spend(world, world.now - HOUR, "1")
@@ -523,6 +544,7 @@ def test_a_day_whose_rest_is_booked_within_a_sum_is_not_open(world: World) -> No
     assert told == [(NOON.date(), 1, "closed")]
 
 
+@pytest.mark.slow
 def test_analytics_that_begin_with_a_sum_lack_the_rest_of_the_hour_before(world: World) -> None:
     """A sync knew the first two minutes of an hour. Counters told the rest of it within a sum, which analytics replace
     from the next hour on."""
@@ -539,6 +561,7 @@ def test_analytics_that_begin_with_a_sum_lack_the_rest_of_the_hour_before(world:
     assert world.rows("select day from marts.reconciliation_daily where status = 'open'") == []
 
 
+@pytest.mark.slow
 def test_a_key_is_not_given_twice_what_counters_booked_on_another_day(world: World) -> None:
     """Days off end on the last one for counters; activity tells each day, the chat room's spend beside the key's."""
     world.simulator.options = Options(analytics_status=403)
@@ -609,6 +632,7 @@ def test_what_replaces_counters_is_told_day_by_day(world: World) -> None:
     assert world.value("select count(*) from ops.counter_replacement") == 4, "once"
 
 
+@pytest.mark.slow
 def test_a_key_made_while_analytics_are_lost_is_counted_from_its_birth(world: World) -> None:
     world.now = datetime(2026, 10, 30, 12, 20, tzinfo=UTC)
     world.sync()
@@ -622,6 +646,7 @@ def test_a_key_made_while_analytics_are_lost_is_counted_from_its_birth(world: Wo
     assert world.value(october) == 7
 
 
+@pytest.mark.slow
 def test_an_ordinary_account_that_gets_a_management_key_tells_all_keys(world: World) -> None:
     managed = world.configured
     with_ordinary_key(world)
@@ -636,6 +661,7 @@ def test_an_ordinary_account_that_gets_a_management_key_tells_all_keys(world: Wo
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_requests_of_a_failed_sync_are_counted_too(world: World) -> None:
     world.ledger.accounts["acme"].management_key = "sk-or-v1-another"
     with pytest.raises(InvalidKeyError):

@@ -129,6 +129,7 @@ def test_months_without_any_usage_are_known_too(engine: sa.Engine) -> None:
 # ── as far back as asked ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_first", [True, False])
 def test_since_reaches_back_by_day_where_hours_and_activity_end(world: World, *, is_first: bool) -> None:
     if not is_first:

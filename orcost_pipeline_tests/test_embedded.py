@@ -143,6 +143,7 @@ def test_data_and_port_survive_a_stop_and_a_kill(server: EmbeddedPostgres, area:
     assert ask(url, "SELECT answer FROM kept") == 42
 
 
+@pytest.mark.slow
 def test_a_start_right_after_a_kill_waits_for_the_dying_server(server: EmbeddedPostgres, area: Path):
     with psycopg.connect(server.start(), autocommit=True) as orphaned:
         orphaned.execute("SELECT 1")
@@ -150,6 +151,7 @@ def test_a_start_right_after_a_kill_waits_for_the_dying_server(server: EmbeddedP
         assert ask(server.start(), "SELECT 1") == 1
 
 
+@pytest.mark.slow
 def test_a_stale_pid_file_that_names_a_living_stranger_harms_nobody(server: EmbeddedPostgres, area: Path):
     url = server.start()
     old_pid = pid_of(area)
@@ -216,6 +218,7 @@ def test_two_homes_live_side_by_side(new_server: NewServer):
     assert ask(other.url() or "", "SELECT 1") == 1
 
 
+@pytest.mark.slow
 def test_concurrent_starts_end_with_one_server(server: EmbeddedPostgres, folder: Path):
     script = (
         "import sys, pathlib; from orcost_pipeline.warehouse.embedded import EmbeddedPostgres;"
@@ -259,6 +262,7 @@ def test_data_of_a_version_that_is_not_installed_is_refused_with_what_is(server:
         server.start()
 
 
+@pytest.mark.slow
 def test_data_of_an_older_version_is_opened_by_its_own_programs(
     server: EmbeddedPostgres, area: Path, monkeypatch: pytest.MonkeyPatch
 ):

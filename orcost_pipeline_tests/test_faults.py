@@ -344,6 +344,7 @@ def crowded(engine: sa.Engine) -> Iterator[PortWorld]:
         yield crowded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shifted_page", "repeated_page"])
 def test_a_listing_that_repeats_a_key_or_skips_one_costs_none_its_name(crowded: PortWorld, kind: Any) -> None:
     crowded.succeed(Fault(kind), Fault(kind, skip=2))
@@ -445,6 +446,7 @@ def test_a_fault_that_stays_at_any_question_changes_nothing(world: PortWorld, ki
     world.later(minutes=5).succeed()
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_at_any_moment_is_invalid_and_changes_nothing(world: PortWorld) -> None:
     for name in ("key", "workspaces", "keys", "analytics", "analytics of keys", "activity of a key"):
         error = world.fail(Fault("401", times=None, match=QUESTIONS[name]))

@@ -282,6 +282,7 @@ def test_two_mixed_ledgers_show_what_the_fault_was(mixed: World) -> None:
     assert mixed.value("select count(*) from core.spend_hourly where credits_usd < 0") > 0
 
 
+@pytest.mark.slow
 def test_a_rebuild_undoes_what_another_accounts_key_did(mixed: World, postgres_url: str) -> None:
     rebuild(mixed)
     after = seen(mixed)
@@ -312,6 +313,7 @@ def test_a_rebuild_that_comes_days_later_undoes_it_too(mixed: World, days: int) 
     assert not mixed.rows("select day from marts.reconciliation_daily where status = 'open'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deleted_by_hash", sampled(["rows", "empty", "warning"], 1))
 def test_a_rebuild_keeps_what_openrouter_no_longer_tells(world: World, deleted_by_hash: Any) -> None:
     """A deleted key keeps its usage, a month that OpenRouter no longer tells its days."""
@@ -344,6 +346,7 @@ def test_a_rebuild_leaves_days_beyond_the_reach_alone(world: World) -> None:
     assert kept[world.now.date()] == 4
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_fails_changes_nothing(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = seen(mixed)
 
@@ -431,6 +434,7 @@ def test_of_two_that_count_twice_already_the_younger_is_refused(world: World, mo
         other.later(hours=1).sync()
 
 
+@pytest.mark.slow
 def test_a_rebuild_without_analytics_drops_what_another_account_was_counted(world: World) -> None:
     world.options = Options(analytics_status=403)
     world.__post_init__()

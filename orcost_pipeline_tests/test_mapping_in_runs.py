@@ -39,6 +39,7 @@ def test_a_mapping_that_is_wrong_from_the_start_leaves_all_unattributed(acme: De
     assert acme.companies() == {"Unattributed": Decimal("111.75")}
 
 
+@pytest.mark.slow
 def test_a_mapping_that_is_gone_stays_in_force_and_is_missed(acme: Deployment) -> None:
     acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success

@@ -45,6 +45,7 @@ def test_a_changed_mapping_is_followed_at_once_and_openrouter_is_asked_nothing(a
     assert look(acme, None)[0] == []
 
 
+@pytest.mark.slow
 def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
     with acme.engine.begin() as connection:
         connection.exec_driver_sql(
@@ -101,6 +102,7 @@ def rows_of_core(deployment: Deployment) -> dict[str, set[tuple[Any, ...]]]:
     return {name: set(deployment.rows(f"select t.xmin::text, to_jsonb(t)::text from core.{name} t")) for name in tables}
 
 
+@pytest.mark.slow
 def test_only_what_moved_is_written_when_a_key_moves(acme: Deployment) -> None:
     """One key of several: its assignment, the days it was used on, its rolling windows and its companies'."""
     acme.load_mapping("company,match,pattern\nA,key_name,*\n")

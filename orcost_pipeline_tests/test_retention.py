@@ -49,6 +49,7 @@ def look(deployment: Deployment) -> str:
 # Raw rows
 
 
+@pytest.mark.slow
 def test_a_sync_keeps_raw_rows_as_long_as_the_setting_says(synced: Deployment) -> None:
     synced.settings = synced.settings.model_copy(update={"retention": RetentionConfig(raw_days=2)})
     count = "select count(*) from raw.api_key where as_of = :first"

@@ -27,6 +27,7 @@ pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 # ── a key or a server that fails ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_revoked_key_fails_the_run_and_changes_no_figure(synced: Deployment) -> None:
     before = synced.figures()
     synced.clock.later(hours=1)
@@ -59,6 +60,7 @@ def test_a_revoked_key_is_asked_once_an_hour(synced: Deployment) -> None:
     assert synced.value("select count(*) from ops.sync_run where status = 'failed'") == 3
 
 
+@pytest.mark.slow
 def test_no_event_and_no_table_ever_holds_a_key(acme: Deployment) -> None:
     wrong = "sk-or-v1-" + "0123456789abcdef" * 4
     acme.with_account(api_key=SecretStr(wrong))
@@ -80,6 +82,7 @@ def test_a_key_put_right_makes_the_account_whole_again(acme: Deployment) -> None
     assert sum(acme.companies().values()) == Decimal("111.75")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_unreachable_and_the_figures_stay(synced: Deployment) -> None:
     before = synced.figures()
     synced.clock.later(hours=1)
@@ -115,6 +118,7 @@ def test_an_ordinary_key_syncs_itself(acme: Deployment) -> None:
     assert acme.rows("select name from ref.api_key") == [(versions[0][1].label,)]
 
 
+@pytest.mark.slow
 def test_an_ordinary_key_in_a_managed_account_is_told_what_to_do(synced: Deployment) -> None:
     before = synced.figures()
     versions = next(iter(synced.ledger.accounts["acme"].keys.values()))
@@ -136,6 +140,7 @@ def test_an_account_without_a_key_is_told_which_variable_to_set(acme: Deployment
     assert acme.rows("select * from ops.sync_run") == [], "a sync without a key stores nothing"
 
 
+@pytest.mark.slow
 def test_a_launch_without_a_partition_fails_with_one_sentence(acme: Deployment) -> None:
     result = acme.run(None)
     assert not result.success
@@ -162,6 +167,7 @@ def test_a_connection_lost_in_the_middle_publishes_nothing(synced: Deployment, m
     assert sum(synced.companies().values()) == Decimal("116.75")
 
 
+@pytest.mark.slow
 def test_a_connection_lost_in_the_middle_is_told_in_a_sentence(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,11 +179,13 @@ def test_a_connection_lost_in_the_middle_is_told_in_a_sentence(
     assert "sqlalche.me" not in error
 
 
+@pytest.mark.slow
 def test_what_was_never_published_is_not_said_to_stay(acme: Deployment) -> None:
     acme.simulator.inject(Fault("401", times=None))
     assert "Costs stay" not in sentence(acme.run())
 
 
+@pytest.mark.slow
 def test_a_connection_lost_once_is_survived_and_leaves_no_trace(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +207,7 @@ def test_a_connection_lost_once_is_survived_and_leaves_no_trace(
     assert sum(acme.companies().values()) == Decimal("111.75")
 
 
+@pytest.mark.slow
 def test_a_connection_lost_once_by_the_mapping_is_survived(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     is_cut: list[bool] = []
 
@@ -212,6 +221,7 @@ def test_a_connection_lost_once_by_the_mapping_is_survived(acme: Deployment, mon
     assert acme.run().success
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_always_lost_is_tried_three_times_and_told_once(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +247,7 @@ def test_a_commit_whose_answer_is_lost_is_a_publication(acme: Deployment, monkey
     assert sum(acme.companies().values()) == Decimal("111.75")
 
 
+@pytest.mark.slow
 def test_what_nobody_foresaw_is_told_in_a_sentence_and_not_retried(
     acme: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +268,7 @@ def cut_connection(publishing: Publication) -> None:
     publishing.connection.execute(sa.text("select pg_terminate_backend(pg_backend_pid())"))
 
 
+@pytest.mark.slow
 def test_a_lost_lock_does_not_stop_the_sync(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock of a run is a courtesy; that of its publication, which lasts as long as its transaction, is the law."""
     cut = sa.text("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = :kind")

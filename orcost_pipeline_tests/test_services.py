@@ -222,6 +222,7 @@ def test_what_dies_again_and_again_is_started_ever_later_until_it_has_run_for_lo
         assert [pause(given, lived=61.0), pause(given, lived=0.1)] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_service_that_dies_at_its_start_ends_it_all_with_its_last_words(supervise: Any) -> None:
     it = supervise("one:steady", "two:dying:never")
     assert it.process.wait(20) != 0
@@ -336,6 +337,7 @@ def test_a_killed_supervisor_leaves_nothing_that_ignores_signals_either(supervis
 # ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_log_that_grows_is_set_aside(supervise: Any) -> None:
     it = supervise("one:chatty")
     log, older = it.folder / "log", it.folder / "log.1"
@@ -348,6 +350,7 @@ def test_a_log_that_grows_is_set_aside(supervise: Any) -> None:
     assert log.stat().st_size < 1_000_000
 
 
+@pytest.mark.slow
 def test_the_log_is_plain_and_silent_of_what_is_no_news(supervise: Any) -> None:
     it = supervise("one:logging")
     log = it.folder / "log"

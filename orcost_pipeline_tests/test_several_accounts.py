@@ -57,6 +57,7 @@ def test_two_accounts_share_companies_and_nothing_else(deploy: Deploy) -> None:
     assert kept == acme_alone
 
 
+@pytest.mark.slow
 def test_a_run_left_running_is_closed_as_abandoned_by_the_next_of_its_account(deploy: Deploy) -> None:
     both = deploy(two_accounts())
     for account in ("acme", "globex"):
@@ -66,6 +67,7 @@ def test_a_run_left_running_is_closed_as_abandoned_by_the_next_of_its_account(de
     assert left == [("died-acme", "abandoned", NOON), ("died-globex", "running", None)]
 
 
+@pytest.mark.slow
 def test_a_second_sync_waits_for_the_first(acme: Deployment) -> None:
     results: list[Any] = []
     run_id = str(uuid.uuid4())

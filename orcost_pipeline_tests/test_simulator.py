@@ -841,6 +841,7 @@ def test_the_real_port_drips_cuts_and_garbles(world: World) -> None:
 # Scenarios
 
 
+@pytest.mark.slow
 def test_the_demos_past_is_the_same_whenever_it_is_started(demo_ledger: Ledger) -> None:
     later = demo(NOW + 8 * DAY + 3 * HOUR)
     start = NOW - 45 * DAY

@@ -574,6 +574,7 @@ def disk_full(site: Site, server: Server, table: str) -> Iterator[None]:
     path.with_suffix(".kept").rename(path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_a_sentence_and_nothing_changes(site: Site, server: Server) -> None:
     before = figures(site)
     move(site)

@@ -338,6 +338,7 @@ def test_all_requests_of_a_run_follow_its_retry_and_name_both_runs(acme: Deploym
     assert progress(acme) == {it: ("succeeded", [failed.run_id, retry.run_id]) for it in ids}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_deleted_in_dagster_ends_its_requests_as_it_ended(acme: Deployment) -> None:
     ids = [ask(acme), ask(acme)]
     (request,) = sense(acme)
@@ -347,6 +348,7 @@ def test_a_run_that_is_deleted_in_dagster_ends_its_requests_as_it_ended(acme: De
     assert progress(acme) == {it: ("succeeded", [result.run_id]) for it in ids}
 
 
+@pytest.mark.slow
 def test_requests_of_the_program_before_keep_the_runs_that_they_have(acme: Deployment) -> None:
     """Their runs were requested one by one; the migration says so."""
     running, queued = ask(acme), ask(acme)

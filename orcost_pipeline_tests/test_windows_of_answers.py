@@ -188,6 +188,7 @@ def test_without_activity_hours_that_vanish_are_not_taken_for_zero(engine: sa.En
 # ── answers that are cut ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", sampled([500, 1_000, 2_500], 1))
 @pytest.mark.parametrize("is_silent", sampled([True, False], 1))
 def test_a_cap_below_the_limit_is_believed_and_a_round_one_is_found(
