@@ -269,12 +269,12 @@ def test_the_relations_that_are_described_are_those_that_exist(columns: dict[str
     assert set(declared_schema().comments.relations) == set(columns) - {"ops.schema_version"}
 
 
-@pytest.mark.parametrize("relation", GRAINS)
-def test_the_grain_of_each_relation_is_that_of_the_contract(synced: World, relation: str) -> None:
-    twice = synced.rows(f"select {GRAINS[relation]} from {relation} group by {GRAINS[relation]} having count(*) > 1")
-    assert twice == []
-    if relation != "ops.restatement":
-        assert synced.value(f"select count(*) from {relation}") > 0
+def test_the_grain_of_each_relation_is_that_of_the_contract(synced: World) -> None:
+    for relation, grain in GRAINS.items():
+        twice = synced.rows(f"select {grain} from {relation} group by {grain} having count(*) > 1")
+        assert twice == [], relation
+        if relation != "ops.restatement":
+            assert synced.value(f"select count(*) from {relation}") > 0, relation
 
 
 def test_sessions_speak_utc_whatever_the_server_thinks(engine: sa.Engine) -> None:
