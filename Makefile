@@ -58,6 +58,7 @@ bench: install
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.attribution
 	@$(BIN)/python -m benchmarks.forecast
+	@$(BIN)/python -m benchmarks.questions
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -o requirements.lock

@@ -34,6 +34,7 @@ READERS = (
     *("ref.api_key", "ref.api_key_history", "ref.assignment", "core.spend_hourly", "core.spend_daily"),
     *("marts.key_spend_rolling", "marts.company_spend_rolling", "marts.company_spend_daily"),
     *("marts.company_spend_monthly", "marts.creator_spend_daily", "marts.workspace_spend_daily"),
+    *("marts.company_spend_hourly", "marts.model_spend_monthly"),
     *("marts.unattributed_spend", "marts.unkeyed_spend_daily", "marts.reconciliation_daily", "ops.restatement"),
     "ref.account",
 )
@@ -89,6 +90,7 @@ class Twins:
         self.wrong.simulator.options, self.wrong.ahead = told, timedelta(0)
 
     def assert_alike(self) -> None:
+        self.wrong.assert_sums_are_true()
         right, wrong = figures(self.right), figures(self.wrong)
         for name in READERS:
             differ = {*map(tuple, wrong[name])} ^ {*map(tuple, right[name])}

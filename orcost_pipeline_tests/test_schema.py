@@ -510,26 +510,24 @@ def test_a_function_that_a_users_view_calls_is_not_dropped(engine: sa.Engine, fi
 
 def test_what_has_no_file_any_more_is_dropped_and_forgotten(engine: sa.Engine, files: Files) -> None:
     """With what uses it, in whichever order: an edited view may have stopped using it."""
-    for name in ("marts.unkeyed_spend_daily", "core.agrees"):
+    for name in ("marts.unkeyed_spend_daily", "core.agrees", "core.unkeyed_day", "marts.creator_spend_daily"):
         files.remove(name)
-    files.remove("core.api_key_day_span")
-    files.remove("marts.creator_spend_daily")
     files.edit(
-        "marts.workspace_spend_daily",
+        "marts.reconciliation_daily",
         (
-            "left join core.api_key_day_span h",
-            "left join (values (1, null::date, null::date, '')) as h (key_id, first_day, end_day, workspace)",
+            "from core.unkeyed_day",
+            "from (values (1, null::date, '', 0, 0)) as u (account_id, day, cause, credits_usd, byok_usd)",
         ),
     )
     files.apply(engine)
-    names = "'marts.unkeyed_spend_daily', 'marts.creator_spend_daily', 'core.api_key_day_span', 'core.agrees'"
+    names = "'marts.unkeyed_spend_daily', 'marts.creator_spend_daily', 'core.unkeyed_day', 'core.agrees'"
     there = (
         f"select name from unnest(array[{names}]) as name where to_regclass(name) is not null or to_regproc(name) > 0"
     )
     assert query(engine, there) == []
     names = {name for (name,) in query(engine, "select name from ops.schema_object")}
     assert names == files.schema().fingerprints().keys()
-    assert query(engine, "select count(*) from marts.workspace_spend_daily") == [(0,)]
+    assert query(engine, "select count(*) from marts.reconciliation_daily") == [(0,)]
 
 
 def test_what_has_no_file_any_more_goes_with_what_it_uses_where_that_is_made_again(

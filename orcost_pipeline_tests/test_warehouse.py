@@ -790,6 +790,23 @@ def test_readers_during_a_publication_see_the_old_figures(synced: World, monkeyp
 
 
 CORRUPTIONS = {
+    "company_hours_sum_to_usage": (
+        "moved_company_hour",
+        "update core.company_hour set byok_usd = byok_usd + 0.000000000001 where hour = '2026-11-23 13:00+00'",
+    ),
+    "models_sum_to_usage": (
+        "moved_model_month",
+        "update core.model_month set requests = requests + 0.000000000001 where month = '2026-11-01'",
+    ),
+    "holders_sum_to_companies": (
+        "moved_holder_day",
+        "update core.holder_day set credits_usd = credits_usd - 0.000000000001 "
+        "where day = '2026-11-23' and attribute = 'workspace'",
+    ),
+    "rolling_totals_sum_to_keys": (
+        "company_rolling",
+        "update core.rolling_total set cached_tokens = 0, prompt_tokens = prompt_tokens + 1 where period = '7d'",
+    ),
     "every_usage_has_one_owner": (
         "reassigned_day",
         "delete from core.assignment where key_id = 0",

@@ -24,6 +24,7 @@ from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.step import Step
+from orcost_pipeline_tests.kept_sums import untrue_sums
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # Seconds: a server that stays down is given up, where a sync would wait for minutes.
@@ -195,6 +196,12 @@ class World:
                     period=period,
                 )
                 assert told == facts, (mart, period)
+        self.assert_sums_are_true()
+
+    def assert_sums_are_true(self) -> None:
+        """What publications keep added up is what the facts add up to, row by row and to the last digit."""
+        with self.engine.connect() as connection:
+            assert untrue_sums(connection) == {}
 
 
 def _sums() -> str:

@@ -37,14 +37,10 @@ PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
     "core.spend_daily": (["core.usage_daily", "ref.assignment"], ["core.usage_daily", "core.assignment"]),
     "marts.company_spend_daily": (["core.spend_daily"], ["core.company_day"]),
     "marts.company_spend_monthly": (["marts.company_spend_daily"], ["core.company_day"]),
-    "marts.creator_spend_daily": (
-        ["core.spend_daily", "ref.api_key_history"],
-        ["core.usage_daily", "core.assignment", "core.api_key_version"],
-    ),
-    "marts.workspace_spend_daily": (
-        ["core.spend_daily", "ref.api_key_history"],
-        ["core.usage_daily", "core.assignment", "core.api_key_version"],
-    ),
+    "marts.company_spend_hourly": (["core.spend_hourly"], ["core.company_hour"]),
+    "marts.model_spend_monthly": (["core.spend_daily"], ["core.model_month"]),
+    "marts.creator_spend_daily": (["core.spend_daily", "ref.api_key_history"], ["core.holder_day"]),
+    "marts.workspace_spend_daily": (["core.spend_daily", "ref.api_key_history"], ["core.holder_day"]),
     "marts.key_spend_rolling": (["core.spend_hourly"], ["core.key_rolling"]),
     "marts.company_spend_rolling": (["marts.key_spend_rolling"], ["core.company_rolling"]),
     "marts.unattributed_spend": (["core.spend_daily"], ["core.usage_daily", "core.assignment"]),

@@ -44,12 +44,38 @@ ATTRIBUTION = (
         when=When.ALWAYS,
         makes="touched_assignment",
     ),
+    Staging(
+        name="moved_company",
+        reads=("staged_assignment", "core.assignment", "touched_assignment"),
+        when=When.ALWAYS,
+        makes="moved_company",
+    ),
     Merging(
         name="merge_assignment",
         reads=("staged_assignment",),
         when=When.ALWAYS,
         staged="staged_assignment",
         merge=Merge(into="core.assignment", keys=("account_id", "key_id", "valid_from", "company_id"), within=()),
+    ),
+    # Days of which the owner alone changes are none of these: they are added up for the companies that moved.
+    Change(name="touched_month", reads=("touched_day",), when=When.ALWAYS, writes=("touched_month",)),
+    Staging(
+        name="day_of_touched_month",
+        reads=("touched_month",),
+        when=When.ALWAYS,
+        makes="day_of_touched_month",
+    ),
+    Staging(
+        name="touched_holder",
+        reads=("opened_holder", "core.api_key_day_span"),
+        when=When.ALWAYS,
+        makes="touched_holder",
+    ),
+    Staging(
+        name="held_day",
+        reads=("core.usage_daily", "touched_day", "touched_holder"),
+        when=When.ALWAYS,
+        makes="held_day",
     ),
     Change(
         name="reassigned_day",

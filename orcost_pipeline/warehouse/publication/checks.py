@@ -21,6 +21,34 @@ CONTRACT_CHECKS = (
         when=When.ALWAYS,
         reads=("core.account_day", "core.usage_daily", "core.company_day", "touched_day"),
     ),
+    ContractCheck(
+        name="company_hours_sum_to_usage",
+        about="marts.company_spend_hourly",
+        law="Companies, Unattributed included, sum to the usage of each hour, to the last digit.",
+        when=When.ALWAYS,
+        reads=("core.usage_hourly", "core.company_hour", "touched_hour", "moved_company"),
+    ),
+    ContractCheck(
+        name="models_sum_to_usage",
+        about="marts.model_spend_monthly",
+        law="Companies, Unattributed included, sum to the usage of each model in each month, to the last digit.",
+        when=When.ALWAYS,
+        reads=("core.account_day", "core.usage_daily", "core.model_month", "day_of_touched_month", "moved_company"),
+    ),
+    ContractCheck(
+        name="holders_sum_to_companies",
+        about="marts.workspace_spend_daily",
+        law="Creators, and workspaces, sum to each company's spend of each day, to the last digit.",
+        when=When.ALWAYS,
+        reads=("core.company_day", "core.holder_day", "held_day", "moved_company"),
+    ),
+    ContractCheck(
+        name="rolling_totals_sum_to_keys",
+        about="marts.key_spend_rolling",
+        law="Models, creators and workspaces of each rolling period sum to the keys, to the last digit.",
+        when=When.EXTRACTION,
+        reads=("core.key_rolling", "core.rolling_total"),
+    ),
     # A mapping alone has no answers to compare with.
     ContractCheck(
         name="account_sums_to_its_answer",

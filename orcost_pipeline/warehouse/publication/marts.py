@@ -1,6 +1,8 @@
-"""Steps of what is kept added up: companies by touched day, and the account's rolling windows.
+"""Steps of what is kept added up: by touched hour, day and month, and the account's rolling windows.
 
-Rolling windows move with every extraction; a mapping alone moves the keys whose owners it changed.
+What an extraction touched is added up for all companies. What a mapping moves is added up for the companies that got
+or lost keys, in steps of their own: what they read and replace is found by company instead of by time. Rolling windows
+move with every extraction; a mapping alone moves the keys whose owners it changed.
 """
 
 from orcost_pipeline.warehouse.publication.step import Merge, Staging
@@ -8,6 +10,11 @@ from orcost_pipeline.warehouse.publication.transaction import When
 
 _ROLLED = ("(:is_extraction or t.key_id in (select key_id from touched_assignment))",)
 _PERIOD_KEYS = ("account_id", "key_id", "company_id", "period")
+_COMPANY_HOUR = ("hour", "account_id", "company_id")
+_MODEL_MONTH = ("month", "account_id", "company_id", "model_id")
+_HOLDER_DAY = ("attribute", "day", "account_id", "company_id", "is_known", "holder")
+_OF_MOVED = "t.company_id in (select company_id from moved_company)"
+_MOVED = "exists (select from moved_company where company_id = t.company_id and t.hour >= start_at and t.hour < end_at)"
 
 MARTS = (
     Staging(
@@ -21,12 +28,78 @@ MARTS = (
             within=("t.day in (select day from touched_day)",),
         ),
     ),
+    Staging(
+        name="company_hour",
+        reads=("core.usage_hourly", "core.assignment", "touched_hour"),
+        when=When.EXTRACTION,
+        makes="staged_company_hour",
+        merge=Merge(
+            into="core.company_hour",
+            keys=_COMPANY_HOUR,
+            within=("t.hour in (select hour from touched_hour)",),
+        ),
+    ),
+    Staging(
+        name="moved_company_hour",
+        reads=("core.usage_hourly", "core.assignment", "moved_company"),
+        when=When.ALWAYS,
+        makes="staged_moved_company_hour",
+        merge=Merge(into="core.company_hour", keys=_COMPANY_HOUR, within=(_MOVED,)),
+    ),
+    Staging(
+        name="model_month",
+        reads=("core.usage_daily", "core.assignment", "day_of_touched_month", "touched_month"),
+        when=When.EXTRACTION,
+        makes="staged_model_month",
+        merge=Merge(
+            into="core.model_month",
+            keys=_MODEL_MONTH,
+            within=("t.month in (select month from touched_month)",),
+        ),
+    ),
+    Staging(
+        name="moved_model_month",
+        reads=("core.usage_daily", "core.assignment", "moved_company"),
+        when=When.ALWAYS,
+        makes="staged_moved_model_month",
+        merge=Merge(into="core.model_month", keys=_MODEL_MONTH, within=(_OF_MOVED,)),
+    ),
+    Staging(
+        name="holder_day",
+        reads=("core.usage_daily", "core.assignment", "core.api_key_day_span", "held_day"),
+        when=When.EXTRACTION,
+        makes="staged_holder_day",
+        merge=Merge(
+            into="core.holder_day",
+            keys=_HOLDER_DAY,
+            within=("t.attribute in ('creator', 'workspace')", "t.day in (select day from held_day)"),
+        ),
+    ),
+    Staging(
+        name="moved_holder_day",
+        reads=("core.usage_daily", "core.assignment", "core.api_key_day_span", "moved_company"),
+        when=When.ALWAYS,
+        makes="staged_moved_holder_day",
+        merge=Merge(into="core.holder_day", keys=_HOLDER_DAY, within=(_OF_MOVED,)),
+    ),
     Staging(name="rolling_edge", reads=("core.counted_span",), when=When.ALWAYS, makes="rolling_edge"),
     Staging(
         name="rolled_usage",
         reads=("core.usage_hourly", "rolling_edge", "touched_assignment"),
         when=When.ALWAYS,
         makes="rolled_usage",
+    ),
+    # Who owns a key moves nothing here: a mapping alone leaves it as it is.
+    Staging(
+        name="rolling_total",
+        reads=("rolled_usage", "core.model", "core.api_key_day_span"),
+        when=When.EXTRACTION,
+        makes="staged_rolling_total",
+        merge=Merge(
+            into="core.rolling_total",
+            keys=("account_id", "attribute", "period", "is_known", "value"),
+            within=(),
+        ),
     ),
     Staging(name="rolled_key", reads=("rolled_usage", "core.assignment"), when=When.ALWAYS, makes="rolled_key"),
     Staging(

@@ -18,6 +18,9 @@ from orcost_pipeline.windows import is_future, month_start
 OPENED = {
     "touched_hour": "create temporary table touched_hour (hour timestamptz) on commit drop",
     "touched_day": "create temporary table touched_day (day date) on commit drop",
+    "touched_month": "create temporary table touched_month (month date) on commit drop",
+    # Who had each key before this publication changes its versions; what an earlier sync left in the future included.
+    "opened_holder": "create temporary table opened_holder on commit drop as select * from core.api_key_day_span",
 }
 
 _LOCK = "select pg_advisory_xact_lock(:kind, hashtext(:account))"

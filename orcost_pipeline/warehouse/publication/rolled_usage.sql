@@ -1,11 +1,11 @@
--- One row per API key (0: no key) to roll up, UTC day and segment: the hours between two edges of rolling windows, the
--- newest segment being 1. On a day a key has one assignment, so that shares need not multiply every hour's usage.
+-- One row per API key (0: no key) to roll up, model, UTC day and segment: the hours between two edges of rolling windows,
+-- the newest segment being 1. On a day a key has one assignment, so that shares need not multiply every hour's usage.
 create temporary table rolled_usage on commit drop as
 with edge as (
     select array_agg(hour order by number) as hours
     from rolling_edge
 )
-select key_id, day, segment, sum(requests) as requests, sum(prompt_tokens) as prompt_tokens,
+select key_id, model_id, day, segment, sum(requests) as requests, sum(prompt_tokens) as prompt_tokens,
     sum(completion_tokens) as completion_tokens, sum(reasoning_tokens) as reasoning_tokens,
     sum(cached_tokens) as cached_tokens, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd
 from (
@@ -23,4 +23,4 @@ from (
     where u.account_id = :account_id and u.hour >= edge.hours[6]
         and (:is_extraction or u.key_id in (select key_id from touched_assignment))
 ) usage
-group by key_id, day, segment
+group by key_id, model_id, day, segment

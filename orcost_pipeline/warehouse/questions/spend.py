@@ -1,7 +1,7 @@
 """What a window cost, and how much of it is known: the questions behind `orcost report`.
 
-A report sums to one of five grains. What is summed is a file, the grain and the order follow from `GRAINS`; company
-and key have marts of their own for the rolling periods, the others are summed from the hours.
+A report sums to one of five grains. What is summed is a file, the grain and the order follow from `GRAINS`. Which file
+it is depends on the sums that publications keep.
 """
 
 from collections.abc import Mapping
@@ -50,8 +50,7 @@ def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: st
     elif by == "key":
         rows = _summed(connection, "rolling_key_spend", by, MEASURES, parameters)
     else:
-        parameters["is_by_holder"] = by in _HOLDERS
-        rows = _summed(connection, "rolling_spend", by, MEASURES, parameters)
+        rows = _summed(connection, "rolling_spend", by, MEASURES, {**parameters, "by": by})
     return _with_spans(rows, rolling_spans(connection, period))
 
 
@@ -66,9 +65,13 @@ def spend_between(connection: sa.Connection, by: Grain, window: Window, account:
         "first": utc_day(whole.start),
         "last": utc_day(whole.end),
         "hours": [hour for edge in window.edges() for hour in edge.hours()],
-        "is_by_holder": by in _HOLDERS,
     }
-    rows = _summed(connection, "spend_between", by, MEASURES, parameters)
+    if by == "company":
+        rows = _summed(connection, "company_spend_between", by, MEASURES, parameters)
+    elif by in _HOLDERS:
+        rows = _summed(connection, "holder_spend_between", by, MEASURES, {**parameters, "by": by})
+    else:
+        rows = _summed(connection, "spend_between", by, MEASURES, parameters)
     return _with_spans(rows, known_spans(connection, window))
 
 

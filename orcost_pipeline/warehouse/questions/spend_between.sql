@@ -1,22 +1,29 @@
-select s.*, a.as_of, h.creator, h.workspace
+-- Usage is summed by small ids before it gets names: a month has many rows, and few keys and models.
+select a.account, a.as_of, c.company, k.key_hash, v.name as key_name, m.model,
+    s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
 from (
-    select d.account, d.day, d.company, d.key_hash, d.key_name, d.model,
-        d.requests, d.prompt_tokens, d.completion_tokens, d.reasoning_tokens, d.cached_tokens, d.credits_usd, d.byok_usd
-    from core.spend_daily d
-    where d.day >= :first and d.day < :last
-    union all
-    select e.account, (e.hour at time zone 'UTC')::date, e.company, e.key_hash, e.key_name, e.model,
-        e.requests, e.prompt_tokens, e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd
-    from unnest(cast(:hours as timestamptz[])) as edge (hour)
-    cross join ref.account a
-    -- offset 0 keeps the planner on the index, hour by hour: it does not know how few there are.
-    cross join lateral (
-        select * from core.spend_hourly h where h.account = a.account and h.hour = edge.hour offset 0
-    ) e
+    select u.account_id, u.key_id, u.model_id, o.company_id, sum(u.requests * o.share) as requests,
+        sum(u.prompt_tokens * o.share) as prompt_tokens, sum(u.completion_tokens * o.share) as completion_tokens,
+        sum(u.reasoning_tokens * o.share) as reasoning_tokens, sum(u.cached_tokens * o.share) as cached_tokens,
+        sum(u.credits_usd * o.share) as credits_usd, sum(u.byok_usd * o.share) as byok_usd
+    from (
+        select d.day, d.account_id, d.key_id, d.model_id, d.requests, d.prompt_tokens, d.completion_tokens,
+            d.reasoning_tokens, d.cached_tokens, d.credits_usd, d.byok_usd
+        from core.usage_daily d
+        where d.day >= :first and d.day < :last
+        union all
+        select (e.hour at time zone 'UTC')::date, e.account_id, e.key_id, e.model_id, e.requests, e.prompt_tokens,
+            e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd
+        from core.usage_hourly e
+        where e.hour = any(cast(:hours as timestamptz[]))
+    ) u
+    join core.assignment o on o.account_id = u.account_id and o.key_id = u.key_id
+        and o.valid_from <= u.day and o.valid_to > u.day
+    group by u.account_id, u.key_id, u.model_id, o.company_id
 ) s
-join ref.account a using (account)
--- Who held the key on the day of its spend: looked up only for the grains that show it.
-left join core.api_key k on :is_by_holder and k.account_id = a.account_id and k.key_hash = s.key_hash
-left join core.api_key_day_span h on :is_by_holder and h.key_id = k.key_id
-    and h.first_day <= s.day and h.end_day > s.day
-where cast(:account as text) is null or s.account = :account
+join ref.account a using (account_id)
+join ref.company c using (company_id)
+join core.model m using (model_id)
+left join core.api_key k using (key_id)
+left join core.api_key_version v on v.key_id = s.key_id and v.valid_to is null
+where cast(:account as text) is null or a.account = :account

@@ -35,6 +35,11 @@ TABLES = {
     "core.unreadable_row": "One row per account, endpoint, API key (0: none), field and instant: number of rows that "
     "could not be read.",
     "core.company_day": "One row per UTC day, account and company: spend.",
+    "core.company_hour": "One row per UTC hour, account and company: spend.",
+    "core.model_month": "One row per UTC month, account, company and model: spend.",
+    "core.holder_day": "One row per creator or workspace of the API keys, UTC day, account and company: spend.",
+    "core.rolling_total": "One row per account, model, creator or workspace, and rolling period: usage of all "
+    "companies.",
     "core.key_rolling": "One row per account, API key (0: no key), company and rolling period: spend.",
     "core.key_previous": "One row per account, API key (0: no key), company and rolling period: spend in the period "
     "before.",

@@ -13,7 +13,15 @@ delete from core.usage_daily where account_id = :account_id and day > :good_day;
 
 delete from core.company_day where account_id = :account_id and day > :good_day;
 
+delete from core.holder_day where account_id = :account_id and day > :good_day;
+
 delete from core.account_day where account_id = :account_id and day > :good_day;
+
+-- So are the months that they were summed to.
+delete from core.model_month where account_id = :account_id and month > :good_day;
+
+insert into touched_month
+select date_trunc('month', cast(:good_day as date)::timestamp)::date;
 
 -- Days before that may be settled too early are built again.
 with doubted as (
@@ -35,6 +43,8 @@ update core.unreadable_row set noticed_at = :as_of where account_id = :account_i
 
 -- Hours of the future, and counter readings since.
 delete from core.usage_hourly where account_id = :account_id and hour > :as_of;
+
+delete from core.company_hour where account_id = :account_id and hour > :as_of;
 
 delete from core.unkeyed_hour where account_id = :account_id and hour > :as_of;
 

@@ -27,13 +27,10 @@ begin
         from core.company_day s
         where s.day >= first_day and s.day < end_day
         union all
-        select (u.hour at time zone 'UTC')::date, s.account_id, s.company_id, u.requests * s.share,
-            u.prompt_tokens * s.share, u.completion_tokens * s.share, u.reasoning_tokens * s.share,
-            u.cached_tokens * s.share, u.credits_usd * s.share, u.byok_usd * s.share
-        from (values (start_at, days_start_at), (days_end_at, end_at)) as edge (start_at, end_at)
-        join core.usage_hourly u on u.hour >= edge.start_at and u.hour < edge.end_at
-        join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
-            and s.valid_from <= (u.hour at time zone 'UTC')::date and s.valid_to > (u.hour at time zone 'UTC')::date
+        select (s.hour at time zone 'UTC')::date, s.account_id, s.company_id, s.requests, s.prompt_tokens,
+            s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
+        from core.company_hour s
+        where (s.hour >= start_at and s.hour < days_start_at) or (s.hour >= days_end_at and s.hour < end_at)
     )
     select c.company, sum(p.requests), sum(p.prompt_tokens), sum(p.completion_tokens), sum(p.reasoning_tokens),
         sum(p.cached_tokens), sum(p.credits_usd), sum(p.byok_usd), max(k.known_from), bool_and(k.is_complete)

@@ -11,13 +11,18 @@ with newest as (
     select month, max(known_from) as known_from, bool_and(is_complete) as is_complete
     from core.month_span
     group by month
-), forecast as (
-    -- Unknown for all accounts where it is unknown for one.
+), forecast as materialized (
+    -- Unknown for all accounts where it is unknown for one. Asked once: the number of companies is not foreseen.
     select f.company_id, sum(f.spent_usd) as spent_usd,
         case when count(*) = count(f.forecast_usd) then sum(f.forecast_usd) end as forecast_usd
     from newest n
     join core.company_forecast f on f.is_newest and f.month = n.month
     group by f.company_id
+), spent as (
+    select date_trunc('month', d.day::timestamp)::date as month, d.company_id, sum(d.credits_usd + d.byok_usd) as usd
+    from core.company_day d
+    where d.day < (select month from newest)
+    group by 1, d.company_id
 ), budget as (
     select m.month, c.company_id, coalesce(f.spent_usd, 0) as spent_usd,
         case when f.company_id is null then 0 else f.forecast_usd end as forecast_usd, m.known_from, m.is_complete
@@ -27,15 +32,9 @@ with newest as (
     left join forecast f on f.company_id = c.company_id
     union all
     select m.month, s.company_id, s.usd, s.usd, m.known_from, m.is_complete
-    from newest n
-    join span m on m.month < n.month
-    cross join lateral (
-        select d.company_id, sum(d.credits_usd + d.byok_usd) as usd
-        from core.company_day d
-        join ref.company c on c.company_id = d.company_id and c.monthly_budget_usd is not null
-        where d.day >= m.month and d.day < (m.month + interval '1 month')::date
-        group by d.company_id
-    ) s
+    from spent s
+    join span m using (month)
+    join ref.company c on c.company_id = s.company_id and c.monthly_budget_usd is not null
 )
 select b.month, c.company, c.monthly_budget_usd as budget_usd, b.spent_usd, b.forecast_usd,
     core.budget_status(c.monthly_budget_usd, b.spent_usd, b.forecast_usd, t.budget_percent) as status,

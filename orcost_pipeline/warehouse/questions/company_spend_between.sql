@@ -1,0 +1,15 @@
+select a.account, a.as_of, c.company,
+    s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
+from (
+    select d.*
+    from core.company_day d
+    where d.day >= :first and d.day < :last
+    union all
+    select (e.hour at time zone 'UTC')::date, e.account_id, e.company_id, e.requests, e.prompt_tokens,
+        e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd
+    from core.company_hour e
+    where e.hour = any(cast(:hours as timestamptz[]))
+) s
+join ref.account a using (account_id)
+join ref.company c using (company_id)
+where cast(:account as text) is null or a.account = :account

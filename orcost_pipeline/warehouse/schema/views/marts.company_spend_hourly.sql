@@ -1,0 +1,8 @@
+-- One row per account, UTC hour and company: spend.
+create or replace view marts.company_spend_hourly as
+select
+    a.account, s.hour, c.company, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens,
+    s.cached_tokens, s.credits_usd, s.byok_usd, a.as_of, c.display_name, c.external_id, c.cost_centre, c.owner_email
+from core.company_hour s
+join ref.account a using (account_id)
+join ref.company c using (company_id);
