@@ -73,7 +73,9 @@ def test_the_run_is_recorded_with_its_instant_requests_and_rows(acme: Deployment
         "+ (select count(*) from core.account_day) + (select count(*) from core.unkeyed_hour) "
         "+ (select count(*) from core.assignment) "
         "+ (select count(*) from core.company_day) + (select count(*) from core.key_rolling) "
-        "+ (select count(*) from core.key_previous) + (select count(*) from core.company_rolling)"
+        "+ (select count(*) from core.key_previous) + (select count(*) from core.company_rolling) "
+        "+ (select count(*) from core.company_hour) + (select count(*) from core.model_month) "
+        "+ (select count(*) from core.holder_day) + (select count(*) from core.rolling_total)"
     )
     account = acme.rows("select kind, status, as_of, checked_at, error, credits_total_usd from ref.account")
     assert account == [("management", "ok", NOON, NOON, None, 500)]

@@ -17,6 +17,7 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.schema.upgrade import migrate
+from orcost_pipeline_tests.kept_sums import MADE_ANEW, untrue_sums
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, query, usage
 
 STORED = (Path(__file__).parent / "warehouse_0001.sql").read_text(encoding="utf-8")
@@ -79,10 +80,18 @@ def world_of(engine: sa.Engine, ledger: Ledger, account: str) -> World:
     return world
 
 
+def sums(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
+    """What is kept added up and is not what the facts add up to."""
+    with engine.connect() as connection:
+        return untrue_sums(connection)
+
+
 def test_a_warehouse_of_the_oldest_version_is_brought_to_the_newest_and_goes_on(oldest: sa.Engine) -> None:
     days, company_days = query(oldest, OLD_DAYS), query(oldest, COMPANY_DAYS)
     assert (len(days), len(company_days)) == (48, 48)
     migrate(oldest)
+    assert sums(oldest) == {}
+    assert all(query(oldest, f"select count(*) > 0 from {table}") == [(True,)] for table in MADE_ANEW)
     assert query(oldest, OLD_DAYS) == days
     assert query(oldest, COMPANY_DAYS) == company_days
     assert query(oldest, "select count(*) from ops.restatement") == [(1,)]
@@ -95,8 +104,9 @@ def test_a_warehouse_of_the_oldest_version_is_brought_to_the_newest_and_goes_on(
         world.assert_days_are_true()
         rerun = world.later(minutes=5).sync()
         assert not {"core.usage_hourly", "core.usage_daily", "core.company_day"} & set(rerun)
-    sums = "select day, sum(credits_usd), sum(byok_usd), sum(requests) from {} group by 1 order by 1"
-    assert query(oldest, sums.format("marts.company_spend_daily")) == query(oldest, sums.format("core.usage_daily"))
+    assert sums(oldest) == {}
+    by_day = "select day, sum(credits_usd), sum(byok_usd), sum(requests) from {} group by 1 order by 1"
+    assert query(oldest, by_day.format("marts.company_spend_daily")) == query(oldest, by_day.format("core.usage_daily"))
     assert query(oldest, "select max(account_id) from ref.account") == [(2,)]
 
 

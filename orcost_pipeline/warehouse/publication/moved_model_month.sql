@@ -5,8 +5,8 @@ select date_trunc('month', u.day::timestamp)::date as month, u.account_id, s.com
     sum(u.completion_tokens * s.share) as completion_tokens, sum(u.reasoning_tokens * s.share) as reasoning_tokens,
     sum(u.cached_tokens * s.share) as cached_tokens, sum(u.credits_usd * s.share) as credits_usd,
     sum(u.byok_usd * s.share) as byok_usd
-from moved_company m
-join core.assignment s on s.account_id = :account_id and s.company_id = m.company_id
+from core.assignment s
 join core.usage_daily u on u.account_id = s.account_id and u.key_id = s.key_id
     and u.day >= s.valid_from and u.day < s.valid_to
+where s.account_id = :account_id and s.company_id = any(array(select company_id from moved_company))
 group by 1, u.account_id, s.company_id, u.model_id

@@ -70,8 +70,10 @@ def spend_between(connection: sa.Connection, by: Grain, window: Window, account:
         rows = _summed(connection, "company_spend_between", by, MEASURES, parameters)
     elif by in _HOLDERS:
         rows = _summed(connection, "holder_spend_between", by, MEASURES, {**parameters, "by": by})
+    elif by == "model":
+        rows = _summed(connection, "model_spend_between", by, MEASURES, parameters)
     else:
-        rows = _summed(connection, "spend_between", by, MEASURES, parameters)
+        rows = _summed(connection, "key_spend_between", by, MEASURES, parameters)
     return _with_spans(rows, known_spans(connection, window))
 
 
