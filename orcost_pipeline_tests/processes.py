@@ -279,9 +279,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def away_from_the_hour(seconds: int = 30) -> None:
-    """Waits where an hour is about to end: the figures of two syncs could not be compared."""
-    left = 3600 - int(datetime.now(UTC).timestamp()) % 3600
+def away_from_the_hour(seconds: int = 30, *, minute: int = 0) -> None:
+    """Waits where an hour is about to end: the figures of two syncs could not be compared. Or where another `minute`
+    of it is about to begin, such as that of the schedule."""
+    left = (minute * 60 - int(datetime.now(UTC).timestamp())) % 3600
     if left < seconds:
         time.sleep(left + 1)
 

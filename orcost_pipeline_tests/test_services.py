@@ -35,7 +35,7 @@ from orcost_pipeline.simulator import Simulator, serve, small
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from orcost_pipeline_tests.processes import free_port
+from orcost_pipeline_tests.processes import away_from_the_hour, free_port
 from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.webhook import Webhook
 
@@ -564,6 +564,8 @@ def assert_serves_no_other_home(it: Up, other: Settings) -> None:
 def test_up_serves_on_loopback_only_without_a_warning_and_stops_when_asked(
     up: Any, database_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A run that the schedule launches while it stops would be an error in the log.
+    away_from_the_hour(60, minute=5)
     monkeypatch.setenv("ORCOST_DATABASE_URL", database_url)
     it = up(hosts=["costs.example.com"], ORCOST_DATABASE_URL=database_url)
     assert it.is_ready()
