@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.schema.upgrade import migrate
+from orcost_pipeline_tests import sampling
 from orcost_pipeline_tests.virtual_time import VirtualLoop
 
 # Their fixtures are for who names them in `pytest_plugins`: Dagster is not loaded where nothing needs it.
@@ -32,6 +33,11 @@ pytest.register_assert_rewrite(
 def pytest_xdist_auto_num_workers() -> int:
     """A quarter of a test's time is spent waiting for processes and servers."""
     return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any module of tests is loaded: its decorators ask how many examples to try."""
+    sampling.is_fast = "not slow" in config.option.markexpr
 
 
 def pytest_collection_finish() -> None:

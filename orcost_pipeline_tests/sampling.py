@@ -1,9 +1,18 @@
-"""Cases of parametrized tests of which the fast tests run some."""
+"""How much of a large test the fast tests run: some cases of a parametrized one, some examples of a property."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+
+# Every how many examples of a property the fast tests run one.
+FEWER = 4
+is_fast = False
+
+
+def examples(count: int) -> int:
+    """How many examples of a property are tried: all of them with the slow tests, fewer in the fast ones."""
+    return max(count // FEWER, 2) if is_fast else count
 
 
 def sampled(cases: Iterable[Any], fast: int) -> list[Any]:

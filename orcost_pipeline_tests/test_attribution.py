@@ -26,6 +26,7 @@ from orcost_pipeline.simulator import Ledger, Usage
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.sampling import examples
 from orcost_pipeline_tests.test_assignment import slow_glob
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
@@ -235,7 +236,7 @@ def orcost(*arguments: str) -> Any:
     return json.loads(answer.stdout)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=LIVES, mappings=st.lists(RULES, min_size=3, max_size=3), data=st.data())
 def test_what_is_published_equals_the_reference(
     postgres_url: str,

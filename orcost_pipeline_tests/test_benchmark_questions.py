@@ -20,6 +20,7 @@ def amounts(connection: sa.Connection, question: str, as_of: datetime) -> list[D
     return sorted((row.credits_usd for row in answer if row.credits_usd), reverse=True)
 
 
+@pytest.mark.slow
 def test_the_product_answers_what_the_facts_say_and_each_question_is_measured(
     engine: sa.Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,7 +33,7 @@ from orcost_pipeline.simulator import Fault, Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.text import clean
 from orcost_pipeline_tests import processes
-from orcost_pipeline_tests.sampling import sampled
+from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.world import World, usage
 
 ORCOST = str(Path(sys.executable).with_name("orcost"))
@@ -699,7 +699,7 @@ HOSTILE = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=4).map("".join), max_size=8))
 @example(["Unattributed\u3000A"])
 @example(["Company A", "Company A", "Company A ", " #1", "#2", "", "unAttributed", 'a "b", c', "two\nlines", "*"])

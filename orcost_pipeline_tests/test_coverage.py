@@ -11,6 +11,7 @@ from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion
 from orcost_pipeline.companies.coverage import Coverage, Part, first_day
 from orcost_pipeline.companies.mapping import Rule, read_mapping
 from orcost_pipeline.companies.preview import KeyDay
+from orcost_pipeline_tests.sampling import examples
 from orcost_pipeline_tests.test_assignment import KEYS, is_valid, rule_lists, rules, slow_match, slow_winner, version_on
 
 TODAY = date(2026, 11, 24)
@@ -39,7 +40,7 @@ def counted(mapping: tuple[Rule, ...], *keys: KeyHistory, deleted: dict[str, dat
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(rule_lists(), KEYS, SPENT, st.none() | st.integers(0, 40), st.sampled_from(TODAYS))
 def test_coverage_equals_a_count_key_by_key_and_day_by_day(
     mapping: tuple[Rule, ...], keys: tuple[KeyHistory, ...], drawn: list[Any], gone: int | None, today: date

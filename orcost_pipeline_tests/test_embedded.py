@@ -169,6 +169,7 @@ def test_a_stale_pid_file_that_names_a_living_stranger_harms_nobody(server: Embe
         stranger.kill()
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_given_up_for_another_that_is_kept(server: EmbeddedPostgres, area: Path):
     url = server.start()
     server.stop()
@@ -183,6 +184,7 @@ def test_a_taken_port_is_given_up_for_another_that_is_kept(server: EmbeddedPostg
     assert server.start() == moved
 
 
+@pytest.mark.slow
 def test_a_wrong_password_and_a_missing_one_are_refused(server: EmbeddedPostgres, area: Path):
     url = server.start()
     password = (area / "password").read_text()
@@ -192,6 +194,7 @@ def test_a_wrong_password_and_a_missing_one_are_refused(server: EmbeddedPostgres
         psycopg.connect(url.replace(f":{password}", ""), passfile=str(area / "none"))
 
 
+@pytest.mark.slow
 def test_the_password_is_readable_by_its_owner_only(server: EmbeddedPostgres, area: Path):
     server.start()
     assert stat.S_IMODE((area / "password").stat().st_mode) == 0o600
@@ -248,12 +251,14 @@ def test_an_interrupted_creation_is_begun_anew(server: EmbeddedPostgres, area: P
     assert not half_made.exists()
 
 
+@pytest.mark.slow
 def test_a_missing_database_is_made_at_the_next_start(server: EmbeddedPostgres):
     url = server.start()
     run(url.removesuffix("orcost") + "postgres", "DROP DATABASE orcost")
     assert ask(server.start(), "SELECT current_database()") == "orcost"
 
 
+@pytest.mark.slow
 def test_data_of_a_version_that_is_not_installed_is_refused_with_what_is(server: EmbeddedPostgres, area: Path):
     server.start()
     server.stop()
@@ -277,6 +282,7 @@ def test_data_of_an_older_version_is_opened_by_its_own_programs(
     assert str(ask(server.start(), "SHOW server_version")).startswith(str(older[0].major))
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_says_why_and_what_to_do(server: EmbeddedPostgres, area: Path):
     password = server.start().split(":")[2].split("@")[0]
     server.stop()
@@ -322,6 +328,7 @@ def test_stop_leaves_nothing_running_and_may_be_repeated(server: EmbeddedPostgre
 
 
 @as_root
+@pytest.mark.slow
 def test_a_home_out_of_reach_is_kept_elsewhere_and_found_again(folder: Path):
     private = folder / "private"
     private.mkdir(mode=0o700)

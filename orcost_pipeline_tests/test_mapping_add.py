@@ -23,7 +23,7 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
-from orcost_pipeline_tests.sampling import sampled
+from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
 HEADER = b"company,match,pattern\n"
@@ -86,7 +86,7 @@ ROWS = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(files(), ROWS)
 def test_a_file_with_a_rule_more_means_the_same_and_that_rule(content: bytes, rows: list[dict[str, str]]) -> None:
     before = read_mapping(content, "it").rules

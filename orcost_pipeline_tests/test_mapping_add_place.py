@@ -18,7 +18,7 @@ from orcost_pipeline.companies.mapping import read_mapping
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline_tests.processes import ORCOST, Outcome, clean_environment, orcost
-from orcost_pipeline_tests.sampling import sampled
+from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
 HEADER = "company,match,pattern,valid_from,valid_to,share,note\n"
@@ -182,7 +182,7 @@ PATTERNS = st.text("ab*?", min_size=1, max_size=4)
 NAMES = ["".join(letters) for length in range(7) for letters in product("abc", repeat=length)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(PATTERNS, PATTERNS)
 def test_made_up_keys_stand_for_all_that_a_pattern_matches(above: str, added: str) -> None:
     content = f"company,match,pattern,account\nA,key_name,{above},\nB,key_name,{added},acme\n"

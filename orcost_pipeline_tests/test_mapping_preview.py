@@ -21,6 +21,7 @@ from orcost_pipeline.settings import DEFAULT_BASE_URL, Account, Settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.sampling import examples
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
 HEADER = "company,match,pattern,valid_from,valid_to,share"
@@ -83,7 +84,7 @@ def lines(chosen: list[tuple[Any, ...]]) -> list[str]:
 
 @pytest.mark.slow
 @given(before=rules, after=rules)
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_foretold_is_what_moves(
     postgres_url: str, tmp_path: Path, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
 ) -> None:

@@ -16,6 +16,7 @@ from orcost_pipeline.companies.coverage import covers
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, Rule, read_mapping
 from orcost_pipeline.companies.rows import csv_line
 from orcost_pipeline.companies.suggestion import Key, Suggestion, suggest
+from orcost_pipeline_tests.sampling import examples
 
 SEEN = datetime(2026, 11, 1, tzinfo=UTC)
 HEADER = "company,match,pattern,share"
@@ -303,7 +304,7 @@ def mapping(lines: Iterable[Sequence[str]]) -> tuple[Rule, ...]:
     return read_mapping("\n".join([header, *(csv_line(line, ",") for line in lines)]).encode(), "it").rules
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.lists(versions(), min_size=1, max_size=7), RULES, st.none() | st.just({"Acme": ["Initech"], "Globex": []}))
 def test_what_is_suggested_takes_from_nobody_and_reaches_every_day(
     lives: list[tuple[KeyVersion, ...]],
