@@ -148,13 +148,12 @@ def _totals_check(key: dg.AssetKey, account: str, reading: UsageReading) -> dg.A
 
 def _hours(reading: UsageReading, requests_made: int) -> StepResult:
     hours = reading.hours
-    rows = len(hours.account) + sum(len(answer.cells) for answer in hours.keys)
     counts = {
-        "keys_asked": len({answer.key_hash for answer in hours.keys}),
+        "keys_asked": len(hours.keys_asked),
         "hours_asked": sum(len(window.hours()) for window in hours.windows),
         "hours_not_explained_yet": len(hours.unexplained),
     }
-    return StepResult(rows, requests_made, counts)
+    return StepResult(hours.rows, requests_made, counts)
 
 
 def _days(reading: UsageReading) -> StepResult:

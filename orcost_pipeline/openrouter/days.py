@@ -18,11 +18,11 @@ from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.openrouter.reading import (
     ActivityReading,
-    AnalyticsReading,
     Cell,
-    KeyCell,
+    KeyDay,
     KeyDays,
     Stored,
+    UsageSummary,
 )
 from orcost_pipeline.windows import (
     DAY,
@@ -119,7 +119,7 @@ async def read_days(
     stored: Stored,
     activity: ActivityDays,
     hours_before: Mapping[Cell, Measures],
-    hours: AnalyticsReading,
+    hours: UsageSummary,
     tolerance_usd: Decimal,
     *,
     is_full: bool,
@@ -143,7 +143,10 @@ async def read_days(
         return ActivityReading(requested)
     reader = _DaysReader(client, keys, activity, days, after)
     windows = [Window(day_start(day), day_end(day)) for day in days]
-    return await reader.read(requested, stored.key_hours(windows), hours, stored.settled_keys(days), is_full=is_full)
+    wanted = set(days)
+    changes = {cell: measures for cell, measures in hours.key_days.items() if cell[0] in wanted}
+    before = stored.hours_by_key_day(windows)
+    return await reader.read(requested, before, changes, stored.settled_keys(days), is_full=is_full)
 
 
 class _DaysReader:
@@ -168,19 +171,18 @@ class _DaysReader:
     async def read(
         self,
         requested: Window,
-        stored_hours: Mapping[KeyCell, Measures],
-        hours: AnalyticsReading,
+        stored_hours: Mapping[KeyDay, Measures],
+        changes: Mapping[KeyDay, Measures],
         settled_keys: frozenset[str],
         *,
         is_full: bool,
     ) -> ActivityReading:
-        """`stored_hours` are the keys' hours on the days as stored, `hours` those read now, `settled_keys` the keys
-        with usage stored on the days."""
-        wanted = set(self._days)
-        key_hours = {cell: m for cell, m in hours.key_cells(stored_hours).items() if utc_day(cell[0]) in wanted}
-        moved = {key_hash for _, key_hash, _ in differing(key_hours, stored_hours)}
+        """`stored_hours` are the keys' hours as stored, summed by day, `changes` how far those read now differ,
+        `settled_keys` the keys with usage stored on the days."""
+        key_hours = grouped([*stored_hours.items(), *changes.items()])
+        moved = {key_hash for _, key_hash, _ in changes}
         fresh = {day for day in self._days if day not in self._activity.settled}
-        await self._ask({key_hash for hour, key_hash, _ in key_hours if utc_day(hour) in fresh} | moved)
+        await self._ask({key_hash for day, key_hash, _ in key_hours if day in fresh} | moved)
         if is_full or self._is_unexplained(key_hours):
             await self._ask({key_hash for _, key_hash, _ in key_hours} | settled_keys)
         if is_full or self._is_unexplained(key_hours):
@@ -217,25 +219,25 @@ class _DaysReader:
         self._client.progress.done(1)
         return rows
 
-    def _is_unexplained(self, key_hours: Mapping[KeyCell, Measures]) -> bool:
+    def _is_unexplained(self, key_hours: Mapping[KeyDay, Measures]) -> bool:
         """Whether account minus keys differs between activity and hours by more than rounding."""
         wanted = set(self._days)
         account = grouped(((row.date, row.model_permaslug), row.measures) for row in self._account)
         by_hours = grouped(((utc_day(h), model), m) for (h, model), m in self._hours.items() if utc_day(h) in wanted)
-        keys_by_hours = grouped(((utc_day(h), model), m) for (h, _, model), m in key_hours.items())
+        keys_by_hours = grouped(((day, model), m) for (day, _, model), m in key_hours.items())
         requests = {cell: measures.requests for cell, measures in account.items()}
         left, left_by_hours = _minus(account, self._usage_of_keys(key_hours)), _minus(by_hours, keys_by_hours)
         return bool(disagreeing(left, left_by_hours, SAME_USD, requests))
 
-    def _usage_of_keys(self, key_hours: Mapping[KeyCell, Measures]) -> dict[DayCell, Measures]:
+    def _usage_of_keys(self, key_hours: Mapping[KeyDay, Measures]) -> dict[DayCell, Measures]:
         """The keys' usage on the days: by activity, or by hours where activity reports nothing."""
         rows = [(answer.key_hash, row) for answer in self._key_days for row in answer.rows]
         reported = {(key_hash, row.date) for key_hash, row in rows}
         cells = [((row.date, row.model_permaslug), row.measures) for _, row in rows]
         cells += [
-            ((utc_day(hour), model), measures)
-            for (hour, key_hash, model), measures in key_hours.items()
-            if (key_hash, utc_day(hour)) not in reported
+            ((day, model), measures)
+            for (day, key_hash, model), measures in key_hours.items()
+            if (key_hash, day) not in reported
         ]
         return grouped(cells)
 

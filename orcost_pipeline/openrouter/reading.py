@@ -1,19 +1,20 @@
 """Records of reading usage: what is stored before (`Stored`), and what a reading returns (`UsageReading`). No behaviour
 beyond deriving one view from another."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
 
-from orcost_pipeline.measures import Measures
+from orcost_pipeline.measures import Measures, grouped
 from orcost_pipeline.openrouter.api.records import ActivityRow
-from orcost_pipeline.windows import Window
+from orcost_pipeline.windows import Window, utc_day
 
 Cell = tuple[datetime, str]  # start of an hour or a day, model
 KeyCell = tuple[datetime, str, str]  # start, key hash, model
 NamedCell = tuple[datetime, str]  # start, name of a key, blank for no key
+KeyDay = tuple[date, str, str]  # UTC day, key hash, model
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Stored(Protocol):
 
     def key_hours(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
         """Usage by hour, key and model."""
+        ...
+
+    def hours_by_key_day(self, windows: Sequence[Window]) -> Mapping[KeyDay, Measures]:
+        """Usage by hour, summed by UTC day, key and model."""
         ...
 
     def account_days(self, window: Window) -> Mapping[Cell, Measures]:
@@ -147,29 +152,31 @@ class KeyDays:
 
 @dataclass(frozen=True)
 class AnalyticsReading:
-    """Usage read from analytics by hour or by day. Usage outside `windows` is as stored; `requested` are the
-    windows of the questions about the account as a whole.
+    """Usage of some windows, read from analytics by hour or by day and by key.
 
     `unkeyed` is usage in the `named_windows` that no key explains, by the name that analytics show.
-    `changed` are the starts of cells in which a key's usage differs from what is stored, `unexplained` those in which
-    the keys do not sum to the account yet. `covered` and `cached_at` as in AccountUsage.
+    `changed` are the cells of keys whose usage differs from what is stored, with the difference; `unexplained` the
+    starts of those in which the keys do not sum to the account yet. `is_full`: every key was read.
     """
 
-    covered: Window | None = None
-    cached_at: datetime | None = None
-    requested: Sequence[Window] = field(default_factory=list)
-    windows: Sequence[Window] = field(default_factory=list)
+    windows: Sequence[Window] = ()
     account: Mapping[Cell, Measures] = field(default_factory=dict)
-    keys: Sequence[KeyUsage] = field(default_factory=list)
-    unexplained: Sequence[datetime] = field(default_factory=list)
-    named_windows: Sequence[Window] = field(default_factory=list)
+    keys: Sequence[KeyUsage] = ()
+    unexplained: Sequence[datetime] = ()
+    named_windows: Sequence[Window] = ()
     unkeyed: Mapping[NamedCell, Measures] = field(default_factory=dict)
-    changed: frozenset[datetime] = frozenset()
+    changed: Mapping[KeyCell, Measures] = field(default_factory=dict)
     doubtful_totals: int = 0
+    is_full: bool = False
 
-    def key_cells(self, stored: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
-        """The keys' usage by start, key and model, once this reading is published over `stored`."""
-        return merged(stored, self.keys)
+    def only(self, starts: Collection[datetime]) -> "AnalyticsReading":
+        """The same without the usage of other starts."""
+        keys = [replace(answer, cells=_of_starts(answer.cells, starts)) for answer in self.keys]
+        return replace(self, account=_of_starts(self.account, starts), keys=keys)
+
+
+def _of_starts(cells: Mapping[Cell, Measures], starts: Collection[datetime]) -> dict[Cell, Measures]:
+    return {cell: measures for cell, measures in cells.items() if cell[0] in starts}
 
 
 def merged(stored: Mapping[KeyCell, Measures], keys: Sequence[KeyUsage]) -> dict[KeyCell, Measures]:
@@ -186,6 +193,52 @@ def merged(stored: Mapping[KeyCell, Measures], keys: Sequence[KeyUsage]) -> dict
     for usage in keys:
         cells |= {(at, usage.key_hash, model): measures for (at, model), measures in usage.cells.items()}
     return cells
+
+
+# Receives the usage of some windows as soon as it is read, and keeps it.
+Keep = Callable[[AnalyticsReading], None]
+
+
+@dataclass(frozen=True)
+class UsageSummary:
+    """Usage by hour or by day as one sync read it, without the rows of keys: those were kept as they came.
+
+    Usage outside `windows` is as stored; `requested` are the windows of the questions about the account as a whole.
+    `changed` and `unexplained` are starts, as in AnalyticsReading; `key_days` are the differences of keys from
+    what is stored, by UTC day. `rows` counts rows by account and by key. `covered` and `cached_at` as in AccountUsage.
+    """
+
+    covered: Window | None = None
+    cached_at: datetime | None = None
+    requested: Sequence[Window] = ()
+    windows: Sequence[Window] = ()
+    account: Mapping[Cell, Measures] = field(default_factory=dict)
+    changed: frozenset[datetime] = frozenset()
+    unexplained: Sequence[datetime] = ()
+    key_days: Mapping[KeyDay, Measures] = field(default_factory=dict)
+    keys_asked: frozenset[str] = frozenset()
+    rows: int = 0
+    doubtful_totals: int = 0
+
+    @classmethod
+    def of_account(cls, account: AccountUsage) -> "UsageSummary":
+        """The account's usage, before any key was read."""
+        return cls(account.covered, account.cached_at, [account.requested], doubtful_totals=account.doubtful_totals)
+
+    def plus(self, part: AnalyticsReading) -> "UsageSummary":
+        """With the usage of further windows."""
+        changed = (((utc_day(at), *cell), measures) for (at, *cell), measures in part.changed.items())
+        return replace(
+            self,
+            windows=[*self.windows, *part.windows],
+            account={**self.account, **part.account},
+            changed=self.changed | {at for at, _, _ in part.changed},
+            unexplained=[*self.unexplained, *part.unexplained],
+            key_days=grouped([*self.key_days.items(), *changed]),
+            keys_asked=self.keys_asked | {answer.key_hash for answer in part.keys},
+            rows=self.rows + len(part.account) + sum(len(answer.cells) for answer in part.keys),
+            doubtful_totals=self.doubtful_totals + part.doubtful_totals,
+        )
 
 
 @dataclass(frozen=True)
@@ -207,7 +260,7 @@ class UsageReading:
     """
 
     has_analytics: bool
-    hours: AnalyticsReading = field(default_factory=AnalyticsReading)
-    past: AnalyticsReading = field(default_factory=AnalyticsReading)
+    hours: UsageSummary = field(default_factory=UsageSummary)
+    past: UsageSummary = field(default_factory=UsageSummary)
     past_days: Sequence[date] = ()
     activity: ActivityReading | None = None

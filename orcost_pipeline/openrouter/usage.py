@@ -18,11 +18,12 @@ from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.openrouter.days import ActivityDays, activity_days, read_days
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
-    AnalyticsReading,
     Cell,
+    Keep,
     ListedKey,
     Stored,
     UsageReading,
+    UsageSummary,
 )
 from orcost_pipeline.openrouter.usage_by_key import account_usage, covered_window, read_keys
 from orcost_pipeline.windows import (
@@ -45,6 +46,8 @@ async def read_usage(
     as_of: datetime,
     tolerance_usd: Decimal,
     *,
+    keep_hours: Keep,
+    keep_days: Keep,
     counters_day: date | None = None,
     since: date | None = None,
     is_full: bool = False,
@@ -55,7 +58,8 @@ async def read_usage(
     The first reading goes back as far as the API reports, by hour and by day; `since` shortens it, and earlier usage
     stays unknown. Later, `since` reads everything again from that day, which may be earlier than before. `is_full`
     reads every key in full. Without analytics (403, 404), hours are left to the keys' counters and only days are read.
-    `tolerance_usd` is how far two sources of a day may differ, besides rounding.
+    `tolerance_usd` is how far two sources of a day may differ, besides rounding. Usage by hour, and that of days too
+    old for activity, is given to `keep_hours` and `keep_days` as it comes.
     Raises TransientError and ContractError as the client does.
     """
     is_full = is_full or since is not None or stored.hours_from() is None
@@ -70,8 +74,8 @@ async def read_usage(
     reading = UsageReading(has_analytics=account is not None)
     if account is not None:
         account = replace(account, covered=covered_window(account, _by_day(activity, before)))
-        hours = await _read_hours(client, keys, stored, account, before, days, is_full=is_full)
-        past, past_days = await _read_past(client, keys, stored, as_of, since, tolerance_usd)
+        hours = await _read_hours(client, keys, stored, account, before, days, keep_hours, is_full=is_full)
+        past, past_days = await _read_past(client, keys, stored, as_of, since, tolerance_usd, keep_days)
         reading = replace(reading, hours=hours, past=past, past_days=past_days)
     if days is not None:
         settled = await read_days(client, keys, stored, days, before, reading.hours, tolerance_usd, is_full=is_full)
@@ -97,9 +101,10 @@ async def _read_hours(
     account: AccountUsage,
     before: Mapping[Cell, Measures],
     days: ActivityDays | None,
+    keep: Keep,
     *,
     is_full: bool,
-) -> AnalyticsReading:
+) -> UsageSummary:
     """Reads by key the hours in which the account's usage differs from the stored (`before`); all if `is_full`."""
     changed_days = days.changed() if days else set[date]()
     wanted = (
@@ -110,7 +115,7 @@ async def _read_hours(
     hours_of_newcomers = set[datetime]()
     if stored.hours_from() is not None and (newcomers := keys.newcomers()):
         hours_of_newcomers = _hours_of_newcomers(newcomers, stored.hours_without_key(account.requested))
-    return await read_keys(client, keys, stored.key_hours, account, wanted, hours_of_newcomers, is_full=is_full)
+    return await read_keys(client, keys, stored.key_hours, account, wanted, keep, hours_of_newcomers, is_full=is_full)
 
 
 def _hours_to_ask(
@@ -139,7 +144,8 @@ async def _read_past(
     as_of: datetime,
     since: date | None,
     tolerance_usd: Decimal,
-) -> tuple[AnalyticsReading, list[date]]:
+    keep: Keep,
+) -> tuple[UsageSummary, list[date]]:
     """Reads by key the days too old for activity, and returns which were read: unsettled days, and from `since` on (at
     first: from the earliest day reported) those that were never read or whose spend differs from the stored.
 
@@ -151,18 +157,18 @@ async def _read_past(
     unsettled = {day for day in stored.unsettled_days(first, end) if day >= reach}
     first = min([*unsettled, first or end])
     if first >= end:
-        return AnalyticsReading(), []
+        return UsageSummary(), []
     window = Window(day_start(first), day_start(end))
     account = await allowed(account_usage(client, window, DAY))
     if account is None:
-        return AnalyticsReading(), []
+        return UsageSummary(), []
     known = _spend(stored.account_days(window))
     differ = {utc_day(at) for at, _ in disagreeing(_spend(account.cells), known, tolerance_usd)}
     wanted = unsettled | {day for day in differ if since and day >= since}
     days = sorted(day for day in wanted if day_start(day) in account.covered)
     starts = {day_start(day) for day in days}
     reading = await read_keys(
-        client, keys, stored.key_days, account, starts, grain=DAY, is_full=True, ask_account_again=False
+        client, keys, stored.key_days, account, starts, keep, grain=DAY, is_full=True, ask_account_again=False
     )
     return reading, days
 

@@ -30,12 +30,28 @@ from orcost_pipeline.openrouter.reading import (
     AccountUsage,
     AnalyticsReading,
     Cell,
+    Keep,
     KeyCell,
     KeyUsage,
     NamedCell,
+    UsageSummary,
     merged,
 )
-from orcost_pipeline.windows import CLOCK_WRONG, HOUR, Window, covering, day_end, day_start, utc_day
+from orcost_pipeline.windows import (
+    CLOCK_WRONG,
+    DAY,
+    HOUR,
+    Window,
+    covering,
+    day_end,
+    day_start,
+    days_between,
+    first_whole_day,
+    utc_day,
+)
+
+# Rows by key that are held at a time: about 200 MB.
+MOST_ROWS = 100_000
 
 NameCell = tuple[datetime, str, str]  # start of an hour or a day, name of a key, model
 StoredKeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
@@ -79,27 +95,61 @@ async def read_keys(
     stored: StoredKeyCells,
     account: AccountUsage,
     starts: Collection[datetime],
+    keep: Keep,
     also: Collection[datetime] = (),
     *,
     grain: timedelta = HOUR,
     is_full: bool = False,
     ask_account_again: bool = True,
-) -> AnalyticsReading:
+) -> UsageSummary:
     """Reads by key the hours (or days) that begin at `starts`, and those of `also`, which need not be explained.
 
-    `is_full` reads every key instead of those that moved. The account is read again after its keys, so that lag between
-    the two shows as a positive residual; `ask_account_again=False` skips that for days too old for any lag.
-    Starts outside the window that `account` covers are ignored. Raises as OpenRouter.usage does.
+    Where there may be many rows, they are read and given to `keep` in parts, the oldest first, so that no more than
+    about `MOST_ROWS` are held at a time. `is_full` reads every key instead of those that moved. The account is read
+    again after its keys, so that lag between the two shows as a positive residual; `ask_account_again=False` skips that
+    for days too old for any lag. Starts outside the window that `account` covers are ignored. Raises as
+    OpenRouter.usage does.
     """
     wanted = {at for at in starts if at in account.covered}
     windows = covering(wanted | {at for at in also if at in account.covered}, account.covered.end, grain)
-    if not windows:
-        return AnalyticsReading(
-            account.covered, account.cached_at, [account.requested], doubtful_totals=account.doubtful_totals
-        )
+    summary = UsageSummary.of_account(account)
+    asked = keys.alive_since(windows[0].start) if is_full and windows else keys.moved()
     client.progress.begin(f"usage by {'hour' if grain == HOUR else 'day'}")
-    reader = _KeysReader(client, keys, grain, account, windows, stored(windows))
-    return await reader.read(wanted, is_full=is_full, ask_account_again=ask_account_again)
+    for part in parts_by_rows(windows, rows_by_key(account.cells, len(asked)), MOST_ROWS):
+        reader = _KeysReader(client, keys, grain, account, part, stored(part))
+        reading = await reader.read(wanted, is_full=is_full, ask_account_again=ask_account_again)
+        keep(reading.only(wanted) if grain == DAY else reading)
+        summary = summary.plus(reading)
+    return summary
+
+
+def parts_by_rows(windows: Sequence[Window], rows: Mapping[datetime, int], most_rows: int) -> list[list[Window]]:
+    """The windows in parts, the oldest first. All of them are one part where they have at most `most_rows` rows; else
+    each is cut between UTC days, a part having as many whole days as rows allow, and at least one.
+
+    `rows` are those of each hour (or day), by its start.
+    """
+    if sum(count for at, count in rows.items() if any(at in window for window in windows)) <= most_rows:
+        return [list(windows)] if windows else []
+    parts: list[list[Window]] = []
+    for window in sorted(windows):
+        room = -1  # a part lies in one window
+        for day in _days_of(window):
+            count = sum(rows.get(at, 0) for at in day.hours())
+            if count <= room:
+                parts[-1] = [Window(parts[-1][0].start, day.end)]
+            else:
+                parts.append([day])
+                room = max(most_rows, count)
+            room -= count
+    return parts
+
+
+def _days_of(window: Window) -> list[Window]:
+    """The window cut at each midnight, UTC, that lies inside."""
+    starts = [window.start, *map(day_start, days_between(first_whole_day(window.start), utc_day(window.end) + DAY))]
+    starts = sorted({start for start in starts if start < window.end})
+    return [Window(start, end) for start, end in zip(starts, [*starts[1:], window.end], strict=True)]
 
 
 class Explanation(NamedTuple):
@@ -131,7 +181,7 @@ class _KeysReader:
         self._windows = windows
         self._stored = stored
         self._questions = KeyQuestions(client, keys, grain, account.cells)
-        self._doubtful_totals = account.doubtful_totals
+        self._doubtful_totals = 0
         self._account: dict[Cell, Measures] = {}
         self._usage: list[KeyUsage] = []
         self._requested_keys: set[str] = set()
@@ -148,18 +198,20 @@ class _KeysReader:
             self._account = {cell: m for cell, m in cells if any(cell[0] in window for window in self._windows)}
         left = {at for at, _ in self._residual()} & wanted
         explanation = await self._explain(left) if left else Explanation((), {}, set())
+        after = self._key_cells()
         return AnalyticsReading(
-            covered=self._before.covered,
-            cached_at=self._before.cached_at,
-            requested=[self._before.requested],
             windows=self._windows,
             account=self._account,
             keys=self._usage,
             unexplained=sorted(explanation.unexplained | self._lagging),
             named_windows=explanation.windows,
             unkeyed=explanation.unkeyed,
-            changed=frozenset(at for at, _, _ in differing(self._key_cells(), self._stored)),
+            changed={
+                cell: after.get(cell, NOTHING).minus(self._stored.get(cell, NOTHING))
+                for cell in differing(after, self._stored)
+            },
             doubtful_totals=self._doubtful_totals + self._questions.doubtful_totals,
+            is_full=is_full,
         )
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────

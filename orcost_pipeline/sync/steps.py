@@ -16,7 +16,7 @@ from orcost_pipeline.openrouter.api.client import KeyListing, OpenRouter
 from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.paging import Listing
 from orcost_pipeline.openrouter.api.records import ApiKey, Credits, KeyInfo
-from orcost_pipeline.openrouter.reading import ListedKey, UsageReading
+from orcost_pipeline.openrouter.reading import AnalyticsReading, ListedKey, UsageReading
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.sync import identity, wire_rows
 from orcost_pipeline.sync.attribution import assignments
@@ -215,6 +215,13 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     rows = step.latest("api_key", extracted.extracted_keys)
     counters_day = rows[0].counters_day if rows else None
     is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
+    step.drop(raw.USAGE_TABLES)
+    rows_kept = 0
+
+    def keep(rows_of: Callable[[AnalyticsReading], dict[str, Table]], part: AnalyticsReading) -> None:
+        nonlocal rows_kept
+        rows_kept += step.keep(rows_of(part))
+
     reading, requests_made = (
         step.ask(
             lambda client: read_usage(
@@ -223,6 +230,8 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
                 [_listed(row, known) for row in rows],
                 step.as_of,
                 step.tolerance_usd,
+                keep_hours=partial(keep, wire_rows.hours),
+                keep_days=partial(keep, wire_rows.past_days),
                 counters_day=counters_day,
                 since=since,
                 is_full=is_full,
@@ -244,7 +253,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         relations.append(raw.FULL_PASS)
     if stored.is_rebuild_requested:
         relations.append(raw.REBUILD)
-    step.store(relations, wire_rows.usage(reading), requests_made)
+    step.complete(relations, wire_rows.usage(reading), rows_kept, requests_made)
     return reading, requests_made
 
 

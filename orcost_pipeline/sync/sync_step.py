@@ -105,15 +105,42 @@ class SyncStep:
 
     def store(self, relations: Sequence[str], tables: Mapping[str, Table], requests_made: int) -> int:
         """Replaces this extraction's rows of the raw relations in one transaction; returns how many rows are stored."""
-        stamp: dict[str, Any] = {"extraction_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
         with self.engine.begin() as connection:
-            rows = raw.replace_rows(connection, tables, **stamp)
-            raw.replace_unreadable(connection, relations[0], wire_rows.unreadable(self.unreadable), **stamp)
-            raw.mark_extracted(
-                connection, relations, **stamp, now=self.clock(), row_count=rows, requests_made=requests_made
-            )
+            raw.drop_rows(connection, tables, extraction_id=self.extraction_id, account=self.account.name)
+            rows = raw.add_rows(connection, tables, **self._stamp)
+            self._mark(connection, relations, rows, requests_made)
         self.unreadable.clear()
         return rows
+
+    def drop(self, tables: Sequence[str]) -> None:
+        """Drops this extraction's rows of raw tables that are then kept in parts."""
+        with self.engine.begin() as connection:
+            raw.drop_rows(connection, tables, extraction_id=self.extraction_id, account=self.account.name)
+
+    def keep(self, tables: Mapping[str, Table]) -> int:
+        """Adds a part of this extraction's rows; returns how many. They count once their relations are complete."""
+        with self.engine.begin() as connection:
+            return raw.add_rows(connection, tables, **self._stamp)
+
+    def complete(
+        self, relations: Sequence[str], tables: Mapping[str, Table], rows_kept: int, requests_made: int
+    ) -> None:
+        """Adds the last rows of relations that were kept in parts, and notes that they are whole."""
+        with self.engine.begin() as connection:
+            rows = raw.add_rows(connection, tables, **self._stamp)
+            self._mark(connection, relations, rows_kept + rows, requests_made)
+        self.unreadable.clear()
+
+    @property
+    def _stamp(self) -> dict[str, Any]:
+        return {"extraction_id": self.extraction_id, "account": self.account.name, "as_of": self.as_of}
+
+    def _mark(self, connection: sa.Connection, relations: Sequence[str], row_count: int, requests_made: int) -> None:
+        raw.replace_unreadable(connection, relations[0], wire_rows.unreadable(self.unreadable), **self._stamp)
+        now = self.clock()
+        raw.mark_extracted(
+            connection, relations, **self._stamp, now=now, row_count=row_count, requests_made=requests_made
+        )
 
     def latest(self, relation: str, question: Callable[[sa.Connection, str, str], T]) -> T:
         """The result of a question about a raw relation: of this extraction, else of the newest that has it whole.

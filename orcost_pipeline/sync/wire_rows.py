@@ -113,16 +113,32 @@ def models(listed: Iterable[Model]) -> dict[str, Table]:
     return {"model": (("model", "canonical_slug", "name", "pricing"), rows)}
 
 
-def usage(reading: UsageReading) -> dict[str, Table]:
-    """A reading's usage by hour, by past day and by activity, and the questions that were asked with their outcome.
+_QUESTION_COLUMNS = ("grain", "key_hash", "start_at", "end_at", "outcome")
 
-    In usage rows a null key is the whole account.
-    """
+
+def hours(part: AnalyticsReading) -> dict[str, Table]:
+    """Usage of some windows by hour, and the questions about keys with their outcome; a null key is the account."""
     return {
-        "usage_question": (("grain", "key_hash", "start_at", "end_at", "outcome"), _questions(reading)),
-        "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _cells(reading.hours)),
-        "usage_daily": (("key_hash", "day", "model", *MEASURES), _past_days(reading)),
-        "unkeyed_hour": (("hour", "name", "credits_usd", "byok_usd"), _unkeyed(reading)),
+        "usage_question": (_QUESTION_COLUMNS, _hour_questions(part)),
+        "usage_hourly": (("key_hash", "hour", "model", *MEASURES), _cells(part)),
+        "unkeyed_hour": _unkeyed(part),
+    }
+
+
+def past_days(part: AnalyticsReading) -> dict[str, Table]:
+    """The same of days too old for activity."""
+    rows = ((key_hash, utc_day(at), *rest) for key_hash, at, *rest in _cells(part))
+    return {
+        "usage_question": (_QUESTION_COLUMNS, _key_questions("past_day", part)),
+        "usage_daily": (("key_hash", "day", "model", *MEASURES), rows),
+        "unkeyed_hour": _unkeyed(part),
+    }
+
+
+def usage(reading: UsageReading) -> dict[str, Table]:
+    """A reading's usage by activity, and the questions about the account as a whole and about activity."""
+    return {
+        "usage_question": (_QUESTION_COLUMNS, _questions(reading)),
         "activity_daily": (("key_hash", "day", "model", "provider", "endpoint_id", *MEASURES), _days(reading)),
     }
 
@@ -137,19 +153,25 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
     if covered := reading.hours.covered:
         yield ("hour", None, covered.start, covered.end, "covered")
     yield from _account_windows(reading)
-    for window in reading.hours.windows:
-        yield ("hour", None, window.start, window.end, "answered")
-    for hour in reading.hours.unexplained:
-        yield ("hour", None, hour, hour, "unexplained")
     for day in reading.past_days:
         yield ("past_day", None, day_start(day), day_start(day) + DAY, "answered")
-    for grain, part in (("hour", reading.hours), ("past_day", reading.past)):
-        for answer in part.keys:
-            yield (grain, answer.key_hash, answer.window.start, answer.window.end, _outcome(answer.is_silent))
-        for window in part.named_windows:
-            yield (grain, None, window.start, window.end, "named")
     if reading.activity:
         yield from _settled(reading.activity)
+
+
+def _hour_questions(part: AnalyticsReading) -> Iterator[tuple[Any, ...]]:
+    for window in part.windows:
+        yield ("hour", None, window.start, window.end, "answered")
+    for hour in part.unexplained:
+        yield ("hour", None, hour, hour, "unexplained")
+    yield from _key_questions("hour", part)
+
+
+def _key_questions(grain: str, part: AnalyticsReading) -> Iterator[tuple[Any, ...]]:
+    for answer in part.keys:
+        yield (grain, answer.key_hash, answer.window.start, answer.window.end, _outcome(answer.is_silent))
+    for window in part.named_windows:
+        yield (grain, None, window.start, window.end, "named")
 
 
 def _settled(activity: ActivityReading) -> Iterator[tuple[Any, ...]]:
@@ -181,17 +203,9 @@ def _cells(reading: AnalyticsReading) -> Iterator[tuple[Any, ...]]:
             yield (answer.key_hash, at, model, *measures)
 
 
-def _past_days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    wanted = set(reading.past_days)
-    for key_hash, at, *rest in _cells(reading.past):
-        if utc_day(at) in wanted:
-            yield (key_hash, utc_day(at), *rest)
-
-
-def _unkeyed(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
-    for part in (reading.hours, reading.past):
-        for (at, name), measures in part.unkeyed.items():
-            yield (at, name, measures.credits_usd, measures.byok_usd)
+def _unkeyed(part: AnalyticsReading) -> Table:
+    rows = ((at, name, measures.credits_usd, measures.byok_usd) for (at, name), measures in part.unkeyed.items())
+    return ("hour", "name", "credits_usd", "byok_usd"), rows
 
 
 def _days(reading: UsageReading) -> Iterator[tuple[Any, ...]]:

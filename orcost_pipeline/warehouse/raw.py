@@ -1,4 +1,6 @@
-"""`raw.*`: what came over the wire, typed, stamped (account, as_of, run). Each relation commits alone and whole.
+"""`raw.*`: what came over the wire, typed, stamped (account, as_of, run). A relation counts once it is noted as whole.
+
+Usage is committed in parts before that.
 
 An extraction is the set of raw relations that one run, or its retry from failure, wrote for one account. Its id, the
 column `run_id` of each relation, is the id of the first of these runs. `raw.extraction` has the instant that all its
@@ -18,9 +20,13 @@ from orcost_pipeline.warehouse.statements import change
 
 STAMP = ("account", "as_of", "run_id")
 
+# Usage, and the questions about it, whose rows come in parts.
+USAGE_TABLES = ("usage_question", "usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily")
+
 TABLES = (
-    *("extraction", "extracted", "account", "workspace", "organization_member", "api_key", "usage_question"),
-    *("usage_hourly", "unkeyed_hour", "usage_daily", "activity_daily", "model", "unreadable"),
+    *("extraction", "extracted", "account", "workspace", "organization_member", "api_key"),
+    *USAGE_TABLES,
+    *("model", "unreadable"),
 )
 
 # What must be whole before an extraction may be published.
@@ -53,7 +59,16 @@ def start_extraction(
     return began.as_of
 
 
-def replace_rows(
+def drop_rows(connection: sa.Connection, tables: Iterable[str], *, extraction_id: str, account: str) -> None:
+    """Drops the rows of an extraction in each raw table: a step can run twice."""
+    for table in tables:
+        connection.execute(
+            sa.text(f"delete from raw.{table} where run_id = :extraction_id and account = :account"),
+            {"extraction_id": extraction_id, "account": account},
+        )
+
+
+def add_rows(
     connection: sa.Connection,
     tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
     *,
@@ -61,13 +76,9 @@ def replace_rows(
     account: str,
     as_of: datetime,
 ) -> int:
-    """Makes the rows of an extraction in each raw table those given; returns how many. A step can run twice."""
+    """Adds rows of an extraction to each raw table; returns how many."""
     count = 0
     for table, (columns, rows) in tables.items():
-        connection.execute(
-            sa.text(f"delete from raw.{table} where run_id = :extraction_id and account = :account"),
-            {"extraction_id": extraction_id, "account": account},
-        )
         stamped = ((account, as_of, extraction_id, *row) for row in rows)
         count += copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
     return count
@@ -147,6 +158,11 @@ def lower_as_of(connection: sa.Connection, extraction_id: str, account: str, unt
         connection, "lower_extraction", extraction_id=extraction_id, account=account, until=until
     ).scalar_one()
     change(connection, "lower_extracted", extraction_id=extraction_id, account=account, as_of=as_of)
+    for table in USAGE_TABLES:
+        connection.execute(
+            sa.text(f"update raw.{table} set as_of = :as_of where run_id = :extraction_id and account = :account"),
+            {"extraction_id": extraction_id, "account": account, "as_of": as_of},
+        )
     return as_of
 
 

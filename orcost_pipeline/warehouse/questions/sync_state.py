@@ -95,6 +95,10 @@ class StoredUsage:
     def key_hours(self, windows: Sequence[Window]) -> Mapping[tuple[datetime, str, str], Measures]:
         return {(row[0], row[1], row[2]): Measures(*row[3:]) for row in self._hours(windows, _KEY_HOUR)}
 
+    def hours_by_key_day(self, windows: Sequence[Window]) -> Mapping[tuple[date, str, str], Measures]:
+        rows = self._hours(windows, ("day", "key_hash", "model"))
+        return {(row[0], row[1], row[2]): Measures(*row[3:]) for row in rows}
+
     def account_days(self, window: Window) -> Mapping[tuple[datetime, str], Measures]:
         return {(day_start(row[0]), row[1]): Measures(*row[2:]) for row in self._days([window], ("day", "model"))}
 
