@@ -159,6 +159,15 @@ def joined(windows: Iterable[Window]) -> list[Window]:
     return result
 
 
+def without(windows: Iterable[Window], others: Iterable[Window]) -> list[Window]:
+    """The parts of the windows that lie in none of the others."""
+    left = list(windows)
+    for other in others:
+        pieces = [piece for window in left for part in window.cut(other.start) for piece in part.cut(other.end)]
+        left = [piece for piece in pieces if piece.end <= other.start or piece.start >= other.end]
+    return left
+
+
 def covering(starts: Iterable[datetime], end: datetime, grain: timedelta = HOUR, at_most: int = 4) -> list[Window]:
     """At most `at_most` windows that cover the hours (or days) beginning at `starts`, none reaching beyond `end`.
 

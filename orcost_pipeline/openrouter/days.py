@@ -8,7 +8,7 @@ explain the day, all keys with usage follow, then all that may have any.
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -16,6 +16,7 @@ from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, dis
 from orcost_pipeline.openrouter.account_keys import AccountKeys
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.records import ActivityRow
+from orcost_pipeline.openrouter.pacing import due
 from orcost_pipeline.openrouter.reading import (
     ActivityReading,
     Cell,
@@ -41,6 +42,8 @@ from orcost_pipeline.windows import (
 
 # A day settles this long after its end if activity is not below the hours, otherwise after `SETTLED_AFTER`.
 SETTLE_AFTER = timedelta(hours=2)
+# Within this time, every stored day's hours and every key's activity are read in full once more.
+FULL_READING_EVERY = timedelta(days=7)
 
 DayCell = tuple[date, str]  # day, model
 
@@ -127,102 +130,135 @@ async def read_days(
     """Reads the days to settle by key.
 
     `hours_before` are the account's stored hours, `hours` those read now. `is_full` settles every day that can be
-    settled and reads every key. Returns no days where none is to settle. Raises as OpenRouter.activity does.
+    settled and reads every key; otherwise keys whose turn it is are compared with their settled days. Returns no days
+    where none is to settle. Raises as OpenRouter.activity does.
     """
     requested = Window(day_start(first_activity_day(activity.as_of)), activity.as_of)
+    of_keys = _ActivityOfKeys(client, keys)
+    compared, restated = ([], set[date]()) if is_full else await _compare(of_keys, keys, stored, activity)
     after = {cell: m for cell, m in hours_before.items() if not any(cell[0] in window for window in hours.windows)}
     after |= hours.account
     moved_hours = {hour for hour, _ in differing(after, hours_before)} | hours.changed
-    touched = {utc_day(hour) for hour in moved_hours} | activity.changed()
+    touched = {utc_day(hour) for hour in moved_hours} | activity.changed() | restated
     days = [
         day
         for day in activity.days
         if (is_full or day not in activity.settled or day in touched) and activity.can_settle(day, after, tolerance_usd)
     ]
     if not days:
-        return ActivityReading(requested)
-    reader = _DaysReader(client, keys, activity, days, after)
-    windows = [Window(day_start(day), day_end(day)) for day in days]
-    wanted = set(days)
-    changes = {cell: measures for cell, measures in hours.key_days.items() if cell[0] in wanted}
-    before = stored.hours_by_key_day(windows)
-    return await reader.read(requested, before, changes, stored.settled_keys(days), is_full=is_full)
+        return ActivityReading(requested, compared=compared)
+    reader = _DaysReader(of_keys, keys, activity, days, after)
+    before = stored.hours_by_key_day([Window(day_start(day), day_end(day)) for day in days])
+    changes = {cell: measures for cell, measures in hours.key_days.items() if cell[0] in set(days)}
+    await reader.read(before, changes, stored.settled_keys(days), is_full=is_full)
+    if is_full:
+        compared = sorted(of_keys.answers)
+    return ActivityReading(requested, days, reader.account, reader.key_days(), compared)
+
+
+class _ActivityOfKeys:
+    """Reads the activity of keys, each of them once; `answers` are by key hash."""
+
+    def __init__(self, client: OpenRouter, keys: AccountKeys) -> None:
+        self.answers: dict[str, KeyDays] = {}
+        self._client = client
+        self._keys = keys
+
+    async def ask(self, key_hashes: Iterable[str]) -> None:
+        """Reads those keys that were not read yet."""
+        ordered = sorted(set(key_hashes) - self.answers.keys())
+        self._client.progress.begin("activity of each key")
+        self._client.progress.plan(len(ordered))
+        answers = await asyncio.gather(*(self._activity(key_hash) for key_hash in ordered))
+        for key_hash, rows in zip(ordered, answers, strict=True):
+            is_silent = rows is None or (not rows and key_hash not in self._keys.listed)
+            self.answers[key_hash] = KeyDays(key_hash, is_silent, rows or ())
+
+    async def _activity(self, key_hash: str) -> list[ActivityRow] | None:
+        rows = await self._client.activity(key_hash)
+        self._client.progress.done(1)
+        return rows
+
+
+async def _compare(
+    of_keys: _ActivityOfKeys, keys: AccountKeys, stored: Stored, activity: ActivityDays
+) -> tuple[list[str], set[date]]:
+    """Reads the keys whose turn it is; returns them, and the settled days on which they are not as stored."""
+    settled = [day for day in activity.days if day in activity.settled]
+    if not settled:
+        return [], set()
+    read_at = stored.activity_read_at()
+    used = stored.settled_keys(settled) | _possibly_used(keys, settled)
+    compared = due({it: read_at.get(it) for it in used}, activity.as_of, FULL_READING_EVERY)
+    await of_keys.ask(compared)
+    answers = [answer for it in compared if not (answer := of_keys.answers[it]).is_silent]
+    known = stored.days_of_keys([answer.key_hash for answer in answers], settled)
+    rows = [(answer.key_hash, row) for answer in answers for row in answer.rows if row.date in activity.settled]
+    reported = grouped(((row.date, key_hash, row.model_permaslug), row.measures) for key_hash, row in rows)
+    return compared, {day for day, _, _ in differing(reported, known)}
+
+
+def _possibly_used(keys: AccountKeys, days: Sequence[date]) -> set[str]:
+    """Keys that may have usage on the days although no hour or stored day shows any."""
+    first, last = day_start(days[0]), day_end(days[-1])
+    listed = keys.listed.values()
+    # Where the API reports the last use of any key, a key without one was never used.
+    unknown = None if any(key.last_used_at for key in listed) else first
+    used = {
+        key.key_hash
+        for key in listed
+        if (key.created_at or first) < last and (at := key.last_used_at or unknown) and at >= first
+    }
+    return used | (keys.alive_since(first) - keys.listed.keys())
 
 
 class _DaysReader:
-    """Reads some days by key. `hours` are the account's hours as they will be stored."""
+    """Reads some days by key. `hours` are the account's hours as they will be stored, `account` its activity."""
 
     def __init__(
         self,
-        client: OpenRouter,
+        of_keys: _ActivityOfKeys,
         keys: AccountKeys,
         activity: ActivityDays,
         days: Sequence[date],
         hours: Mapping[Cell, Measures],
     ) -> None:
-        self._client = client
+        self._of_keys = of_keys
         self._keys = keys
         self._activity = activity
         self._days = days
         self._hours = hours
-        self._account = [row for row in activity.rows if row.date in set(days)]
-        self._key_days: list[KeyDays] = []
+        self.account = [row for row in activity.rows if row.date in set(days)]
 
     async def read(
         self,
-        requested: Window,
         stored_hours: Mapping[KeyDay, Measures],
         changes: Mapping[KeyDay, Measures],
         settled_keys: frozenset[str],
         *,
         is_full: bool,
-    ) -> ActivityReading:
-        """`stored_hours` are the keys' hours as stored, summed by day, `changes` how far those read now differ,
-        `settled_keys` the keys with usage stored on the days."""
+    ) -> None:
+        """Reads the keys that the days need. `stored_hours` are the keys' hours as stored, summed by day, `changes` how
+        far those read now differ, `settled_keys` the keys with usage stored on the days."""
         key_hours = grouped([*stored_hours.items(), *changes.items()])
         moved = {key_hash for _, key_hash, _ in changes}
         fresh = {day for day in self._days if day not in self._activity.settled}
-        await self._ask({key_hash for day, key_hash, _ in key_hours if day in fresh} | moved)
+        await self._of_keys.ask({key_hash for day, key_hash, _ in key_hours if day in fresh} | moved)
         if is_full or self._is_unexplained(key_hours):
-            await self._ask({key_hash for _, key_hash, _ in key_hours} | settled_keys)
+            await self._of_keys.ask({key_hash for _, key_hash, _ in key_hours} | settled_keys)
         if is_full or self._is_unexplained(key_hours):
-            await self._ask(self._others())
-        return ActivityReading(requested, self._days, self._account, self._key_days)
+            await self._of_keys.ask(_possibly_used(self._keys, self._days))
 
-    def _others(self) -> set[str]:
-        """Keys that may have usage on the days although no hour or stored day shows any."""
-        first, last = day_start(self._days[0]), day_end(self._days[-1])
-        listed = self._keys.listed.values()
-        # Where the API reports the last use of any key, a key without one was never used.
-        unknown = None if any(key.last_used_at for key in listed) else first
-        used = {
-            key.key_hash
-            for key in listed
-            if (key.created_at or first) < last and (at := key.last_used_at or unknown) and at >= first
-        }
-        return used | (self._keys.alive_since(first) - self._keys.listed.keys())
-
-    async def _ask(self, key_hashes: set[str]) -> None:
-        """Reads the activity of those keys that were not read yet."""
-        ordered = sorted(key_hashes - {answer.key_hash for answer in self._key_days})
-        self._client.progress.begin("activity of each key")
-        self._client.progress.plan(len(ordered))
-        answers = await asyncio.gather(*(self._activity_of(key_hash) for key_hash in ordered))
+    def key_days(self) -> list[KeyDays]:
+        """The days of the keys that were read."""
         wanted = set(self._days)
-        for key_hash, rows in zip(ordered, answers, strict=True):
-            is_silent = rows is None or (not rows and key_hash not in self._keys.listed)
-            kept = [row for row in rows or () if row.date in wanted]
-            self._key_days.append(KeyDays(key_hash, is_silent, kept))
-
-    async def _activity_of(self, key_hash: str) -> list[ActivityRow] | None:
-        rows = await self._client.activity(key_hash)
-        self._client.progress.done(1)
-        return rows
+        answers = self._of_keys.answers.values()
+        return [replace(answer, rows=[row for row in answer.rows if row.date in wanted]) for answer in answers]
 
     def _is_unexplained(self, key_hours: Mapping[KeyDay, Measures]) -> bool:
         """Whether account minus keys differs between activity and hours by more than rounding."""
         wanted = set(self._days)
-        account = grouped(((row.date, row.model_permaslug), row.measures) for row in self._account)
+        account = grouped(((row.date, row.model_permaslug), row.measures) for row in self.account)
         by_hours = grouped(((utc_day(h), model), m) for (h, model), m in self._hours.items() if utc_day(h) in wanted)
         keys_by_hours = grouped(((day, model), m) for (day, _, model), m in key_hours.items())
         requests = {cell: measures.requests for cell, measures in account.items()}
@@ -231,7 +267,7 @@ class _DaysReader:
 
     def _usage_of_keys(self, key_hours: Mapping[KeyDay, Measures]) -> dict[DayCell, Measures]:
         """The keys' usage on the days: by activity, or by hours where activity reports nothing."""
-        rows = [(answer.key_hash, row) for answer in self._key_days for row in answer.rows]
+        rows = [(answer.key_hash, row) for answer in self.key_days() for row in answer.rows]
         reported = {(key_hash, row.date) for key_hash, row in rows}
         cells = [((row.date, row.model_permaslug), row.measures) for _, row in rows]
         cells += [

@@ -1,7 +1,7 @@
 """Records of reading usage: what is stored before (`Stored`), and what a reading returns (`UsageReading`). No behaviour
 beyond deriving one view from another."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -72,6 +72,18 @@ class Stored(Protocol):
 
     def key_days(self, windows: Sequence[Window]) -> Mapping[KeyCell, Measures]:
         """Usage by UTC day, key and model."""
+        ...
+
+    def days_of_keys(self, key_hashes: Sequence[str], days: Sequence[date]) -> Mapping[KeyDay, Measures]:
+        """Usage of some keys by UTC day, key and model."""
+        ...
+
+    def hours_read_at(self, first: date, end: date) -> Mapping[date, datetime | None]:
+        """When the hours of each stored day, from `first` to before `end`, were last read of every key."""
+        ...
+
+    def activity_read_at(self) -> Mapping[str, datetime | None]:
+        """When the activity of each key was last read and compared with the stored days."""
         ...
 
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
@@ -195,10 +207,6 @@ def merged(stored: Mapping[KeyCell, Measures], keys: Sequence[KeyUsage]) -> dict
     return cells
 
 
-# Receives the usage of some windows as soon as it is read, and keeps it.
-Keep = Callable[[AnalyticsReading], None]
-
-
 @dataclass(frozen=True)
 class UsageSummary:
     """Usage by hour or by day as one sync read it, without the rows of keys: those were kept as they came.
@@ -222,7 +230,7 @@ class UsageSummary:
 
     @classmethod
     def of_account(cls, account: AccountUsage) -> "UsageSummary":
-        """The account's usage, before any key was read."""
+        """What the account's usage says, before any key is read."""
         return cls(account.covered, account.cached_at, [account.requested], doubtful_totals=account.doubtful_totals)
 
     def plus(self, part: AnalyticsReading) -> "UsageSummary":
@@ -241,14 +249,38 @@ class UsageSummary:
         )
 
 
+class Kept(Protocol):
+    """Where usage is kept as soon as it is read, a part at a time, and what an interrupted sync has left there."""
+
+    def keep_hours(self, part: AnalyticsReading) -> None:
+        """Keeps usage of some windows by hour."""
+        ...
+
+    def keep_days(self, part: AnalyticsReading) -> None:
+        """Keeps usage of some windows by day."""
+        ...
+
+    def left_windows(self) -> Sequence[Window]:
+        """Windows whose hours an interrupted sync has read of every key; none overlap."""
+        ...
+
+    def left_hours(self, window: Window) -> AnalyticsReading:
+        """What it has read in one of these windows, but for what changed."""
+        ...
+
+
 @dataclass(frozen=True)
 class ActivityReading:
-    """Days to settle, read from activity of the window `requested`; days outside `days` are as stored."""
+    """Days to settle, read from activity of the window `requested`; days outside `days` are as stored.
+
+    `compared` are the hashes of the keys whose days were all compared with what is stored.
+    """
 
     requested: Window
     days: Sequence[date] = ()
     account: Sequence[ActivityRow] = ()
     keys: Sequence[KeyDays] = ()
+    compared: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

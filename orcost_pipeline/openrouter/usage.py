@@ -15,39 +15,42 @@ from orcost_pipeline.openrouter.account_keys import AccountKeys
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.records import ActivityRow
-from orcost_pipeline.openrouter.days import ActivityDays, activity_days, read_days
+from orcost_pipeline.openrouter.days import FULL_READING_EVERY, ActivityDays, activity_days, read_days
+from orcost_pipeline.openrouter.pacing import due
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
     Cell,
-    Keep,
+    Kept,
     ListedKey,
     Stored,
     UsageReading,
     UsageSummary,
 )
-from orcost_pipeline.openrouter.usage_by_key import account_usage, covered_window, read_keys
+from orcost_pipeline.openrouter.usage_by_key import account_usage, covered_window, read_hours, read_past_days
 from orcost_pipeline.windows import (
     DAY,
     HOUR,
     Window,
+    covering,
     day_start,
     first_activity_day,
     first_analytics_day,
+    first_whole_day,
     hour_floor,
     hours_window,
     utc_day,
+    without,
 )
 
 
 async def read_usage(
     client: OpenRouter,
     stored: Stored,
+    kept: Kept,
     listed: Sequence[ListedKey],
     as_of: datetime,
     tolerance_usd: Decimal,
     *,
-    keep_hours: Keep,
-    keep_days: Keep,
     counters_day: date | None = None,
     since: date | None = None,
     is_full: bool = False,
@@ -58,8 +61,9 @@ async def read_usage(
     The first reading goes back as far as the API reports, by hour and by day; `since` shortens it, and earlier usage
     stays unknown. Later, `since` reads everything again from that day, which may be earlier than before. `is_full`
     reads every key in full. Without analytics (403, 404), hours are left to the keys' counters and only days are read.
+    Otherwise a part of it is read in full: every day's hours, and every key's activity, once in `FULL_READING_EVERY`.
     `tolerance_usd` is how far two sources of a day may differ, besides rounding. Usage by hour, and that of days too
-    old for activity, is given to `keep_hours` and `keep_days` as it comes.
+    old for activity, is kept as it comes.
     Raises TransientError and ContractError as the client does.
     """
     is_full = is_full or since is not None or stored.hours_from() is None
@@ -74,8 +78,8 @@ async def read_usage(
     reading = UsageReading(has_analytics=account is not None)
     if account is not None:
         account = replace(account, covered=covered_window(account, _by_day(activity, before)))
-        hours = await _read_hours(client, keys, stored, account, before, days, keep_hours, is_full=is_full)
-        past, past_days = await _read_past(client, keys, stored, as_of, since, tolerance_usd, keep_days)
+        hours = await _read_hours(client, keys, stored, kept, account, before, days, is_full=is_full)
+        past, past_days = await _read_past(client, keys, stored, kept, as_of, since, tolerance_usd)
         reading = replace(reading, hours=hours, past=past, past_days=past_days)
     if days is not None:
         settled = await read_days(client, keys, stored, days, before, reading.hours, tolerance_usd, is_full=is_full)
@@ -98,24 +102,39 @@ async def _read_hours(
     client: OpenRouter,
     keys: AccountKeys,
     stored: Stored,
+    kept: Kept,
     account: AccountUsage,
     before: Mapping[Cell, Measures],
     days: ActivityDays | None,
-    keep: Keep,
     *,
     is_full: bool,
 ) -> UsageSummary:
-    """Reads by key the hours in which the account's usage differs from the stored (`before`); all if `is_full`."""
-    changed_days = days.changed() if days else set[date]()
-    wanted = (
-        set(account.requested.hours())
-        if is_full
-        else _hours_to_ask(account.cells, before, stored.unexplained_hours(), changed_days)
-    )
-    hours_of_newcomers = set[datetime]()
-    if stored.hours_from() is not None and (newcomers := keys.newcomers()):
-        hours_of_newcomers = _hours_of_newcomers(newcomers, stored.hours_without_key(account.requested))
-    return await read_keys(client, keys, stored.key_hours, account, wanted, keep, hours_of_newcomers, is_full=is_full)
+    """Reads by key the hours in which the account's usage differs from the stored (`before`), and in full those of days
+    whose turn it is; all if `is_full`."""
+    covered = account.covered
+    if is_full:
+        explained, also, full = set(covered.hours()), set[datetime](), covering(covered.hours(), covered.end)
+    else:
+        changed_days = days.changed() if days else set[date]()
+        explained = _hours_to_ask(account.cells, before, stored.unexplained_hours(), changed_days)
+        also = _hours_of_newcomers(keys.newcomers(), stored, account.requested)
+        full = covering(_hours_due(stored, covered), covered.end)
+        explained |= {hour for window in full for hour in window.hours()}
+    moved = without(covering({at for at in explained | also if at in covered}, covered.end), full)
+    summary = UsageSummary.of_account(account)
+    for windows, is_every_key in ((moved, False), (full, True)):
+        if windows:
+            parts = read_hours(client, keys, stored, kept, account, windows, explained, is_full=is_every_key)
+            async for part in parts:
+                summary = summary.plus(part)
+    return summary
+
+
+def _hours_due(stored: Stored, covered: Window) -> list[datetime]:
+    """The hours of finished days that are to be read in full, those whose turn is longest ago first."""
+    read_at = stored.hours_read_at(first_whole_day(covered.start), utc_day(covered.end))
+    days = due(read_at, covered.end, FULL_READING_EVERY)
+    return [day_start(day) + i * HOUR for day in days for i in range(24)]
 
 
 def _hours_to_ask(
@@ -129,8 +148,9 @@ def _hours_to_ask(
     return hours | set(unexplained) | {day_start(day) + i * HOUR for day in changed_days for i in range(24)}
 
 
-def _hours_of_newcomers(newcomers: Sequence[ListedKey], without_key: Sequence[datetime]) -> set[datetime]:
+def _hours_of_newcomers(newcomers: Sequence[ListedKey], stored: Stored, window: Window) -> set[datetime]:
     """Hours without a known key during the life of a newcomer: a key that is new or came back may explain them."""
+    without_key = stored.hours_without_key(window) if newcomers else ()
     if not without_key:
         return set()
     first = min(hour_floor(key.created_at or without_key[0]) for key in newcomers)
@@ -141,10 +161,10 @@ async def _read_past(
     client: OpenRouter,
     keys: AccountKeys,
     stored: Stored,
+    kept: Kept,
     as_of: datetime,
     since: date | None,
     tolerance_usd: Decimal,
-    keep: Keep,
 ) -> tuple[UsageSummary, list[date]]:
     """Reads by key the days too old for activity, and returns which were read: unsettled days, and from `since` on (at
     first: from the earliest day reported) those that were never read or whose spend differs from the stored.
@@ -167,10 +187,10 @@ async def _read_past(
     wanted = unsettled | {day for day in differ if since and day >= since}
     days = sorted(day for day in wanted if day_start(day) in account.covered)
     starts = {day_start(day) for day in days}
-    reading = await read_keys(
-        client, keys, stored.key_days, account, starts, keep, grain=DAY, is_full=True, ask_account_again=False
-    )
-    return reading, days
+    summary = UsageSummary.of_account(account)
+    async for part in read_past_days(client, keys, stored, kept, account, starts):
+        summary = summary.plus(part)
+    return summary, days
 
 
 def _by_day(activity: Sequence[ActivityRow] | None, hours: Mapping[Cell, Measures]) -> dict[date, Measures]:

@@ -1,13 +1,14 @@
 """Usage from analytics by hour or by day: first the account's, then that of the keys that explain it.
 
-`account_usage` reads the account alone; `read_keys` then reads the wanted hours (or days) by key. Keys whose counters
-moved come first. Where they do not sum to the account, one question without a filter shows which names do, and the keys
-of those names are read too.
+`account_usage` reads the account alone; `read_hours` then reads the wanted hours by key, `read_past_days` days that are
+too old for activity. Keys whose counters moved come first. Where they do not sum to the account, one question without a
+filter shows which names do, and the keys of those names are read too.
 """
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -30,11 +31,11 @@ from orcost_pipeline.openrouter.reading import (
     AccountUsage,
     AnalyticsReading,
     Cell,
-    Keep,
+    Kept,
     KeyCell,
     KeyUsage,
     NamedCell,
-    UsageSummary,
+    Stored,
     merged,
 )
 from orcost_pipeline.windows import (
@@ -48,13 +49,13 @@ from orcost_pipeline.windows import (
     days_between,
     first_whole_day,
     utc_day,
+    without,
 )
 
 # Rows by key that are held at a time: about 200 MB.
 MOST_ROWS = 100_000
 
 NameCell = tuple[datetime, str, str]  # start of an hour or a day, name of a key, model
-StoredKeyCells = Callable[[Sequence[Window]], Mapping[KeyCell, Measures]]
 
 
 async def account_usage(client: OpenRouter, window: Window, grain: timedelta = HOUR) -> AccountUsage:
@@ -89,38 +90,67 @@ def covered_window(usage: AccountUsage, days: Mapping[date, Measures]) -> Window
     return Window(max(start, usage.covered.start), usage.covered.end)
 
 
-async def read_keys(
+async def read_hours(
     client: OpenRouter,
     keys: AccountKeys,
-    stored: StoredKeyCells,
+    stored: Stored,
+    kept: Kept,
+    account: AccountUsage,
+    windows: Sequence[Window],
+    explained: Collection[datetime],
+    *,
+    is_full: bool,
+) -> AsyncIterator[AnalyticsReading]:
+    """Reads hours by key, in windows that `account` covers; those that begin at `explained` are explained.
+
+    Where there may be many rows, they are read and kept in parts, the oldest first, so that no more than about
+    `MOST_ROWS` are held at a time. `is_full` reads every key instead of those that moved, but for what an interrupted
+    sync has read. The account is read again after its keys, so that lag between the two shows as a positive residual.
+    Raises as OpenRouter.usage does.
+    """
+    asked = keys.alive_since(windows[0].start) if is_full and windows else keys.moved()
+    left = [it for it in kept.left_windows() if is_full and not without([it], windows)]
+    rows = rows_by_key(account.cells, len(asked))
+    client.progress.begin("usage by hour")
+    for part in sorted([*parts_by_rows(without(windows, left), rows, MOST_ROWS), *([it] for it in left)]):
+        before = stored.key_hours(part)
+        reading = _left_over(kept, part[0], account, before) if part[0] in left else None
+        if reading is None:
+            reader = _KeysReader(client, keys, HOUR, account, part, before)
+            reading = await reader.read(explained, is_full=is_full, ask_account_again=True)
+        kept.keep_hours(reading)
+        yield reading
+
+
+def _left_over(
+    kept: Kept, window: Window, account: AccountUsage, stored: Mapping[KeyCell, Measures]
+) -> AnalyticsReading | None:
+    """What an interrupted sync has read in the window, None where the account's usage is another one by now."""
+    reading = kept.left_hours(window)
+    reported = {cell: measures for cell, measures in account.cells.items() if cell[0] in window}
+    if differing(reported, reading.account):
+        return None
+    return replace(reading, changed=_changed(merged(stored, reading.keys), stored))
+
+
+async def read_past_days(
+    client: OpenRouter,
+    keys: AccountKeys,
+    stored: Stored,
+    kept: Kept,
     account: AccountUsage,
     starts: Collection[datetime],
-    keep: Keep,
-    also: Collection[datetime] = (),
-    *,
-    grain: timedelta = HOUR,
-    is_full: bool = False,
-    ask_account_again: bool = True,
-) -> UsageSummary:
-    """Reads by key the hours (or days) that begin at `starts`, and those of `also`, which need not be explained.
-
-    Where there may be many rows, they are read and given to `keep` in parts, the oldest first, so that no more than
-    about `MOST_ROWS` are held at a time. `is_full` reads every key instead of those that moved. The account is read
-    again after its keys, so that lag between the two shows as a positive residual; `ask_account_again=False` skips that
-    for days too old for any lag. Starts outside the window that `account` covers are ignored. Raises as
-    OpenRouter.usage does.
-    """
-    wanted = {at for at in starts if at in account.covered}
-    windows = covering(wanted | {at for at in also if at in account.covered}, account.covered.end, grain)
-    summary = UsageSummary.of_account(account)
-    asked = keys.alive_since(windows[0].start) if is_full and windows else keys.moved()
-    client.progress.begin(f"usage by {'hour' if grain == HOUR else 'day'}")
+) -> AsyncIterator[AnalyticsReading]:
+    """Reads by key the UTC days that begin at `starts`, every key, in parts as `read_hours` does. They are too old for
+    any lag between the account and its keys."""
+    windows = covering(starts, account.covered.end, DAY)
+    asked = keys.alive_since(windows[0].start) if windows else ()
+    client.progress.begin("usage by day")
     for part in parts_by_rows(windows, rows_by_key(account.cells, len(asked)), MOST_ROWS):
-        reader = _KeysReader(client, keys, grain, account, part, stored(part))
-        reading = await reader.read(wanted, is_full=is_full, ask_account_again=ask_account_again)
-        keep(reading.only(wanted) if grain == DAY else reading)
-        summary = summary.plus(reading)
-    return summary
+        reader = _KeysReader(client, keys, DAY, account, part, stored.key_days(part))
+        reading = await reader.read(starts, is_full=True, ask_account_again=False)
+        kept.keep_days(reading.only(starts))
+        yield reading
 
 
 def parts_by_rows(windows: Sequence[Window], rows: Mapping[datetime, int], most_rows: int) -> list[list[Window]]:
@@ -187,7 +217,7 @@ class _KeysReader:
         self._requested_keys: set[str] = set()
         self._lagging: set[datetime] = set()
 
-    async def read(self, wanted: set[datetime], *, is_full: bool, ask_account_again: bool) -> AnalyticsReading:
+    async def read(self, wanted: Collection[datetime], *, is_full: bool, ask_account_again: bool) -> AnalyticsReading:
         """All usage in the windows; that of the `wanted` starts is explained by keys or names where possible."""
         start = min(window.start for window in self._windows)
         await self._ask(self._keys.alive_since(start) if is_full else self._keys.moved())
@@ -196,9 +226,8 @@ class _KeysReader:
         else:
             cells = self._before.cells.items()
             self._account = {cell: m for cell, m in cells if any(cell[0] in window for window in self._windows)}
-        left = {at for at, _ in self._residual()} & wanted
+        left = {at for at, _ in self._residual() if at in wanted}
         explanation = await self._explain(left) if left else Explanation((), {}, set())
-        after = self._key_cells()
         return AnalyticsReading(
             windows=self._windows,
             account=self._account,
@@ -206,10 +235,7 @@ class _KeysReader:
             unexplained=sorted(explanation.unexplained | self._lagging),
             named_windows=explanation.windows,
             unkeyed=explanation.unkeyed,
-            changed={
-                cell: after.get(cell, NOTHING).minus(self._stored.get(cell, NOTHING))
-                for cell in differing(after, self._stored)
-            },
+            changed=_changed(self._key_cells(), self._stored),
             doubtful_totals=self._doubtful_totals + self._questions.doubtful_totals,
             is_full=is_full,
         )
@@ -372,6 +398,11 @@ class _KeysReader:
                 by_keys |= {cell: by_keys.get(cell, NOTHING).plus(more[cell]) for cell in taken}
                 if taken:
                     self._usage.append(KeyUsage(key_hash, window, False, known | taken))
+
+
+def _changed(after: Mapping[KeyCell, Measures], before: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
+    """Cells that differ from the stored ones, each with the difference."""
+    return {it: after.get(it, NOTHING).minus(before.get(it, NOTHING)) for it in differing(after, before)}
 
 
 def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> dict[Cell, Measures]:

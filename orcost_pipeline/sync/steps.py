@@ -16,10 +16,11 @@ from orcost_pipeline.openrouter.api.client import KeyListing, OpenRouter
 from orcost_pipeline.openrouter.api.failures import allowed
 from orcost_pipeline.openrouter.api.paging import Listing
 from orcost_pipeline.openrouter.api.records import ApiKey, Credits, KeyInfo
-from orcost_pipeline.openrouter.reading import AnalyticsReading, ListedKey, UsageReading
+from orcost_pipeline.openrouter.reading import ListedKey, UsageReading
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.sync import identity, wire_rows
 from orcost_pipeline.sync.attribution import assignments
+from orcost_pipeline.sync.kept_usage import KeptUsage
 from orcost_pipeline.sync.sync_step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
 from orcost_pipeline.warehouse import raw, runs
@@ -30,7 +31,6 @@ from orcost_pipeline.warehouse.questions.sync_state import StoredKey, StoredUsag
 from orcost_pipeline.warehouse.questions.syncs import run_status
 from orcost_pipeline.windows import first_analytics_day, is_future, surely_one_day
 
-FULL_PASS_EVERY = timedelta(days=7)
 MODELS_EVERY = timedelta(days=1)
 # Unlisted keys to look up before all the others: with a key of another account, none of them answers.
 MISSING_KEYS_ASKED_FIRST = 8
@@ -214,24 +214,17 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     known = stored.known_keys()
     rows = step.latest("api_key", extracted.extracted_keys)
     counters_day = rows[0].counters_day if rows else None
-    is_full = stored.full_pass_at is None or stored.is_counted() or step.as_of - stored.full_pass_at >= FULL_PASS_EVERY
-    step.drop(raw.USAGE_TABLES)
-    rows_kept = 0
-
-    def keep(rows_of: Callable[[AnalyticsReading], dict[str, Table]], part: AnalyticsReading) -> None:
-        nonlocal rows_kept
-        rows_kept += step.keep(rows_of(part))
-
+    is_full = not stored.is_read() or stored.is_counted()
+    kept = KeptUsage(step)
     reading, requests_made = (
         step.ask(
             lambda client: read_usage(
                 client,
                 stored,
+                kept,
                 [_listed(row, known) for row in rows],
                 step.as_of,
                 step.tolerance_usd,
-                keep_hours=partial(keep, wire_rows.hours),
-                keep_days=partial(keep, wire_rows.past_days),
                 counters_day=counters_day,
                 since=since,
                 is_full=is_full,
@@ -253,7 +246,8 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
         relations.append(raw.FULL_PASS)
     if stored.is_rebuild_requested:
         relations.append(raw.REBUILD)
-    step.complete(relations, wire_rows.usage(reading), rows_kept, requests_made)
+    step.complete(relations, wire_rows.usage(reading), kept.rows, requests_made)
+    kept.forget_left()
     return reading, requests_made
 
 

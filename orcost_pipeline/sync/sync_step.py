@@ -112,11 +112,6 @@ class SyncStep:
         self.unreadable.clear()
         return rows
 
-    def drop(self, tables: Sequence[str]) -> None:
-        """Drops this extraction's rows of raw tables that are then kept in parts."""
-        with self.engine.begin() as connection:
-            raw.drop_rows(connection, tables, extraction_id=self.extraction_id, account=self.account.name)
-
     def keep(self, tables: Mapping[str, Table]) -> int:
         """Adds a part of this extraction's rows; returns how many. They count once their relations are complete."""
         with self.engine.begin() as connection:

@@ -157,11 +157,16 @@ def _questions(reading: UsageReading) -> Iterator[tuple[Any, ...]]:
         yield ("past_day", None, day_start(day), day_start(day) + DAY, "answered")
     if reading.activity:
         yield from _settled(reading.activity)
+        start, end = reading.activity.requested.start, reading.activity.requested.end
+        for key_hash in reading.activity.compared:
+            yield ("day", key_hash, start, end, "full")
 
 
 def _hour_questions(part: AnalyticsReading) -> Iterator[tuple[Any, ...]]:
     for window in part.windows:
         yield ("hour", None, window.start, window.end, "answered")
+        if part.is_full:
+            yield ("hour", None, window.start, window.end, "full")
     for hour in part.unexplained:
         yield ("hour", None, hour, hour, "unexplained")
     yield from _key_questions("hour", part)

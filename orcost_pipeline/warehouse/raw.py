@@ -100,6 +100,21 @@ def replace_unreadable(
     copy_rows(connection, "raw.unreadable", [*STAMP, "relation", *columns], stamped)
 
 
+def set_apart(connection: sa.Connection, extraction_id: str, account: str) -> None:
+    """Moves the usage that an interrupted attempt of an extraction has read to an extraction of its own."""
+    of_it = {"extraction_id": extraction_id, "account": account}
+    if not ask(connection, "has_usage", **of_it).scalar_one():
+        return
+    apart = f"{extraction_id}/interrupted"
+    change(connection, "set_apart", apart=apart, **of_it)
+    drop_rows(connection, USAGE_TABLES, extraction_id=apart, account=account)
+    for table in USAGE_TABLES:
+        connection.execute(
+            sa.text(f"update raw.{table} set run_id = :apart where run_id = :extraction_id and account = :account"),
+            {"apart": apart, **of_it},
+        )
+
+
 def mark_extracted(
     connection: sa.Connection,
     relations: Iterable[str],

@@ -51,4 +51,16 @@ DAYS = (
         makes="staged_account_day",
         merge=Merge(into="core.account_day", keys=("account_id", "day"), within=None),
     ),
+    Change(
+        name="hours_read",
+        reads=("raw.usage_question",),
+        when=When.ANALYTICS,
+        writes=("core.account_day",),
+    ),
+    Change(
+        name="activity_read",
+        reads=("raw.usage_question",),
+        when=When.EXTRACTION,
+        writes=("core.api_key",),
+    ),
 )

@@ -106,6 +106,17 @@ class StoredUsage:
         rows = self._days(windows, ("day", "key_hash", "model"))
         return {(day_start(row[0]), row[1], row[2]): Measures(*row[3:]) for row in rows}
 
+    def days_of_keys(self, key_hashes: Sequence[str], days: Sequence[date]) -> Mapping[tuple[date, str, str], Measures]:
+        grain = ("day", "key_hash", "model")
+        rows = self._usage("stored_days_of_keys", grain, key_hashes=list(key_hashes), days=list(days))
+        return {(row[0], row[1], row[2]): Measures(*row[3:]) for row in rows}
+
+    def hours_read_at(self, first: date, end: date) -> Mapping[date, datetime | None]:
+        return {row.day: row.hours_read_at for row in self._ask("hours_read", first=first, end=end)}
+
+    def activity_read_at(self) -> Mapping[str, datetime | None]:
+        return {row.key_hash: row.activity_read_at for row in self._ask("activity_read")}
+
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
         rows = self._ask(
             "unsettled_days",

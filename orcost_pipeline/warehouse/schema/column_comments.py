@@ -24,7 +24,10 @@ COLUMNS = {
     "at": "UTC instant.",
     "counters_day": "UTC day of the daily, weekly and monthly counters; null where they were read too close to "
     "midnight to know it.",
-    "full_pass_at": "UTC instant at which all available usage of every key was last read.",
+    "full_pass_at": "UTC instant at which all available usage of every key was last read at once.",
+    "hours_read_at": "UTC instant at which the hours of the day were last read of every API key; once a week.",
+    "activity_read_at": "UTC instant at which all activity of the API key was last compared with its days; once a "
+    "week.",
     "published_run_id": "Run whose extraction was published last.",
     "company": "Company to which the spend is attributed; Unattributed where no mapping rule matches.",
     "company_id": "Small id of the company; 0 is Unattributed.",
@@ -192,7 +195,8 @@ COLUMNS = {
     "outcome": "answered: the response replaces stored usage; silent: no usage was returned for a key that is "
     "deleted or that OpenRouter does not resolve, so stored usage is kept; unexplained: the keys do not yet sum to "
     "the account; named: spend not attributed to a listed key was queried by key name; covered: the period that "
-    "analytics reach; heard: compared for the account as a whole, and read again by key only where it differed.",
+    "analytics reach; heard: compared for the account as a whole, and read again by key only where it differed; full: "
+    "read of every key, or all activity of the key.",
     "endpoint_id": "Endpoint that served the model.",
     "arguments": "Types of a function's arguments; null for a view and for the comments.",
     "applied_at": "UTC instant at which it was applied.",

@@ -1,0 +1,86 @@
+"""Usage on its way into `raw`: kept a part at a time, and found there again by the sync after an interrupted one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from orcost_pipeline.measures import MEASURES, NOTHING, Measures
+from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyUsage
+from orcost_pipeline.sync import wire_rows
+from orcost_pipeline.sync.sync_step import SyncStep
+from orcost_pipeline.warehouse import raw
+from orcost_pipeline.warehouse.questions.asking import ask
+from orcost_pipeline.windows import Window
+
+# What was left longer ago is read anew.
+LEFT_WITHIN = timedelta(days=1)
+
+
+class KeptUsage:
+    """Where one sync's usage is kept (`openrouter/reading.py`, Kept). `rows` counts the rows kept so far.
+
+    What an interrupted sync has read, or an earlier attempt of this one, stays apart until this one is complete.
+    """
+
+    def __init__(self, step: SyncStep) -> None:
+        self.rows = 0
+        self._step = step
+        account, extraction_id = step.account.name, step.extraction_id
+        with step.engine.begin() as connection:
+            raw.set_apart(connection, extraction_id, account)
+            since = step.as_of - LEFT_WITHIN
+            self._left: str | None = ask(
+                connection, "left_extraction", account=account, extraction_id=extraction_id, since=since
+            ).scalar()
+
+    def keep_hours(self, part: AnalyticsReading) -> None:
+        self.rows += self._step.keep(wire_rows.hours(part))
+
+    def keep_days(self, part: AnalyticsReading) -> None:
+        self.rows += self._step.keep(wire_rows.past_days(part))
+
+    def left_windows(self) -> list[Window]:
+        return [Window(row.start_at, row.end_at) for row in self._ask("left_windows")]
+
+    def left_hours(self, window: Window) -> AnalyticsReading:
+        span = {"start": window.start, "end": window.end}
+        cells: dict[str | None, dict[Cell, Measures]] = defaultdict(dict)
+        for row in self._ask("left_hours", **span):
+            cells[row.key_hash][row.hour, row.model] = Measures(*(getattr(row, measure) for measure in MEASURES))
+        questions = [(Window(row.start_at, row.end_at), row) for row in self._ask("left_questions", **span)]
+        return AnalyticsReading(
+            windows=[window],
+            account=cells[None],
+            keys=[
+                KeyUsage(row.key_hash, asked, row.outcome == "silent", _taken(cells[row.key_hash], asked))
+                for asked, row in questions
+                if row.key_hash and row.outcome in ("answered", "silent")
+            ],
+            unexplained=[asked.start for asked, row in questions if row.outcome == "unexplained"],
+            named_windows=[asked for asked, row in questions if row.outcome == "named"],
+            unkeyed={
+                (row.hour, row.name): NOTHING._replace(credits_usd=row.credits_usd, byok_usd=row.byok_usd)
+                for row in self._ask("left_unkeyed", **span)
+            },
+            is_full=True,
+        )
+
+    def forget_left(self) -> None:
+        """Drops what the interrupted sync has left: this one is complete."""
+        if self._left is not None:
+            with self._step.engine.begin() as connection:
+                raw.drop_rows(connection, raw.USAGE_TABLES, extraction_id=self._left, account=self._step.account.name)
+
+    def _ask(self, name: str, **parameters: object) -> Sequence[sa.Row]:
+        if self._left is None:
+            return []
+        with self._step.engine.connect() as connection:
+            account = self._step.account.name
+            return ask(connection, name, extraction_id=self._left, account=account, **parameters).all()
+
+
+def _taken(cells: dict[Cell, Measures], window: Window) -> dict[Cell, Measures]:
+    """Removes the cells of a window, and returns them: a key asked twice about it has each once."""
+    return {cell: cells.pop(cell) for cell in list(cells) if cell[0] in window}
