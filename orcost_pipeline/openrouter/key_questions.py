@@ -5,10 +5,12 @@ them, the batch is halved until one key is left.
 """
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from fractions import Fraction
 
 from orcost_pipeline.measures import SAME_USD, Measures, grouped, tolerated_usd
 from orcost_pipeline.openrouter.account_keys import AccountKeys
@@ -21,18 +23,25 @@ from orcost_pipeline.windows import HOUR, Window
 class KeyQuestions:
     """Reads usage per key, model and hour (or day), as exactly as if each key were requested alone.
 
-    `account` is the account's usage, which bounds the rows of its keys. `doubtful_totals` counts the rows so far whose
+    `account` is the account's usage, which bounds the rows of its keys; `share` is the share of the bound that is
+    expected. `doubtful_totals` counts the rows so far whose
     total is not credits plus BYOK.
     """
 
     def __init__(
-        self, client: OpenRouter, keys: AccountKeys, grain: timedelta, account: Mapping[Cell, Measures]
+        self,
+        client: OpenRouter,
+        keys: AccountKeys,
+        grain: timedelta,
+        account: Mapping[Cell, Measures],
+        share: Fraction = Fraction(1),
     ) -> None:
         self.doubtful_totals = 0
         self._client = client
         self._keys = keys
         self._grain = grain
         self._account = account
+        self._share = share
 
     async def ask(self, key_hashes: AbstractSet[str], windows: Sequence[Window]) -> list[KeyUsage]:
         """The usage of each key in each window, one record per key and window. Raises as OpenRouter.usage does."""
@@ -63,7 +72,8 @@ class KeyQuestions:
         return batches
 
     async def _ask_batch(self, key_hashes: list[str], window: Window) -> list[KeyUsage]:
-        most_rows = rows_by_key(self._account, len(key_hashes))
+        bounds = rows_by_key(self._account, len(key_hashes))
+        most_rows = {at: math.ceil(rows * self._share) for at, rows in bounds.items()}
         response = await self._client.usage(
             window, ["api_key_id", "model"], key_hashes, grain=self._grain, most_rows=most_rows
         )

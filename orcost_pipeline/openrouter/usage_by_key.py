@@ -38,16 +38,16 @@ from orcost_pipeline.openrouter.reading import (
     Stored,
     merged,
 )
+from orcost_pipeline.openrouter.row_estimate import RowEstimate
 from orcost_pipeline.windows import (
     CLOCK_WRONG,
     DAY,
     HOUR,
+    SETTLED_AFTER,
     Window,
     covering,
     day_end,
     day_start,
-    days_between,
-    first_whole_day,
     utc_day,
     without,
 )
@@ -105,32 +105,37 @@ async def read_hours(
 
     Where there may be many rows, they are read and kept in parts, the oldest first, so that no more than about
     `MOST_ROWS` are held at a time. `is_full` reads every key instead of those that moved, but for what an interrupted
-    sync has read. The account is read again after its keys, so that lag between the two shows as a positive residual.
-    Raises as OpenRouter.usage does.
+    sync has read. The account is read again after its keys, so that lag between the two shows as a positive residual,
+    in parts that are not too old for it. Raises as OpenRouter.usage does.
     """
-    asked = keys.alive_since(windows[0].start) if is_full and windows else keys.moved()
-    left = [it for it in kept.left_windows() if is_full and not without([it], windows)]
-    rows = rows_by_key(account.cells, len(asked))
+    asked = keys.alive_since(windows[0].start) if is_full else keys.moved()
     client.progress.begin("usage by hour")
-    for part in sorted([*parts_by_rows(without(windows, left), rows, MOST_ROWS), *([it] for it in left)]):
-        before = stored.key_hours(part)
-        reading = _left_over(kept, part[0], account, before) if part[0] in left else None
-        if reading is None:
-            reader = _KeysReader(client, keys, HOUR, account, part, before)
-            reading = await reader.read(explained, is_full=is_full, ask_account_again=True)
+    rest = list(windows)
+    for window in (it for it in kept.left_windows() if is_full and not without([it], windows)):
+        reading = _left_over(kept, window, account, stored)
+        if reading is not None:
+            rest = without(rest, [window])
+            kept.keep_hours(reading)
+            yield reading
+    estimate = RowEstimate(rows_by_key(account.cells, len(asked)))
+    while rest:
+        part, rest = estimate.next_part(rest, MOST_ROWS)
+        is_recent = any(window.end > account.covered.end - SETTLED_AFTER for window in part)
+        reader = _KeysReader(client, keys, HOUR, account, part, stored.key_hours(part), estimate)
+        reading = await reader.read(explained, is_full=is_full, ask_account_again=is_recent)
+        estimate.note_rows(part, reading)
         kept.keep_hours(reading)
         yield reading
 
 
-def _left_over(
-    kept: Kept, window: Window, account: AccountUsage, stored: Mapping[KeyCell, Measures]
-) -> AnalyticsReading | None:
+def _left_over(kept: Kept, window: Window, account: AccountUsage, stored: Stored) -> AnalyticsReading | None:
     """What an interrupted sync has read in the window, None where the account's usage is another one by now."""
     reading = kept.left_hours(window)
     reported = {cell: measures for cell, measures in account.cells.items() if cell[0] in window}
     if differing(reported, reading.account):
         return None
-    return replace(reading, changed=_changed(merged(stored, reading.keys), stored))
+    before = stored.key_hours([window])
+    return replace(reading, changed=_changed(merged(before, reading.keys), before))
 
 
 async def read_past_days(
@@ -146,40 +151,14 @@ async def read_past_days(
     windows = covering(starts, account.covered.end, DAY)
     asked = keys.alive_since(windows[0].start) if windows else ()
     client.progress.begin("usage by day")
-    for part in parts_by_rows(windows, rows_by_key(account.cells, len(asked)), MOST_ROWS):
-        reader = _KeysReader(client, keys, DAY, account, part, stored.key_days(part))
+    estimate, rest = RowEstimate(rows_by_key(account.cells, len(asked))), list(windows)
+    while rest:
+        part, rest = estimate.next_part(rest, MOST_ROWS)
+        reader = _KeysReader(client, keys, DAY, account, part, stored.key_days(part), estimate)
         reading = await reader.read(starts, is_full=True, ask_account_again=False)
+        estimate.note_rows(part, reading)
         kept.keep_days(reading.only(starts))
         yield reading
-
-
-def parts_by_rows(windows: Sequence[Window], rows: Mapping[datetime, int], most_rows: int) -> list[list[Window]]:
-    """The windows in parts, the oldest first. All of them are one part where they have at most `most_rows` rows; else
-    each is cut between UTC days, a part having as many whole days as rows allow, and at least one.
-
-    `rows` are those of each hour (or day), by its start.
-    """
-    if sum(count for at, count in rows.items() if any(at in window for window in windows)) <= most_rows:
-        return [list(windows)] if windows else []
-    parts: list[list[Window]] = []
-    for window in sorted(windows):
-        room = -1  # a part lies in one window
-        for day in _days_of(window):
-            count = sum(rows.get(at, 0) for at in day.hours())
-            if count <= room:
-                parts[-1] = [Window(parts[-1][0].start, day.end)]
-            else:
-                parts.append([day])
-                room = max(most_rows, count)
-            room -= count
-    return parts
-
-
-def _days_of(window: Window) -> list[Window]:
-    """The window cut at each midnight, UTC, that lies inside."""
-    starts = [window.start, *map(day_start, days_between(first_whole_day(window.start), utc_day(window.end) + DAY))]
-    starts = sorted({start for start in starts if start < window.end})
-    return [Window(start, end) for start, end in zip(starts, [*starts[1:], window.end], strict=True)]
 
 
 class Explanation(NamedTuple):
@@ -203,6 +182,7 @@ class _KeysReader:
         account: AccountUsage,
         windows: Sequence[Window],
         stored: Mapping[KeyCell, Measures],
+        estimate: RowEstimate,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -210,7 +190,7 @@ class _KeysReader:
         self._before = account
         self._windows = windows
         self._stored = stored
-        self._questions = KeyQuestions(client, keys, grain, account.cells)
+        self._questions = KeyQuestions(client, keys, grain, account.cells, estimate.share)
         self._doubtful_totals = 0
         self._account: dict[Cell, Measures] = {}
         self._usage: list[KeyUsage] = []
