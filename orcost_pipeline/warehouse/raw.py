@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.loading import copy_rows
+from orcost_pipeline.warehouse.loading import MANY_ROWS, analyze, copy_rows
 from orcost_pipeline.warehouse.questions.asking import ask
 from orcost_pipeline.warehouse.statements import change
 
@@ -69,7 +69,11 @@ def replace_rows(
             {"extraction_id": extraction_id, "account": account},
         )
         stamped = ((account, as_of, extraction_id, *row) for row in rows)
-        count += copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
+        copied = copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
+        if copied > MANY_ROWS:
+            # Rows of a run that statistics do not know would be joined to the keys one by one.
+            analyze(connection, f"raw.{table}")
+        count += copied
     return count
 
 
