@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 import sqlalchemy.exc
+from sqlalchemy import event
 
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
 from orcost_pipeline.simulator import Ledger, small
