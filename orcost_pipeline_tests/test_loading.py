@@ -1,7 +1,7 @@
-"""How rows are merged into a table: by difference, at once where it is empty, and never a key twice."""
+"""How rows are merged into a table: by difference, at once where it is empty, never a key twice; what a merge reads."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,8 @@ from sqlalchemy import event
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.loading import Merged, copy_rows, merge
+from orcost_pipeline.warehouse.publication.hours import ANALYTICS
+from orcost_pipeline.warehouse.publication.step import Staging
 from orcost_pipeline_tests.world import NOON, query
 
 
@@ -256,3 +258,29 @@ def test_many_raw_rows_have_statistics_before_they_are_published(engine: sa.Engi
         tables = {"usage_hourly": (columns, cells)}
         raw.replace_rows(connection, tables, extraction_id="it", account="acme", as_of=NOON)
     assert query(engine, "select reltuples from pg_class where oid = 'raw.usage_hourly'::regclass") == [(2_000,)]
+
+
+@pytest.fixture
+def year(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Facts of a year, 10 keys an hour, and temporary relations of a sync that asked for an hour."""
+    with engine.begin() as connection:
+        for statement in (
+            "insert into core.usage_hourly select hour, 1, key, 1, 1, 1, 1, 1, 1, 1, 0, 'analytics' from "
+            f"generate_series('{NOON}'::timestamptz - interval '364 days', '{NOON}', '1 hour') hour, "
+            "generate_series(1, 10) key",
+            "analyze core.usage_hourly",
+            f"create temporary table asked_hours as select key as key_id, '{NOON}'::timestamptz as start_at, "
+            f"'{NOON}'::timestamptz + interval '1 hour' as end_at from generate_series(0, 10) key",
+        ):
+            connection.exec_driver_sql(statement)
+        yield connection
+
+
+def test_a_merge_of_an_hour_reads_its_hours_alone(year: sa.Connection) -> None:
+    merges = [step.merge for step in ANALYTICS if isinstance(step, Staging) and step.merge]
+    scopes = [it.within for it in merges if it.into == "core.usage_hourly"]
+    assert len(scopes) == 2
+    for within in scopes:
+        deletion = f"explain delete from core.usage_hourly t where {' and '.join(within or ())}"
+        plan = "\n".join(year.exec_driver_sql(deletion).scalars())
+        assert "Seq Scan on usage_hourly" not in plan, plan

@@ -14,7 +14,9 @@ from typing import Any, LiteralString, NamedTuple, cast
 import psycopg
 import sqlalchemy as sa
 
-# More rows than these are worth statistics of the table that they are written to, and an index where they are merged.
+# Staged rows of which there are more are merged with an index.
+FEW_ROWS = 100
+# From so many written rows on, the statistics of a table are made anew.
 MANY_ROWS = 1_000
 
 
@@ -83,14 +85,14 @@ def merge(
     rather than inserted with a conflict, which would use up a number of the target's identity each time.
     """
     names = ", ".join(keys)
-    look = _LOOK.format(keys=names, staged=staged, limit=MANY_ROWS + 1, target=target)
+    look = _LOOK.format(keys=names, staged=staged, limit=FEW_ROWS + 1, target=target)
     found = _Found(*connection.execute(sa.text(look), {"target": target, "staged": staged, "touched": touched}).one())
     if not found.is_filled:
         merged = Merged(0, _fill(connection, target, staged, found, touched) if found.staged_rows else 0)
     elif not found.staged_rows and scope is None:
         merged = Merged(0, 0)
     else:
-        if found.staged_rows > MANY_ROWS or found.has_duplicates:
+        if found.staged_rows > FEW_ROWS or found.has_duplicates:
             # The index refuses duplicates, and its error names one.
             connection.execute(sa.text(f"create unique index on {staged} ({names})"))
             connection.execute(sa.text(f"analyze {staged} ({names})"))
