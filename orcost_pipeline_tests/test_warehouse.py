@@ -3,7 +3,6 @@
 import multiprocessing
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import sqlalchemy.exc
+from sqlalchemy import event
 
 from orcost_pipeline.errors import ContractError, PermanentError, TransientError
 from orcost_pipeline.simulator import Ledger, small
@@ -23,7 +23,6 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.database import connect
-from orcost_pipeline.warehouse.loading import Merged, copy_rows, merge
 from orcost_pipeline.warehouse.opening import open_warehouse
 from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.transaction import When
@@ -254,7 +253,7 @@ def test_a_comment_that_was_edited_is_written_by_the_next_migration_and_no_other
     schema = declared_schema()
     edited = replace(schema, comments=schema.comments._replace(columns={**COLUMNS, "model_id": "Edited."}))
     written: list[str] = []
-    sa.event.listen(
+    event.listen(
         engine, "before_cursor_execute", lambda *told: written.append(told[2]) if "comment on" in told[2] else None
     )
     migrate(engine, schema=edited)
@@ -359,186 +358,6 @@ def test_every_range_sums_to_the_hours_and_adjacent_ranges_add_up(synced: World)
     whole = {row[0]: list(row[1:]) for row in map(tuple, synced.rows(call, a=cuts[0], b=cuts[-1]))}
     assert added == whole
     assert sum(measures[2] for measures in whole.values()) == Decimal("111.75")
-
-
-# ── merge ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Shelf:
-    """A table `shelf (place, book, price)`, keyed by place and book, to merge into."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self.engine = engine
-        with engine.begin() as connection:
-            connection.exec_driver_sql(
-                "create table public.shelf (place integer, book text, price numeric, primary key (place, book)) "
-                "with (autovacuum_enabled = off)"
-            )
-
-    def merge(
-        self, *rows: tuple[int, str, Any], scope: str | None = "true", touched: list[Any] | None = None
-    ) -> Merged:
-        with self.engine.begin() as connection:
-            connection.exec_driver_sql(
-                "create temporary table staged_shelf (place integer, book text, price numeric) on commit drop"
-            )
-            copy_rows(connection, "staged_shelf", ("place", "book", "price"), rows)
-            if touched is not None:
-                connection.exec_driver_sql("create temporary table touched (place integer, book text) on commit drop")
-            told = merge(
-                connection,
-                "public.shelf",
-                "staged_shelf",
-                ("place", "book"),
-                scope=scope,
-                parameters={"place": 1},
-                touched=None if touched is None else "touched",
-            )
-            if touched is not None:
-                found = connection.execute(sa.text("select place, book from touched order by 1, 2"))
-                touched.extend(tuple(row) for row in found)
-            return told
-
-    @property
-    def rows(self) -> list[Any]:
-        return query(self.engine, "select place, book, price from public.shelf order by 1, 2")
-
-    @property
-    def versions(self) -> list[Any]:
-        """Which transaction wrote each row: moves even where a row was written as it was."""
-        return query(self.engine, "select place, book, xmin::text, ctid::text from public.shelf order by 1, 2")
-
-    def wal(self) -> int:
-        return int(query(self.engine, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
-
-
-@pytest.fixture
-def shelf(engine: sa.Engine) -> Shelf:
-    return Shelf(engine)
-
-
-def test_merged_rows_are_those_given(shelf: Shelf) -> None:
-    assert shelf.merge((1, "a", 1), (1, "b", None), (2, "a", Decimal("0.1"))) == Merged(0, 3)
-    assert shelf.rows == [(1, "a", 1), (1, "b", None), (2, "a", Decimal("0.1"))]
-
-
-def test_the_same_rows_again_write_nothing(shelf: Shelf) -> None:
-    rows = [(1, "a", 1), (1, "b", None), (2, "a", Decimal("0.10"))]
-    shelf.merge(*rows)
-    before = shelf.versions
-    assert shelf.merge(*rows) == Merged(0, 0)
-    assert shelf.versions == before
-
-
-def test_the_same_rows_again_write_no_wal_to_speak_of(shelf: Shelf) -> None:
-    rows = [(number % 50, f"book {number}", Decimal(number) / 7) for number in range(10_000)]
-    start = shelf.wal()
-    assert shelf.merge(*rows).written == 10_000
-    first = shelf.wal() - start
-    shelf.merge(*rows)  # leaves the hints that a first reader leaves
-    start = shelf.wal()
-    assert shelf.merge(*rows) == Merged(0, 0)
-    again = shelf.wal() - start
-    assert first > 1_000_000
-    assert again < first / 20, (first, again)
-
-
-def test_only_the_rows_that_differ_are_written(shelf: Shelf) -> None:
-    shelf.merge((1, "a", 1), (1, "b", None), (2, "c", 3))
-    before = shelf.versions
-    assert shelf.merge((1, "a", 1), (1, "b", 2), (2, "c", 3)) == Merged(0, 1)
-    assert shelf.rows == [(1, "a", 1), (1, "b", 2), (2, "c", 3)]
-    assert [a == b for a, b in zip(before, shelf.versions, strict=True)] == [True, False, True]
-
-
-def test_a_value_that_becomes_null_is_written(shelf: Shelf) -> None:
-    shelf.merge((1, "a", 1))
-    assert shelf.merge((1, "a", None)) == Merged(0, 1)
-    assert shelf.rows == [(1, "a", None)]
-
-
-def test_the_last_digit_makes_a_difference(shelf: Shelf) -> None:
-    shelf.merge((1, "a", Decimal("0.1000000000000000000000000001")))
-    assert shelf.merge((1, "a", Decimal("0.1000000000000000000000000002"))) == Merged(0, 1)
-
-
-def test_rows_that_the_scope_no_longer_has_are_deleted_and_others_stay(shelf: Shelf) -> None:
-    shelf.merge((1, "a", 1), (1, "b", 2), (2, "a", 3))
-    assert shelf.merge((1, "b", 2), scope="t.place = :place") == Merged(1, 0)
-    assert shelf.rows == [(1, "b", 2), (2, "a", 3)]
-
-
-def test_nothing_at_all_empties_the_scope(shelf: Shelf) -> None:
-    shelf.merge((1, "a", 1), (1, "b", 2), (2, "a", 3))
-    assert shelf.merge(scope="t.place = :place") == Merged(2, 0)
-    assert shelf.rows == [(2, "a", 3)]
-
-
-def test_a_load_after_one_that_was_killed_takes_no_longer_than_the_first(shelf: Shelf) -> None:
-    """The aborted rows are vacuumed away, and the statistics say that the table is empty while it fills."""
-    rows = [(number % 50, f"book {number}", number) for number in range(20_000)]
-    # As much of the rows fits into it as of 120,000 into what is usual.
-    with shelf.engine.begin() as connection:
-        database = connection.exec_driver_sql("select current_database()").scalar_one()
-        connection.exec_driver_sql(f"alter database {database} set work_mem = '64kB'")
-    shelf.engine.dispose()
-
-    def seconds() -> float:
-        began = time.monotonic()
-        assert shelf.merge(*rows).written == len(rows)
-        return time.monotonic() - began
-
-    fresh = seconds()
-    with shelf.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("truncate public.shelf")
-        connection.exec_driver_sql("begin")
-        connection.exec_driver_sql("insert into public.shelf select n, 'aborted', n from generate_series(1, 30000) n")
-        connection.exec_driver_sql("rollback")
-        connection.exec_driver_sql("vacuum analyze public.shelf")
-    assert query(shelf.engine, "select reltuples, relpages from pg_class where relname = 'shelf'") == [(0, 0)]
-    assert seconds() < 3 * fresh + 1
-
-
-def test_a_merge_uses_up_an_identity_for_new_rows_only(shelf: Shelf) -> None:
-    with shelf.engine.begin() as connection:
-        connection.exec_driver_sql("alter table public.shelf add column number integer generated always as identity")
-    for price in range(5):
-        shelf.merge((1, "a", price), (1, f"new {price}", price), scope=None)
-    assert query(shelf.engine, "select max(number), count(*) from public.shelf") == [(6, 6)]
-
-
-def test_without_a_scope_nothing_is_deleted(shelf: Shelf) -> None:
-    shelf.merge((1, "a", 1))
-    assert shelf.merge((2, "b", 2), scope=None) == Merged(0, 1)
-    assert shelf.rows == [(1, "a", 1), (2, "b", 2)]
-
-
-@pytest.mark.parametrize("rows", [[(1, "a", 1), (1, "a", 2)], [(1, "a", 1), (1, "a", 1)]])
-def test_a_duplicate_key_raises_and_changes_nothing(shelf: Shelf, rows: list[Any]) -> None:
-    shelf.merge((2, "b", 3))
-    with pytest.raises(sqlalchemy.exc.DBAPIError, match="duplicated"):
-        shelf.merge(*rows)
-    assert shelf.rows == [(2, "b", 3)]
-
-
-@pytest.mark.parametrize("rows", [[(1, "a", 1), (1, "a", 2)], [(1, "a", 1), (1, "a", 1)]])
-def test_a_duplicate_of_a_row_that_is_stored_raises_too(shelf: Shelf, rows: list[Any]) -> None:
-    shelf.merge((1, "a", 1))
-    with pytest.raises(sqlalchemy.exc.DBAPIError):
-        shelf.merge(*rows)
-
-
-def test_a_null_in_a_key_raises(shelf: Shelf) -> None:
-    with pytest.raises(sqlalchemy.exc.IntegrityError):
-        shelf.merge((1, None, 1))  # type: ignore[arg-type]
-
-
-def test_rows_that_were_written_or_deleted_are_collected(shelf: Shelf) -> None:
-    shelf.merge((1, "deleted", 1), (1, "same", 2), (1, "changed", 3))
-    touched: list[Any] = []
-    merged = shelf.merge((1, "same", 2), (1, "changed", 4), (1, "new", 5), touched=touched)
-    assert merged == Merged(1, 2)
-    assert touched == [(1, "changed"), (1, "deleted"), (1, "new")]
 
 
 # ── migrations ───────────────────────────────────────────────────────────────────────────────────────────────────────

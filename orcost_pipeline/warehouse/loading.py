@@ -1,7 +1,7 @@
 """How rows get into Postgres, whatever they mean: COPY, and a merge by difference.
 
 What stays out: which rows, and which of the stored ones they may replace (`publication/`). Identical data writes
-nothing: rows are compared by anti-join before anything is inserted, updated or deleted.
+nothing: rows are compared before any is inserted, updated or deleted.
 
 The statements are made of the names of a table and its columns, for any table, so they are no `.sql` files.
 """
@@ -14,7 +14,9 @@ from typing import Any, LiteralString, NamedTuple, cast
 import psycopg
 import sqlalchemy as sa
 
-# From so many written rows on, a merge makes statistics of its target.
+# Staged rows of which there are more are merged with an index.
+FEW_ROWS = 100
+# From so many written rows on, the statistics of a table are made anew.
 MANY_ROWS = 1_000
 
 
@@ -41,6 +43,29 @@ class Merged(NamedTuple):
         return self.deleted + self.written
 
 
+class _Found(NamedTuple):
+    """What a merge knows before it writes; of many rows, only the first are counted and searched for duplicates.
+
+    stored_rows: of the target, as its statistics have them. columns: of the staged rows. collected: of `touched`.
+    """
+
+    staged_rows: int
+    has_duplicates: bool
+    is_filled: bool
+    stored_rows: float
+    columns: Sequence[str]
+    collected: Sequence[str]
+
+
+_LOOK = """
+with first_rows as (select {keys} from {staged} limit {limit})
+select (select count(*) from first_rows), exists (select from first_rows group by {keys} having count(*) > 1),
+    exists (select from {target}), (select reltuples from pg_class where oid = :target ::regclass),
+    array(select attname::text from pg_attribute where attrelid = :staged ::regclass and attnum > 0),
+    array(select attname::text from pg_attribute where attrelid = :touched ::regclass and attnum > 0)
+"""
+
+
 def merge(
     connection: sa.Connection,
     target: str,
@@ -54,82 +79,77 @@ def merge(
     """Makes the rows of `target` inside `scope` (SQL on alias t) those of `staged`, writing only what differs.
 
     Without a scope nothing is deleted. `touched` names a temporary table whose columns, taken from every row that is
-    deleted or written, are collected there. A duplicate key in `staged` raises.
+    deleted or written, are collected there. A duplicate key in `staged` raises IntegrityError.
 
-    What differs is found before anything is written: the plan of a statement that read the table it fills would stand
-    on what the table was, perhaps empty, while the table grows under it. Rows that are stored are updated rather than
-    inserted with a conflict, which would use up a number of the target's identity each time.
+    An empty target takes the rows as they are, and its primary key refuses duplicates. Rows that are stored are updated
+    rather than inserted with a conflict, which would use up a number of the target's identity each time.
     """
-    collected = _columns(connection, touched) if touched else []
-    if not connection.execute(sa.text(f"select exists (select from {staged})")).scalar_one():
-        deletion = f"delete from {target} t where {scope}"
-        return Merged(0 if scope is None else _delete(connection, deletion, touched, collected, parameters), 0)
-    connection.execute(sa.text(f"create unique index on {staged} ({', '.join(keys)})"))
-    connection.execute(sa.text(f"analyze {staged}"))
-    columns = _columns(connection, staged)
+    names = ", ".join(keys)
+    look = _LOOK.format(keys=names, staged=staged, limit=FEW_ROWS + 1, target=target)
+    found = _Found(*connection.execute(sa.text(look), {"target": target, "staged": staged, "touched": touched}).one())
+    if not found.is_filled:
+        merged = Merged(0, _fill(connection, target, staged, found, touched) if found.staged_rows else 0)
+    elif not found.staged_rows and scope is None:
+        merged = Merged(0, 0)
+    else:
+        if found.staged_rows > FEW_ROWS or found.has_duplicates:
+            # The index refuses duplicates, and its error names one.
+            connection.execute(sa.text(f"create unique index on {staged} ({names})"))
+            connection.execute(sa.text(f"analyze {staged} ({names})"))
+        statement = _replacement(target, staged, keys, found, scope, touched)
+        merged = Merged(*connection.execute(sa.text(statement), parameters or {}).one())
+    stored_rows = found.stored_rows if found.is_filled else 0
+    if merged.written > max(MANY_ROWS, stored_rows / 10):
+        analyze(connection, target)
+    return merged
+
+
+def analyze(connection: sa.Connection, table: str) -> None:
+    """Makes statistics of a table that grew: autovacuum comes minutes later, and the statements that follow need to
+    know now how large it is. Where another transaction makes them, this one would wait for its end (D69)."""
+    connection.execute(sa.text(f"analyze (skip_locked) {table}"))
+
+
+def _fill(connection: sa.Connection, target: str, staged: str, found: _Found, touched: str | None) -> int:
+    """Inserts all rows; returns how many."""
+    names = ", ".join(found.columns)
+    written = connection.execute(sa.text(f"insert into {target} ({names}) select {names} from {staged}")).rowcount
+    if touched:
+        collected = ", ".join(found.collected)
+        connection.execute(sa.text(f"insert into {touched} ({collected}) select distinct {collected} from {staged}"))
+    return written
+
+
+def _replacement(
+    target: str, staged: str, keys: Sequence[str], found: _Found, scope: str | None, touched: str | None
+) -> str:
+    """A statement that deletes, updates and inserts what differs; its row is that of `Merged`.
+
+    `different` is read to its end before any of it is written: a plan that reads the table it fills stands on what the
+    table was, perhaps nearly empty, while it grows (D67).
+    """
+    columns, collected = ", ".join(found.columns), ", ".join(found.collected)
     same_key = " and ".join(f"t.{key} = s.{key}" for key in keys)
-    deleted = 0
+    parts: dict[str, str] = {}
     if scope is not None:
-        deletion = f"delete from {target} t where {scope} and not exists (select from {staged} s where {same_key})"
-        deleted = _delete(connection, deletion, touched, collected, parameters)
-    written = _write(connection, target, staged, columns, keys, same_key)
-    if written and touched:
-        connection.execute(sa.text(f"insert into {touched} select distinct {', '.join(collected)} from different"))
-    connection.execute(sa.text("drop table different"))
-    if written > MANY_ROWS:
-        # Autovacuum comes minutes later; the statements that follow need to know now how large the table is. Where
-        # another transaction analyzes it, this one would wait for its end.
-        connection.execute(sa.text(f"analyze (skip_locked) {target}"))
-    return Merged(deleted, written)
-
-
-def _delete(
-    connection: sa.Connection,
-    deletion: str,
-    touched: str | None,
-    collected: Sequence[str],
-    parameters: dict[str, Any] | None,
-) -> int:
-    """Deletes rows, and keeps the columns `collected` of them in `touched`; returns how many."""
-    if touched is None:
-        return connection.execute(sa.text(deletion), parameters or {}).rowcount
-    returned = ", ".join(f"t.{column}" for column in collected)
-    statement = (
-        f"with changed as ({deletion} returning {returned}), kept as (insert into {touched} select * from changed) "
-        "select count(*) from changed"
-    )
-    return int(connection.execute(sa.text(statement), parameters or {}).scalar_one())
-
-
-def _write(
-    connection: sa.Connection, target: str, staged: str, columns: Sequence[str], keys: Sequence[str], same_key: str
-) -> int:
-    """Updates and inserts the rows that differ, which stay in the temporary table `different`; returns how many."""
-    values = [column for column in columns if column not in keys]
-    same = f"(({', '.join(f't.{v}' for v in values)}) is not distinct from ({', '.join(f's.{v}' for v in values)}))"
-    different = connection.execute(
-        sa.text(
-            f"create temporary table different on commit drop as select s.*, t.{keys[0]} is not null as is_stored "
-            f"from {staged} s left join {target} t on {same_key} where t.{keys[0]} is null or not {same}"
-        )
-    ).rowcount
-    if not different:
-        return 0
-    stored = connection.execute(sa.text("select count(*) from different where is_stored")).scalar_one()
-    if stored:
-        connection.execute(sa.text("analyze different"))
+        missing = f"not exists (select from {staged} s where {same_key})" if found.staged_rows else "true"
+        parts["deleted"] = f"delete from {target} t where {scope} and {missing} returning t.*"
+    if found.staged_rows:
+        values = [column for column in found.columns if column not in keys]
+        stored, given = (", ".join(f"{alias}.{value}" for value in values) for alias in "ts")
         changes = ", ".join(f"{value} = s.{value}" for value in values)
-        update = f"update {target} t set {changes} from different s where s.is_stored and {same_key}"
-        connection.execute(sa.text(update))
-    if stored < different:
-        names = ", ".join(columns)
-        insertion = f"insert into {target} ({names}) select {names} from different where not is_stored"
-        connection.execute(sa.text(insertion))
-    return different
-
-
-def _columns(connection: sa.Connection, table: str) -> Sequence[str]:
-    return list(connection.execute(sa.text(f"select * from {table} limit 0")).keys())
+        parts["different"] = (
+            f"select s.*, t.{keys[0]} is not null as is_stored from {staged} s left join {target} t on {same_key} "
+            f"where t.{keys[0]} is null or ({stored}) is distinct from ({given})"
+        )
+        parts["updated"] = f"update {target} t set {changes} from different s where s.is_stored and {same_key}"
+        parts["inserted"] = f"insert into {target} ({columns}) select {columns} from different where not is_stored"
+    changed = [name for name in ("deleted", "different") if name in parts]
+    if touched:
+        rows = " union all ".join(f"select {collected} from {name}" for name in changed)
+        parts["kept"] = f"insert into {touched} ({collected}) select distinct {collected} from ({rows}) rows"
+    counts = [f"(select count(*) from {name})" if name in parts else "0" for name in ("deleted", "different")]
+    return f"with {', '.join(f'{name} as ({part})' for name, part in parts.items())} select {', '.join(counts)}"
 
 
 def as_json(value: Any) -> str:

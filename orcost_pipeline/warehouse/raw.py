@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orcost_pipeline.errors import PermanentError
-from orcost_pipeline.warehouse.loading import copy_rows
+from orcost_pipeline.warehouse.loading import MANY_ROWS, analyze, copy_rows
 from orcost_pipeline.warehouse.questions.asking import ask
 from orcost_pipeline.warehouse.statements import change
 
@@ -80,7 +80,11 @@ def add_rows(
     count = 0
     for table, (columns, rows) in tables.items():
         stamped = ((account, as_of, extraction_id, *row) for row in rows)
-        count += copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
+        copied = copy_rows(connection, f"raw.{table}", [*STAMP, *columns], stamped)
+        if copied > MANY_ROWS:
+            # Rows of a run that statistics do not know would be joined to the keys one by one.
+            analyze(connection, f"raw.{table}")
+        count += copied
     return count
 
 

@@ -8,8 +8,12 @@ from orcost_pipeline.warehouse.publication.transaction import When
 
 _HOURS = "core.usage_hourly"
 _KEYS = ("hour", "account_id", "key_id", "model_id")
-# Hours that a key, or the account (key 0), was asked for.
-_ASKED = "exists (select from asked_hours q where q.key_id = t.key_id and t.hour >= q.start_at and t.hour < q.end_at)"
+# Hours that a key, or the account (key 0), was asked for. Their bounds keep the planner from reading all hours.
+_ASKED = (
+    "t.hour >= (select min(start_at) from asked_hours)",
+    "t.hour < (select max(end_at) from asked_hours)",
+    "exists (select from asked_hours q where q.key_id = t.key_id and t.hour >= q.start_at and t.hour < q.end_at)",
+)
 
 COUNTING = (
     Change(
@@ -63,14 +67,14 @@ ANALYTICS = (
         reads=("raw.usage_hourly", "core.api_key", "core.model", "asked_hours"),
         when=When.ANALYTICS,
         makes="staged_usage_hourly",
-        merge=Merge(into=_HOURS, keys=_KEYS, within=("t.key_id <> 0", _ASKED), touches="touched_hour"),
+        merge=Merge(into=_HOURS, keys=_KEYS, within=("t.key_id <> 0", *_ASKED), touches="touched_hour"),
     ),
     Staging(
         name="residual",
         reads=("raw.usage_hourly", "core.model", _HOURS, "asked_hours"),
         when=When.ANALYTICS,
         makes="staged_residual",
-        merge=Merge(into=_HOURS, keys=_KEYS, within=("t.key_id = 0", _ASKED), touches="touched_hour"),
+        merge=Merge(into=_HOURS, keys=_KEYS, within=("t.key_id = 0", *_ASKED), touches="touched_hour"),
     ),
     Change(
         name="counter_replacement",
