@@ -178,6 +178,18 @@ def test_a_part_whose_usage_is_another_by_now_is_read_again(engine: sa.Engine) -
 
 
 @pytest.mark.usefixtures("in_parts")
+def test_the_hour_in_which_a_sync_was_interrupted_is_read_whole(engine: sa.Engine) -> None:
+    ledger, keys = busy()
+    ledger.spend("acme", NOON - timedelta(minutes=15), keys[1], GPT, usage("0.25"))
+    world = World(engine, ledger)
+    interrupt(world, world.step(), 7)
+    world.later(minutes=10)
+    world.sync()
+    assert len(asked_by_key(world)) == 1
+    assert_all_is_true(world)
+
+
+@pytest.mark.usefixtures("in_parts")
 def test_what_was_left_more_than_a_day_ago_is_read_anew(world: World) -> None:
     interrupt(world, world.step(), 4)
     world.later(hours=25)

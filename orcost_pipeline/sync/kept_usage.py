@@ -12,7 +12,7 @@ from orcost_pipeline.sync import wire_rows
 from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.questions.asking import ask
-from orcost_pipeline.windows import Window
+from orcost_pipeline.windows import Window, hour_floor
 
 # What was left longer ago is read anew.
 LEFT_WITHIN = timedelta(days=1)
@@ -42,7 +42,9 @@ class KeptUsage:
         self.rows += self._step.keep(wire_rows.past_days(part))
 
     def left_windows(self) -> list[Window]:
-        return [Window(row.start_at, row.end_at) for row in self._ask("left_windows")]
+        windows = [Window(row.start_at, row.end_at) for row in self._ask("left_windows")]
+        # One that ends within an hour lacks the rest of it.
+        return [window for window in windows if window.end == hour_floor(window.end)]
 
     def left_hours(self, window: Window) -> AnalyticsReading:
         span = {"start": window.start, "end": window.end}
