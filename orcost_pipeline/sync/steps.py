@@ -214,7 +214,7 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
     known = stored.known_keys()
     rows = step.latest("api_key", extracted.extracted_keys)
     counters_day = rows[0].counters_day if rows else None
-    is_full = not stored.is_read() or stored.is_counted()
+    is_full = stored.lacks_full_reading
     kept = KeptUsage(step)
     reading, requests_made = (
         step.ask(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from orcost_pipeline.measures import MEASURES, Measures
 from orcost_pipeline.warehouse.questions.accounts import stored_account
 from orcost_pipeline.warehouse.questions.asking import ask, usage
-from orcost_pipeline.warehouse.questions.good_sync import BEGINNING, last_good_sync
+from orcost_pipeline.warehouse.questions.good_sync import last_good_sync
 from orcost_pipeline.windows import Window, day_start, joined, utc_day
 
 # The grain in which hours are stored: nothing is left to be summed.
@@ -53,11 +53,12 @@ class StoredUsage:
         self._hours_from = good.hours_from if good else row.hours_from if row else None
         self._as_of = good.as_of if good else row.as_of if row else None
         self._is_counted = row is not None and row.is_counted
-        self.full_pass_at: datetime | None = row.full_pass_at if row else None
+        self._is_read = row is not None and row.full_pass_at is not None
         if good:
-            # All is asked again; what was never asked stays so.
             self._is_counted |= good.was_counted
-            self.full_pass_at = BEGINNING if good.as_of and not good.was_counted else None
+            self._is_read = good.as_of is not None and not good.was_counted
+        # After a wrong clock, all is asked again.
+        self.lacks_full_reading: bool = not self._is_read or self._is_counted or good is not None
         self.is_rebuild_requested: bool = row is not None and row.is_rebuild_requested
         self.is_managed: bool = row is not None and row.kind == "management"
 
@@ -68,7 +69,7 @@ class StoredUsage:
         return self._as_of
 
     def is_read(self) -> bool:
-        return self.full_pass_at is not None
+        return self._is_read
 
     def is_counted(self) -> bool:
         return self._is_counted
