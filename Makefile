@@ -59,6 +59,8 @@ bench: install
 	@$(BIN)/python -m benchmarks.attribution
 	@$(BIN)/python -m benchmarks.forecast
 	@$(BIN)/python -m benchmarks.questions
+	@$(BIN)/python -m benchmarks.loading
+	@$(BIN)/python -m benchmarks.large_account
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -o requirements.lock
