@@ -256,7 +256,7 @@ def test_many_raw_rows_have_statistics_before_they_are_published(engine: sa.Engi
     columns = ("key_hash", "hour", "model", *MEASURES)
     with engine.begin() as connection:
         tables = {"usage_hourly": (columns, cells)}
-        raw.replace_rows(connection, tables, extraction_id="it", account="acme", as_of=NOON)
+        raw.add_rows(connection, tables, extraction_id="it", account="acme", as_of=NOON)
     assert query(engine, "select reltuples from pg_class where oid = 'raw.usage_hourly'::regclass") == [(2_000,)]
 
 

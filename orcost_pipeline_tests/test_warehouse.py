@@ -671,7 +671,8 @@ def test_each_contract_check_stops_what_it_is_there_to_stop(
         "delete from core.assignment where key_id = 1 and valid_to = 'infinity'",
         "update core.assignment set valid_from = '2020-01-01' where key_id = 3 and valid_from = '-infinity'",
         "update core.assignment set share = share - 0.0000001 where share > 0.3 and share < 0.5",
-        "insert into core.assignment values (1, 1, '2026-11-01', 'infinity', 0, 0.5)",
+        "insert into core.assignment select account_id, key_id, '2026-11-01', 'infinity', 0, 0.5 from core.assignment "
+        "where company_id <> 0 and key_id <> 0 order by key_id limit 1",
     ],
 )
 def test_gaps_overlaps_and_wrong_sums_of_shares_are_found(

@@ -4,6 +4,7 @@ What users granted on them or built on them stays, or nothing changes and what i
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ _INCOMPATIBLE = ("42P16", "42P13")
 
 
 class Patience(NamedTuple):
-    """How long a query that holds a view is waited for, and how often. Others who read the view wait as long."""
+    """How long a query that holds a relation is waited for, and how often. Others who read it wait as long."""
 
     lock_seconds: int
     tries: int
@@ -38,22 +39,30 @@ PATIENCE = Patience(lock_seconds=3, tries=3)
 def apply_schema(connection: sa.Connection, schema: DeclaredSchema, before: list[Held], patience: Patience) -> None:
     """Replaces what differs from the schema, all of it or nothing; `before` is who owned and might use what.
 
-    A savepoint of the caller's transaction, so that waiting for a view does not repeat the migration of tables.
-    Raises LockedError, a TransientError, naming who holds a view for longer than is waited for, and PermanentError
-    where something of a user stands in the way.
+    Raises as `patiently` does, and PermanentError where something of a user stands in the way.
     """
-    names = [it.name for it in schema.objects]
+    patiently(connection, patience, schema, lambda: _replace(connection, schema, before))
+
+
+def patiently(
+    connection: sa.Connection, patience: Patience, schema: DeclaredSchema, change: Callable[[], None]
+) -> None:
+    """Makes a change in a savepoint of the caller's transaction, again where a session holds what it needs.
+
+    Raises LockedError, a TransientError, naming who holds a relation for longer than is waited for.
+    """
     for attempt in range(1, patience.tries + 1):
         try:
             with database_errors(), connection.begin_nested():
                 connection.exec_driver_sql(f"set local lock_timeout to '{patience.lock_seconds}s'")
-                _replace(connection, schema, before)
+                change()
             return
         except LockedError as error:
             if attempt == patience.tries:
+                held = lock_holders(connection, schema.comments.relations) or error
                 raise LockedError(
-                    "The warehouse was not upgraded: its views cannot be replaced while another session uses them. "
-                    f"{lock_holders(connection, names) or error} Nothing was changed. Try again when it has ended."
+                    "The warehouse was not upgraded: its relations cannot be changed while another session uses them. "
+                    f"{held} Nothing was changed. Try again when it has ended."
                 ) from error
         time.sleep(PAUSE_SECONDS)
 
