@@ -28,8 +28,8 @@ def program() -> Path | None:
 
 
 @contextmanager
-def broker(folder: Path) -> Iterator[str]:
-    """Yields the AMQP URL; the server and its port mapper are gone afterwards."""
+def broker(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yields the AMQP URL and the server's process id; the server and its port mapper are gone afterwards."""
     server = program()
     assert server, "RabbitMQ is not installed (Debian: rabbitmq-server)."
     folder.mkdir()
@@ -47,7 +47,7 @@ def broker(folder: Path) -> Iterator[str]:
         )
     try:
         _wait(process, port, folder / "told")
-        yield f"amqp://orcost:{password}@127.0.0.1:{port}//"
+        yield f"amqp://orcost:{password}@127.0.0.1:{port}//", process.pid
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

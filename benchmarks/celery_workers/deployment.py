@@ -43,6 +43,7 @@ class Workers:
     environment: dict[str, str]
     engine: sa.Engine
     ledger: Ledger
+    broker_pid: int
     services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     celery: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -94,17 +95,17 @@ class Workers:
         self.wait(lambda: self.value(_ALIVE) > 0, "the daemon looks at no sensor")
 
     def start_workers(self, count: int) -> None:
-        for _ in range(count):
-            number = len(self.celery) + 1
-            words = ("-A", "dagster_celery.app", "worker", "--concurrency", "1", "--loglevel", "INFO")
-            name = f"worker-{number}"
-            self.celery.append(self.command("celery", *words, "--hostname", f"{name}@%h", name=name))
-        ready = lambda: all("ready." in self.log(f"worker-{n}") for n in range(1, len(self.celery) + 1))  # noqa: E731
-        self.wait(ready, "a worker does not start")
+        """So many workers more, each with one run at a time."""
+        started = [f"worker-{len(self.celery) + number}" for number in range(1, count + 1)]
+        for name in started:
+            options = ("--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO")
+            self.celery.append(self.command("celery", "-A", "dagster_celery.app", "worker", *options, name=name))
+        self.wait(lambda: all("ready." in self.log(name) for name in started), "a worker does not start")
 
-    def stop_workers(self) -> None:
+    def replace_workers(self, count: int) -> None:
         for worker in self.celery:
             end(worker)
+        self.start_workers(count)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
@@ -145,38 +146,40 @@ def made_ledger(now: datetime, accounts: int, seed: int = 7) -> Ledger:
         keys = [ledger.add_key(account, f"Key {key} of {account}", start - timedelta(days=1)) for key in range(KEYS)]
         for _ in range(DAYS * EVENTS_A_DAY):
             at = start + (now - start) * chance.random()
-            ledger.spend(account, at, chance.choice([*keys, None]), chance.choice((CLAUDE, GPT, MISTRAL)), usage(chance))
+            ledger.spend(
+                account, at, chance.choice([*keys, None]), chance.choice((CLAUDE, GPT, MISTRAL)), usage(chance)
+            )
     return ledger
 
 
 @contextmanager
-def deployed(programs: Path, accounts: int, workers: int, latency_seconds: float) -> Iterator[Workers]:
-    """The deployment with so many workers, gone afterwards."""
+def deployed(programs: Path, accounts: int, latency_seconds: float) -> Iterator[Workers]:
+    """The deployment without workers, gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="orcost-celery-"))
     folder.chmod(0o755)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         ledger = made_ledger(datetime.now(UTC), accounts)
         base_url = stack.enter_context(serve(Simulator(ledger, options=Options(latency_seconds=latency_seconds))))
-        amqp = stack.enter_context(broker(folder / "rabbitmq"))
+        amqp, broker_pid = stack.enter_context(broker(folder / "rabbitmq"))
         postgres = EmbeddedPostgres(folder / "home")
         stack.callback(postgres.stop)
         url, port = postgres.start(), free_port()
-        configure(folder, ledger, workers, port)
+        configure(folder, ledger, port)
         engine = connect(url)
         stack.callback(engine.dispose)
         variables = environment(folder, ledger, base_url, url, amqp)
-        running = Workers(folder, programs, variables | {"PATH": f"{programs}:{os.environ['PATH']}"}, engine, ledger)
+        variables["PATH"] = f"{programs}:{os.environ['PATH']}"
+        running = Workers(folder, programs, variables, engine, ledger, broker_pid)
         try:
             running.start(port)
-            running.start_workers(workers)
             yield running
         finally:
             for process in (*running.services.values(), *running.celery):
                 end(process)
 
 
-def configure(folder: Path, ledger: Ledger, workers: int, port: int) -> None:
+def configure(folder: Path, ledger: Ledger, port: int) -> None:
     """The project's folder and Dagster's home, from the files of deploy/."""
     home = folder / "dagster"
     home.mkdir()
