@@ -1,10 +1,10 @@
 """Runs of 40 accounts on Celery workers: `python -m benchmarks.celery_workers [--accounts 40] [--workers 4]`.
 
 The services of deploy/celery on this machine: RabbitMQ, the embedded Postgres, code server, daemon and workers, each a
-process, and a simulated OpenRouter whose every answer takes 80 ms. Every account's first load; then a run's process, and
-a whole worker, are killed in the middle (`kill -9`); then an hour of all accounts by four workers, and one by one worker.
-After each, every hour and day of every account is compared with the simulator's, and no two runs of one account may have
-run at once.
+process, and a simulated OpenRouter whose every answer takes 80 ms. Every account's first load; then a run's process,
+and a whole worker, are killed in the middle (`kill -9`); then an hour of all accounts by four workers, and by one.
+After each, every hour and day of every account is compared with the simulator's, and no two runs of one account may
+have run at once.
 
 Needs RabbitMQ (Debian: rabbitmq-server). The extra `celery` is installed below `.venv` where it is not there.
 """
@@ -114,7 +114,7 @@ KILLS: dict[str, Callable[[Workers, int], None]] = {"the process of a run": kill
 def killed(
     running: Workers, chance: random.Random, name: str, kill: Callable[[Workers, int], None], accounts: int
 ) -> None:
-    """A sync of so many accounts in the middle of which something is killed, while its account is asked for once more."""
+    """Syncs so many accounts, kills something in the middle of one, and asks for that account once more meanwhile."""
     running.spend(chance)
     started = time.monotonic()
     requests = {account: running.request(account) for account in running.accounts[:accounts]}

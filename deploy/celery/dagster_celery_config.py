@@ -3,14 +3,14 @@
 Addresses are not here: CELERY_BROKER_URL and CELERY_RESULT_BACKEND.
 """
 
-# A message is gone when its run has ended, not when it begins. So a busy worker takes no second run while others are idle, and
-# one that dies before its run has begun gives it back. Dagster ignores a run that is handed out after it has begun.
+# A message is gone when its run has ended, not when it begins. So a busy worker takes no second run while others are
+# idle, and one that dies before its run has begun gives it back. Dagster ignores a run handed out after it has begun.
 task_acks_late = True
 worker_prefetch_multiplier = 1
-# Each run has a process of its own, as everywhere else: it reads orcost.toml and .env anew, and leaves no memory behind.
+# Each run has a process of its own, as everywhere else: it reads orcost.toml and .env anew, and leaves no memory.
 worker_max_tasks_per_child = 1
-# Loaded once by the worker, from which those processes are forked: a third less CPU for a run. Not the definitions, which read
-# the settings.
+# Loaded once by the worker, from which those processes are forked: a third less CPU for a run. Not the definitions,
+# which read the settings.
 imports = ("dagster_postgres", "orcost_pipeline.defs.alerts", "orcost_pipeline.defs.sync_requests")
 # RabbitMQ may start after its workers, and be restarted.
 broker_connection_retry_on_startup = True
