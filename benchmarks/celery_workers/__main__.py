@@ -76,10 +76,12 @@ class Hour:
 
     def __init__(self, running: Workers, name: str, workers: int) -> None:
         self._running, self._name, self._workers = running, name, workers
+        running.simulator.forget_requests()
         before, started = figures.cpu_by_service(running), time.monotonic()
         self._request = running.request()
         running.wait(running.has_ended, "the syncs do not end")
         self.seconds = time.monotonic() - started
+        self._asked = [it.path for it in running.simulator.requests]
         after = figures.cpu_by_service(running)
         self._cpu: Mapping[str, float] = {it: after[it] - before[it] for it in after}
 
@@ -89,6 +91,10 @@ class Hour:
         print(
             f"{self._name}, {self._workers} worker{'s' if self._workers > 1 else ''}: {self.seconds:.0f} s for "
             f"{accounts} accounts, a sync {median(seconds):.1f} s (median), load {os.getloadavg()[0]:.1f}"
+        )
+        analytics = sum("analytics" in path for path in self._asked)
+        print(
+            f"  requests of a sync: {len(self._asked) / accounts:.1f}, {analytics / accounts:.1f} of them to analytics"
         )
         print(f"  the daemon queued a run every {figures.queued_every(self._running, self._request):.2f} s")
         shares = ", ".join(f"{name} {used / accounts:.2f}" for name, used in self._cpu.items())

@@ -43,10 +43,14 @@ class Workers:
     programs: Path
     environment: dict[str, str]
     engine: sa.Engine
-    ledger: Ledger
+    simulator: Simulator
     broker_pid: int
     services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     celery: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.simulator.ledger
 
     @property
     def accounts(self) -> list[str]:
@@ -161,7 +165,8 @@ def deployed(programs: Path, accounts: int, latency_seconds: float) -> Iterator[
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         ledger = made_ledger(datetime.now(UTC), accounts)
-        base_url = stack.enter_context(serve(Simulator(ledger, options=Options(latency_seconds=latency_seconds))))
+        simulator = Simulator(ledger, options=Options(latency_seconds=latency_seconds))
+        base_url = stack.enter_context(serve(simulator))
         amqp, broker_pid = stack.enter_context(broker(folder / "rabbitmq"))
         postgres = EmbeddedPostgres(folder / "home")
         stack.callback(postgres.stop)
@@ -171,7 +176,7 @@ def deployed(programs: Path, accounts: int, latency_seconds: float) -> Iterator[
         stack.callback(engine.dispose)
         variables = environment(folder, ledger, base_url, url, amqp)
         variables["PATH"] = f"{programs}:{os.environ['PATH']}"
-        running = Workers(folder, programs, variables, engine, ledger, broker_pid)
+        running = Workers(folder, programs, variables, engine, simulator, broker_pid)
         try:
             running.start(port)
             yield running
