@@ -30,11 +30,13 @@ def instance() -> dict[str, Any]:
     return yaml.safe_load(text("dagster.yaml"))
 
 
-def test_its_dagster_is_that_of_the_image_but_for_the_launcher_and_what_waits_for_workers() -> None:
+def test_its_dagster_is_that_of_the_image_but_for_the_launcher_and_how_many_runs_wait() -> None:
     ours = instance()
     images = yaml.safe_load((CHECKOUT / "deploy" / "dagster.yaml").read_text(encoding="utf-8"))
     launcher = ours.pop("run_launcher")
     assert (launcher["module"], launcher["class"]) == ("dagster_celery.launcher", "CeleryRunLauncher")
+    for daemon in ("schedules", "sensors"):
+        assert ours[daemon].pop("num_submit_workers")
     for it in (ours, images):
         del it["concurrency"]["runs"]["max_concurrent_runs"], it["run_monitoring"]["start_timeout_seconds"]
     assert ours == images

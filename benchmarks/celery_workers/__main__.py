@@ -65,7 +65,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _hour(running: Workers, chance: random.Random, workers: int) -> "Hour":
-    running.spend(chance)
+    running.spend(chance, running.accounts)
     hour = Hour(running, "an hour", workers)
     hour.report()
     return hour
@@ -121,9 +121,10 @@ def killed(
     running: Workers, chance: random.Random, name: str, kill: Callable[[Workers, int], None], accounts: int
 ) -> None:
     """Syncs so many accounts, kills something in the middle of one, and asks for that account once more meanwhile."""
-    running.spend(chance)
+    asked = running.accounts[:accounts]
+    running.spend(chance, asked)
     started = time.monotonic()
-    requests = {account: running.request(account) for account in running.accounts[:accounts]}
+    requests = {account: running.request(account) for account in asked}
     in_the_middle = lambda: running.rows(_IN_THE_MIDDLE, requests=[*requests.values()])  # noqa: E731
     running.wait(lambda: bool(in_the_middle()), "no run is in the middle")
     run_id, account = in_the_middle()[0]
@@ -136,8 +137,8 @@ def killed(
     running.wait(running.has_ended, "the syncs do not end")
     states = [row.status for row in of_account()]
     assert states == ["abandoned", "succeeded"], states
-    for asked in (*requests.values(), again):
-        assert running.value("select status from ops.sync_request where id = :id", id=asked) == "succeeded"
+    for request in (*requests.values(), again):
+        assert running.value("select status from ops.sync_request where id = :id", id=request) == "succeeded"
     print(
         f"kill -9 of {name} in the sync of {account}: started anew after {waited:.0f} s, "
         f"{len(requests)} accounts synced after {time.monotonic() - started:.0f} s"

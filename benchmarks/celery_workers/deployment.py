@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -129,11 +129,11 @@ class Workers:
     def has_ended(self) -> bool:
         return self.value(_UNFINISHED) == 0
 
-    def spend(self, chance: random.Random) -> None:
-        """Something of every account, some minutes ago."""
+    def spend(self, chance: random.Random, accounts: Iterable[str]) -> None:
+        """Something of these accounts, some minutes ago."""
         at = datetime.now(UTC) - timedelta(minutes=5)
-        for account, owner in self.ledger.accounts.items():
-            for key in chance.sample([*owner.keys], 3):
+        for account in accounts:
+            for key in chance.sample([*self.ledger.accounts[account].keys], 3):
                 self.ledger.spend(account, at, key, GPT, usage(chance))
 
 
