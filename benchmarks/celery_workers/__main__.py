@@ -77,11 +77,13 @@ class Hour:
     def __init__(self, running: Workers, name: str, workers: int) -> None:
         self._running, self._name, self._workers = running, name, workers
         running.simulator.forget_requests()
+        self._connections = -figures.connections_opened(running)
         before, started = figures.cpu_by_service(running), time.monotonic()
         self._request = running.request()
         running.wait(running.has_ended, "the syncs do not end")
         self.seconds = time.monotonic() - started
         self._asked = [it.path for it in running.simulator.requests]
+        self._connections += figures.connections_opened(running)
         after = figures.cpu_by_service(running)
         self._cpu: Mapping[str, float] = {it: after[it] - before[it] for it in after}
 
@@ -96,7 +98,11 @@ class Hour:
         print(
             f"  requests of a sync: {len(self._asked) / accounts:.1f}, {analytics / accounts:.1f} of them to analytics"
         )
-        print(f"  the daemon queued a run every {figures.queued_every(self._running, self._request):.2f} s")
+        queued_every = figures.queued_every(self._running, self._request)
+        connections = self._connections / accounts
+        print(
+            f"  connections to Postgres of a sync: {connections:.0f}; the daemon queued one every {queued_every:.2f} s"
+        )
         shares = ", ".join(f"{name} {used / accounts:.2f}" for name, used in self._cpu.items())
         print(f"  CPU seconds of a sync: {sum(self._cpu.values()) / accounts:.2f} ({shares})")
         print(f"  {figures.assert_true(self._running)}", flush=True)

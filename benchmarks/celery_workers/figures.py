@@ -37,6 +37,9 @@ _TOOK = (
 )
 
 
+_SESSIONS = "select sessions from pg_stat_database where datname = current_database()"
+
+
 class Stat(NamedTuple):
     """A line of /proc/PID/stat: seconds are its own and those of its children that have ended."""
 
@@ -103,3 +106,8 @@ def most_at_once(running: Workers) -> int:
 def queued_every(running: Workers, request: int) -> float:
     """Seconds from one run of a request to the next, as the daemon queued them."""
     return float(running.value(_QUEUED_EVERY, request=str(request)))
+
+
+def connections_opened(running: Workers) -> int:
+    """How many sessions the database has had."""
+    return int(running.value(_SESSIONS))
