@@ -92,3 +92,7 @@ def test_accounts_are_synced_once_whatever_is_killed() -> None:
         Hour(running, "first load", 2).report()
         killed(running, chance, "a worker", KILLS["a worker"], 3)
         assert most_at_once(running) == 2
+        # As docs/scale.md has it once a day.
+        running.run("celery", "-A", "dagster_celery.app", "call", "celery.backend_cleanup")
+        done = re.compile(r"Task celery\.backend_cleanup\S* succeeded")
+        running.wait(lambda: any(done.search(running.log(f"worker-{n}")) for n in (1, 2)), "it is not cleaned up", 60)
