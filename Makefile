@@ -65,6 +65,7 @@ bench: install
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -o requirements.lock
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --extra k8s --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate -o deploy/requirements.lock
+	echo "setuptools>=77" | uv pip compile pyproject.toml - --extra celery --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate -o deploy/celery/requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -327,8 +327,12 @@ DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]
 EXTRAS = {
     name: [Requirement(line) for line in lines] for name, lines in PROJECT["project"]["optional-dependencies"].items()
 }
-# The checkout's lock, and that of the image: what each installs besides the dependencies.
-LOCKS = {"requirements.lock": "dev", "deploy/requirements.lock": "k8s"}
+# The checkout's lock, that of the image, and that of Celery workers: what each installs besides the dependencies.
+LOCKS = {
+    "requirements.lock": "dev",
+    "deploy/requirements.lock": "k8s",
+    "deploy/celery/requirements.lock": "celery",
+}
 
 
 def pins(path: str) -> dict[str, Version]:
@@ -370,7 +374,7 @@ def test_what_is_imported_is_a_dependency_that_the_project_names(name: str) -> N
     assert distributions & {canonicalize_name(dependency.name) for dependency in DEPENDENCIES}
 
 
-@pytest.mark.parametrize("path", ["requirements.lock", "Makefile", ".ci/run", "pyproject.toml"])
+@pytest.mark.parametrize("path", [*LOCKS, "Makefile", ".ci/run", "pyproject.toml"])
 def test_no_registry_is_written_down(path: str) -> None:
     """Where packages come from is the business of who installs them."""
     text = (ROOT / path).read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orcost_pipeline.companies.assignment import KeyHistory, KeyVersion
@@ -40,7 +40,7 @@ def counted(mapping: tuple[Rule, ...], *keys: KeyHistory, deleted: dict[str, dat
     return found
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
 @given(rule_lists(), KEYS, SPENT, st.none() | st.integers(0, 40), st.sampled_from(TODAYS))
 def test_coverage_equals_a_count_key_by_key_and_day_by_day(
     mapping: tuple[Rule, ...], keys: tuple[KeyHistory, ...], drawn: list[Any], gone: int | None, today: date

@@ -1,17 +1,14 @@
 """Usage on its way into `raw`: kept a part at a time, and found there again by the sync after an interrupted one."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import timedelta
 
-import sqlalchemy as sa
-
-from orcost_pipeline.measures import MEASURES, NOTHING, Measures
+from orcost_pipeline.measures import NOTHING, Measures
 from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyUsage
 from orcost_pipeline.sync import wire_rows
 from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw
-from orcost_pipeline.warehouse.questions.asking import ask
+from orcost_pipeline.warehouse.questions import left_usage
 from orcost_pipeline.windows import Window, hour_floor
 
 # What was left longer ago is read anew.
@@ -27,13 +24,12 @@ class KeptUsage:
     def __init__(self, step: SyncStep) -> None:
         self.rows = 0
         self._step = step
-        account, extraction_id = step.account.name, step.extraction_id
+        self._account = step.account.name
         with step.engine.begin() as connection:
-            raw.set_apart(connection, extraction_id, account)
-            since = step.as_of - LEFT_WITHIN
-            self._left: str | None = ask(
-                connection, "left_extraction", account=account, extraction_id=extraction_id, since=since
-            ).scalar()
+            raw.set_apart(connection, step.extraction_id, self._account)
+            self._left = left_usage.left_extraction(
+                connection, self._account, step.extraction_id, step.as_of - LEFT_WITHIN
+            )
 
     def keep_hours(self, part: AnalyticsReading) -> None:
         self.rows += self._step.keep(wire_rows.hours(part))
@@ -42,16 +38,24 @@ class KeptUsage:
         self.rows += self._step.keep(wire_rows.past_days(part))
 
     def left_windows(self) -> list[Window]:
-        windows = [Window(row.start_at, row.end_at) for row in self._ask("left_windows")]
+        if self._left is None:
+            return []
+        with self._step.engine.connect() as connection:
+            windows = left_usage.left_windows(connection, self._account, self._left)
         # One that ends within an hour lacks the rest of it.
         return [window for window in windows if window.end == hour_floor(window.end)]
 
     def left_hours(self, window: Window) -> AnalyticsReading:
-        span = {"start": window.start, "end": window.end}
+        """Raises LookupError where nothing was left."""
+        if self._left is None:
+            raise LookupError
         cells: dict[str | None, dict[Cell, Measures]] = defaultdict(dict)
-        for row in self._ask("left_hours", **span):
-            cells[row.key_hash][row.hour, row.model] = Measures(*(getattr(row, measure) for measure in MEASURES))
-        questions = [(Window(row.start_at, row.end_at), row) for row in self._ask("left_questions", **span)]
+        with self._step.engine.connect() as connection:
+            for key_hash, hour, model, measures in left_usage.left_hours(connection, self._account, self._left, window):
+                cells[key_hash][hour, model] = measures
+            rows = left_usage.left_questions(connection, self._account, self._left, window)
+            unkeyed = left_usage.left_unkeyed(connection, self._account, self._left, window)
+        questions = [(Window(row.start_at, row.end_at), row) for row in rows]
         return AnalyticsReading(
             windows=[window],
             account=cells[None],
@@ -64,7 +68,7 @@ class KeptUsage:
             named_windows=[asked for asked, row in questions if row.outcome == "named"],
             unkeyed={
                 (row.hour, row.name): NOTHING._replace(credits_usd=row.credits_usd, byok_usd=row.byok_usd)
-                for row in self._ask("left_unkeyed", **span)
+                for row in unkeyed
             },
             is_full=True,
         )
@@ -73,14 +77,7 @@ class KeptUsage:
         """Drops what the interrupted sync has left: this one is complete."""
         if self._left is not None:
             with self._step.engine.begin() as connection:
-                raw.drop_rows(connection, raw.USAGE_TABLES, extraction_id=self._left, account=self._step.account.name)
-
-    def _ask(self, name: str, **parameters: object) -> Sequence[sa.Row]:
-        if self._left is None:
-            return []
-        with self._step.engine.connect() as connection:
-            account = self._step.account.name
-            return ask(connection, name, extraction_id=self._left, account=account, **parameters).all()
+                raw.drop_rows(connection, raw.USAGE_TABLES, extraction_id=self._left, account=self._account)
 
 
 def _taken(cells: dict[Cell, Measures], window: Window) -> dict[Cell, Measures]:

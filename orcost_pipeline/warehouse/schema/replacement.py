@@ -44,9 +44,7 @@ def apply_schema(connection: sa.Connection, schema: DeclaredSchema, before: list
     patiently(connection, patience, schema, lambda: _replace(connection, schema, before))
 
 
-def patiently(
-    connection: sa.Connection, patience: Patience, schema: DeclaredSchema, change: Callable[[], None]
-) -> None:
+def patiently(connection: sa.Connection, patience: Patience, schema: DeclaredSchema, make: Callable[[], None]) -> None:
     """Makes a change in a savepoint of the caller's transaction, again where a session holds what it needs.
 
     Raises LockedError, a TransientError, naming who holds a relation for longer than is waited for.
@@ -55,7 +53,7 @@ def patiently(
         try:
             with database_errors(), connection.begin_nested():
                 connection.exec_driver_sql(f"set local lock_timeout to '{patience.lock_seconds}s'")
-                change()
+                make()
             return
         except LockedError as error:
             if attempt == patience.tries:
