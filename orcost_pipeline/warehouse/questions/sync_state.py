@@ -113,10 +113,10 @@ class StoredUsage:
         return {(row[0], row[1], row[2]): Measures(*row[3:]) for row in rows}
 
     def hours_read_at(self, first: date, end: date) -> Mapping[date, datetime | None]:
-        return {row.day: row.hours_read_at for row in self._ask("hours_read_at", first=first, end=end)}
+        return {row.day: row.hours_read_at for row in self._ask("last_readings_of_hours", first=first, end=end)}
 
     def activity_read_at(self) -> Mapping[str, datetime | None]:
-        return {row.key_hash: row.activity_read_at for row in self._ask("activity_read_at")}
+        return {row.key_hash: row.activity_read_at for row in self._ask("last_readings_of_activity")}
 
     def unsettled_days(self, first: date | None, end: date) -> Sequence[date]:
         rows = self._ask(
