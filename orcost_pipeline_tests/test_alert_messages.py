@@ -397,7 +397,10 @@ A_ALONE = "company,match,pattern\nA,key_name,Company A\n"
 CASES = {
     "field": Case(Code.SETTINGS, edited("orcost.toml", "severty = 1\n"), 'deployment: *"severty"; did *', "Correct it"),
     "mute": Case(
-        Code.SETTINGS, edited("orcost.toml", 'mute = ["x"]\n'), "deployment: orcost.toml mutes x,*", "findings.md"
+        Code.SETTINGS,
+        edited("orcost.toml", 'mute = ["x"]\n'),
+        "deployment: orcost.toml mutes x,*",
+        "such as mapping_doubtful",
     ),
     "no key": Case(Code.NO_KEY, keyless, "acme: No key is configured: KEY_ACME is not set.", "KEY_ACME (.env)"),
     "revoked": Case(Code.INVALID_KEY, revoked, "acme: Invalid API key: *", "orcost init"),
