@@ -178,6 +178,18 @@ def test_a_part_whose_usage_is_another_by_now_is_read_again(engine: sa.Engine) -
 
 
 @pytest.mark.usefixtures("in_parts")
+def test_what_was_read_and_never_published_is_not_read_again(world: World) -> None:
+    world.read(world.step())
+    whole = len(asked_by_key(world))
+    world.later(minutes=30)
+    world.simulator.forget_requests()
+    world.sync()
+    assert (whole, len(asked_by_key(world))) == (7, 1)
+    assert_all_is_true(world)
+    assert world.value("select count(distinct run_id) from raw.usage_hourly") == 1
+
+
+@pytest.mark.usefixtures("in_parts")
 def test_the_hour_in_which_a_sync_was_interrupted_is_read_whole(engine: sa.Engine) -> None:
     ledger, keys = busy()
     ledger.spend("acme", NOON - timedelta(minutes=15), keys[1], GPT, usage("0.25"))

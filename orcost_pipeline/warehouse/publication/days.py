@@ -14,10 +14,17 @@ DAYS = (
         makes="built_day",
     ),
     Staging(
+        name="asked_day",
+        reads=("raw.usage_question", "core.api_key", "built_day"),
+        when=When.EXTRACTION,
+        makes="asked_day",
+        has_statistics=True,
+    ),
+    Staging(
         name="usage_daily",
         reads=(
-            *("raw.activity_daily", "raw.usage_daily", "raw.usage_question"),
-            *("core.usage_hourly", _DAYS, "core.api_key", "core.model", "core.provider", "built_day"),
+            *("raw.activity_daily", "raw.usage_daily", "core.usage_hourly", _DAYS),
+            *("core.api_key", "core.model", "core.provider", "built_day", "asked_day"),
         ),
         when=When.EXTRACTION,
         makes="staged_usage_daily",

@@ -52,6 +52,7 @@ ASKED = (
         reads=("raw.usage_question", "core.api_key"),
         when=When.EXTRACTION,
         makes="asked_hours",
+        has_statistics=True,
     ),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orcost_pipeline.errors import ContractError
-from orcost_pipeline.warehouse.loading import merge
+from orcost_pipeline.warehouse.loading import analyze, merge
 from orcost_pipeline.warehouse.publication.transaction import Publication, When
 
 # Rows of a broken law that its error shows.
@@ -76,10 +76,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Staging(Step):
-    """Makes a temporary relation, and merges it where that is to be done at once."""
+    """Makes a temporary relation, and merges it where that is to be done at once.
+
+    has_statistics: for a relation that may have many rows, which others are joined to.
+    """
 
     makes: str
     merge: Merge | None = None
+    has_statistics: bool = False
 
     @property
     def made(self) -> frozenset[str]:
@@ -91,6 +95,8 @@ class Staging(Step):
 
     def perform(self, publishing: Publication) -> None:
         publishing.execute(self.name)
+        if self.has_statistics:
+            analyze(publishing.connection, self.makes)
         if self.merge is not None:
             self.merge.perform(publishing, self.makes)
 

@@ -36,23 +36,17 @@ with hours as (
     join known_key k on k.key_hash = coalesce(r.key_hash, '')
     join core.model m on m.model = r.model
     where r.run_id = :extraction_id and r.account = :account
-), asked as (
-    select distinct d.day, k.key_id
-    from raw.usage_question q
-    join core.api_key k on k.account_id = :account_id and k.key_hash = q.key_hash
-    join built_day d on d.is_settled and d.start_at >= q.start_at and d.end_at <= q.end_at
-    where q.run_id = :extraction_id and q.account = :account and q.grain in ('day', 'past_day') and q.outcome = 'answered'
 ), keys_reported as (
     select t.*
     from reported t
-    join asked a on a.day = t.day and a.key_id = t.key_id
+    join asked_day a on a.day = t.day and a.key_id = t.key_id
     union all
     -- A key that was not asked, or did not answer, keeps the day as stored.
     select u.*
     from core.usage_daily u
     join built_day d on d.day = u.day and d.is_settled
     where u.account_id = :account_id and u.key_id <> 0 and u.source in ('activity', 'analytics')
-        and not exists (select from asked a where a.day = u.day and a.key_id = u.key_id)
+        and not exists (select from asked_day a where a.day = u.day and a.key_id = u.key_id)
 ), account_totals as (
     select d.day, coalesce(sum(t.credits_usd), 0) as credits_usd, coalesce(sum(t.byok_usd), 0) as byok_usd,
         coalesce(sum(t.requests), 0) as requests
@@ -84,7 +78,7 @@ with hours as (
     ) h
     join built_day d on d.day = h.day and d.is_settled
     left join by_key a on a.day = h.day and a.key_id = h.key_id
-    where (a.key_id is null and not exists (select from asked k where k.day = h.day and k.key_id = h.key_id))
+    where (a.key_id is null and not exists (select from asked_day k where k.day = h.day and k.key_id = h.key_id))
        -- What counters book on a day may belong to the days before: activity knows better.
        or (not h.is_counted and h.day not in (select day from account_below)
            and core.is_below(coalesce(a.credits_usd, 0), coalesce(a.byok_usd, 0), coalesce(a.requests, 0),

@@ -31,7 +31,7 @@ class LeftSpend(NamedTuple):
 
 
 def left_extraction(connection: sa.Connection, account: str, extraction_id: str, since: datetime) -> str | None:
-    """The newest extraction since then that was interrupted while it read usage with the same key."""
+    """The newest extraction since then that read usage with the same key and was never published."""
     return ask(connection, "left_extraction", account=account, extraction_id=extraction_id, since=since).scalar()
 
 
