@@ -190,6 +190,18 @@ def test_what_was_read_and_never_published_is_not_read_again(world: World) -> No
 
 
 @pytest.mark.usefixtures("in_parts")
+def test_what_the_sync_before_the_interrupted_one_has_read_is_not_lost(world: World) -> None:
+    asked = []
+    for after in (5, 2, 6):
+        asked.append(interrupt(world, world.step(), after))
+        world.later(minutes=10)
+    world.sync()
+    assert (asked, len(asked_by_key(world))) == ([5, 0, 1], 1)
+    assert_all_is_true(world)
+    assert world.value("select count(distinct run_id) from raw.usage_hourly") == 1
+
+
+@pytest.mark.usefixtures("in_parts")
 def test_the_hour_in_which_a_sync_was_interrupted_is_read_whole(engine: sa.Engine) -> None:
     ledger, keys = busy()
     ledger.spend("acme", NOON - timedelta(minutes=15), keys[1], GPT, usage("0.25"))

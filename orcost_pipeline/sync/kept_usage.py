@@ -9,7 +9,7 @@ from orcost_pipeline.sync import wire_rows
 from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.questions import left_usage
-from orcost_pipeline.windows import Window, hour_floor
+from orcost_pipeline.windows import Window, hour_floor, without
 
 # What was left longer ago is read anew.
 LEFT_WITHIN = timedelta(days=1)
@@ -18,7 +18,7 @@ LEFT_WITHIN = timedelta(days=1)
 class KeptUsage:
     """Where one sync's usage is kept (`openrouter/reading.py`, Kept). `rows` counts the rows kept so far.
 
-    What an interrupted sync has read, or an earlier attempt of this one, stays apart until this one is complete.
+    What interrupted syncs have read, or an earlier attempt of this one, stays apart until this one is complete.
     """
 
     def __init__(self, step: SyncStep) -> None:
@@ -27,9 +27,13 @@ class KeptUsage:
         self._account = step.account.name
         with step.engine.begin() as connection:
             raw.set_apart(connection, step.extraction_id, self._account)
-            self._left = left_usage.left_extraction(
-                connection, self._account, step.extraction_id, step.as_of - LEFT_WITHIN
-            )
+            left = left_usage.left_windows(connection, self._account, step.extraction_id, step.as_of - LEFT_WITHIN)
+        self._extractions = {extraction_id for extraction_id, _ in left}
+        self._left = dict[Window, str]()
+        for extraction_id, window in left:
+            # One that ends within an hour lacks the rest of it.
+            if window.end == hour_floor(window.end) and without([window], self._left) == [window]:
+                self._left[window] = extraction_id
 
     def keep_hours(self, part: AnalyticsReading) -> None:
         self.rows += self._step.keep(wire_rows.hours(part))
@@ -38,23 +42,18 @@ class KeptUsage:
         self.rows += self._step.keep(wire_rows.past_days(part))
 
     def left_windows(self) -> list[Window]:
-        if self._left is None:
-            return []
-        with self._step.engine.connect() as connection:
-            windows = left_usage.left_windows(connection, self._account, self._left)
-        # One that ends within an hour lacks the rest of it.
-        return [window for window in windows if window.end == hour_floor(window.end)]
+        return list(self._left)
 
     def left_hours(self, window: Window) -> AnalyticsReading:
-        """Raises LookupError where nothing was left."""
-        if self._left is None:
-            raise LookupError
+        extraction_id = self._left[window]
         cells: dict[str | None, dict[Cell, Measures]] = defaultdict(dict)
         with self._step.engine.connect() as connection:
-            for key_hash, hour, model, measures in left_usage.left_hours(connection, self._account, self._left, window):
+            for key_hash, hour, model, measures in left_usage.left_hours(
+                connection, self._account, extraction_id, window
+            ):
                 cells[key_hash][hour, model] = measures
-            rows = left_usage.left_questions(connection, self._account, self._left, window)
-            unkeyed = left_usage.left_unkeyed(connection, self._account, self._left, window)
+            rows = left_usage.left_questions(connection, self._account, extraction_id, window)
+            unkeyed = left_usage.left_unkeyed(connection, self._account, extraction_id, window)
         questions = [(Window(row.start_at, row.end_at), row) for row in rows]
         return AnalyticsReading(
             windows=[window],
@@ -74,10 +73,10 @@ class KeptUsage:
         )
 
     def forget_left(self) -> None:
-        """Drops what the interrupted sync has left: this one is complete."""
-        if self._left is not None:
-            with self._step.engine.begin() as connection:
-                raw.drop_rows(connection, raw.USAGE_TABLES, extraction_id=self._left, account=self._account)
+        """Drops what interrupted syncs have left: this one is complete."""
+        with self._step.engine.begin() as connection:
+            for extraction_id in self._extractions:
+                raw.drop_rows(connection, raw.USAGE_TABLES, extraction_id=extraction_id, account=self._account)
 
 
 def _taken(cells: dict[Cell, Measures], window: Window) -> dict[Cell, Measures]:

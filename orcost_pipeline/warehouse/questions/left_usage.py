@@ -1,4 +1,4 @@
-"""What an interrupted sync has read of usage by hour, for the next one to go on from."""
+"""What interrupted syncs have read of usage by hour, for the next one to go on from."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -30,19 +30,17 @@ class LeftSpend(NamedTuple):
     byok_usd: Decimal
 
 
-def left_extraction(connection: sa.Connection, account: str, extraction_id: str, since: datetime) -> str | None:
-    """The newest extraction since then that read usage with the same key and was never published."""
-    return ask(connection, "left_extraction", account=account, extraction_id=extraction_id, since=since).scalar()
-
-
-def left_windows(connection: sa.Connection, account: str, extraction_id: str) -> list[Window]:
-    """Windows whose hours it has read of every key, the oldest first."""
-    rows = ask(connection, "left_windows", account=account, extraction_id=extraction_id)
-    return [Window(row.start_at, row.end_at) for row in rows]
+def left_windows(
+    connection: sa.Connection, account: str, extraction_id: str, since: datetime
+) -> list[tuple[str, Window]]:
+    """Windows whose hours were read of every key by extractions since then that used the same key and were never
+    published, each with its extraction, the newest first."""
+    rows = ask(connection, "left_windows", account=account, extraction_id=extraction_id, since=since)
+    return [(row.run_id, Window(row.start_at, row.end_at)) for row in rows]
 
 
 def left_questions(connection: sa.Connection, account: str, extraction_id: str, window: Window) -> list[LeftQuestion]:
-    """Its questions inside a window."""
+    """An extraction's questions inside a window."""
     return records(LeftQuestion, _in_window(connection, "left_questions", account, extraction_id, window))
 
 
