@@ -1,4 +1,4 @@
-"""Commands of `orcost accounts`, `orcost db` and `orcost alerts`: what is stored as a whole, where, and who is told."""
+"""Commands of `orcost accounts`, `db`, `alerts` and `dashboard`: what is stored, where, who is told, who looks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,7 @@ from orcost_pipeline.cli.options import AccountName, Agreed, TableOrJson, group
 
 database_group = group("The warehouse's Postgres.")
 alerts_group = group("The alerts that are open, and who gets them.", is_command=True)
+dashboard_group = group("The dashboard for Apache Superset.")
 accounts_group = group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
 
 
@@ -172,3 +173,25 @@ def test_alerts() -> None:
     from orcost_pipeline.cli import alerts as work
 
     raise typer.Exit(work.send_test(options.settings()))
+
+
+@dashboard_group.command("pack")
+def pack_dashboard(
+    database_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="What Superset connects to; default: the warehouse's URL."),
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Replaced once all is written.")] = Path(
+        "orcost_superset.zip"
+    ),
+    with_password: Annotated[
+        bool, typer.Option("--with-password", help="Keep the URL's password, for Superset's own command line.")
+    ] = False,
+) -> None:
+    """Write the zip that Superset imports: the dashboard and its connection.
+
+    The URL's password is left out; Superset asks for it on import.
+    """
+    from orcost_pipeline.cli import dashboard as work
+
+    work.pack(options.settings(), database_url, output, with_password=with_password)

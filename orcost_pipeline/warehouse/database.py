@@ -46,19 +46,22 @@ _PINS = set_local(_TRANSACTION)
 _ENCODED = "In a user's name or password, write @ as %40, : as %3A, / as %2F, # as %23 and % as %25."
 
 
-def warehouse_url(url: str) -> URL:
-    """The user's URL for SQLAlchemy with psycopg 3; raises PermanentError for anything but Postgres."""
+def warehouse_url(url: str, named: str = "ORCOST_DATABASE_URL") -> URL:
+    """The user's URL for SQLAlchemy with psycopg 3; raises PermanentError for anything but Postgres.
+
+    `named` is what the messages call it.
+    """
     try:
         parsed = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: of a port that is none, with what it is
         raise PermanentError(
-            f"ORCOST_DATABASE_URL is not a URL; it looks like postgresql://user@host/database. {_ENCODED}"
+            f"{named} is not a URL; it looks like postgresql://user@host/database. {_ENCODED}"
         ) from None
     # Cut at the wrong place, what is taken for a host or a database may be a part of the password.
     if url.count("@") > 1 or ("@" in url and parsed.username is None):
-        raise PermanentError(f"ORCOST_DATABASE_URL cannot be told apart: it has an @ too many. {_ENCODED}")
+        raise PermanentError(f"{named} cannot be told apart: it has an @ too many. {_ENCODED}")
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
-        raise PermanentError("ORCOST_DATABASE_URL must start with postgresql://; other databases are not supported.")
+        raise PermanentError(f"{named} must start with postgresql://; other databases are not supported.")
     return parsed.set(drivername="postgresql+psycopg")
 
 

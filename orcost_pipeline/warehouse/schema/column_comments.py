@@ -210,6 +210,12 @@ COLUMNS = {
     "message": "What the finding says.",
     "todo": "What to do about it.",
     "began_at": "UTC instant since which it is so; null where that is not known.",
+    "part": "What the row adds: spend, month earlier, forecast (what is to come, on the month's last day), budget (the "
+    "day's part of it) or account (what OpenRouter reports for all keys).",
+    "spend_usd": "USD spent, credits and BYOK.",
+    "compared_usd": "Spend of a finished day for which the day a month earlier is known.",
+    "earlier_usd": "Spend of the same days one month earlier, on the day that they are compared with.",
+    "account_usd": "What OpenRouter reports for the account, credits and BYOK.",
     "opened_at": "UTC instant of the look that found it first.",
     "sent_at": "UTC instant at which the last receiver took the message; null until then.",
     "missing_since": "UTC instant of the first look that did not find it any more; null while it is found.",
