@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo books test test-all check format bench lock clean
+.PHONY: help install demo books test test-all check format bench dashboard lock clean
 
 help:
 	@echo "make demo    install, then run the hourly job on a simulated account and print what each company cost"
@@ -17,6 +17,7 @@ help:
 	@echo "make test    install, then pass the tests (test-all: the slow ones too)"
 	@echo "make check   lint, types, layers and tests"
 	@echo "make bench   measure"
+	@echo "make dashboard   import the dashboard into a real Superset and compare every figure"
 
 install: $(STAMP)
 
@@ -61,6 +62,9 @@ bench: install
 	@$(BIN)/python -m benchmarks.questions
 	@$(BIN)/python -m benchmarks.loading
 	@$(BIN)/python -m benchmarks.large_account
+
+dashboard: install
+	@$(BIN)/python -m dashboards.proof
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -o requirements.lock

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from orcost_pipeline.defs import alerts, automation, companies, extract, housekeeping, publish, sync_requests
+from orcost_pipeline.defs import (
+    alerts,
+    automation,
+    companies,
+    dashboards,
+    extract,
+    housekeeping,
+    publish,
+    sync_requests,
+)
 from orcost_pipeline.defs.placement import Placement, relation_of
 from orcost_pipeline.defs.resources import SURROUNDINGS, Surroundings, SyncWindow, deployment, orcost_warehouse
 from orcost_pipeline.settings import Settings, load_settings
@@ -38,7 +47,7 @@ def build_defs(
     assets = [*extract.assets(place), *companies.assets(place), *publish.assets(place)]
     relations = [relation_of(key) for asset in assets for key in asset.keys]
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, *dashboards.assets(place)],
         jobs=automation.jobs(place, relations),
         schedules=[automation.hourly_schedule(schedule)] if schedule else [],
         sensors=[

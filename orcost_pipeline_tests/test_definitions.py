@@ -54,6 +54,8 @@ ASSETS = {
     "marts/workspace_spend_daily",
     "ops/restatement",
 }
+# Nothing makes them: lineage ends where people look.
+DASHBOARDS = {"dashboards/superset"}
 CHECKS = {
     ("raw/usage_hourly", "totals_are_credits_plus_byok"),
     ("ref/company_mapping", "mapping_is_valid"),
@@ -117,11 +119,26 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
     return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
 
 
+def made(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {key: spec for key, spec in specs(definitions).items() if key not in DASHBOARDS}
+
+
 # ── the exact set ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_assets_are_exactly_these(definitions: dg.Definitions) -> None:
-    assert set(specs(definitions)) == ASSETS
+    assert set(specs(definitions)) == ASSETS | DASHBOARDS
+
+
+def test_dashboards_are_external_and_read_marts_that_exist(
+    definitions: dg.Definitions, repository: dg.RepositoryDefinition
+) -> None:
+    for key in DASHBOARDS:
+        spec = specs(definitions)[key]
+        read = {dep.asset_key.to_user_string() for dep in spec.deps}
+        assert read == {"marts/spend_daily", "marts/reconciliation_daily"} <= ASSETS
+        assert (spec.group_name, spec.partitions_def) == ("dashboards", None)
+        assert not repository.asset_graph.get(spec.key).is_executable
 
 
 def test_the_checks_are_exactly_these_and_contract_checks_block(repository: dg.RepositoryDefinition) -> None:
@@ -152,7 +169,7 @@ def test_the_hourly_job_makes_every_asset_and_asks_every_check(repository: dg.Re
 
 
 def test_every_asset_is_grouped_by_its_schema_has_kinds_and_states_its_grain_first(definitions: dg.Definitions) -> None:
-    for key, spec in specs(definitions).items():
+    for key, spec in made(definitions).items():
         assert spec.group_name == key.split("/")[0], key
         assert spec.kinds & {"postgres", "csv"}, key
         assert (spec.description or "").startswith("One row per "), key
@@ -160,13 +177,13 @@ def test_every_asset_is_grouped_by_its_schema_has_kinds_and_states_its_grain_fir
 
 
 def test_raw_assets_say_which_endpoint_they_read(definitions: dg.Definitions) -> None:
-    for key, spec in specs(definitions).items():
+    for key, spec in made(definitions).items():
         if key.startswith("raw/"):
             assert any(f"`{method} /" in (spec.description or "") for method in ("GET", "POST")), key
 
 
 def test_every_asset_depends_on_assets_that_exist(definitions: dg.Definitions) -> None:
-    for key, spec in specs(definitions).items():
+    for key, spec in made(definitions).items():
         assert {dep.asset_key.to_user_string() for dep in spec.deps} <= ASSETS, key
         assert spec.deps or key in {"raw/account", "ref/company_mapping"}, key
 
@@ -186,7 +203,7 @@ def test_every_asset_is_a_relation_of_the_same_name(definitions: dg.Definitions,
 
 
 def test_assets_name_their_table_for_dagster(definitions: dg.Definitions) -> None:
-    for key, spec in specs(definitions).items():
+    for key, spec in made(definitions).items():
         table = "ref.mapping_rule" if key == "ref/company_mapping" else key.replace("/", ".")
         assert spec.metadata["dagster/table_name"] == table, key
 
@@ -195,7 +212,7 @@ def test_assets_name_their_table_for_dagster(definitions: dg.Definitions) -> Non
 
 
 def test_the_partitions_are_the_accounts_and_the_mapping_is_shared(definitions: dg.Definitions) -> None:
-    for key, spec in specs(definitions).items():
+    for key, spec in made(definitions).items():
         if key == "ref/company_mapping":
             assert spec.partitions_def is None
         else:
@@ -370,16 +387,15 @@ def merged(settings: Settings) -> dg.Definitions:
 def test_ours_merge_with_somebody_elses_under_a_prefix(two_accounts: Settings) -> None:
     merge = merged(two_accounts)
     ours = {key: spec for key, spec in specs(merge).items() if key != "invoices"}
-    assert set(ours) == {f"llm/{key}" for key in ASSETS}
+    assert set(ours) == {f"llm/{key}" for key in ASSETS | DASHBOARDS}
     assert {owner for spec in ours.values() for owner in spec.owners} == {"team:data"}
     repository = merge.get_repository_def()
     graph = repository.asset_graph
     assert {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys} == {
         (f"llm/{asset}", name) for asset, name in CHECKS
     }
-    assert {key.to_user_string() for key in repository.get_job("hourly_sync").asset_layer.selected_asset_keys} == set(
-        ours
-    )
+    selected = repository.get_job("hourly_sync").asset_layer.selected_asset_keys
+    assert {key.to_user_string() for key in selected} == {f"llm/{key}" for key in ASSETS}
     assert repository.get_schedule_def("hourly_schedule").cron_schedule == "35 * * * *"
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 
-from orcost_pipeline.defs.pictures import bars
+from orcost_pipeline.defs.pictures import bars, ranking
 from orcost_pipeline.project_file import AlertsConfig
 from orcost_pipeline_tests.dagster_deployment import A_AND_B, HEADER, Deployment, checks, events, materialized
 
@@ -117,6 +117,18 @@ def test_a_picture_of_a_month_is_short_enough_to_be_shown_at_once() -> None:
     title = "USD, 2026-10-24 – 2026-11-23; orange: no company"
     assert len(bars(days, title)) < 1000
     assert "NaN" not in bars([(Decimal(0), Decimal(0))], title) + bars([], title)
+
+
+def test_companies_are_ranked_by_a_bar_each_as_far_as_is_shown_at_once() -> None:
+    amounts = [("Company A", Decimal("10.006")), ("Company | B", Decimal(5))]
+    assert ranking(amounts, "The last 30 days").splitlines() == [
+        "| The last 30 days | USD | |",
+        "|---|--:|---|",
+        f"| Company A | 10.01 | {20 * '█'} |",
+        f"| Company &#124; B | 5.00 | {10 * '█'} |",
+    ]
+    assert len(ranking([("x" * 100, Decimal(12345))] * 10, "The last 30 days")) < 1000
+    assert ranking([("nobody", Decimal(0))], "USD").endswith("| nobody | 0.00 |  |")
 
 
 def test_a_run_brings_budgets_and_the_percentages_of_alerts_into_the_tables(acme: Deployment) -> None:

@@ -8,9 +8,10 @@ import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
 
-from orcost_pipeline.defs.pictures import bars
+from orcost_pipeline.defs.pictures import bars, ranking
 from orcost_pipeline.text import LONGEST_VALUE, markdown, short
 from orcost_pipeline.warehouse.questions.relations import (
+    companies_of_30_days,
     complete_to,
     preview,
     relation_columns,
@@ -45,6 +46,9 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
         metadata[name] = dg.MetadataValue.text(f"{usd:,.2f} USD")
     if relation in _PICTURES:
         metadata["picture"] = dg.MetadataValue.md(_picture(connection, relation, account))
+    if relation == "marts.company_spend_rolling":
+        companies = companies_of_30_days(connection, account)
+        metadata["companies"] = dg.MetadataValue.md(ranking(companies, "The last 30 days"))
     if (first := preview(connection, relation, account)) is not None:
         # As objects: pandas would convert amounts to floats.
         frame = pd.DataFrame(first.rows, columns=list(first.columns), dtype=object)

@@ -1,13 +1,16 @@
-"""A small picture for Dagster's UI: a bar per day, with the part to look at in front.
+"""Small pictures for Dagster's UI, in Markdown: a bar per day, with the part to look at in front; a bar per name.
 
-It is an SVG inside Markdown. The UI shows only Markdown of less than 1,000 characters without a click, so the picture
-contains no text.
+Bars by day are an SVG. The UI shows only Markdown of less than 1,000 characters without a click, so the picture contains
+no text.
 """
 
 from collections.abc import Sequence
 from decimal import Decimal
 
+from orcost_pipeline.text import markdown, short
+
 HEIGHT, STEP = 50, 10
+LONGEST_BAR = 20
 ESCAPED = str.maketrans({"<": "%3C", ">": "%3E", "#": "%23", " ": "%20"})  # what a URL in Markdown cannot hold
 WHOLE, PART = "#4f43dd", "#f2a33a"
 
@@ -22,6 +25,16 @@ def bars(days: Sequence[tuple[Decimal, Decimal]], title: str) -> str:
     width = STEP * max(len(days), 1)
     picture = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{HEIGHT}'>{paths}</svg>"
     return f"![](data:image/svg+xml,{picture.translate(ESCAPED)})\n\n{title}"
+
+
+def ranking(amounts: Sequence[tuple[str, Decimal]], title: str) -> str:
+    """A Markdown table with a bar per (name, USD), in the given order, under the title."""
+    highest = max((usd for _, usd in amounts), default=Decimal(0)) or Decimal(1)
+    rows = (
+        f"\n| {markdown(short(name))} | {usd:,.2f} | {'█' * round(LONGEST_BAR * usd / highest)} |"
+        for name, usd in amounts
+    )
+    return f"| {title} | USD | |\n|---|--:|---|" + "".join(rows)
 
 
 def _bars(heights: Sequence[Decimal]) -> str:

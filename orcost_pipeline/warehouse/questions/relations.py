@@ -106,6 +106,18 @@ def spend_of_30_days(connection: sa.Connection, account: str) -> Spend:
     return records(Spend, ask(connection, "spend_of_30_days", account=account))[0]
 
 
+class CompanySpend(NamedTuple):
+    """USD of a company, credits and BYOK."""
+
+    company: str
+    usd: Decimal
+
+
+def companies_of_30_days(connection: sa.Connection, account: str) -> Sequence[CompanySpend]:
+    """The `MOST_ROWS` companies that cost most in the account's rolling period of 30 days, the most expensive first."""
+    return records(CompanySpend, ask(connection, "companies_of_30_days", account=account, most=MOST_ROWS))
+
+
 def spend_without_key(connection: sa.Connection, account: str) -> Decimal:
     """USD of credits, of all stored days, that analytics report under names that no listed key explains."""
     return ask(connection, "spend_without_key", account=account).scalar_one()

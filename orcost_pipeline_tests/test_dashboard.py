@@ -1,0 +1,185 @@
+"""The Superset dashboard: what is packed, that the warehouse has what it asks for, and what spend is compared with."""
+
+import os
+import stat
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from orcost_pipeline.cli.dashboard import pack
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.settings import load_settings
+from orcost_pipeline_tests.budget_world import budget
+from orcost_pipeline_tests.test_budgets import spend, world_of
+from orcost_pipeline_tests.world import NOON, World
+
+CHECKOUT = Path(__file__).parents[1]
+BUNDLE = CHECKOUT / "dashboards" / "superset"
+URL = "postgresql+psycopg://reader:s3cr%40t@warehouse.example:5433/costs?sslmode=require"
+UNITS = ("USD", "%", "number", "UTC")
+SUPERSET = Path(os.environ.get("SUPERSET_VENV", "/tmp/orcost-superset-venv"))
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def files(folder: str) -> dict[str, dict[str, Any]]:
+    """Name → content."""
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (BUNDLE / folder).rglob("*.yaml")}
+
+
+# ── the zip ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ORCOST_DATABASE_URL", "ORCOST_HOME", "ORCOST_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def uri_in(file: Path) -> str:
+    with ZipFile(file) as packed:
+        return yaml.safe_load(packed.read("orcost/databases/orcost.yaml"))["sqlalchemy_uri"]
+
+
+def test_the_zip_has_every_file_and_the_connection_without_its_password(folder: Path) -> None:
+    pack(load_settings(), URL, folder / "one.zip", with_password=False)
+    pack(load_settings(), URL, folder / "two.zip", with_password=False)
+    with ZipFile(folder / "one.zip") as packed:
+        assert sorted(packed.namelist()) == sorted(
+            f"orcost/{path.relative_to(BUNDLE)}" for path in BUNDLE.rglob("*.yaml")
+        )
+    assert uri_in(folder / "one.zip") == "postgresql://reader:XXXXXXXXXX@warehouse.example:5433/costs?sslmode=require"
+    assert (folder / "one.zip").read_bytes() == (folder / "two.zip").read_bytes()
+
+
+def test_a_password_is_kept_only_when_asked_for_and_then_only_this_user_reads_the_file(folder: Path) -> None:
+    pack(load_settings(), URL, folder / "it.zip", with_password=True)
+    assert uri_in(folder / "it.zip") == "postgresql://reader:s3cr%40t@warehouse.example:5433/costs?sslmode=require"
+    assert stat.S_IMODE((folder / "it.zip").stat().st_mode) == 0o600
+
+
+def test_the_configured_warehouse_is_packed_with_the_advice_to_give_a_reader(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORCOST_DATABASE_URL", "postgresql://orcost@localhost/costs")
+    pack(load_settings(), None, folder / "it.zip", with_password=False)
+    assert uri_in(folder / "it.zip") == "postgresql://orcost@localhost/costs"
+    assert "Give Superset a reader of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["mysql://reader:s3cret@host/costs", "reader:s3cret@host", "postgresql://a@s3cret@h/d"])
+def test_a_url_of_another_kind_is_refused_without_its_password(folder: Path, url: str) -> None:
+    with pytest.raises(PermanentError, match="^The database URL ") as refused:
+        pack(load_settings(), url, folder / "it.zip", with_password=True)
+    assert "s3cret" not in str(refused.value)
+    assert not list(folder.iterdir())
+
+
+# ── what it asks for ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_datasets_name_the_columns_of_their_relations_and_their_metrics_can_be_asked(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        for name, dataset in files("datasets").items():
+            columns = {it["column_name"]: it.get("expression", it["column_name"]) for it in dataset["columns"]}
+            metrics = [it["expression"] for it in dataset["metrics"]]
+            relation = f"{dataset['schema']}.{dataset['table_name']}"
+            for asked in (*columns.values(), *metrics):
+                connection.exec_driver_sql(f"select {asked} from {relation}".replace("%", "%%"))
+            for row in sa.inspect(connection).get_columns(dataset["table_name"], schema=dataset["schema"]):
+                assert row["name"] in columns or name in ("account", "reconciliation_daily"), (name, row["name"])
+
+
+def test_charts_show_metrics_and_columns_of_their_datasets_and_their_titles_say_the_unit() -> None:
+    datasets = {it["uuid"]: it for it in files("datasets").values()}
+    charts = files("charts")
+    for name, chart in charts.items():
+        dataset, params = datasets[chart["dataset_uuid"]], chart["params"]
+        metrics = {it["metric_name"] for it in dataset["metrics"]}
+        columns = {it["column_name"] for it in dataset["columns"]}
+        assert {params.get("metric"), *params.get("metrics", ())} - {None} <= metrics, name
+        assert {params.get("x_axis"), *params.get("groupby", ())} - {None} <= columns, name
+        assert {it["subject"] for it in params["adhoc_filters"]} <= columns, name
+        assert chart["viz_type"] == params["viz_type"] != "pie"
+        assert any(unit in chart["slice_name"] for unit in UNITS), chart["slice_name"]
+    assert len({chart["slice_name"] for chart in charts.values()}) == len(charts)
+
+
+def test_the_page_has_every_chart_once_and_filters_of_its_datasets() -> None:
+    (dashboard,) = files("dashboards").values()
+    placed = [
+        it["meta"]["uuid"] for it in dashboard["position"].values() if isinstance(it, dict) and it["type"] == "CHART"
+    ]
+    assert sorted(placed) == sorted(chart["uuid"] for chart in files("charts").values())
+    columns = {it["uuid"]: {column["column_name"] for column in it["columns"]} for it in files("datasets").values()}
+    filters = dashboard["metadata"]["native_filter_configuration"]
+    targets = [target for it in filters for target in it["targets"] if target]
+    assert [it["column"]["name"] for it in targets] == ["company", "account"]
+    assert all(it["column"]["name"] in columns[it["datasetUuid"]] for it in targets)
+
+
+# ── what spend is compared with ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def compared(world: World, first: date, end: date) -> tuple[Any, ...]:
+    """Spend, its compared part, spend a month earlier, forecast, budget and the account's total of the days."""
+    names = ("spend", "compared", "earlier", "forecast", "budget", "account")
+    sums = ", ".join(f"sum({name}_usd)" for name in names)
+    return tuple(
+        world.rows(f"select {sums} from marts.spend_compared where day >= :first and day < :end", first=first, end=end)[
+            0
+        ]
+    )
+
+
+def test_finished_days_are_compared_with_the_same_days_of_the_month_before(engine: sa.Engine) -> None:
+    world, key = world_of(engine)
+    spend(world, key, date(2026, 10, 5), "10")
+    spend(world, key, date(2026, 10, 23), "100")  # is compared with today, which is not finished
+    spend(world, key, date(2026, 10, 25), "1000")  # with a day to come
+    spend(world, key, date(2026, 11, 5), "12", "1")
+    spend(world, key, NOON.date(), "3")
+    world.sync()
+    budget(world, A="100")
+    november = compared(world, date(2026, 11, 1), date(2026, 12, 1))
+    forecast = world.value("select forecast_usd from marts.company_budget_monthly where month = '2026-11-01'")
+    assert november == (16, 13, 10, round(forecast, 18), 100, 16)
+    # Seven of thirty days, to the last of the stored digits.
+    assert compared(world, date(2026, 11, 2), date(2026, 11, 9))[4] == pytest.approx(Decimal(100) * 7 / 30, abs=1e-17)
+
+
+def test_the_last_day_of_a_month_is_compared_with_all_that_longer_months_have_after_it(engine: sa.Engine) -> None:
+    world, key = world_of(engine, datetime(2026, 12, 3, 12, 20, tzinfo=UTC))
+    for day, usd in ((date(2026, 10, 30), "1"), (date(2026, 10, 31), "2"), (date(2026, 11, 30), "4")):
+        spend(world, key, day, usd)
+    world.sync()
+    assert compared(world, date(2026, 11, 30), date(2026, 12, 1))[:3] == (4, 4, 3)
+    assert compared(world, date(2026, 11, 1), date(2026, 12, 1))[:3] == (4, 4, 3)
+
+
+def test_days_of_which_the_month_before_is_not_known_are_not_compared(engine: sa.Engine) -> None:
+    world, key = world_of(engine)
+    for day in (date(2026, 10, 20), date(2026, 11, 5), date(2026, 11, 21)):
+        spend(world, key, day, "5")
+    world.sync(since=date(2026, 10, 15))
+    assert compared(world, date(2026, 11, 1), date(2026, 12, 1))[:3] == (10, 5, 5)
+
+
+# ── a real Superset and a real browser ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SUPERSET.is_dir() or not CHROMIUM.is_file(), reason="`make dashboard` installs Superset")
+def test_every_figure_of_the_imported_dashboard_equals_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboards.proof.__main__ import main
+
+    monkeypatch.setattr(sys, "argv", ["proof", "--venv", str(SUPERSET)])
+    assert main() == 0
