@@ -77,7 +77,7 @@ def test_the_configured_warehouse_is_packed_with_the_advice_to_give_a_reader(
 
 @pytest.mark.parametrize("url", ["mysql://reader:s3cret@host/costs", "reader:s3cret@host", "postgresql://a@s3cret@h/d"])
 def test_a_url_of_another_kind_is_refused_without_its_password(folder: Path, url: str) -> None:
-    with pytest.raises(PermanentError, match="^The database URL ") as refused:
+    with pytest.raises(PermanentError, match="The database URL ") as refused:
         pack(load_settings(), url, folder / "it.zip", with_password=True)
     assert "s3cret" not in str(refused.value)
     assert not list(folder.iterdir())

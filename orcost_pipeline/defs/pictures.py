@@ -1,7 +1,7 @@
 """Small pictures for Dagster's UI, in Markdown: a bar per day, with the part to look at in front; a bar per name.
 
-Bars by day are an SVG. The UI shows only Markdown of less than 1,000 characters without a click, so the picture contains
-no text.
+Bars by day are an SVG. The UI shows only Markdown of less than 1,000 characters without a click, so the picture
+contains no text.
 """
 
 from collections.abc import Sequence
