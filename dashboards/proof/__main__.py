@@ -64,6 +64,7 @@ def prove(venv: Path, folder: Path, url: str, chromium: str, pictures: Path) -> 
         figures.charts(warehouse, *this_month),
         figures.charts(warehouse, *last_month),
         figures.charts(warehouse, *last_month, "Company B"),
+        figures.charts(warehouse, *last_month, "Company B", has_account=True),
     ]
     differences = [f"A chart failed: {failure}" for failure in seen["failures"]]
     for look, charts in zip(seen["looks"], expected, strict=True):

@@ -16,6 +16,8 @@ DASHBOARD = "/superset/dashboard/orcost/"
 CHARTS = "[data-test='chart-grid-component']"
 # All charts are in view: Superset loads the others only when they are scrolled to.
 SIZE = {"width": 1600, "height": 2760}
+# A filter that asks for its values, and a drill-down, have no id.
+NO_CHART = 0
 QUIET_SECONDS, PATIENCE_SECONDS = 2, 90
 
 
@@ -62,6 +64,12 @@ class Dashboard:
         self.page.locator("[data-test='date-filter-control__apply-button']").click()
         self.page.locator("[data-test='filter-bar__apply-button']").click()
 
+    def choose_account(self) -> None:
+        """The only one of a demo: what has no account is gone."""
+        self.page.locator(".ant-select-selector", has_text="1 option").click()
+        self.page.locator(".ant-select-item-option", has_text="default").click()
+        self.page.locator("[data-test='filter-bar__apply-button']").click()
+
     def cell(self, chart: str, text: str) -> Any:
         return self.page.locator(f"[data-test-chart-name='{chart}'] tbody td", has_text=text).first
 
@@ -72,8 +80,8 @@ class Dashboard:
         self.page.get_by_role("menuitem", name="Drill by").last.hover()
         self.page.locator(".ant-popover:not(.ant-popover-hidden)").get_by_text(column, exact=True).last.click()
         self.wait()
-        (answers,) = self.sent.values()
-        return answers[0]
+        (rows, *_) = self.sent.popitem()[1]
+        return rows
 
     def look(self, state: str) -> dict[str, Any]:
         """What is on the page: the text of each figure and table, and what each chart was sent since the last look."""
@@ -98,6 +106,7 @@ class Dashboard:
         return {
             "title": element.get_attribute("data-test-chart-name"),
             "sent": self.sent.get(int(element.get_attribute("data-test-chart-id"))),
+            "is_figure": element.get_attribute("data-test-viz-type") == "big_number_total",
             "figure": figure.inner_text().strip() if figure else None,
             "rows": element.eval_on_selector_all("tbody tr", _CELLS),
             "totals": element.eval_on_selector_all("tfoot tr", _CELLS),
@@ -113,9 +122,8 @@ class Dashboard:
             return
         answer = response.json()
         if response.ok:
-            # The filters ask for their values in the same way, and are no charts.
-            if chart := (response.request.post_data_json or {}).get("form_data", {}).get("slice_id"):
-                self.sent[chart] = [result["data"] for result in answer["result"]]
+            asked = (response.request.post_data_json or {}).get("form_data", {})
+            self.sent[asked.get("slice_id") or NO_CHART] = [result["data"] for result in answer["result"]]
         else:
             self.failures.append(json.dumps(answer)[:500])
         self._count(response.url, -1)
@@ -125,7 +133,7 @@ _CELLS = "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => ce
 
 
 def use(dashboard: Dashboard, pictures: Path) -> dict[str, Any]:
-    """This month, last month, one company, and from this company to a key and its models."""
+    """This month, last month, one company, from it to a key and its models, and one account."""
     companies = "Companies: spend, change on a month earlier, forecast and budget, USD"
     dashboard.open()
     looks = [dashboard.look("this month")]
@@ -138,6 +146,9 @@ def use(dashboard: Dashboard, pictures: Path) -> dict[str, Any]:
     looks.append(dashboard.look("last month, Company B"))
     keys = dashboard.drill(dashboard.cell(companies, "Company B"), "API key")
     models = dashboard.drill(page.locator("[role=dialog] tbody td", has_text="Shared gateway").first, "Model")
+    page.get_by_role("button", name="Close").last.click()
+    dashboard.choose_account()
+    looks.append(dashboard.look("last month, Company B, account default"))
     return {"looks": looks, "keys": keys, "models": models, "failures": dashboard.failures}
 
 

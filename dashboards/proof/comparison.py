@@ -9,7 +9,7 @@ from typing import Any
 from dashboards.proof import figures
 from dashboards.proof.figures import Chart, Row, Warehouse
 
-NOT_KNOWN = "N/A"  # what Superset writes
+NOT_KNOWN, NO_FIGURE = "N/A", "No data"  # what Superset writes in a cell, and instead of a large figure
 
 
 @dataclass
@@ -24,10 +24,8 @@ class Compared:
 
     def summary(self) -> str:
         """One line for people."""
-        return (
-            f"{self.name}: {self.charts} charts, {self.shown} figures as shown, {self.sent} as sent, "
-            f"{len(self.differences)} differences"
-        )
+        shown = f"{self.charts} charts, {self.shown} values as shown, " if self.charts else ""
+        return f"{self.name}: {shown}{self.sent} values as sent, {len(self.differences)} differences"
 
     def shows(self, title: str, shown: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]) -> None:
         """Counts the cells of rows in any order; equal spend leaves the order open."""
@@ -76,13 +74,13 @@ def _compare_chart(compared: Compared, title: str, shown: Row, chart: Chart) -> 
     if not chart.has_text:
         return
     rows = [[_written(row[name], how) for name, how in chart.columns.items()] for row in chart.rows]
-    if shown["figure"] is not None:
-        compared.shows(title, [[shown["figure"]]], rows)
+    if shown["is_figure"]:
+        compared.shows(title, [[shown["figure"]]], [[NO_FIGURE if rows == [[NOT_KNOWN]] else rows[0][0]]])
         return
     compared.shows(title, shown["rows"], rows)
     if chart.totals is not None:
         numbers = [_written(chart.totals[name], how) for name, how in chart.columns.items() if how]
-        compared.shows(f"{title}: total", [cells[1:] for cells in shown["totals"]], [numbers])
+        compared.shows(f"{title}: total", [cells[-len(numbers) :] for cells in shown["totals"]], [numbers])
 
 
 def _written(value: Any, how: str | None) -> str:

@@ -3,7 +3,7 @@ that the dashboard asks.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -35,10 +35,6 @@ class Warehouse:
     days: list[Row]
     budgets: list[Row]
     to_come: list[Row]
-    known: frozenset[date] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "known", frozenset(row["day"] for row in self.days))
 
 
 def read(url: str) -> Warehouse:
@@ -73,11 +69,15 @@ def month_of(day: date) -> tuple[date, date]:
     return first, (first + timedelta(days=31)).replace(day=1)
 
 
-def charts(warehouse: Warehouse, first: date, end: date, company: str | None = None) -> dict[str, Chart]:
+def charts(
+    warehouse: Warehouse, first: date, end: date, company: str | None = None, *, has_account: bool = False
+) -> dict[str, Chart]:
     """Title → what the chart shows for a whole month [first, end), and for one company where one was clicked.
 
-    The click leaves the table of companies as it is, and what is the account's.
+    The click leaves the table of companies as it is, and what is the account's. Budgets have no account.
     """
+    if has_account:
+        warehouse = replace(warehouse, budgets=[])
     whole = _Range(warehouse, first, end, None)
     chosen = _Range(warehouse, first, end, company)
     return {**_headline(chosen), **_who(whole, chosen), **_on_what(chosen), **_trust(whole), **_nobodys(chosen)} | {
