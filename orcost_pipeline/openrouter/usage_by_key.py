@@ -23,9 +23,9 @@ from orcost_pipeline.measures import (
     total,
 )
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.records import UsageCell
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer
 from orcost_pipeline.openrouter.key_questions import KeyQuestions, by_model, doubtful_totals, rows_by_key
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
@@ -382,7 +382,9 @@ class _KeysReader:
 
 def _changed(after: Mapping[KeyCell, Measures], before: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
     """Cells that differ from the stored ones, each with the difference."""
-    return {it: after.get(it, NOTHING).minus(before.get(it, NOTHING)) for it in differing(after, before)}
+    return {
+        it: after.get(it, NOTHING).minus(before[it]) if it in before else after[it] for it in differing(after, before)
+    }
 
 
 def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> dict[Cell, Measures]:
