@@ -26,34 +26,39 @@ def openrouter(base_url: str, api_key: str, since: datetime) -> Any:
     """The resources of one account; usage since `since`, or since shortly before the last hour that is stored."""
     pages = OffsetPaginator(limit=100, total_path=None)
     client = RESTClient(base_url, auth=BearerTokenAuth(api_key), paginator=pages, data_selector="data")
+    workspaces = [workspace for page in client.paginate("workspaces") for workspace in page]
+    keys = [
+        key
+        for workspace in workspaces
+        for page in client.paginate("keys", params={"workspace_id": workspace["id"], "include_disabled": "true"})
+        for key in page
+    ]
 
-    @dlt.resource(write_disposition="merge", primary_key="id")
-    def workspaces() -> Iterator[Any]:
-        yield from client.paginate("workspaces")
+    @dlt.defer
+    def usage_of(key_hash: str, start: datetime) -> list[dict[str, Any]]:
+        response = client.post("analytics/query", json=usage_question(key_hash, start, datetime.now(UTC)))
+        response.raise_for_status()
+        return [cell(key_hash, row) for row in response.json(parse_float=Decimal)["data"]["data"]]
 
-    @dlt.transformer(data_from=workspaces, write_disposition="merge", primary_key="hash", parallelized=True)
-    def keys(page: list[dict[str, Any]]) -> Iterator[Any]:
-        for workspace in page:
-            yield from client.paginate("keys", params={"workspace_id": workspace["id"], "include_disabled": "true"})
-
-    @dlt.transformer(
-        data_from=keys,
+    # No transformer of the keys: dlt moves the start of its `incremental` with every key, and hours are missing (its
+    # issue 2838).
+    @dlt.resource(
         write_disposition="merge",
         primary_key=("hour", "key_hash", "model"),
         columns={"credits_usd": MONEY, "byok_usd": MONEY},
-        parallelized=True,
     )
     def usage_hourly(
-        page: list[dict[str, Any]],
         hour: Any = dlt.sources.incremental("hour", initial_value=since, lag=LATE.total_seconds()),  # noqa: B008
     ) -> Iterator[Any]:
-        for key in page:
-            question = usage_question(key["hash"], hour.start_value, datetime.now(UTC))
-            response = client.post("analytics/query", json=question)
-            response.raise_for_status()
-            yield [cell(key["hash"], row) for row in response.json(parse_float=Decimal)["data"]["data"]]
+        start = hour.start_value
+        for key in keys:
+            yield usage_of(key["hash"], start)
 
-    return workspaces, keys, usage_hourly
+    return (
+        dlt.resource(workspaces, name="workspaces", write_disposition="merge", primary_key="id"),
+        dlt.resource(keys, name="keys", write_disposition="merge", primary_key="hash"),
+        usage_hourly,
+    )
 
 
 def main() -> None:
