@@ -4,7 +4,7 @@ Each way loads the same rows into `core.usage_hourly` of an embedded Postgres: a
 temporary relation and a merge; raw rows that a publication's own SQL stages and merges, as every sync does; and
 `pandas.to_sql` of a tenth of the rows. Merges are repeated with nothing changed, and with 1 row of 20 restated. Prints
 seconds, rows a second relative to the raw COPY of the same run, the server's CPU seconds, WAL, and the dead rows that
-were left. Loads are repeated three times; the median is shown.
+were left. Loads are repeated five times; the median is shown.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from orcost_pipeline.warehouse.schema.upgrade import migrate
 
 TABLE, ACCOUNT = "core.usage_hourly", "it"
 COUNTERS = [f"{byok}usage{of}_usd" for byok in ("", "byok_") for of in ("", "_daily", "_weekly", "_monthly")]
-TIMES = 3
+TIMES = 5
 
 
 class Load(NamedTuple):
@@ -61,6 +61,7 @@ def main() -> None:
 def measure_loads(engine: sa.Engine, count: int) -> None:
     whole, restated = generated_rows(count), generated_rows(count, restated_each=20)
     fill_raw(engine, {"whole": whole, "restated": restated})
+    vacuum(engine, "raw.usage_hourly")
     copy = repeated(engine, lambda it: copy_rows(it, TABLE, COLUMNS, whole), empties=True)
     show_head(count)
     show("raw COPY", copy, copy)
@@ -81,18 +82,19 @@ def measure_restatements(engine: sa.Engine, restated: int, among: int) -> None:
         fill_keys(connection)
         connection.execute(sa.text(STORED), {"first": 0, "end": among, "restated_each": None})
     for each in (1, 20):
-        first = among - restated * each
+        as_stored, changed = extractions = (f"1 of {each}, as stored", f"1 of {each}, restated")
         with engine.begin() as connection:
-            for extraction, restated_each in (("as stored", None), ("restated", each)):
-                numbers = {"first": first, "end": among, "restated_each": restated_each}
-                connection.execute(sa.text(RAW), {"account": ACCOUNT, "extraction_id": extraction, **numbers})
-            connection.exec_driver_sql("analyze raw.usage_hourly")
+            for extraction, restated_each in zip(extractions, (None, each), strict=True):
+                named = {"account": ACCOUNT, "extraction_id": extraction, "restated_each": restated_each}
+                numbers = {"first": among - restated * each, "end": among}
+                connection.execute(sa.text(RAW), named | numbers)
+        vacuum(engine, "raw.usage_hourly")
         # By turns, so that each load finds as many rows to restate.
-        turns = cycle(("restated", "as stored"))
-        upsert = repeated(engine, lambda it, turns=turns: upserted(it, next(turns)), times=2 * TIMES)
+        turns = cycle((changed, as_stored))
+        upsert = repeated(engine, lambda it, turns=turns: upserted(it, next(turns)))
         show_head(restated * each, "upsert")
         show("upserted", upsert, upsert)
-        show("published", repeated(engine, lambda it, turns=turns: published(it, next(turns)), times=2 * TIMES), upsert)
+        show("published", repeated(engine, lambda it, turns=turns: published(it, next(turns))), upsert)
 
 
 @contextmanager
@@ -211,7 +213,7 @@ def repeated(
     """The median of so many loads, each a transaction, and into an empty table if `empties`."""
     loads: list[Load] = []
     for _ in range(times):
-        vacuum(engine, truncates=empties)
+        at_rest(engine, f"truncate {TABLE}" if empties else f"vacuum analyze {TABLE}")
         wal, started = wal_bytes(engine), time.perf_counter()
         with engine.begin() as connection:
             server = psutil.Process(connection.exec_driver_sql("select pg_backend_pid()").scalar_one())
@@ -223,9 +225,15 @@ def repeated(
     return Load(*(median(values) for values in zip(*loads, strict=True)))
 
 
-def vacuum(engine: sa.Engine, *, truncates: bool) -> None:
+def vacuum(engine: sa.Engine, table: str) -> None:
+    """What autovacuum would have done by now, and would do meanwhile."""
+    at_rest(engine, f"vacuum analyze {table}")
+
+
+def at_rest(engine: sa.Engine, statement: str) -> None:
+    """Executes it by itself, and writes out what was changed."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"truncate {TABLE}" if truncates else f"vacuum analyze {TABLE}")
+        connection.exec_driver_sql(statement)
         connection.exec_driver_sql("checkpoint")
 
 

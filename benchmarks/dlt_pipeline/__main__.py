@@ -139,6 +139,7 @@ def measure_loads(count: int, python: Path, times: int) -> None:
         by_dlt = {which: median(seconds) for which, seconds in json.loads(ended.output.splitlines()[-1]).items()}
         rows = generated_rows(count)
         loading.fill_raw(engine, {"whole": rows})
+        loading.vacuum(engine, "raw.usage_hourly")
         copy = loading.repeated(
             engine, lambda it: copy_rows(it, loading.TABLE, COLUMNS, rows), empties=True, times=times
         )
