@@ -273,13 +273,16 @@ class _KeysReader:
 
     async def _explain(self, starts: set[datetime]) -> Explanation:
         """Reads the keys whose names account for the residual of these hours (or days), and names the rest."""
-        windows = covering(starts, self._before.covered.end, self._grain)
+        asked = covering(starts, self._before.covered.end, self._grain)
+        # Hours between them that are not of this part are of another, which explains them.
+        windows = without(asked, without(asked, self._windows))
         responses = await self._responses(
-            windows,
+            asked,
             ["api_key_id", "model"],
             rows_by_key(self._before.cells, len(self._keys.listed.keys() | self._keys.known.keys()) + 1),
         )
-        rows = [row for response in responses for row in response.cells]
+        cells = [row for response in responses for row in response.cells]
+        rows = [row for row in cells if any(row.at in window for window in windows)]
         named = self._by_name(rows)
         suspects = self._keys.with_names({name for _, name, _ in differing(named, self._keys_by_name(windows))})
         if suspects - self._requested_keys:
