@@ -197,7 +197,7 @@ def _title(answer: Report) -> Text:
 
 
 def heading(answer: Report) -> str:
-    """What the report is about: whose cost, of which account, in which window, and from when on that is known."""
+    """What the report is about: whose cost, of which account, in which window; from when on a month is known."""
     by = answer.request.by
     subject = "Company cost" if by == "company" else f"Cost by {by}"
     if answer.request.company is not None:
@@ -205,14 +205,14 @@ def heading(answer: Report) -> str:
     account = f' of account "{answer.request.account}"' if answer.request.account else ""
     label = f", {answer.request.label}" if answer.request.label else ""
     to_date = " to date" if answer.request.window not in (None, answer.span) else ""
-    return f"{subject}{account}{label}{to_date}{_known_from(answer)}"
+    return f"{subject}{account}{label}{to_date}{known_from(answer) if answer.request.month else ''}"
 
 
-def _known_from(answer: Report) -> str:
-    """From which day on a month is known, where it is incomplete; else blank."""
+def known_from(answer: Report) -> str:
+    """From which day on the window is known, where it is incomplete; else blank."""
     late = [answer.known[it.account].known_from for it in answer.accounts if answer.lacks(it)]
     first = max((it for it in late if it), default=None)
-    if answer.request.month is None or first is None or first <= answer.span.start:
+    if first is None or first <= answer.span.start:
         return ""
     return f" (known from {first.day} {first:%B})"
 

@@ -97,8 +97,11 @@ def facts_of(connection: sa.Connection, settings: Settings, question: ReportRequ
     before = question.before(_newest(answer))
     obstacle = _obstacle(answer, before.known(connection) if before else None)
     compared = before if before and not obstacle else None
+    known: dict[Grain, Rows] = {"company": answer.rows, "key": answer.keys}
     lines = {
-        by: _lines(question.spend(connection, by), compared.spend(connection, by) if compared else None, by)
+        by: _lines(
+            known.get(by) or question.spend(connection, by), compared.spend(connection, by) if compared else None, by
+        )
         for by in dict.fromkeys((*SECTIONS, question.by))
     }
     total, grain = sum_of(lines["company"]), _time_grain(answer)

@@ -12,7 +12,7 @@ import typer
 
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.forecast import column_total
-from orcost_pipeline.cli.report import heading, late_accounts, missing, reconciled, standing
+from orcost_pipeline.cli.report import heading, known_from, late_accounts, missing, reconciled, standing
 from orcost_pipeline.cli.report_facts import Facts, Line, facts_of
 from orcost_pipeline.cli.report_parts import NOUNS, before_words, signed, tables, time_chart, used_of
 from orcost_pipeline.cli.report_request import ReportRequest
@@ -49,7 +49,7 @@ def report(settings: Settings, question: ReportRequest, now: datetime) -> None:
         facts = facts_of(connection, settings, question, now)
     made = page(
         "spend.html",
-        title=heading(facts.answer),
+        title=heading(facts.answer) + ("" if question.month else known_from(facts.answer)),
         spans=list(_spans(facts)),
         figures=list(_figures(facts)),
         standing=list(_standing(facts, settings)),
@@ -129,7 +129,8 @@ def _standing(facts: Facts, settings: Settings) -> Iterator[Standing]:
     answer = facts.answer
     complete_to, now = answer.complete_to, answer.now
     age = "a clock was wrong" if complete_to > now else f"{length(now - complete_to)} before this page was made"
-    yield Standing(f"Complete to {_moment(complete_to)} UTC ({age})", is_stale(complete_to, now))
+    state = "STALE: complete" if is_stale(complete_to, now) else "Complete"
+    yield Standing(f"{state} to {_moment(complete_to)} UTC ({age})", is_stale(complete_to, now))
     is_open = answer.reconciling_days < answer.finished_days
     named = ", ".join(few([f"{day.day} {day:%B}" for day in facts.open_days], MOST_DAYS))
     for sentence in reconciled(answer):

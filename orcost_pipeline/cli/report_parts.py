@@ -32,12 +32,12 @@ SPEND, BYOK = "OpenRouter", "BYOK"
 
 
 def tables(facts: Facts) -> Iterator[Table]:
-    """The tables of the sections that have any lines, then the forecast."""
+    """The tables of the sections that have any lines; the forecast stands below the companies."""
     for by, lines in facts.lines.items():
         if lines and not (by == "company" and facts.answer.request.company is not None):
             yield _table(facts, by, lines)
-    if facts.forecast:
-        yield _forecast(facts)
+        if by == "company" and facts.forecast:
+            yield _forecast(facts)
 
 
 def _table(facts: Facts, by: Grain, lines: Sequence[Line]) -> Table:
