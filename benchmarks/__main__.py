@@ -2,13 +2,13 @@
 
 Beside it: what the obvious way costs, one analytics question for each key. The whole sync is measured below Dagster,
 on an embedded Postgres in a temporary folder; the rerun's write-ahead log is read from the server. Then what Dagster
-and the start of a process add: `orcost sync` of 40 keys beside the same below Dagster.
+and the start of a process add, and the memory of that process: `orcost sync` of 40 keys beside the same below Dagster.
+All but the first sync and the questions by key are repeated; medians are shown.
 """
 
 import asyncio
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from benchmarks.processes import run, succeeded
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.settings import Account
 from orcost_pipeline.simulator import Options, Simulator, scale, serve
@@ -29,9 +31,10 @@ from orcost_pipeline.sync.sync_step import SyncStep
 from orcost_pipeline.warehouse import raw, runs
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.opening import open_warehouse
-from orcost_pipeline.windows import Window, hour_floor
+from orcost_pipeline.windows import HOUR, Window, hour_floor
 
 LATENCY_SECONDS = 0.08
+TIMES = 5
 
 
 def main() -> None:
@@ -56,7 +59,7 @@ def warehouse() -> Iterator[tuple[sa.Engine, Path]]:
 
 def measure(engine: sa.Engine) -> None:
     now = datetime.now(UTC)
-    clock = [now - timedelta(hours=1)]
+    clock = [now - TIMES * HOUR]
     ledger = scale(now)
     simulator = Simulator(ledger, lambda: clock[0], Options(latency_seconds=LATENCY_SECONDS))
     name, known = next(iter(ledger.accounts.items()))
@@ -64,41 +67,54 @@ def measure(engine: sa.Engine) -> None:
         account = Account(
             name=name, api_key_env="OPENROUTER_API_KEY", api_key=SecretStr(known.management_key), base_url=url
         )
+
+        def sync_after(time: timedelta) -> int:
+            clock[0] += time
+            return sync(account, engine, clock[0])
+
         print(f"{'':<34}{'requests':>10}{'seconds':>10}{'rows':>10}{'WAL MB':>10}")
-        report("first sync, 31 days", simulator, engine, lambda: sync(account, engine, clock[0]))
-        clock[0] = now
-        report("hourly sync, 100 active keys", simulator, engine, lambda: sync(account, engine, clock[0]))
-        report("again at once", simulator, engine, lambda: sync(account, engine, clock[0]))
+        report("first sync, 31 days", simulator, engine, lambda: sync_after(timedelta(0)), times=1)
+        report("hourly sync, 100 active keys", simulator, engine, lambda: sync_after(HOUR))
+        report("again at once", simulator, engine, lambda: sync_after(timedelta(0)))
         hashes = [key.hash for key in known.living_keys(now)]
-        report("beside it: a question for each key", simulator, engine, lambda: one_by_one(account, hashes, now))
+        of_keys = lambda: one_by_one(account, hashes, now)  # noqa: E731
+        report("beside it: a question for each key", simulator, engine, of_keys, times=1)
 
 
 def measure_command(engine: sa.Engine, home: Path) -> None:
     """A quiet hour of 40 keys, answered at once: by the installed command, and below Dagster."""
     ledger = scale(datetime.now(UTC), keys=40, active_keys=40)
-    simulator = Simulator(ledger)
     known = next(iter(ledger.accounts.values()))
-    with serve(simulator) as url:
+    with serve(Simulator(ledger)) as url:
         key = known.management_key
         account = Account(name="default", api_key_env="OPENROUTER_API_KEY", api_key=SecretStr(key), base_url=url)
         environment = os.environ | {"OPENROUTER_API_KEY": key, "OPENROUTER_BASE_URL": url, "ORCOST_HOME": str(home)}
+        orcost = [Path(sys.executable).with_name("orcost"), "sync"]
+        succeeded(run(orcost, home, environment))
+        commands = [succeeded(run(orcost, home, environment)) for _ in range(TIMES)]
+        below = median(timed(lambda: sync(account, engine, datetime.now(UTC))) for _ in range(TIMES))
+        seconds, memory = median(it.seconds for it in commands), median(it.memory_mb for it in commands)
+        print(f"\n{'40 keys, a quiet hour':<34}{'seconds':>10}{'MB':>10}")
+        print(f"{'orcost sync':<34}{seconds:>10.2f}{memory:>10.0f}")
+        print(f"{'beside it: below Dagster':<34}{below:>10.2f}{'–':>10}")
 
-        def command() -> int:
-            orcost = [Path(sys.executable).with_name("orcost"), "sync"]
-            subprocess.run(orcost, cwd=home, env=environment, check=True, capture_output=True)
-            return 0
 
-        command()
-        report("orcost sync, 40 keys", simulator, engine, command)
-        report("beside it: below Dagster", simulator, engine, lambda: sync(account, engine, datetime.now(UTC)))
+def report(what: str, simulator: Simulator, engine: sa.Engine, work: Callable[[], int], times: int = TIMES) -> None:
+    """One line, with the medians of so many times."""
+    took: list[tuple[float, ...]] = []
+    for _ in range(times):
+        simulator.forget_requests()
+        wal, started = wal_bytes(engine), time.perf_counter()
+        rows = work()
+        took.append((simulator.count, time.perf_counter() - started, rows, (wal_bytes(engine) - wal) / 1e6))
+    requests, seconds, rows, written = (median(values) for values in zip(*took, strict=True))
+    print(f"{what:<34}{requests:>10,.0f}{seconds:>10.1f}{rows:>10,.0f}{written:>10.1f}", flush=True)
 
 
-def report(what: str, simulator: Simulator, engine: sa.Engine, work: Callable[[], int]) -> None:
-    simulator.forget_requests()
-    wal, started = wal_bytes(engine), time.perf_counter()
-    rows = work()
-    seconds, written = time.perf_counter() - started, (wal_bytes(engine) - wal) / 1e6
-    print(f"{what:<34}{simulator.count:>10,}{seconds:>10.1f}{rows:>10,}{written:>10.1f}")
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def sync(account: Account, engine: sa.Engine, now: datetime) -> int:
@@ -120,7 +136,7 @@ def one_by_one(account: Account, hashes: list[str], now: datetime) -> int:
     async def ask() -> int:
         key = account.api_key or SecretStr("")
         async with OpenRouter(account.name, key, account.base_url, analytics_per_minute=1_000_000) as client:
-            window = Window(hour_floor(now) - timedelta(hours=1), now)
+            window = Window(hour_floor(now) - HOUR, now)
             answers = await asyncio.gather(*(client.usage(window, ["model"], [key_hash]) for key_hash in hashes))
             return sum(len(answer.cells) for answer in answers)
 

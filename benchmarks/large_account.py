@@ -13,11 +13,8 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +26,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from benchmarks.processes import Ended, run, succeeded
 from orcost_pipeline.simulator import Options, Simulator, scale, serve
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
@@ -36,6 +34,7 @@ from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 ROWS_OF_AN_ANSWER = 10_000
 ANALYTICS_A_MINUTE = 60
 LATENCY_SECONDS = 0.08
+ORCOST = Path(sys.executable).with_name("orcost")
 DAY = timedelta(days=1)
 
 
@@ -52,14 +51,6 @@ class Told(NamedTuple):
 
     url: str
     key: str
-
-
-class Sync(NamedTuple):
-    """One `orcost sync`: its exit code (negative: the signal that ended it), seconds, and largest memory in MB."""
-
-    code: int
-    seconds: float
-    memory_mb: float
 
 
 def main() -> None:
@@ -83,39 +74,21 @@ def measure(size: Size, kills: int, dice: random.Random) -> None:
         for number in range(kills):
             # Later moments the longer a sync has lived: most kills meet the reading, some its end and the publication.
             after = dice.uniform(1, 4 if number < kills // 2 else 60)
-            ended = sync(home, environment, kill_after=after)
+            ended = run([ORCOST, "sync"], home, environment, kill_after=after)
             report(f"killed after {after:.0f} s", ended, ask("requests"), engine, size)
             if ended.code == 0:
                 first = ended.seconds
         if not first:
-            finished = sync(home, environment)
-            assert finished.code == 0, finished
+            finished = succeeded(run([ORCOST, "sync"], home, environment))
             report("first sync" if not kills else "to the end", finished, ask("requests"), engine, size)
         for what in ("again at once", "once more"):
-            report(what, sync(home, environment), ask("requests"), engine, size)
-        spent, stored = ask("spent"), stored_spend(engine)
+            report(what, run([ORCOST, "sync"], home, environment), ask("requests"), engine, size)
+        spent, stored = ask("spent"), stored_spend(engine, "core.usage_hourly")
         assert spent == stored, (spent, stored)
         print(f"The warehouse has what the account spent: {stored} USD.")
 
 
-def sync(home: Path, environment: dict[str, str], kill_after: float | None = None) -> Sync:
-    """Runs the installed command, with a signal to it and its children after so many seconds."""
-    started = time.perf_counter()
-    orcost = [str(Path(sys.executable).with_name("orcost")), "sync"]
-    with (home / "sync.log").open("ab") as log:
-        process = subprocess.Popen(orcost, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
-    if kill_after is not None:
-        try:
-            process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-    _, status, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
-    seconds = time.perf_counter() - started
-    code = os.waitstatus_to_exitcode(status)
-    return Sync(code, seconds, usage.ru_maxrss / 1024 if usage else math.nan)
-
-
-def report(what: str, ended: Sync, requests: dict[str, int], engine: sa.Engine, size: Size) -> None:
+def report(what: str, ended: Ended, requests: dict[str, int], engine: sa.Engine, size: Size) -> None:
     analytics = requests.pop("analytics", 0)
     facts = count_facts(engine)
     least = math.ceil(size.active * 2 * min(size.days, 31) * 24 / ROWS_OF_AN_ANSWER) * 60 / ANALYTICS_A_MINUTE
@@ -134,9 +107,9 @@ def count_facts(engine: sa.Engine) -> int:
         return int(connection.execute(sa.text(counted)).scalar_one()) if exists else 0
 
 
-def stored_spend(engine: sa.Engine) -> str:
+def stored_spend(engine: sa.Engine, table: str) -> str:
     with engine.connect() as connection:
-        return str(connection.execute(sa.text("select trim_scale(sum(credits_usd)) from core.usage_hourly")).scalar())
+        return str(connection.execute(sa.text(f"select trim_scale(sum(credits_usd)) from {table}")).scalar())
 
 
 @contextmanager

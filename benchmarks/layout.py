@@ -1,8 +1,9 @@
-"""What grows while nothing changes: `python -m benchmarks.layout [--syncs 200]`.
+"""What grows while nothing changes: `python -m benchmarks.layout [--syncs 200] [--vacuums]`.
 
 A small simulated account is synced again and again within one hour. Prints the tables that grew or were updated: their
 size with indexes, dead rows, and how many updates touched no index (HOT). Those of pg_catalog are there because
-publications stage their rows in temporary tables.
+publications stage their rows in temporary tables; with --vacuums, tables are vacuumed after each sync by the rule of
+autovacuum, which comes many times in the hour between two syncs.
 """
 
 import argparse
@@ -35,6 +36,11 @@ _SIZES = (
     "from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' "
     "and n.nspname in ('core', 'marts', 'ops', 'ref', 'raw', 'pg_catalog') order by 1"
 )
+# Tables that autovacuum would take, by its default settings.
+_DUE = (
+    "select relid::regclass::text from pg_stat_all_tables join pg_class c on c.oid = relid "
+    "where schemaname not like 'pg_t%%' and n_dead_tup > 50 + 0.2 * greatest(c.reltuples, 0)"
+)
 
 # By table: bytes, dead rows, and rows that were updated since the beginning, and without touching an index.
 Sizes = Mapping[str, tuple[int, int, int, int]]
@@ -43,7 +49,8 @@ Sizes = Mapping[str, tuple[int, int, int, int]]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layout", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--syncs", type=int, default=200, help="syncs of the unchanged account (%(default)s)")
-    syncs = parser.parse_args().syncs
+    parser.add_argument("--vacuums", action="store_true", help="vacuum after each sync what autovacuum would")
+    given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="orcost-bench-"))
     home.chmod(0o755)
     try:
@@ -52,9 +59,11 @@ def main() -> None:
         for _ in range(2):  # the second knows what the first found
             account.sync()
         before = sizes(engine)
-        for _ in range(syncs):
+        for _ in range(given.syncs):
             account.sync()
-        show(before, sizes(engine), syncs)
+            if given.vacuums:
+                vacuum(engine)
+        show(before, sizes(engine), given.syncs)
         engine.dispose()
     finally:
         EmbeddedPostgres(home).stop()
@@ -96,6 +105,13 @@ def sizes(engine: sa.Engine) -> Sizes:
         connection.exec_driver_sql("select pg_stat_force_next_flush()")
     with engine.connect() as connection:
         return {name: tuple(figures) for name, *figures in connection.exec_driver_sql(_SIZES)}
+
+
+def vacuum(engine: sa.Engine) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("select pg_stat_force_next_flush()")
+        for table in connection.exec_driver_sql(_DUE).scalars().all():
+            connection.exec_driver_sql(f"vacuum {table}")
 
 
 def show(before: Sizes, after: Sizes, syncs: int) -> None:

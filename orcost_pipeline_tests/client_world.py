@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orcost_pipeline.measures import MEASURES, Measures, grouped
-from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer
 from orcost_pipeline.simulator import Ledger, Usage
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.windows import Window

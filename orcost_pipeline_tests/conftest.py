@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
@@ -38,6 +39,9 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """Before any module of tests is loaded: its decorators ask how many examples to try."""
     sampling.is_fast = "not slow" in config.option.markexpr
+    # No property is wrong because the machine is slow.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

@@ -158,7 +158,7 @@ def on_day(rows: Iterable[Assignment], key_hash: str | None, day: date) -> list[
     ]
 
 
-@settings(max_examples=examples(250), deadline=None)
+@settings(max_examples=examples(250))
 @given(rule_lists(), KEYS)
 def test_assignment_equals_the_slow_reference_on_every_day(mapping, keys):
     rows = assign("acme", mapping, keys)
@@ -171,7 +171,7 @@ def test_assignment_equals_the_slow_reference_on_every_day(mapping, keys):
             assert set(found) == expected
 
 
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(120))
 @given(rule_lists(), KEYS)
 def test_every_key_and_no_key_is_covered_without_gap_or_overlap(mapping, keys):
     rows = assign("acme", mapping, keys)
@@ -189,7 +189,7 @@ def test_every_key_and_no_key_is_covered_without_gap_or_overlap(mapping, keys):
         assert all(len({row.company for row in span}) == len(span) for span in spans.values())
 
 
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(120))
 @given(rule_lists(), KEYS)
 def test_neighbouring_spans_differ(mapping, keys):
     rows = assign("acme", mapping, keys)
@@ -200,7 +200,7 @@ def test_neighbouring_spans_differ(mapping, keys):
             assert any(other.line != row.line for other in after)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(rule_lists(), KEYS)
 def test_the_order_of_keys_is_irrelevant_and_nothing_is_changed(mapping, keys):
     before = copy.deepcopy((mapping, keys))
@@ -208,7 +208,7 @@ def test_the_order_of_keys_is_irrelevant_and_nothing_is_changed(mapping, keys):
     assert (mapping, keys) == before
 
 
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(120))
 @given(rule_lists(), histories(HASH))
 def test_an_explanation_agrees_with_the_assignment_on_every_day(mapping, history):
     rows = assign("acme", mapping, [history])
@@ -219,7 +219,7 @@ def test_an_explanation_agrees_with_the_assignment_on_every_day(mapping, history
         assert [(company, percent / 100, name, line) for company, percent in told.shares] == expected
 
 
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(120))
 @given(rule_lists(), histories(HASH))
 def test_an_explanation_names_every_rule_that_matches_and_lost(mapping, history):
     for day in SPAN:
@@ -232,7 +232,7 @@ def test_an_explanation_names_every_rule_that_matches_and_lost(mapping, history)
             assert (lost.reason == "later in the file") == is_valid(lost.rule, day)
 
 
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(500))
 @given(GLOBS, st.text("ab[.\n", max_size=8))
 @example("*a?*b*", "xxaab")
 @example("a*a", "a")

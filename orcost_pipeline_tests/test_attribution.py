@@ -236,7 +236,7 @@ def orcost(*arguments: str) -> Any:
     return json.loads(answer.stdout)
 
 
-@settings(max_examples=examples(4), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=LIVES, mappings=st.lists(RULES, min_size=3, max_size=3), data=st.data())
 def test_what_is_published_equals_the_reference(
     postgres_url: str,

@@ -699,7 +699,7 @@ HOSTILE = (
 )
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), max_size=4).map("".join), max_size=8))
 @example(["Unattributed\u3000A"])
 @example(["Company A", "Company A", "Company A ", " #1", "#2", "", "unAttributed", 'a "b", c', "two\nlines", "*"])

@@ -11,9 +11,9 @@ import pytest
 
 from orcost_pipeline.errors import ContractError, TransientError
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.failures import RefusedError
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer
 from orcost_pipeline.openrouter.key_questions import by_model, rows_by_key
 from orcost_pipeline.simulator import Fault, Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT

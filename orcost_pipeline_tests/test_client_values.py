@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from orcost_pipeline.measures import Measures
-from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.windows import hours_window

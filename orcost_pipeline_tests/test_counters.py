@@ -327,7 +327,7 @@ def test_an_ordinary_key_asks_for_nothing_but_itself(world: World) -> None:
     gaps=st.lists(st.integers(3, 4 * 24 * 60), min_size=1, max_size=6),
     start=st.sampled_from(["2026-11-24 05:00", "2026-11-28 22:00", "2026-02-26 13:30", "2027-12-30 23:30"]),
 )
-@settings(max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counters_close_at_every_instant_they_tell_of(
     postgres_url: str, spends: list[tuple[int, int]], gaps: list[int], start: str
 ) -> None:

@@ -56,6 +56,21 @@ def app_key(world: World) -> str:
 # ── as far back as there is ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_days_before_the_first_usage_and_after_the_last_are_not_asked_for_by_key(engine: sa.Engine) -> None:
+    ledger = Ledger()
+    ledger.add_account("acme")
+    key = ledger.add_key("acme", "app", LONG_AGO)
+    for days in (40, 90):
+        ledger.spend("acme", NOON - days * DAY, key, GPT, usage("0.5"))
+    world = World(engine, ledger)
+    world.sync()
+    asked = [it.body for it in world.simulator.asked("/analytics/query") if it.body["granularity"] == "day"]
+    by_key = [tuple(it["time_range"][edge][:10] for edge in ("start", "end")) for it in asked if "filters" in it]
+    assert by_key == [tuple(f"{(NOON - days * DAY).date()}" for days in (90, 39))]
+    world.assert_days_are_true(364)
+    assert world.value("select count(*) from core.account_day where is_settled") == 364
+
+
 def test_the_first_sync_reads_a_year_by_day(world: World) -> None:
     world.map("Acme,key_name,*,,,")
     world.sync()

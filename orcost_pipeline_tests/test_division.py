@@ -7,12 +7,13 @@ from itertools import pairwise
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcost_pipeline.openrouter.api.division import Division
 from orcost_pipeline.openrouter.api.limits import ROW_LIMIT, Limits
 from orcost_pipeline.windows import HOUR, Window
+from orcost_pipeline_tests.sampling import examples
 from orcost_pipeline_tests.world import NOON
 
 END = NOON.replace(minute=20)
@@ -36,6 +37,7 @@ def answered(rows: Mapping[datetime, int], bounds: Mapping[datetime, int] | None
     return parts, truncated
 
 
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.integers(0, 4_000), min_size=HOURS, max_size=HOURS),
     st.lists(st.integers(1, 50), min_size=HOURS, max_size=HOURS),
@@ -52,6 +54,7 @@ def test_parts_cover_the_window_once_and_meet_on_whole_hours(
         assert newer.start == older.end == newer.start.replace(minute=0)
 
 
+@settings(max_examples=examples(100))
 @given(st.lists(st.integers(0, 4_000), min_size=HOURS, max_size=HOURS))
 def test_what_is_known_exactly_is_never_truncated_while_no_share_was_learnt(rows: list[int]) -> None:
     of_hour = dict(zip(STARTS, rows, strict=True))
@@ -88,6 +91,31 @@ def test_a_slow_part_makes_every_part_shorter_and_a_round_one_only_itself() -> N
         division.note_answer(half, 999)
     assert slow.part() == round_.part() == Window(WINDOW.start, half.start)
     assert slow.rest == round_.rest
+
+
+def test_parts_are_asked_for_at_once_as_soon_as_an_answer_showed_how_full_they_are() -> None:
+    division = Division(WINDOW, HOUR, Limits(), dict.fromkeys(STARTS, 1_000))
+    (first,) = division.parts(3)
+    division.note_answer(first, 100 * len(first.hours()))
+    parts = division.parts(3)
+    assert (len(parts), parts[0]) == (3, division.part())
+    assert [newer.start for newer in (first, *parts[:-1])] == [older.end for older in parts]
+    assert all(len(part.hours()) * 100 < ROW_LIMIT for part in parts)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_an_answer_whose_parts_have_as_many_rows_was_whole(lacking: int) -> None:
+    limits = Limits()
+    division = Division(WINDOW, HOUR, limits, dict.fromkeys(STARTS, 600))
+    doubted = division.part()
+    rows = 600 * len(doubted.hours()) - lacking
+    division.doubt(doubted, rows)
+    while division.rest.end > doubted.start:
+        division.shorten(doubted, is_truncated=False, is_slow=False)
+        part = division.part()
+        assert part.start >= doubted.start
+        division.note_answer(part, 600 * len(part.hours()))
+    assert limits.rows_answered == (0 if lacking else rows)
 
 
 def test_an_hour_that_is_too_much_cannot_be_divided() -> None:

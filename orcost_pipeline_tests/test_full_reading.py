@@ -72,6 +72,25 @@ def test_usage_that_moved_between_keys_unseen_by_the_account_is_found_within_a_w
     assert_all_is_true(world)
 
 
+def test_usage_without_a_key_around_a_day_that_is_read_in_full_counts_once(engine: sa.Engine) -> None:
+    ledger, _ = busy(2)
+    world = World(engine, ledger)
+    world.sync()
+    midnight = NOON.replace(hour=0, minute=0) - 10 * DAY
+    with engine.begin() as connection:
+        unread = "update core.account_day set hours_read_at = hours_read_at - interval '9 days' where day = :day"
+        connection.execute(sa.text(unread), {"day": midnight.date()})
+    # Shown late. Of more spans than questions are asked about, those that are nearest share one.
+    hours = [midnight - HOUR, midnight + 12 * HOUR, midnight + DAY]
+    for at in [*hours, *(midnight + days * DAY for days in (-16, -12, -8, 5, 9))]:
+        ledger.spend("acme", at, None, GPT, usage("0.25"))
+    world.later(hours=1)
+    world.sync()
+    read = "select start_at, end_at from raw.usage_question where outcome = 'full' and grain = 'hour' and as_of >= :now"
+    assert [tuple(row) for row in world.rows(read, now=world.now)] == [(midnight, midnight + DAY)]
+    assert_all_is_true(world)
+
+
 def test_a_week_of_syncs_reads_every_day_and_no_sync_much(world: World) -> None:
     world.sync()
     full: set[Any] = set()

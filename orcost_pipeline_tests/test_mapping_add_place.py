@@ -182,7 +182,7 @@ PATTERNS = st.text("ab*?", min_size=1, max_size=4)
 NAMES = ["".join(letters) for length in range(7) for letters in product("abc", repeat=length)]
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(PATTERNS, PATTERNS)
 def test_made_up_keys_stand_for_all_that_a_pattern_matches(above: str, added: str) -> None:
     content = f"company,match,pattern,account\nA,key_name,{above},\nB,key_name,{added},acme\n"

@@ -84,7 +84,7 @@ def lines(chosen: list[tuple[Any, ...]]) -> list[str]:
 
 @pytest.mark.slow
 @given(before=rules, after=rules)
-@settings(max_examples=examples(5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_foretold_is_what_moves(
     postgres_url: str, tmp_path: Path, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
 ) -> None:

@@ -413,7 +413,7 @@ spends = st.tuples(
 )
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=6, derandomize=True, phases=[Phase.generate])
 @given(used=st.lists(spends, min_size=1, max_size=25), cut=st.sampled_from([*CUTS, "none"]), silent=st.booleans())
 def test_no_day_is_open_whatever_is_spent_and_whoever_cuts(
     postgres_url: str, used: list[tuple[Any, ...]], cut: str, silent: bool
@@ -458,7 +458,7 @@ def test_python_and_the_database_tolerate_the_same(engine: sa.Engine) -> None:
             "select core.is_below(:a, :b, :c, :d, :e, :f, :g), core.tolerated_usd(:c, :g), core.agrees(:a, :d, :c, :g)"
         )
 
-        @settings(max_examples=300, deadline=None)
+        @settings(max_examples=300)
         @given(one=cells, other=cells, tolerance=tolerances)
         def same(one: Measures, other: Measures, tolerance: Decimal) -> None:
             amounts = (one.credits_usd, one.byok_usd, one.requests, other.credits_usd, other.byok_usd, other.requests)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orcost_pipeline.openrouter.api.analytics import _made_at
+from orcost_pipeline.openrouter.api.usage_answer import when_made
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MODELS
 from orcost_pipeline.simulator.faults import BASE_PATH
@@ -386,7 +386,7 @@ def test_an_old_answer_about_the_account_leaves_no_day_behind(engine: sa.Engine,
 
 @pytest.mark.parametrize("unit", [1, 1_000])
 def test_the_instant_of_an_answer_may_be_in_seconds(unit: int) -> None:
-    assert _made_at({"cachedAt": int(NOON.timestamp()) * unit}) == NOON
+    assert when_made({"cachedAt": int(NOON.timestamp()) * unit}) == NOON
 
 
 @pytest.mark.parametrize("told", [None, "yesterday", [], 1e300, -1e300, {"ms": 1}, 0, -1, True], ids=str)

@@ -24,8 +24,10 @@ from orcost_pipeline.cli.options import (
     Account,
     By,
     Format,
+    Output,
     Period,
     Port,
+    ReportFormat,
     Since,
     TableOrJson,
     group,
@@ -73,19 +75,29 @@ def report_command(
         str | None, typer.Option("--from", metavar="TIME", help="First hour: 2026-11-01 or 2026-11-01T13:00, UTC.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; default: now.")] = None,
-    by: Annotated[By, typer.Option(help="One row for each of these.")] = By.COMPANY,
+    by: Annotated[By, typer.Option(help="One row for each of these; html shows them all.")] = By.COMPANY,
     account: Account = None,
-    output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
+    company: Annotated[str | None, typer.Option(metavar="NAME", help="Only the part of this company.")] = None,
+    form: Annotated[
+        ReportFormat, typer.Option("--format", help="csv and json are exact; html is a page to print and forward.")
+    ] = ReportFormat.TABLE,
+    output: Output = None,
 ) -> None:
     """What each company, key, model, creator or workspace cost. Below it: how old and complete that is."""
-    from orcost_pipeline.cli import report as work
+    from orcost_pipeline.cli.files import printing_to
     from orcost_pipeline.cli.report_request import report_request
 
     now = options.now(context)
-    chosen = period.value if period else None
-    work.report(
-        options.settings(), report_request(by.value, account, chosen, month, start, end, now), output.value, now
-    )
+    request = report_request(by.value, account, period.value if period else None, month, start, end, now, company)
+    with printing_to(output):
+        if form is ReportFormat.HTML:
+            from orcost_pipeline.cli import report_page
+
+            report_page.report(options.settings(), request, now)
+        else:
+            from orcost_pipeline.cli import report as work
+
+            work.report(options.settings(), request, form.value, now)
 
 
 @app.command("status")

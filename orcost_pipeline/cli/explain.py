@@ -5,7 +5,6 @@ csv and json are exact, one row per key, model and provider; the table adds the 
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,17 +14,16 @@ from rich.text import Text
 from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.rendering import cells, show, table
-from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.cli.report import require_company, synced_accounts
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, key_name, money, rounded, short_hash
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import MOST_NAMES, few, plural, quoted, short
+from orcost_pipeline.text import MOST_NAMES, few, plural, short
 from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.questions.explanation import (
     company_figure,
-    company_names,
     figure_hours,
     figure_parts,
     known_days,
@@ -52,17 +50,6 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
             show(Text(formats.complete_to(as_of, now), style="dim"))
             return
     (rendering.write_csv if output == "csv" else rendering.write_json)(parts)
-
-
-def require_company(connection: sa.Connection, company: str) -> None:
-    """Raises PermanentError, with similar names, for a company that no mapping ever named."""
-    names = company_names(connection)
-    if company not in names:
-        known = {name.lower(): name for name in names}
-        near = [quoted(known[name]) for name in get_close_matches(company.lower(), known, n=3)]
-        raise PermanentError(
-            f"No company is called {quoted(company)}." + (f" Near: {', '.join(near)}." if near else "")
-        )
 
 
 def _require_day(connection: sa.Connection, day: date, account: str | None) -> bool:

@@ -83,19 +83,19 @@ def _table(companies: Mapping[str, Mapping[date, Row]], months: Sequence[date]) 
         drawn.add_row(*cells(short(company), *values, *(_error(of[it]["error_percent"]) for it in earlier)))
     if len(companies) > 1:
         totals = {it: [of[it] for of in companies.values()] for it in months}
-        sums = (amounts[name](_total(totals[month], name)) for name in columns.values())
+        sums = (amounts[name](column_total(totals[month], name)) for name in columns.values())
         drawn.add_row(*cells("Total", *sums, *(_error(_error_of_total(totals[it])) for it in earlier)), style="bold")
     return drawn
 
 
-def _total(rows: Sequence[Row], column: str) -> Decimal | None:
+def column_total(rows: Sequence[Row], column: str) -> Decimal | None:
     """The sum of a column, None where a value is unknown; no budget adds nothing."""
     values = [row[column] for row in rows if row[column] is not None]
     return sum(values, Decimal(0)) if column == "budget_usd" or len(values) == len(rows) else None
 
 
 def _error_of_total(rows: Sequence[Row]) -> Decimal | None:
-    forecast_usd, actual_usd = _total(rows, "forecast_usd"), _total(rows, "actual_usd")
+    forecast_usd, actual_usd = column_total(rows, "forecast_usd"), column_total(rows, "actual_usd")
     return 100 * (forecast_usd - actual_usd) / actual_usd if forecast_usd is not None and actual_usd else None
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class ReportFormat(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
 class CsvOrJson(StrEnum):
     CSV = "csv"
     JSON = "json"
@@ -45,6 +53,10 @@ class TableOrJson(StrEnum):
 
 
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write to this file, whole or not at all; default: standard output."),
+]
 AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
 Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]

@@ -4,9 +4,10 @@ csv and json print exact rows on stdout and the standing of the data on stderr; 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,7 @@ from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
 from orcost_pipeline.warehouse.questions.accounts import AccountState, SyncedAccount, account_states
 from orcost_pipeline.warehouse.questions.asking import Rows
+from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.spend import GRAINS, PREVIOUS, UNATTRIBUTED, KnownSpan, settled_days
 from orcost_pipeline.windows import DAY, Window, floor, is_future
 
@@ -40,7 +42,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The rows of a report, with the facts about their completeness. Amounts are USD, instants UTC."""
+    """The rows of a report, with the facts about their completeness. Amounts are USD, instants UTC.
+
+    `companies` are all of them, also where the report is about one.
+    """
 
     request: ReportRequest
     now: datetime
@@ -66,6 +71,16 @@ class Report:
     def needs_rule(self) -> bool:
         """Whether a rule could attribute some of the spend; without a key, none can."""
         return self.request.by in ("company", "key") and any(_awaits_rule(row) for row in self.keys.rows)
+
+    @property
+    def of_all_companies(self) -> Mapping[str, Decimal]:
+        """The amounts of all companies."""
+        return _amounts(self.companies.rows)
+
+    @property
+    def unattributed(self) -> Mapping[str, Decimal]:
+        """The amounts that belong to no company."""
+        return _amounts([row for row in self.companies.rows if row["company"] == UNATTRIBUTED])
 
     def lacks(self, account: SyncedAccount) -> bool:
         """Whether part of the window is unknown for the account; its future part does not count."""
@@ -93,7 +108,7 @@ class Report:
 def report(settings: Settings, question: ReportRequest, output: str, now: datetime) -> None:
     """Prints a report as `table`, `csv` or `json`; raises PermanentError where the account was not synced yet."""
     with snapshot(settings) as connection:
-        answer = _answer(connection, settings, question, now)
+        answer = answer_to(connection, settings, question, now)
     if output == "table":
         rendering.show(_title(answer), "", _table(answer), "", *standing(answer))
         return
@@ -107,10 +122,15 @@ def show(settings: Settings) -> None:
     report(settings, report_request("company", None, None, None, None, None, now), "table", now)
 
 
-def _answer(connection: sa.Connection, settings: Settings, question: ReportRequest, now: datetime) -> Report:
+def answer_to(connection: sa.Connection, settings: Settings, question: ReportRequest, now: datetime) -> Report:
+    """The answer to a request; raises PermanentError where the account was not synced yet or the company is unknown."""
     accounts = synced_accounts(connection, settings, question.account)
+    if question.company is not None:
+        require_company(connection, question.company)
     rows = question.spend(connection)
-    companies = rows if question.by == "company" else question.spend(connection, "company")
+    companies = rows
+    if question.by != "company" or question.company is not None:
+        companies = replace(question, company=None).spend(connection, "company")
     keys = rows if question.by == "key" else question.spend(connection, "key")
     span = question.span(max(account.as_of for account in accounts))
     days = settled_days(connection, span, question.account)
@@ -139,6 +159,21 @@ def require_account(settings: Settings, accounts: Sequence[AccountState], wanted
         raise PermanentError(f"No account is called {quoted(wanted)}. Known: {listed(sorted(names))}.")
 
 
+def require_company(connection: sa.Connection, company: str) -> None:
+    """Raises PermanentError, with similar names, for a company that no mapping ever named."""
+    names = company_names(connection)
+    if company not in names:
+        known = {name.lower(): name for name in names}
+        near = [quoted(known[name]) for name in get_close_matches(company.lower(), known, n=3)]
+        raise PermanentError(
+            f"No company is called {quoted(company)}." + (f" Near: {', '.join(near)}." if near else "")
+        )
+
+
+def _amounts(rows: Sequence[Row]) -> dict[str, Decimal]:
+    return {name: sum((row[name] for row in rows), Decimal(0)) for name in ("credits_usd", "byok_usd")}
+
+
 def _awaits_rule(row: Row) -> bool:
     """Whether the row is unattributed spend of a key; rows that are not by key count if they are unattributed."""
     return row["company"] == UNATTRIBUTED and row.get("key_hash", "") is not None and _has_spend(row)
@@ -157,19 +192,27 @@ def _has_spend(row: Row) -> bool:
 
 
 def _title(answer: Report) -> Text:
-    subject = "Company cost" if answer.request.by == "company" else f"Cost by {answer.request.by}"
+    window = f"({answer.span.start:%Y-%m-%d %H:%M} – {answer.span.end:%Y-%m-%d %H:%M} UTC)"
+    return Text(f"{heading(answer)} {window}", style="bold")
+
+
+def heading(answer: Report) -> str:
+    """What the report is about: whose cost, of which account, in which window; from when on a month is known."""
+    by = answer.request.by
+    subject = "Company cost" if by == "company" else f"Cost by {by}"
+    if answer.request.company is not None:
+        subject = f"Cost of {short(answer.request.company)}{'' if by == 'company' else f' by {by}'}"
     account = f' of account "{answer.request.account}"' if answer.request.account else ""
     label = f", {answer.request.label}" if answer.request.label else ""
     to_date = " to date" if answer.request.window not in (None, answer.span) else ""
-    window = f"({answer.span.start:%Y-%m-%d %H:%M} – {answer.span.end:%Y-%m-%d %H:%M} UTC)"
-    return Text(f"{subject}{account}{label}{to_date}{_known_from(answer)} {window}", style="bold")
+    return f"{subject}{account}{label}{to_date}{known_from(answer) if answer.request.month else ''}"
 
 
-def _known_from(answer: Report) -> str:
-    """From which day on a month is known, where it is incomplete; else blank."""
+def known_from(answer: Report) -> str:
+    """From which day on the window is known, where it is incomplete; else blank."""
     late = [answer.known[it.account].known_from for it in answer.accounts if answer.lacks(it)]
     first = max((it for it in late if it), default=None)
-    if answer.request.month is None or first is None or first <= answer.span.start:
+    if first is None or first <= answer.span.start:
         return ""
     return f" (known from {first.day} {first:%B})"
 
@@ -261,28 +304,30 @@ def _sum(rows: Sequence[Row]) -> dict[str, Decimal | None]:
 def standing(answer: Report) -> Iterator[Text]:
     """How old the data is, how much of it reconciles and is attributed; then what the window lacks."""
     is_stale = formats.is_stale(answer.complete_to, answer.now)
-    parts = [formats.complete_to(answer.complete_to, answer.now)]
+    parts = [formats.complete_to(answer.complete_to, answer.now), *reconciled(answer), *_unattributed(answer)]
+    yield Text(" · ".join(parts), style="bold yellow" if is_stale else "dim")
+    more = [*late_accounts(answer), *(["Next: orcost status"] if is_stale else []), *missing(answer)]
+    yield from (Text(note, style="yellow") for note in more)
+
+
+def reconciled(answer: Report) -> Iterator[str]:
+    """How many of the finished days reconcile; nothing where no day of the window is finished."""
     if answer.finished_days:
-        days = "day" if answer.finished_days == 1 else "days"
-        reconcile = "reconciles" if answer.finished_days == 1 else "reconcile"
-        parts.append(
-            f"{answer.reconciling_days} of {answer.finished_days} finished {days} {reconcile} to OpenRouter's total"
-        )
-    yield Text(" · ".join([*parts, *_unattributed(answer.companies.rows)]), style="bold yellow" if is_stale else "dim")
-    yield from (Text(note, style="yellow") for note in _notes(answer, is_stale=is_stale))
+        days, reconcile = ("day", "reconciles") if answer.finished_days == 1 else ("days", "reconcile")
+        counts = f"{answer.reconciling_days} of {answer.finished_days}"
+        yield f"{counts} finished {days} {reconcile} to OpenRouter's total"
 
 
-def _unattributed(companies: Sequence[Row]) -> Iterator[str]:
+def _unattributed(answer: Report) -> Iterator[str]:
     """The unattributed share of credits, and of BYOK spend where there is any."""
-    ownerless = [row for row in companies if row["company"] == UNATTRIBUTED]
-    parts = {name: sum((row[name] for row in ownerless), Decimal(0)) for name in ("credits_usd", "byok_usd")}
-    wholes = {name: sum((row[name] for row in companies), Decimal(0)) for name in parts}
+    parts, wholes = answer.unattributed, answer.of_all_companies
     if any(wholes.values()):
         byok = f" (BYOK {share(parts['byok_usd'], wholes['byok_usd'])})" if parts["byok_usd"] else ""
         yield f"{share(parts['credits_usd'], wholes['credits_usd'])} unattributed{byok}"
 
 
-def _notes(answer: Report, *, is_stale: bool) -> Iterator[str]:
+def late_accounts(answer: Report) -> Iterator[str]:
+    """Which accounts are dated into the future, or behind the others by too much."""
     for account in answer.ahead:
         whose = f' of account "{account.account}"' if len(answer.accounts) > 1 else ""
         ends = f"The data{whose} is marked complete to {clock(account.as_of, answer.now)}, in the future"
@@ -291,8 +336,10 @@ def _notes(answer: Report, *, is_stale: bool) -> Iterator[str]:
     if late and len(answer.accounts) > 1:
         named = few([f"{it.account} ({clock(it.as_of, answer.now)})" for it in late], MOST_NAMES)
         yield f"Not synced for more than two hours: {', '.join(named)}."
-    if is_stale:
-        yield "Next: orcost status"
+
+
+def missing(answer: Report) -> Iterator[str]:
+    """What of the window is not known, a sentence for each account."""
     yield from (_what_is_missing(answer, account) for account in answer.accounts if answer.lacks(account))
 
 

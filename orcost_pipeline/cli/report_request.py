@@ -1,7 +1,7 @@
 """The request of `orcost report`: its options as a rolling period or a window of whole UTC hours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -16,18 +16,22 @@ from orcost_pipeline.warehouse.questions.spend import (
     rolling_spend,
     spend_between,
 )
-from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, ceil, hour_floor
+from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, ceil, hour_floor, month_start
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """A grain, optionally one account, and either a rolling period or a window of whole UTC hours (or a `month`)."""
+    """A grain, optionally one account or company, and either a rolling period or a window of whole UTC hours.
+
+    `month` is the name of the month that the window is.
+    """
 
     by: Grain
     account: str | None
     label: str
+    company: str | None = None
     period: str | None = None
     month: str | None = None
     window: Window | None = None
@@ -35,8 +39,8 @@ class ReportRequest:
     def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
         """The spend of the request, one row per account and `by` (by default its own grain)."""
         if self.window:
-            return spend_between(connection, by or self.by, self.window, self.account)
-        return rolling_spend(connection, by or self.by, self.period or "30d", self.account)
+            return spend_between(connection, by or self.by, self.window, self.account, self.company)
+        return rolling_spend(connection, by or self.by, self.period or "30d", self.account, self.company)
 
     def span(self, as_of: datetime) -> Window:
         """The window of the request; for a rolling period, of an account that is complete to `as_of`."""
@@ -44,6 +48,21 @@ class ReportRequest:
             return self.window
         hours = ROLLING_HOURS[self.period or "30d"]
         return Window(hour_floor(as_of) - (hours - 1) * HOUR, as_of)
+
+    def before(self, end: datetime) -> "ReportRequest | None":
+        """The span before, as long as this one up to `end`; of a month, the month before up to the same day and hour.
+
+        None of a rolling period, whose rows say what was spent before, and of a window that begins after `end`.
+        """
+        if self.window is None or self.window.start >= end:
+            return None
+        start, length = self.window.start, min(self.window.end, ceil(end, HOUR)) - self.window.start
+        if self.month is None:
+            return replace(self, window=Window(start - length, start))
+        earlier = month_start(start - HOUR)
+        is_whole = length == self.window.end - start or earlier + length >= start
+        label = f"{earlier:%B %Y}"
+        return replace(self, label=label, window=Window(earlier, start if is_whole else earlier + length))
 
     def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
         """The known part of the window, by account."""
@@ -60,16 +79,17 @@ def report_request(
     start: str | None,
     end: str | None,
     now: datetime,
+    company: str | None = None,
 ) -> ReportRequest:
     """The request of the options; raises PermanentError for contradicting or invalid ones."""
     if sum((period is not None, month is not None, (start or end) is not None)) > 1:
         raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
     if month is not None:
         window = month_window(month)
-        return ReportRequest(by, account, f"{window.start:%B %Y}", month=f"{window.start:%B}", window=window)
+        return ReportRequest(by, account, f"{window.start:%B %Y}", company, month=f"{window.start:%B}", window=window)
     if start is not None or end is not None:
-        return ReportRequest(by, account, "", window=_between(start, end, now))
-    return ReportRequest(by, account, PERIODS[period or "30d"], period=period or "30d")
+        return ReportRequest(by, account, "", company, window=_between(start, end, now))
+    return ReportRequest(by, account, PERIODS[period or "30d"], company, period=period or "30d")
 
 
 def month_window(text: str) -> Window:

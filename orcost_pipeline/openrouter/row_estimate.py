@@ -9,7 +9,7 @@ from orcost_pipeline.openrouter.reading import AnalyticsReading
 from orcost_pipeline.windows import DAY, Window, day_start, days_between, first_whole_day, utc_day
 
 # Parts differ in how many of the rows that they may have they turn out to have.
-MARGIN = Fraction(5, 4)
+MARGIN = Fraction(10, 9)
 
 
 @dataclass

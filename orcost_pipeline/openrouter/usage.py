@@ -182,11 +182,13 @@ async def _read_past(
     account = await allowed(account_usage(client, window, DAY))
     if account is None:
         return UsageSummary(), []
-    known = _spend(stored.account_days(window))
-    differ = {utc_day(at) for at, _ in disagreeing(_spend(account.cells), known, tolerance_usd)}
+    known = stored.account_days(window)
+    differ = {utc_day(at) for at, _ in disagreeing(_spend(account.cells), _spend(known), tolerance_usd)}
     wanted = unsettled | {day for day in differ if since and day >= since}
     days = sorted(day for day in wanted if day_start(day) in account.covered)
-    starts = {day_start(day) for day in days}
+    # Before the first usage and after the last one, no key has any. Days without usage in between cost no question.
+    used = {utc_day(at) for at, _ in account.cells.keys() | known.keys()}
+    starts = {day_start(day) for day in days if used and min(used) <= day <= max(used)}
     summary = UsageSummary.of_account(account)
     async for part in read_past_days(client, keys, stored, kept, account, starts):
         summary = summary.plus(part)

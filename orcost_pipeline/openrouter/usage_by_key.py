@@ -23,9 +23,9 @@ from orcost_pipeline.measures import (
     total,
 )
 from orcost_pipeline.openrouter.account_keys import AccountKeys
-from orcost_pipeline.openrouter.api.analytics import UsageAnswer
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.records import UsageCell
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer
 from orcost_pipeline.openrouter.key_questions import KeyQuestions, by_model, doubtful_totals, rows_by_key
 from orcost_pipeline.openrouter.reading import (
     AccountUsage,
@@ -273,13 +273,16 @@ class _KeysReader:
 
     async def _explain(self, starts: set[datetime]) -> Explanation:
         """Reads the keys whose names account for the residual of these hours (or days), and names the rest."""
-        windows = covering(starts, self._before.covered.end, self._grain)
+        asked = covering(starts, self._before.covered.end, self._grain)
+        # Hours between them that are not of this part are of another, which explains them.
+        windows = without(asked, without(asked, self._windows))
         responses = await self._responses(
-            windows,
+            asked,
             ["api_key_id", "model"],
             rows_by_key(self._before.cells, len(self._keys.listed.keys() | self._keys.known.keys()) + 1),
         )
-        rows = [row for response in responses for row in response.cells]
+        cells = [row for response in responses for row in response.cells]
+        rows = [row for row in cells if any(row.at in window for window in windows)]
         named = self._by_name(rows)
         suspects = self._keys.with_names({name for _, name, _ in differing(named, self._keys_by_name(windows))})
         if suspects - self._requested_keys:
@@ -382,7 +385,9 @@ class _KeysReader:
 
 def _changed(after: Mapping[KeyCell, Measures], before: Mapping[KeyCell, Measures]) -> dict[KeyCell, Measures]:
     """Cells that differ from the stored ones, each with the difference."""
-    return {it: after.get(it, NOTHING).minus(before.get(it, NOTHING)) for it in differing(after, before)}
+    return {
+        it: after.get(it, NOTHING).minus(before[it]) if it in before else after[it] for it in differing(after, before)
+    }
 
 
 def _left(account: Mapping[Cell, Measures], keys: Mapping[Cell, Measures]) -> dict[Cell, Measures]:

@@ -7,15 +7,12 @@ documented: what is known of them is learnt from answers (D44).
 
 import asyncio
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from orcost_pipeline.errors import ContractError, OrcostError
-from orcost_pipeline.openrouter.api import values
 from orcost_pipeline.openrouter.api.division import Division
 from orcost_pipeline.openrouter.api.failures import RefusedError, TooSlowError
 from orcost_pipeline.openrouter.api.limits import ROW_LIMIT, Limits
@@ -23,6 +20,7 @@ from orcost_pipeline.openrouter.api.progress import Progress
 from orcost_pipeline.openrouter.api.records import METRICS, TOTAL_METRIC, Unreadable, UsageCell, usage_cells
 from orcost_pipeline.openrouter.api.requests import ANALYTICS, Requests
 from orcost_pipeline.openrouter.api.row_reader import RowReader
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer, joined, truncation, unresolved_keys, when_made
 from orcost_pipeline.windows import CLOCK_WRONG, DAY, HOUR, Window, floor
 
 log = logging.getLogger(__name__)
@@ -34,22 +32,9 @@ ROUND_ROWS = 500
 SERVERS_DIFFER = timedelta(seconds=1)
 # How often a question is repeated, each time with another body, while OpenRouter answers from its cache.
 UNCACHED_TRIES = 3
+# Parts of one window that are asked for at the same time: the server answers one while another is read.
+PARTS_AT_ONCE = 8
 _GRANULARITY = {HOUR: "hour", DAY: "day"}
-_HASH = re.compile(r"[0-9a-f]{8,64}")
-
-
-@dataclass(frozen=True)
-class UsageAnswer:
-    """The cells of one question, and the hashes of keys that OpenRouter could not resolve.
-
-    reported_from: the first reported hour (or day), where analytics do not reach back to the start of the window.
-    cached_at: for a cached answer, when the server made it (server clock).
-    """
-
-    cells: list[UsageCell]
-    unresolved: frozenset[str]
-    reported_from: datetime | None = None
-    cached_at: datetime | None = None
 
 
 class _UsageQuestion(NamedTuple):
@@ -122,34 +107,75 @@ class Analytics:
         """Asks from the newest part to the oldest, so that hours beyond the reach of analytics come last."""
         if question.key_count > (self._limits.most_keys or question.key_count):
             return await self._usage_of_fewer(window, question, most_rows)
-        limits = self._limits.grains[question.grain]
         division = Division(window, question.grain, self._limits, most_rows)
         answers: list[UsageAnswer] = []
-        while (rest := division.rest).start < rest.end:
-            part, metrics = division.part(), self._metrics
-            try:
-                answers.append(await self._usage_once(part, question))
-                self._note_answer(part, question)
-                division.note_answer(part, len(answers[-1].cells))
-                self.progress.done((part.end - part.start) / HOUR / question.key_parts)
-            except _NotWholeError as not_whole:
-                if division.shorten(part, is_truncated=not_whole.is_truncated, is_slow=not_whole.is_slow):
+        while division.rest.start < division.rest.end:
+            metrics = self._metrics
+            for part, outcome in await self._outcomes(division.parts(PARTS_AT_ONCE), question):
+                if isinstance(outcome, UsageAnswer):
+                    answers.append(outcome)
+                    self._note_answer(part, question)
+                    division.note_answer(part, len(outcome.cells))
+                    self.progress.done((part.end - part.start) / HOUR / question.key_parts)
                     continue
-                if question.key_count > 1:
-                    answers.append(await self._usage_of_fewer(rest, question, most_rows))
-                    break
-                answers.append(not_whole.answer_or_raise())
-                division.skip(part)
-            except RefusedError as refused:
-                if await self._metrics_were_dropped(metrics):
-                    continue
-                smaller = self._size_after_refusal(part, question)
-                if smaller is None:
-                    answers.append(await self._usage_refused(rest, part, question, most_rows, refused))
-                    break
-                division.limit(smaller)
-        first = limits.reported_from
-        return _joined(answers, first if first and first > window.start else None)
+                # Answers about later parts are left: the rest is divided anew.
+                if isinstance(outcome, RefusedError):
+                    if not await self._metrics_were_dropped(metrics):
+                        answers += await self._after_refusal(division, part, question, outcome)
+                elif isinstance(outcome, _NotWholeError):
+                    answers += await self._after_part_of_an_answer(division, part, question, outcome)
+                else:
+                    raise outcome
+                break
+        first = self._limits.grains[question.grain].reported_from
+        return joined(answers, first if first and first > window.start else None)
+
+    async def _outcomes(
+        self, parts: Sequence[Window], question: _UsageQuestion
+    ) -> list[tuple[Window, UsageAnswer | BaseException]]:
+        """Asks for all parts at the same time; each with its answer, or what was raised instead."""
+        outcomes = await asyncio.gather(*(self._usage_once(it, question) for it in parts), return_exceptions=True)
+        return list(zip(parts, outcomes, strict=True))
+
+    async def _after_part_of_an_answer(
+        self, division: Division, part: Window, question: _UsageQuestion, not_whole: "_NotWholeError"
+    ) -> list[UsageAnswer]:
+        """Makes the next part shorter; where that is impossible, the answer for fewer keys, or as much as there is."""
+        if not_whole.answer is not None:
+            division.doubt(part, len(not_whole.answer.cells))
+        if division.shorten(part, is_truncated=not_whole.is_truncated, is_slow=not_whole.is_slow):
+            return []
+        if question.key_count > 1:
+            return [await self._usage_of_fewer(division.take_rest(), question, division.most_rows)]
+        answer = not_whole.answer_or_raise()
+        division.skip(part, len(answer.cells))
+        return [answer]
+
+    async def _after_refusal(
+        self, division: Division, part: Window, question: _UsageQuestion, refused: RefusedError
+    ) -> list[UsageAnswer]:
+        """Makes the next part shorter; where no smaller window helps, the answer for fewer keys, or an empty one where
+        the hours are too old. Else raises."""
+        smaller = self._size_after_refusal(part, question)
+        if smaller is not None:
+            division.limit(smaller)
+            return []
+        limits, rest = self._limits.grains[question.grain], division.take_rest()
+        if question.key_count > 1 and (
+            question.key_count > self._limits.keys_answered or limits.is_within_answered(part)
+        ):
+            self._limits.most_keys = question.key_count // 2
+            return [await self._usage_of_fewer(rest, question, division.most_rows)]
+        if limits.oldest is None or limits.is_within_answered(part):
+            raise refused
+        limits.reported_from = max(part.end, limits.oldest)
+        log.info(
+            "account %s: analytics by %s reach back to %s",
+            self._requests.account,
+            _GRANULARITY[question.grain],
+            part.end,
+        )
+        return []
 
     def _note_answer(self, window: Window, question: _UsageQuestion) -> None:
         self._limits.grains[question.grain].note_answer(window)
@@ -163,35 +189,6 @@ class Analytics:
             limits.longest = size
         return size
 
-    async def _usage_refused(
-        self,
-        rest: Window,
-        part: Window,
-        question: _UsageQuestion,
-        most_rows: Mapping[datetime, int] | None,
-        refused: RefusedError,
-    ) -> UsageAnswer:
-        """The answer where no smaller window helps: by fewer keys, or empty where the hours are too old. Else raises.
-
-        rest: the unanswered window; part: the end of it, which was refused.
-        """
-        limits = self._limits.grains[question.grain]
-        if question.key_count > 1 and (
-            question.key_count > self._limits.keys_answered or limits.is_within_answered(part)
-        ):
-            self._limits.most_keys = question.key_count // 2
-            return await self._usage_of_fewer(rest, question, most_rows)
-        if limits.oldest is None or limits.is_within_answered(part):
-            raise refused
-        limits.reported_from = max(part.end, limits.oldest)
-        log.info(
-            "account %s: analytics by %s reach back to %s",
-            self._requests.account,
-            _GRANULARITY[question.grain],
-            part.end,
-        )
-        return UsageAnswer([], frozenset())
-
     async def _usage_of_fewer(
         self, window: Window, question: _UsageQuestion, most_rows: Mapping[datetime, int] | None
     ) -> UsageAnswer:
@@ -203,7 +200,7 @@ class Analytics:
             self._usage(window, question._replace(keys=part, key_parts=key_parts), most_rows)
             for part in (keys[:middle], keys[middle:])
         )
-        return _joined(await asyncio.gather(*halves))
+        return joined(await asyncio.gather(*halves))
 
     async def _usage_once(self, window: Window, question: _UsageQuestion) -> UsageAnswer:
         """One analytics question; raises _NotWholeError where the answer lacks rows or takes the server too long."""
@@ -216,13 +213,18 @@ class Analytics:
         first = floor(window.start, question.grain)
         parsed, lost = usage_cells(body["data"], _GRANULARITY[question.grain], where)
         self._rows.note({Unreadable(f"POST /{ANALYTICS}", column): rows for column, rows in lost.items()})
-        cells = [cell._replace(at=floor(cell.at, question.grain)) for cell in parsed if first <= cell.at < window.end]
-        unresolved = _unresolved(body.get("warnings"), question.keys or ())
+        starts = {at: floor(at, question.grain) for at in {cell.at for cell in parsed} if first <= at < window.end}
+        cells = [
+            cell if starts[cell.at] == cell.at else cell._replace(at=starts[cell.at])
+            for cell in parsed
+            if cell.at in starts
+        ]
+        unresolved = unresolved_keys(body.get("warnings"), question.keys or ())
         answer = UsageAnswer(cells, unresolved, cached_at=cached_at)
-        is_truncated, odd = _is_truncated(body, limit)
+        is_truncated, odd = truncation(body, limit)
         self._rows.note({Unreadable(f"POST /{ANALYTICS}", f"metadata.{field}"): 1 for field in odd})
         count = len(body["data"])
-        if is_truncated or (count > self._limits.rows_answered and count % ROUND_ROWS == 0):
+        if is_truncated or (count % ROUND_ROWS == 0 and self._limits.may_cut(count)):
             error = ContractError(
                 f"{where} has more than {count or limit} rows for one {_GRANULARITY[question.grain]} "
                 f"({window.start:%Y-%m-%d %H:%M} UTC) "
@@ -230,8 +232,9 @@ class Analytics:
             )
             if is_truncated:
                 self._limits.note_truncated(count)
+            self._limits.note_rows(count)
             raise _NotWholeError(error, None if is_truncated else answer, is_truncated=is_truncated)
-        self._limits.rows_answered = max(self._limits.rows_answered, count)
+        self._limits.note_whole(count)
         return answer
 
     async def _answer(self, window: Window, question: _UsageQuestion) -> _AnalyticsAnswer:
@@ -262,7 +265,7 @@ class Analytics:
         body = await self._analytics(window, question, limit)
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             raise ContractError(f"{self._requests.of_account('POST /analytics/query')} answered no rows at data.data.")
-        made_at = _made_at(body)
+        made_at = when_made(body)
         self._server_time = max(self._server_time, made_at or self._server_time)
         is_cached = made_at is not None and made_at < asked_at - SERVERS_DIFFER
         return _AnalyticsAnswer(body, limit, made_at if is_cached else None)
@@ -324,61 +327,14 @@ class _NotWholeError(Exception):
         self.is_truncated = is_truncated
         self.is_slow = is_slow
         self._error = error
-        self._answer = answer
+        self.answer = answer
 
     def answer_or_raise(self) -> UsageAnswer:
         """The answer, where it may be complete; raises its error otherwise."""
-        if self._answer is None:
+        if self.answer is None:
             raise self._error
-        return self._answer
-
-
-def _joined(answers: Sequence[UsageAnswer], reported_from: datetime | None = None) -> UsageAnswer:
-    cells = [cell for answer in answers for cell in answer.cells]
-    starts = [start for start in (reported_from, *(answer.reported_from for answer in answers)) if start]
-    made = [answer.cached_at for answer in answers if answer.cached_at]
-    return UsageAnswer(
-        cells,
-        frozenset().union(*(answer.unresolved for answer in answers)),
-        max(starts, default=None),
-        min(made, default=None),
-    )
-
-
-def _made_at(body: dict[str, Any]) -> datetime | None:
-    """When the server made the answer, by its clock; None where it does not say."""
-    try:
-        return values.happened(body["cachedAt"])
-    except (KeyError, ValueError):
-        return None
-
-
-def _is_truncated(body: dict[str, Any], limit: int) -> tuple[bool, list[str]]:
-    """Whether an analytics answer lacks rows, and the names of unreadable metadata, which are ignored.
-
-    It does if it says so, if it has as many rows as the requested or reported limit, or fewer than it counts.
-    """
-    metadata, odd = body.get("metadata") or {}, []
-
-    def read(name: str, reader: Callable[[Any], int]) -> int:
-        try:
-            value = values.fields(metadata).get(name)
-            return 0 if value is None else reader(value)
-        except ValueError:
-            odd.append(name)
-            return 0
-
-    rows, row_count, cap = len(body["data"]), read("row_count", values.count), read("limit", values.count)
-    limit = cap if 0 < cap < limit else limit
-    return bool(read("truncated", values.flag)) or max(rows, row_count) >= limit or row_count > rows, odd
+        return self.answer
 
 
 def _timestamp(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _unresolved(warnings: Any, keys: Sequence[str]) -> frozenset[str]:
-    """Those of `keys` that a warning names, in full or by a prefix."""
-    lines = warnings if isinstance(warnings, list) else [warnings or ""]
-    named = [match for line in lines for match in _HASH.findall(str(line))]
-    return frozenset(key for key in keys if any(key.startswith(prefix) for prefix in named))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, Unpack
 from pydantic import SecretStr
 
 from orcost_pipeline.errors import ContractError, ForbiddenError
-from orcost_pipeline.openrouter.api.analytics import Analytics, UsageAnswer
+from orcost_pipeline.openrouter.api.analytics import Analytics
 from orcost_pipeline.openrouter.api.failures import NotFoundError, RefusedError, allowed
 from orcost_pipeline.openrouter.api.paging import Listing, Page, all_rows, identity
 from orcost_pipeline.openrouter.api.progress import Progress
@@ -33,6 +33,7 @@ from orcost_pipeline.openrouter.api.records import (
 )
 from orcost_pipeline.openrouter.api.requests import RequestOptions, Requests
 from orcost_pipeline.openrouter.api.row_reader import RowReader
+from orcost_pipeline.openrouter.api.usage_answer import UsageAnswer
 from orcost_pipeline.windows import HOUR, Window
 
 

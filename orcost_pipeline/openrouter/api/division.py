@@ -60,6 +60,15 @@ class RowBounds:
         return sorted((at for at in self.by_start if first <= at < window.end), reverse=True)
 
 
+@dataclass
+class _Doubt:
+    """A part whose answer had so many rows and may lack some, and the rows of its own parts so far."""
+
+    window: Window
+    rows: int
+    rows_of_parts: int = 0
+
+
 class Division:
     """The parts of one question's window. `rest` is what is not answered yet.
 
@@ -74,25 +83,56 @@ class Division:
         self.rest = Window(max(window.start, first), window.end)
         self._grain = grain
         self._limits = limits
+        self.most_rows = most_rows
         self._bounds = RowBounds(most_rows or {}, grain)
+        self._doubt: _Doubt | None = None
         # Of every part to come, and of the next one.
         self._longest = self._size = limits.grains[grain].longest or window.end - window.start
 
     def part(self) -> Window:
         """The newest part of the rest, beginning on a whole hour (or day)."""
-        size = min(self._size, self._bounds.longest_end(self.rest, self._limits.most_rows))
-        if size >= self.rest.end - self.rest.start:
-            return self.rest
-        return Window(max(self.rest.start, ceil(self.rest.end - size, self._grain)), self.rest.end)
+        return self._newest_part(self.rest)
+
+    def parts(self, most: int) -> list[Window]:
+        """The newest parts of the rest, to be asked for at the same time; one while nothing is known of how full
+        answers are."""
+        parts = [self.part()]
+        while self._bounds.share < 1 and len(parts) < most and parts[-1].start > self.rest.start:
+            parts.append(self._newest_part(Window(self.rest.start, parts[-1].start)))
+        return parts
+
+    def _newest_part(self, window: Window) -> Window:
+        start, size = window.start, min(self._size, self._bounds.longest_end(window, self._limits.most_rows))
+        if size < window.end - window.start:
+            start = max(start, ceil(window.end - size, self._grain))
+        if self._doubt and self._doubt.window.start < window.end:
+            start = max(start, self._doubt.window.start)
+        return Window(start, window.end)
 
     def note_answer(self, part: Window, rows: int) -> None:
         """The part was answered, with so many rows."""
         self._bounds.note_answer(part, rows)
-        self.rest, self._size = Window(self.rest.start, part.start), self._longest
+        self._size = self._longest
+        self.skip(part, rows)
 
-    def skip(self, part: Window) -> None:
-        """The part is not asked for again."""
+    def doubt(self, part: Window, rows: int) -> None:
+        """The answer about the part may lack rows. Where its parts turn out to have as many, it did not."""
+        self._doubt = self._doubt or _Doubt(part, rows)
+
+    def take_rest(self) -> Window:
+        """The rest, which is answered otherwise: nothing is left."""
+        rest, self.rest = self.rest, Window(self.rest.start, self.rest.start)
+        return rest
+
+    def skip(self, part: Window, rows: int) -> None:
+        """The part, which has so many rows, is not asked for again."""
         self.rest = Window(self.rest.start, part.start)
+        if self._doubt:
+            self._doubt.rows_of_parts += rows
+            if part.start <= self._doubt.window.start:
+                if self._doubt.rows_of_parts == self._doubt.rows:
+                    self._limits.note_whole(self._doubt.rows)
+                self._doubt = None
 
     def shorten(self, part: Window, *, is_truncated: bool, is_slow: bool) -> bool:
         """Makes the next part shorter than this one, which was not answered whole; returns whether that is possible."""

@@ -52,13 +52,27 @@ class GrainLimits:
 @dataclass
 class Limits:
     """Everything one client has learnt. most_keys: the longest filter to send; keys_answered: the longest answered;
-    most_rows: the most rows of one answer; rows_answered: the most of one that was whole."""
+    most_rows: the most rows of one answer; rows_seen: the most of any answer; rows_answered: the most of one that was
+    whole."""
 
     most_keys: int | None = None
     keys_answered: int = 0
     most_rows: int = ROW_LIMIT
+    rows_seen: int = 0
     rows_answered: int = 0
     grains: dict[timedelta, GrainLimits] = field(default_factory=lambda: {it: GrainLimits(it) for it in (HOUR, DAY)})
+
+    def may_cut(self, rows: int) -> bool:
+        """Whether an answer of so many rows may have been cut off there: never one with fewer than another has."""
+        return rows > self.rows_answered and rows >= self.rows_seen
+
+    def note_rows(self, rows: int) -> None:
+        """Learns that an answer, whole or not, may have so many rows."""
+        self.rows_seen = max(self.rows_seen, rows)
+
+    def note_whole(self, rows: int) -> None:
+        """Learns from an answer that was whole how many rows one may have."""
+        self.rows_answered = max(self.rows_answered, rows)
 
     def note_truncated(self, rows: int) -> None:
         """Learns how many rows the server gives to one answer from one that lacks some."""

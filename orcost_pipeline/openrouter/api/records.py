@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
@@ -351,12 +352,11 @@ def usage_cell(row: Any, granularity: str) -> UsageCell | str:
     """
     if not isinstance(row, dict):
         return WHOLE_ROW
-    columns = sorted(filter(_TIME_COLUMN.match, row), key=lambda name: not name.endswith(f"__{granularity}"))
-    column = columns[0] if columns else None
+    column = _time_column(tuple(row), granularity)
     try:
-        at = values.happened(row[column or "date"])
+        at = values.happened(row[column])
     except (KeyError, ValueError):
-        return column or "date"
+        return column
     unread: list[str] = []
 
     def read_column(name: str, reader: Callable[[Any], T], otherwise: T) -> T:
@@ -372,6 +372,12 @@ def usage_cell(row: Any, granularity: str) -> UsageCell | str:
     amounts = [read_column(metric, _READERS[metric], Decimal(0)) for metric in METRICS]
     measures = NOTHING if MONEY & set(unread) else Measures(*amounts)
     return UsageCell(at, key, model, measures, total_usd, tuple(unread))
+
+
+@lru_cache(maxsize=64)  # all rows of an answer have the same columns
+def _time_column(columns: tuple[str, ...], granularity: str) -> str:
+    named = sorted(filter(_TIME_COLUMN.match, columns), key=lambda name: not name.endswith(f"__{granularity}"))
+    return named[0] if named else "date"
 
 
 def _count(value: Any) -> Decimal:

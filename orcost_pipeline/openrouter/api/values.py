@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, TypeVar
 
 # Above any real spend or token count; DECIMALS is above those of any real price.
@@ -60,7 +61,9 @@ def number(value: Any) -> Decimal:
 
 
 def _decimal(value: Any) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+    if isinstance(value, Decimal):
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("no number")
     if isinstance(value, str) and (len(value) > LONGEST_NUMBER or "_" in value):
         raise ValueError("no number as JSON writes one")
@@ -77,6 +80,9 @@ def amount(value: Any) -> Decimal:
 
 def count(value: Any) -> int:
     """A whole number; null is 0, a fraction raises ValueError."""
+    # Nearly all of them; a million rows have five million.
+    if isinstance(value, str) and len(value) < LARGEST.adjusted() and value.isascii() and value.isdigit():
+        return int(value)
     parsed = amount(value)
     if parsed != parsed.to_integral_value():
         raise ValueError("no whole number")
@@ -95,6 +101,11 @@ def limit(value: Any) -> Decimal | None:
     """A limit in USD; None for no limit, which may be written as null or infinity."""
     parsed = None if value is None else _decimal(value)
     return None if parsed is None or (parsed.is_infinite() and not parsed.is_signed()) else number(parsed)
+
+
+@lru_cache(maxsize=4_096)  # an answer of 10,000 rows is about a few hours
+def _instant_of_text(literal: str) -> datetime:
+    return instant(literal)
 
 
 def instant(value: Any) -> datetime:
@@ -117,7 +128,7 @@ def _since_epoch(value: Any) -> datetime:
 
 def happened(value: Any) -> datetime:
     """The instant (UTC) of an event, within the years `HAPPENED_IN`."""
-    moment = instant(value)
+    moment = _instant_of_text(value) if isinstance(value, str) else instant(value)
     if moment.year not in HAPPENED_IN:
         raise ValueError("an instant at which nothing happened")
     return moment

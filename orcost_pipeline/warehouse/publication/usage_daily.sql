@@ -78,7 +78,9 @@ with hours as (
     ) h
     join built_day d on d.day = h.day and d.is_settled
     left join by_key a on a.day = h.day and a.key_id = h.key_id
-    where (a.key_id is null and not exists (select from asked_day k where k.day = h.day and k.key_id = h.key_id))
+    -- Within the condition below, `not exists` would read all of it once for each key and day.
+    left join asked_day k on k.day = h.day and k.key_id = h.key_id
+    where (a.key_id is null and k.key_id is null)
        -- What counters book on a day may belong to the days before: activity knows better.
        or (not h.is_counted and h.day not in (select day from account_below)
            and core.is_below(coalesce(a.credits_usd, 0), coalesce(a.byok_usd, 0), coalesce(a.requests, 0),

@@ -12,4 +12,5 @@ from (
 ) s
 join ref.account a using (account_id)
 join ref.company c using (company_id)
-where cast(:account as text) is null or a.account = :account
+where (cast(:account as text) is null or a.account = :account)
+    and (cast(:company as text) is null or c.company = :company)

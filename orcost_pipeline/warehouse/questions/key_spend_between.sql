@@ -26,4 +26,5 @@ join ref.account a using (account_id)
 join ref.company c using (company_id)
 left join core.api_key k using (key_id)
 left join core.api_key_version v on v.key_id = s.key_id and v.valid_to is null
-where cast(:account as text) is null or a.account = :account
+where (cast(:account as text) is null or a.account = :account)
+    and (cast(:company as text) is null or c.company = :company)

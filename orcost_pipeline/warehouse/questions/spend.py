@@ -27,6 +27,8 @@ GRAINS: Mapping[Grain, tuple[str, ...]] = {
 PREVIOUS = ("previous_credits_usd", "previous_byok_usd")
 # Of these, a key's spend is that of who had it on the day.
 _HOLDERS = ("creator", "workspace")
+# Of these, the sums that publications keep are of all companies together.
+_OF_ALL_COMPANIES = ("model", *_HOLDERS)
 
 
 class KnownSpan(NamedTuple):
@@ -39,13 +41,18 @@ class KnownSpan(NamedTuple):
 _UNKNOWN = KnownSpan(None, is_complete=False)
 
 
-def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: str | None) -> Rows:
+def rolling_spend(
+    connection: sa.Connection, by: Grain, period: str, account: str | None, company: str | None = None
+) -> Rows:
     """A row for each value of the grain: the last 24, 168 or 720 hour buckets of each account, the current included.
 
-    The largest spend of an account first, Unattributed last; by company also the spend of the period before.
+    The largest spend of an account first, Unattributed last; by company also the spend of the period before. With a
+    `company`, its part alone.
     """
-    parameters: dict[str, Any] = {"period": period, "account": account}
-    if by == "company":
+    parameters: dict[str, Any] = {"period": period, "account": account, "company": company}
+    if company is not None and by in _OF_ALL_COMPANIES:
+        rows = _summed(connection, "rolling_company_usage", by, MEASURES, parameters)
+    elif by == "company":
         rows = _summed(connection, "rolling_company_spend", by, (*MEASURES, *PREVIOUS), parameters)
     elif by == "key":
         rows = _summed(connection, "rolling_key_spend", by, MEASURES, parameters)
@@ -54,19 +61,24 @@ def rolling_spend(connection: sa.Connection, by: Grain, period: str, account: st
     return _with_spans(rows, rolling_spans(connection, period))
 
 
-def spend_between(connection: sa.Connection, by: Grain, window: Window, account: str | None) -> Rows:
+def spend_between(
+    connection: sa.Connection, by: Grain, window: Window, account: str | None, company: str | None = None
+) -> Rows:
     """A row for each value of the grain, in any range of whole hours, ordered as those of a rolling period.
 
-    Whole UTC days come from the days, the edges from the hours.
+    Whole UTC days come from the days, the edges from the hours. With a `company`, its part alone.
     """
     whole = window.whole_days() or Window(window.start, window.start)
     parameters = {
         "account": account,
+        "company": company,
         "first": utc_day(whole.start),
         "last": utc_day(whole.end),
         "hours": [hour for edge in window.edges() for hour in edge.hours()],
     }
-    if by == "company":
+    if company is not None and by in _OF_ALL_COMPANIES:
+        rows = _summed(connection, "company_usage_between", by, MEASURES, parameters)
+    elif by == "company":
         rows = _summed(connection, "company_spend_between", by, MEASURES, parameters)
     elif by in _HOLDERS:
         rows = _summed(connection, "holder_spend_between", by, MEASURES, {**parameters, "by": by})
