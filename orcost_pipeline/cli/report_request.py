@@ -68,7 +68,7 @@ def report_request(
         window = month_window(month)
         return ReportRequest(by, account, f"{window.start:%B %Y}", month=f"{window.start:%B}", window=window)
     if start is not None or end is not None:
-        return ReportRequest(by, account, "", window=_between(start, end, now))
+        return ReportRequest(by, account, "", window=between(start, end, now))
     return ReportRequest(by, account, PERIODS[period or "30d"], period=period or "30d")
 
 
@@ -81,7 +81,8 @@ def month_window(text: str) -> Window:
     return Window(first, (first + timedelta(days=31)).replace(day=1))
 
 
-def _between(start: str | None, end: str | None, now: datetime) -> Window:
+def between(start: str | None, end: str | None, now: datetime) -> Window:
+    """The whole UTC hours of `--from` and `--to`, by default up to now; raises PermanentError for anything else."""
     if start is None:
         raise PermanentError("--to needs --from: the first hour of the window.")
     window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else ceil(now, HOUR))
