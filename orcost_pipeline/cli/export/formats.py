@@ -142,7 +142,7 @@ def _literal(text: str) -> str:
 def require_parquet() -> None:
     """Raises PermanentError where pyarrow is not installed."""
     if find_spec("pyarrow") is None:
-        raise PermanentError(f"Parquet needs pa. Install it: {sys.executable} -m pip install pyarrow")
+        raise PermanentError(f"Parquet needs pyarrow. Install it: {sys.executable} -m pip install pyarrow")
 
 
 def write_parquet(export: Export, file: Path) -> int:
