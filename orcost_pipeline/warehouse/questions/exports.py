@@ -64,5 +64,6 @@ def focus_differences(connection: sa.Connection, window: Window) -> Rows:
 
 def _streamed(connection: sa.Connection, name: str, /, **parameters: object) -> Iterator[Chunk]:
     """The answer to a question, by a cursor of the server."""
-    question = statement("questions", name).execution_options(yield_per=CHUNK)
-    return connection.execute(question, parameters).partitions()
+    question = statement("questions", name).execution_options(stream_results=True)
+    # As an option of the statement, `yield_per` would be passed over: it is text.
+    return connection.execute(question, parameters).yield_per(CHUNK).partitions()
