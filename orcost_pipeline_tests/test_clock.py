@@ -35,6 +35,7 @@ READERS = (
     *("marts.key_spend_rolling", "marts.company_spend_rolling", "marts.company_spend_daily"),
     *("marts.company_spend_monthly", "marts.creator_spend_daily", "marts.workspace_spend_daily"),
     *("marts.company_spend_hourly", "marts.model_spend_monthly", "marts.spend_daily", "marts.spend_hourly"),
+    "marts.focus_cost_and_usage",
     *("marts.unattributed_spend", "marts.unkeyed_spend_daily", "marts.reconciliation_daily", "ops.restatement"),
     "ref.account",
 )

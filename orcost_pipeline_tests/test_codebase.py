@@ -324,9 +324,19 @@ def test_every_public_function_says_what_it_returns() -> None:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-EXTRAS = {
-    name: [Requirement(line) for line in lines] for name, lines in PROJECT["project"]["optional-dependencies"].items()
-}
+_EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def requirements(extra: str) -> Iterator[Requirement]:
+    """What an extra adds, and the extras of the project that it contains."""
+    for requirement in map(Requirement, _EXTRAS[extra]):
+        if requirement.name == PROJECT["project"]["name"]:
+            yield from (it for inner in requirement.extras for it in requirements(inner))
+        else:
+            yield requirement
+
+
+EXTRAS = {name: list(requirements(name)) for name in _EXTRAS}
 # The checkout's lock, that of the image, and that of Celery workers: what each installs besides the dependencies.
 LOCKS = {
     "requirements.lock": "dev",
@@ -352,7 +362,8 @@ def test_the_lock_pins_what_the_project_asks_for(lock: str, dependency: Requirem
 
 
 def test_every_extra_is_locked() -> None:
-    assert set(LOCKS.values()) == EXTRAS.keys()
+    for extra, asked in EXTRAS.items():
+        assert extra in LOCKS.values() or set(asked) < set(EXTRAS["dev"])
 
 
 @pytest.mark.parametrize("path", LOCKS)
@@ -371,7 +382,8 @@ def third_party() -> list[str]:
 @pytest.mark.parametrize("name", third_party())
 def test_what_is_imported_is_a_dependency_that_the_project_names(name: str) -> None:
     distributions = {canonicalize_name(distribution) for distribution in packages_distributions()[name]}
-    assert distributions & {canonicalize_name(dependency.name) for dependency in DEPENDENCIES}
+    named = (*DEPENDENCIES, *EXTRAS["parquet"])
+    assert distributions & {canonicalize_name(dependency.name) for dependency in named}
 
 
 @pytest.mark.parametrize("path", [*LOCKS, "Makefile", ".ci/run", "pyproject.toml"])

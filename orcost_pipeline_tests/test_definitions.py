@@ -44,6 +44,7 @@ ASSETS = {
     "marts/company_spend_monthly",
     "marts/company_spend_rolling",
     "marts/creator_spend_daily",
+    "marts/focus_cost_and_usage",
     "marts/key_spend_rolling",
     "marts/model_spend_monthly",
     "marts/reconciliation_daily",

@@ -20,6 +20,7 @@ from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.project_file import SECTIONS, ProjectConfig
 from orcost_pipeline.settings import Environment
 from orcost_pipeline.simulator import small
+from orcost_pipeline.warehouse.questions.relations import relation_columns
 from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline_tests.world import NOON, World
 
@@ -105,8 +106,15 @@ def test_every_command_that_a_page_names_exists() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     known = {*group.commands, *(command for command, _ in commands(group))}
-    named = re.findall(r"\borcost ((?:(?:map|accounts|db)\s)?[a-z]+)\b", EVERY_PAGE)
+    named = re.findall(r"\borcost ((?:(?:map|accounts|db|export)\s)?[a-z]+)\b", EVERY_PAGE)
     assert {re.sub(r"\s", " ", command) for command in named} <= known
+
+
+def test_every_column_of_focus_is_told(engine: sa.Engine) -> None:
+    told = [name for row in rows(section("exports", "FOCUS")) for name in codes(row[0])]
+    with engine.connect() as connection:
+        columns = relation_columns(connection, "marts.focus_cost_and_usage")
+    assert sorted(told) == sorted(column.name for column in columns)
 
 
 def test_the_variables_are_those_of_the_settings() -> None:

@@ -70,6 +70,13 @@ CONTRACT = {
     "workspace_name, creator_email, model, model_author, provider, measures, total_usd, is_settled, source, as_of",
     "marts.spend_hourly": "account, hour, company, display_name, external_id, cost_centre, key_hash, key_name, "
     "workspace_name, creator_email, model, model_author, measures, total_usd, source, as_of",
+    "marts.focus_cost_and_usage": "BilledCost, BillingAccountId, BillingAccountName, BillingCurrency, "
+    "BillingPeriodEnd, BillingPeriodStart, ChargeCategory, ChargeClass, ChargeDescription, ChargeFrequency, "
+    "ChargePeriodEnd, ChargePeriodStart, ConsumedQuantity, ConsumedUnit, ContractedCost, EffectiveCost, "
+    "HostProviderName, InvoiceIssuerName, ListCost, PricingCategory, PricingQuantity, PricingUnit, ProviderName, "
+    "PublisherName, ResourceId, ResourceName, ResourceType, ServiceCategory, ServiceName, ServiceProviderName, "
+    "ServiceSubcategory, SkuId, SubAccountId, SubAccountName, SubAccountType, x_ByokCost, x_CachedTokens, "
+    "x_CompletionTokens, x_PromptTokens, x_Provider, x_ReasoningTokens, x_Requests",
     "marts.key_spend_rolling": "account, key_hash, company, period, key_name, as_of, measures",
     "marts.company_spend_rolling": "account, company, period, as_of, measures, previous_credits_usd, previous_byok_usd",
     "marts.company_spend_daily": "account, day, company, measures, is_settled",
@@ -101,6 +108,8 @@ GRAINS = {
     "core.spend_daily": "account, day, company, key_hash, model, provider",
     "marts.spend_hourly": "account, hour, company, key_hash, model",
     "marts.spend_daily": "account, day, company, key_hash, model, provider",
+    "marts.focus_cost_and_usage": '"BillingAccountId", "ChargePeriodStart", "SubAccountId", "ResourceId", "SkuId", '
+    '"x_Provider"',
     "marts.key_spend_rolling": "account, key_hash, company, period",
     "marts.company_spend_rolling": "account, company, period",
     "marts.company_spend_daily": "account, day, company",

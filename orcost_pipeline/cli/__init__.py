@@ -19,6 +19,7 @@ import typer
 
 from orcost_pipeline.cli import options
 from orcost_pipeline.cli.administration import accounts_group, alerts_group, dashboard_group, database_group
+from orcost_pipeline.cli.export.commands import export_group
 from orcost_pipeline.cli.map.commands import mapping_group
 from orcost_pipeline.cli.options import (
     Account,
@@ -39,6 +40,7 @@ from orcost_pipeline.text import message
 
 app = group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
 app.add_typer(mapping_group, name="map")
+app.add_typer(export_group, name="export")
 app.add_typer(database_group, name="db")
 app.add_typer(accounts_group, name="accounts")
 app.add_typer(alerts_group, name="alerts")

@@ -155,19 +155,22 @@ def write_json(answer: Rows) -> None:
 
 
 def write_csv(answer: Rows) -> None:
-    """Prints rows as CSV with a header; text that a spreadsheet would evaluate is defused."""
-    lines = [answer.columns, *([_csv_cell(row[name]) for name in answer.columns] for row in answer.rows)]
+    """Prints rows as CSV with a header."""
+    lines = [csv_line(answer.columns), *(csv_line(row[name] for name in answer.columns) for row in answer.rows)]
     # With colour: otherwise typer removes what looks like colour codes from a pipe.
-    typer.echo("".join(map(_csv_line, lines)), nl=False, color=True)
+    typer.echo("".join(lines), nl=False, color=True)
 
 
-def _csv_line(cells: Iterable[Any]) -> str:
-    """A line of CSV; a lone carriage return, at which spreadsheets begin a new record, is quoted too."""
+def csv_line(values: Iterable[Any]) -> str:
+    """A line of CSV, as every command but those of the mapping writes it: numbers and times are plain and exact.
+
+    Text that a spreadsheet would evaluate as a formula gets a leading apostrophe; a lone carriage return, at which it
+    would begin a new record, is quoted too.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    csv.writer(text, lineterminator="\r\n").writerow(map(_csv_cell, values))
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_cell(value: Any) -> Any:
-    """Numbers and times unchanged; text that a spreadsheet would evaluate gets a leading apostrophe."""
     return inert(value) if isinstance(value, str) else plain(value)

@@ -88,7 +88,7 @@ def report_request(
         window = month_window(month)
         return ReportRequest(by, account, f"{window.start:%B %Y}", company, month=f"{window.start:%B}", window=window)
     if start is not None or end is not None:
-        return ReportRequest(by, account, "", company, window=_between(start, end, now))
+        return ReportRequest(by, account, "", company, window=between(start, end, now))
     return ReportRequest(by, account, PERIODS[period or "30d"], company, period=period or "30d")
 
 
@@ -101,7 +101,8 @@ def month_window(text: str) -> Window:
     return Window(first, (first + timedelta(days=31)).replace(day=1))
 
 
-def _between(start: str | None, end: str | None, now: datetime) -> Window:
+def between(start: str | None, end: str | None, now: datetime) -> Window:
+    """The whole UTC hours of `--from` and `--to`, by default up to now; raises PermanentError for anything else."""
     if start is None:
         raise PermanentError("--to needs --from: the first hour of the window.")
     window = Window(_whole_hour("--from", start), _whole_hour("--to", end) if end else ceil(now, HOUR))

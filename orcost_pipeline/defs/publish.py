@@ -43,6 +43,10 @@ PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
         ["core.spend_daily", "ref.api_key_history"],
         ["core.usage_daily", "core.assignment", "core.api_key_version"],
     ),
+    "marts.focus_cost_and_usage": (
+        ["marts.spend_daily"],
+        ["core.usage_daily", "core.assignment", "core.api_key_version"],
+    ),
     "marts.company_spend_daily": (["core.spend_daily"], ["core.company_day"]),
     "marts.company_spend_monthly": (["marts.company_spend_daily"], ["core.company_day"]),
     "marts.company_spend_hourly": (["core.spend_hourly"], ["core.company_hour"]),

@@ -21,6 +21,8 @@ COUNT_WITHIN = "'1s'"
 
 # Relations with the account's id instead of its name.
 _BY_ID = ("core.usage_hourly", "core.usage_daily")
+# Columns that hold the account's name, where they are called otherwise.
+_ACCOUNT = {"marts.focus_cost_and_usage": "BillingAccountId"}
 # The newest or most expensive rows on top; relations that are missing here are too wide to be shown.
 _PREVIEWS = {
     "ref.api_key": "preview_api_key",
@@ -60,7 +62,11 @@ def row_count(connection: sa.Connection, name: str, account: str) -> int | None:
     schema, _, table = name.partition(".")
     rows, accounts = sa.table(table, schema=schema), sa.table("account", schema="ref")
     id_ = sa.select(sa.column("account_id")).select_from(accounts).where(sa.column("account") == account)
-    is_ours = sa.column("account_id") == id_.scalar_subquery() if name in _BY_ID else sa.column("account") == account
+    is_ours = (
+        sa.column("account_id") == id_.scalar_subquery()
+        if name in _BY_ID
+        else sa.column(_ACCOUNT.get(name, "account")) == account
+    )
     try:
         with connection.begin_nested():
             connection.execute(sa.text(set_local({"statement_timeout": COUNT_WITHIN})))

@@ -58,7 +58,8 @@ def comment_everything(connection: sa.Connection, comments: Comments) -> None:
             _comment(connection, f"{kind} {relation}", of_relation, comments.relations[relation])
             seen.add(relation)
         text = comments.overrides.get(f"{relation}.{column}") or comments.columns[column]
-        _comment(connection, f"column {relation}.{column}", of_column, text)
+        name = connection.dialect.identifier_preparer.quote(column)
+        _comment(connection, f"column {relation}.{name}", of_column, text)
 
 
 def _comment(connection: sa.Connection, what: str, before: str | None, text: str) -> None:

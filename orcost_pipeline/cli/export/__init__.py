@@ -1,0 +1,1 @@
+"""`orcost export`: the wide rows of the marts, and FOCUS, as files."""
