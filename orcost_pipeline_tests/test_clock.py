@@ -34,7 +34,7 @@ READERS = (
     *("ref.api_key", "ref.api_key_history", "ref.assignment", "core.spend_hourly", "core.spend_daily"),
     *("marts.key_spend_rolling", "marts.company_spend_rolling", "marts.company_spend_daily"),
     *("marts.company_spend_monthly", "marts.creator_spend_daily", "marts.workspace_spend_daily"),
-    *("marts.company_spend_hourly", "marts.model_spend_monthly"),
+    *("marts.company_spend_hourly", "marts.model_spend_monthly", "marts.spend_daily", "marts.spend_hourly"),
     *("marts.unattributed_spend", "marts.unkeyed_spend_daily", "marts.reconciliation_daily", "ops.restatement"),
     "ref.account",
 )

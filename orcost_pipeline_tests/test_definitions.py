@@ -47,6 +47,8 @@ ASSETS = {
     "marts/key_spend_rolling",
     "marts/model_spend_monthly",
     "marts/reconciliation_daily",
+    "marts/spend_daily",
+    "marts/spend_hourly",
     "marts/unattributed_spend",
     "marts/unkeyed_spend_daily",
     "marts/workspace_spend_daily",

@@ -35,6 +35,14 @@ PUBLISHED: dict[str, tuple[list[str], list[str]]] = {
     "ref.assignment": (["ref.company_mapping", "ref.api_key_history"], ["core.assignment"]),
     "core.spend_hourly": (["core.usage_hourly", "ref.assignment"], ["core.usage_hourly", "core.assignment"]),
     "core.spend_daily": (["core.usage_daily", "ref.assignment"], ["core.usage_daily", "core.assignment"]),
+    "marts.spend_hourly": (
+        ["core.spend_hourly", "ref.api_key_history"],
+        ["core.usage_hourly", "core.assignment", "core.api_key_version"],
+    ),
+    "marts.spend_daily": (
+        ["core.spend_daily", "ref.api_key_history"],
+        ["core.usage_daily", "core.assignment", "core.api_key_version"],
+    ),
     "marts.company_spend_daily": (["core.spend_daily"], ["core.company_day"]),
     "marts.company_spend_monthly": (["marts.company_spend_daily"], ["core.company_day"]),
     "marts.company_spend_hourly": (["core.spend_hourly"], ["core.company_hour"]),

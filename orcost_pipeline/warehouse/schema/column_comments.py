@@ -110,6 +110,7 @@ COLUMNS = {
     "month": "First day of the UTC month.",
     "model_id": "Small id of the model.",
     "model": "Model, as OpenRouter's permaslug.",
+    "model_author": "Author of the model: the permaslug before its slash; null where it has none.",
     "provider_id": "Small id of the provider; 0: unknown.",
     "provider": "Provider that served the model; null where it is unknown.",
     "requests": "Number of requests; a fraction where companies share a key.",
@@ -119,6 +120,7 @@ COLUMNS = {
     "cached_tokens": "Cached tokens; included in prompt_tokens.",
     "credits_usd": "USD that OpenRouter charged.",
     "byok_usd": "USD charged to the customer's own provider account (BYOK, an estimate); not included in credits_usd.",
+    "total_usd": "USD of credits and BYOK: credits_usd + byok_usd.",
     "is_settled": "Whether the day's amounts come from activity; OpenRouter may still restate them.",
     "account_credits_usd": "USD that OpenRouter charged the account.",
     "keys_credits_usd": "Part of account_credits_usd that is attributed to API keys.",
@@ -231,6 +233,15 @@ OVERRIDES = {
     "core.spend_hourly.source": "Source of the row: analytics, or counter.",
     "core.usage_daily.source": "Source of the row: activity, hours (the sum of its hours), analytics or counter.",
     "core.spend_daily.source": "Source of the row: activity, hours (the sum of its hours), analytics or counter.",
+    "marts.spend_daily.source": "Source of the row: activity, hours (the sum of its hours), analytics or counter.",
+    "marts.spend_daily.workspace_name": "Name of the key's workspace on that day; null where only its id is known.",
+    "marts.spend_daily.creator_email": "E-mail of the user who created the key, as known on that day; null where only "
+    "an id is known.",
+    "marts.spend_hourly.source": "Source of the row: analytics, or counter.",
+    "marts.spend_hourly.workspace_name": "Name of the key's workspace on the day of the hour; null where only its id "
+    "is known.",
+    "marts.spend_hourly.creator_email": "E-mail of the user who created the key, as known on the day of the hour; null "
+    "where only an id is known.",
     "core.api_key_day_span.first_day": "First UTC day, inclusive.",
     "marts.company_spend_monthly.is_settled": "Whether every day of the whole month is taken from activity, or from "
     "analytics where activity does not reach back.",

@@ -12,7 +12,8 @@ from (
         end as first_day,
         coalesce((lead(v.valid_from) over key at time zone 'UTC')::date, 'infinity') as end_day,
         coalesce(v.creator_email, v.creator_user_id) as creator,
-        coalesce(v.workspace_name, v.workspace_id) as workspace
+        coalesce(v.workspace_name, v.workspace_id) as workspace,
+        v.creator_email, v.workspace_name
     from core.api_key_version v
     window key as (partition by v.key_id order by v.valid_from)
 ) spans
