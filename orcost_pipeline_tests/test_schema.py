@@ -25,7 +25,7 @@ from orcost_pipeline.warehouse.schema.upgrade import MIGRATIONS, migrate
 from orcost_pipeline_tests.test_upgrade import oldest  # noqa: F401 (a fixture)
 from orcost_pipeline_tests.world import query
 
-SCHEMAS = ["raw", "ref", "core", "marts", "ops"]
+SCHEMAS = ["raw", "ref", "core", "marts", "viewer", "ops"]
 DAILY = "marts.company_spend_daily"
 PERIODS = "core.rolling_start"
 # Once and for all: warehouses were made by these.

@@ -35,7 +35,7 @@ from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, query, usage
 
-SCHEMAS = ("raw", "ref", "core", "marts", "ops")
+SCHEMAS = ("raw", "ref", "core", "marts", "viewer", "ops")
 MEASURES = (
     *("requests", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"),
     *("credits_usd", "byok_usd"),

@@ -1,4 +1,4 @@
-"""Commands of `orcost accounts`, `orcost db` and `orcost alerts`: what is stored as a whole, where, and who is told."""
+"""Commands of `orcost accounts`, `db`, `alerts`, `access`: what is stored, where, who is told, who may read it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from orcost_pipeline.cli import options
-from orcost_pipeline.cli.options import AccountName, Agreed, TableOrJson, group
+from orcost_pipeline.cli.options import AccountName, Agreed, Login, TableOrJson, ToSql, group
 
 database_group = group("The warehouse's Postgres.")
 alerts_group = group("The alerts that are open, and who gets them.", is_command=True)
+access_group = group("Logins that only read: everything, or single companies.")
 accounts_group = group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
 
 
@@ -172,3 +173,57 @@ def test_alerts() -> None:
     from orcost_pipeline.cli import alerts as work
 
     raise typer.Exit(work.send_test(options.settings()))
+
+
+@access_group.command("reader")
+def make_reader(
+    login: Login,
+    may_sync: Annotated[bool, typer.Option("--may-sync", help="It may also request syncs (Sync Now).")] = False,
+    to_sql: ToSql = False,
+) -> None:
+    """Let a login read everything but raw answers.
+
+    A login that is missing is made; its password is printed once.
+    """
+    from orcost_pipeline.cli import access as work
+
+    work.reader(options.settings(), login, may_sync=may_sync, is_printed=to_sql)
+
+
+@access_group.command("viewer")
+def make_viewer(
+    login: Login,
+    company: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="A company that it sees. May be repeated; replaces those of before."),
+    ],
+    to_sql: ToSql = False,
+) -> None:
+    """Let a login see the costs of single companies, in the schema viewer.
+
+    A login that is missing is made; its password is printed once.
+    """
+    from orcost_pipeline.cli import access as work
+
+    work.viewer(options.settings(), login, company, is_printed=to_sql)
+
+
+@access_group.command("list")
+def list_logins(
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """The logins with such rights, and which companies they see."""
+    from orcost_pipeline.cli import access as work
+
+    work.show_logins(options.settings(), output.value)
+
+
+@access_group.command("revoke")
+def revoke_login(login: Login, to_sql: ToSql = False) -> None:
+    """Take a login's rights away and end its sessions.
+
+    A login that orcost made is dropped.
+    """
+    from orcost_pipeline.cli import access as work
+
+    work.revoke(options.settings(), login, is_printed=to_sql)

@@ -31,6 +31,7 @@ COLUMNS = {
     "published_run_id": "Run whose extraction was published last.",
     "company": "Company to which the spend is attributed; Unattributed where no mapping rule matches.",
     "company_id": "Small id of the company; 0 is Unattributed.",
+    "login": "Login of the database.",
     "display_name": "Display name of the company, from the list of companies.",
     "external_id": "Id of the company in another system, such as a CRM.",
     "cost_centre": "Cost centre of the company.",
@@ -292,3 +293,6 @@ OVERRIDES = {
     "than activity reaches); blank where there is none.",
     "raw.activity_daily.provider": "Provider that served the model; empty where it is not reported.",
 }
+
+# What a viewer reads has the columns of the mart of its name.
+OVERRIDES |= {name.replace("marts", "viewer", 1): text for name, text in OVERRIDES.items() if name.startswith("marts.")}
