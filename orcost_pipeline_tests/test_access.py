@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from orcost_pipeline import cli
 from orcost_pipeline.defs.checks import business_check
 from orcost_pipeline.health.database import access_findings
-from orcost_pipeline.settings import Settings
+from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import small
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, Programs
@@ -702,10 +702,10 @@ def test_the_guard_names_what_somebody_can_do_and_should_not(site: Site, tamperi
 def test_what_the_guard_finds_is_told_by_dagster_and_by_doctor(site: Site) -> None:
     key = dg.AssetCheckKey(dg.AssetKey(["marts", "spend_daily"]), "rights_are_as_granted")
     with site.engine.connect() as connection:
-        assert business_check(connection, key, "acme", Settings(), NOON).passed
+        assert business_check(connection, key, "acme", load_settings(), NOON).passed
         assert not [*access_findings(differing_rights(connection))]
         connection.exec_driver_sql("grant usage on schema marts to ada")
-        result = business_check(connection, key, "acme", Settings(), NOON)
+        result = business_check(connection, key, "acme", load_settings(), NOON)
         (finding,) = access_findings(differing_rights(connection))
         connection.rollback()
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)

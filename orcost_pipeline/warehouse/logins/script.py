@@ -48,15 +48,14 @@ class Writer:
         self.login = login
         self.at = this_database(connection)
         self.listed: Login | None = next((it for it in listed_logins(connection) if it.login == login), None)
-        mark = f'Made by orcost access for the database "{self.at.database}".'
-        self.found: Role | None = found_login(connection, login, mark)
+        self.found: Role | None = found_login(connection, login)
         self._driver = cast(psycopg.Connection, connection.connection.driver_connection)
         self._values: dict[str, sql.Composable] = {
             "login": sql.Identifier(login),
             "name": sql.Literal(login),
             "database": sql.Identifier(self.at.database),
             "owner": sql.Identifier(self.at.owner),
-            "mark": sql.Literal(mark),
+            "mark": sql.Literal(self.at.mark),
             "option": sql.SQL(" with inherit true, set false" if self.at.major >= _SINCE_OPTIONS else ""),
         }
 

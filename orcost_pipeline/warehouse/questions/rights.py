@@ -22,7 +22,7 @@ class Right(NamedTuple):
     statement: str | None
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.grantee, self.privilege, self.object)))
+        return f"{self.grantee} {self.privilege} {self.object}".rstrip()
 
 
 def differing_rights(connection: sa.Connection, login: str | None = None, roles: Sequence[str] = ()) -> list[Right]:
@@ -50,8 +50,8 @@ class Login(NamedTuple):
 
 
 def listed_logins(connection: sa.Connection) -> list[Login]:
-    """Every login with rights, by name."""
-    return records(Login, ask(connection, "access_logins"))
+    """Every login with rights in this database, by name."""
+    return records(Login, ask(connection, "access_logins", mark=this_database(connection).mark))
 
 
 class Role(NamedTuple):
@@ -63,20 +63,22 @@ class Role(NamedTuple):
     is_made: bool
 
 
-def found_login(connection: sa.Connection, login: str, mark: str) -> Role | None:
-    """The login of this name; None where the server has none. `mark` is the comment on those that orcost makes."""
-    found = records(Role, ask(connection, "found_login", login=login, mark=mark))
+def found_login(connection: sa.Connection, login: str) -> Role | None:
+    """The login of this name; None where the server has none."""
+    found = records(Role, ask(connection, "found_login", login=login, mark=this_database(connection).mark))
     return found[0] if found else None
 
 
 class Database(NamedTuple):
-    """A database: who owns its tables, and whether everybody may connect to it and make temporary ones."""
+    """A database: who owns its tables, whether everybody may connect to it and make temporary ones, and the comment on
+    logins that orcost makes for it (D102)."""
 
     database: str
     major: int
     owner: str
     is_open: bool
     is_temporary_open: bool
+    mark: str
 
 
 def this_database(connection: sa.Connection) -> Database:

@@ -293,6 +293,3 @@ OVERRIDES = {
     "than activity reaches); blank where there is none.",
     "raw.activity_daily.provider": "Provider that served the model; empty where it is not reported.",
 }
-
-# What a viewer reads has the columns of the mart of its name.
-OVERRIDES |= {name.replace("marts", "viewer", 1): text for name, text in OVERRIDES.items() if name.startswith("marts.")}
