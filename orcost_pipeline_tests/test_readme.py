@@ -25,7 +25,7 @@ from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline_tests.world import NOON, World
 
 CHECKOUT = Path(__file__).parents[1]
-CONTRACT_SCHEMAS = ("ref.", "core.spend", "marts.", "ops.")
+CONTRACT_SCHEMAS = ("ref.", "core.spend", "marts.", "viewer.", "ops.")
 # By path from the checkout.
 PAGES = {
     str(path.relative_to(CHECKOUT)): path.read_text(encoding="utf-8")
@@ -63,7 +63,9 @@ def codes(text: str) -> list[str]:
 
 
 def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() -> None:
-    told = dict(re.findall(r"^\| `((?:ref|core|marts|ops)\.\w+)` \| (.*) \|$", page("tables"), flags=re.MULTILINE))
+    told = dict(
+        re.findall(r"^\| `((?:ref|core|marts|viewer|ops)\.\w+)` \| (.*) \|$", page("tables"), flags=re.MULTILINE)
+    )
     assert told == {
         name: words for name, words in declared_schema().comments.relations.items() if name.startswith(CONTRACT_SCHEMAS)
     }

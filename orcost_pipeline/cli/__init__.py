@@ -18,7 +18,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from orcost_pipeline.cli import options
-from orcost_pipeline.cli.administration import accounts_group, alerts_group, dashboard_group, database_group
+from orcost_pipeline.cli.administration import (
+    access_group,
+    accounts_group,
+    alerts_group,
+    dashboard_group,
+    database_group,
+)
 from orcost_pipeline.cli.export.commands import export_group
 from orcost_pipeline.cli.map.commands import mapping_group
 from orcost_pipeline.cli.options import (
@@ -45,6 +51,7 @@ app.add_typer(database_group, name="db")
 app.add_typer(accounts_group, name="accounts")
 app.add_typer(alerts_group, name="alerts")
 app.add_typer(dashboard_group, name="dashboard")
+app.add_typer(access_group, name="access")
 
 
 def _show_version(is_asked: bool) -> None:

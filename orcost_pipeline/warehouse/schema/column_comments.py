@@ -31,6 +31,7 @@ COLUMNS = {
     "published_run_id": "Run whose extraction was published last.",
     "company": "Company to which the spend is attributed; Unattributed where no mapping rule matches.",
     "company_id": "Small id of the company; 0 is Unattributed.",
+    "login": "Login of the database.",
     "display_name": "Display name of the company, from the list of companies.",
     "external_id": "Id of the company in another system, such as a CRM.",
     "cost_centre": "Cost centre of the company.",

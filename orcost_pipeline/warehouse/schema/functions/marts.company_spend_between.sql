@@ -8,7 +8,7 @@ returns table (
     company text, requests numeric, prompt_tokens numeric, completion_tokens numeric, reasoning_tokens numeric,
     cached_tokens numeric, credits_usd numeric, byok_usd numeric, known_from timestamptz, is_complete boolean
 )
-language plpgsql stable as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     first_day date := ((start_at - interval '1 microsecond') at time zone 'UTC')::date + 1;
     end_day date := (end_at at time zone 'UTC')::date;
