@@ -56,9 +56,7 @@ class ReportRequest:
         """The spend of the request, one row per account and `by` (by default its own grain)."""
         if self.window:
             is_local = self.local is not None
-            return spend_between(
-                connection, by or self.by, self.window, self.account, self.company, is_local=is_local
-            )
+            return spend_between(connection, by or self.by, self.window, self.account, self.company, is_local=is_local)
         return rolling_spend(connection, by or self.by, self.period or "30d", self.account, self.company)
 
     def span(self, as_of: datetime) -> Window:
