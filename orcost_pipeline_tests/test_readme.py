@@ -75,7 +75,7 @@ def test_every_cause_of_a_difference_is_told_with_its_status(engine: sa.Engine) 
     told = set(re.findall(r"^\| `(explained|open)` \| ([^|]+) \|", page("reconciliation"), flags=re.MULTILINE))
     with engine.connect() as connection:
         definition = "select pg_get_viewdef(view::regclass) from unnest(%s::text[]) as view"
-        views = (["core.unkeyed_day", "marts.reconciliation_daily"],)
+        views = (["core.unkeyed_day", "core.reconciled_day"],)
         names, view = connection.exec_driver_sql(definition, views).scalars()
     texts = set(re.findall(r"'([a-z][^']*)'::text", names + view)) - {"closed", "explained", "open"}
     is_open = set(re.findall(r"'([^']+)'::text", view[view.index("disagreeing AS (") : view.index("AS disagreement")]))

@@ -515,7 +515,7 @@ def test_what_has_no_file_any_more_is_dropped_and_forgotten(engine: sa.Engine, f
     for name in ("marts.unkeyed_spend_daily", "core.agrees", "core.unkeyed_day", "marts.creator_spend_daily"):
         files.remove(name)
     files.edit(
-        "marts.reconciliation_daily",
+        "core.reconciled_day",
         (
             "from core.unkeyed_day",
             "from (values (1, null::date, '', 0, 0)) as u (account_id, day, cause, credits_usd, byok_usd)",

@@ -84,6 +84,10 @@ def report_command(
         str | None, typer.Option("--from", metavar="TIME", help="First hour: 2026-11-01 or 2026-11-01T13:00, UTC.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; default: now.")] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Days and months of a time zone such as Europe/Warsaw, instead of UTC."),
+    ] = None,
     by: Annotated[By, typer.Option(help="One row for each of these; html shows them all.")] = By.COMPANY,
     account: Account = None,
     company: Annotated[str | None, typer.Option(metavar="NAME", help="Only the part of this company.")] = None,
@@ -97,7 +101,8 @@ def report_command(
     from orcost_pipeline.cli.report_request import report_request
 
     now = options.now(context)
-    request = report_request(by.value, account, period.value if period else None, month, start, end, now, company)
+    chosen = period.value if period else None
+    request = report_request(by.value, account, chosen, month, start, end, now, company, time_zone)
     with printing_to(output):
         if form is ReportFormat.HTML:
             from orcost_pipeline.cli import report_page
