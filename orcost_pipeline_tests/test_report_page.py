@@ -1,6 +1,7 @@
 """`orcost report --format html`: each figure of the page is one of the marts, and nothing in it is but text."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
