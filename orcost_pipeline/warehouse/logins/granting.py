@@ -145,7 +145,7 @@ def _require_exact(connection: sa.Connection, script: Script) -> None:
     concerned = {script.login, *script.roles, *(["public"] if VIEWER in script.roles else [])}
     wrong = [it for it in differing_rights(connection, script.login, script.roles) if it.grantee in concerned]
     if wrong:
-        told = "\n".join(f"  {it}" for it in few([str(it) for it in wrong], MOST_NAMES))
+        told = "\n".join(f"  {it}" for it in few([it.told for it in wrong], MOST_NAMES))
         todo = "; ".join(it.statement for it in wrong[:MOST_NAMES] if it.statement)
         raise PermanentError(
             f"{quoted(script.login)} would have other rights than it should. {_UNCHANGED}\n{told}\n"

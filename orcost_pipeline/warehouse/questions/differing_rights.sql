@@ -173,7 +173,8 @@ with recursive role (name, schema_name) as (
     join pg_class c on c.oid = o.oid and not coalesce('security_barrier=true' = any(c.reloptions), false)
     where o.kind = 'table' and o.schema_name = 'viewer' and o.is_recorded
 )
-select grantee, privilege, concat_ws(' ', kind, name) as object, is_held, is_renewed, statement
+select grantee, privilege, concat_ws(' ', kind, name) as object, is_held, is_renewed, statement,
+    concat_ws(' ', grantee, privilege, kind, name) as told
 from differing
 where is_renewed or exists (select from used_role)
 order by kind is not null, array_position(array['role', 'database', 'schema', 'table', 'sequence', 'function'], kind),

@@ -11,7 +11,7 @@ from orcost_pipeline.warehouse.questions.asking import Rows, ask, records
 class Right(NamedTuple):
     """A right that a role, a login or `public` has and should not have (`is_held`), or that a role lacks.
 
-    `statement` mends it; None where only a person can. `is_renewed`: upgrades execute it.
+    `statement` mends it; None where only a person can. `is_renewed`: upgrades execute it. `told`: all of it in words.
     """
 
     grantee: str
@@ -20,9 +20,7 @@ class Right(NamedTuple):
     is_held: bool
     is_renewed: bool
     statement: str | None
-
-    def __str__(self) -> str:
-        return f"{self.grantee} {self.privilege} {self.object}".rstrip()
+    told: str
 
 
 def differing_rights(connection: sa.Connection, login: str | None = None, roles: Sequence[str] = ()) -> list[Right]:
