@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 import typer
 
-from orcost_pipeline.cli.explain import require_company
 from orcost_pipeline.cli.rendering import as_json, cells, say, show, table
+from orcost_pipeline.cli.report import require_company
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import listed, plural, quoted

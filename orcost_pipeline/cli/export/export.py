@@ -12,11 +12,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline import formats
-from orcost_pipeline.cli.explain import require_company
 from orcost_pipeline.cli.export.formats import BINARY, TEXT, require_parquet
 from orcost_pipeline.cli.files import writing
 from orcost_pipeline.cli.rendering import say
-from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.cli.report import require_company, synced_accounts
 from orcost_pipeline.cli.report_request import between
 from orcost_pipeline.errors import ContractError, PermanentError
 from orcost_pipeline.settings import Settings
