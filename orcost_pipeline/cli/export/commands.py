@@ -33,7 +33,7 @@ class FocusVersion(StrEnum):
     V1_4 = "1.4"
 
 
-Start = Annotated[str, typer.Option("--from", metavar="TIME", help="First UTC day: 2026-11-01.")]
+Start = Annotated[str, typer.Option("--from", metavar="DATE", help="First UTC day: 2026-11-01.")]
 End = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; default: now.")]
 
 
