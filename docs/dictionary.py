@@ -15,7 +15,7 @@ from orcost_pipeline.warehouse.opening import open_warehouse
 
 PAGE = Path(__file__).with_suffix(".md")
 # In the order in which a reader needs them.
-SCHEMAS = ["marts", "core", "ref", "ops"]
+SCHEMAS = ["marts", "viewer", "core", "ref", "ops"]
 _HEAD = """# Data dictionary
 
 Every column that readers and BI tools see, with its type and meaning, as in the comments of the database. Written by

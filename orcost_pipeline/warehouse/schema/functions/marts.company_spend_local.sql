@@ -6,7 +6,7 @@
 -- hours.
 create or replace function marts.company_spend_local(time_zone text, first_day date, last_day date)
 returns setof core.company_spend_local
-language plpgsql stable as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     days record;
 begin
