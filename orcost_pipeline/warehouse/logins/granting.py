@@ -16,6 +16,7 @@ from orcost_pipeline.text import LONGEST_VALUE, MOST_NAMES, few, quoted, short
 from orcost_pipeline.warehouse.logins.script import MAY_SYNC, READER, VIEWER, Script, Writer
 from orcost_pipeline.warehouse.questions.rights import Right, differing_rights, listed_logins
 
+BY_ADMINISTRATOR = "Let an administrator run what --sql prints, in psql"
 _UNCHANGED = "Nothing was changed."
 
 
@@ -110,7 +111,7 @@ def execute(connection: sa.Connection, script: Script) -> list[Right]:
     granting, *ending = script.transactions
     refusal = (
         f"The database's user may not do this: {{}}. {_UNCHANGED}\n"
-        "Let an administrator run what --sql prints, in psql; docs/access.md lists the rights that are needed."
+        f"{BY_ADMINISTRATOR}; docs/access.md lists the rights that are needed."
     )
     _run(connection, granting, refusal)
     _require_exact(connection, script)
@@ -139,15 +140,15 @@ def _require_exact(connection: sa.Connection, script: Script) -> None:
         if any(it.login == script.login for it in listed_logins(connection)):
             raise PermanentError(
                 f"Another user of the database gave {quoted(script.login)} its rights, and has to revoke them. "
-                f"{_UNCHANGED}\nLet an administrator run what --sql prints, in psql."
+                f"{_UNCHANGED}\n{BY_ADMINISTRATOR}."
             )
         return
     concerned = {script.login, *script.roles, *(["public"] if VIEWER in script.roles else [])}
     wrong = [it for it in differing_rights(connection, script.login, script.roles) if it.grantee in concerned]
     if wrong:
         told = "\n".join(f"  {it}" for it in few([it.told for it in wrong], MOST_NAMES))
-        todo = "; ".join(it.statement for it in wrong[:MOST_NAMES] if it.statement)
+        todo = "; ".join(it.statement for it in wrong[:MOST_NAMES] if it.statement and it.is_held)
+        todo = f"As an administrator, in this database: {todo}" if todo else BY_ADMINISTRATOR
         raise PermanentError(
-            f"{quoted(script.login)} would have other rights than it should. {_UNCHANGED}\n{told}\n"
-            f"As an administrator, in this database: {todo}"
+            f"{quoted(script.login)} would have other rights than it should, or lack some. {_UNCHANGED}\n{told}\n{todo}"
         )

@@ -120,7 +120,13 @@ with recursive role (name, schema_name) as (
         true as is_held,
         (h.is_ours and h.is_role or h.grantee = 'public' and h.is_recorded and h.privilege = 'EXECUTE')
             and pg_has_role(h.owner, 'usage') as is_renewed,
-        format(
+        -- The user of the syncs may have the right to make temporary tables from public alone.
+        case when h.grantee = 'public' and h.privilege = 'TEMPORARY'
+            then (
+                select format('grant temporary on database %s to %s; ', h.name, quote_ident(pg_get_userbyid(c.relowner)))
+                from pg_class c
+                where c.oid = 'ref.account'::regclass
+            ) else '' end || format(
             'revoke %s%s on %s %s from %s', lower(h.privilege), ' (' || h.column_name || ')', h.kind, h.name, h.quoted
         ) as statement
     from held h
