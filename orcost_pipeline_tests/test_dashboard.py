@@ -134,9 +134,9 @@ def compared(world: World, first: date, end: date) -> tuple[Any, ...]:
     names = ("spend", "compared", "earlier", "forecast", "budget", "account")
     sums = ", ".join(f"sum({name}_usd)" for name in names)
     return tuple(
-        world.rows(f"select {sums} from marts.spend_compared where day >= :first and day < :end", first=first, end=end)[
-            0
-        ]
+        world.rows(
+            f"select {sums} from marts.company_spend_compared where day >= :first and day < :end", first=first, end=end
+        )[0]
     )
 
 

@@ -53,17 +53,13 @@ def compare(look: Row, expected: dict[str, Chart]) -> Compared:
     return compared
 
 
-def compare_drill(warehouse: Warehouse, month: tuple[date, date], keys: list[Row], models: list[Row]) -> Compared:
-    """From Company B to its keys, and from its shared gateway to the models."""
-    compared = Compared("drilled from Company B to API keys, and from one of them to models")
-    chosen = [row for row in warehouse.spend if row["company"] == "Company B" and month[0] <= row["day"] < month[1]]
-    gateway = [row for row in chosen if row["key_name"] == "Shared gateway"]
-    for column, sent, rows in (("api_key", keys, chosen), ("model", models, gateway)):
-        sums = figures.sums_by(rows, [column], lambda row: row["usd"])
-        expected = [{column: group[0], "spend_usd": usd} for group, usd in sums.items()]
-        # The budget is the company's, and has no key.
-        of_keys = [row for row in sent if row[column] is not None]
-        compared.was_sent(column, [column, "spend_usd"], of_keys, expected)
+def compare_drill(warehouse: Warehouse, month: tuple[date, date], models: list[Row]) -> Compared:
+    """From Company B's shared gateway to its models."""
+    compared = Compared("drilled from a key to its models")
+    chosen = figures.spend_of(warehouse, *month, "Company B", "Shared gateway")
+    sums = figures.sums_by(chosen, ["model"], lambda row: row["usd"])
+    expected = [{"model": group[0], "total_usd": usd} for group, usd in sums.items()]
+    compared.was_sent("models", ["model", "total_usd"], models, expected)
     return compared
 
 

@@ -70,90 +70,94 @@ def month_of(day: date) -> tuple[date, date]:
 
 
 def charts(
-    warehouse: Warehouse, first: date, end: date, company: str | None = None, *, has_account: bool = False
+    warehouse: Warehouse,
+    first: date,
+    end: date,
+    company: str | None = None,
+    key: str | None = None,
+    *,
+    has_account: bool = False,
 ) -> dict[str, Chart]:
-    """Title → what the chart shows for a whole month [first, end), and for one company where one was clicked.
+    """Title → what the chart shows for a whole month [first, end), and for a clicked company and key (its name).
 
-    The click leaves the table of companies as it is, and what is the account's. Budgets have no account.
+    A click leaves the chart that was clicked as it is, and what is the account's. A click on a key also leaves what
+    companies are compared with. Budgets have no account.
     """
     if has_account:
         warehouse = replace(warehouse, budgets=[])
-    whole = _Range(warehouse, first, end, None)
-    chosen = _Range(warehouse, first, end, company)
-    return {**_headline(chosen), **_who(whole, chosen), **_on_what(chosen), **_trust(whole), **_nobodys(chosen)} | {
-        "Unattributed share, %": _figure("unattributed_share", SHARE, chosen.unattributed_share())
+    whole, chosen = (_Month(warehouse, first, end, only) for only in (None, company))
+    of_company, of_key = (spend_of(warehouse, first, end, company, only) for only in (None, key))
+    return {
+        **_headline(chosen, of_key),
+        **_who(whole, of_key),
+        **_on_what(of_company, of_key),
+        **_trust(whole, of_key),
+        **_nobodys(of_key),
     }
 
 
-class _Range:
-    """The spend of a month, beside what it is compared with."""
+def spend_of(
+    warehouse: Warehouse, first: date, end: date, company: str | None = None, key: str | None = None
+) -> list[Row]:
+    """The spend of the days [first, end), of one company and of keys with one name where they are given."""
+    return [
+        row
+        for row in warehouse.spend
+        if first <= row["day"] < end and company in (None, row["company"]) and key in (None, row["key_name"])
+    ]
+
+
+class _Month:
+    """The spend of companies in a month, beside what it is compared with."""
 
     def __init__(self, warehouse: Warehouse, first: date, end: date, company: str | None) -> None:
-        def is_chosen(row: Row) -> bool:
-            return company is None or row["company"] == company
-
-        today = warehouse.as_of.astimezone(UTC).date()
         self.warehouse = warehouse
-        self.spend = [row for row in warehouse.spend if first <= row["day"] < end and is_chosen(row)]
+        self.spend = spend_of(warehouse, first, end, company)
         self.days = [row for row in warehouse.days if first <= row["day"] < end]
-        self.budgets = [row for row in warehouse.budgets if row["month"] == first and is_chosen(row)]
-        self.to_come = [row for row in warehouse.to_come if row["month"] == first and is_chosen(row)]
-        before, _ = month_of(first - timedelta(days=1))
+        self.budgets, self.to_come = (
+            [row for row in rows if row["month"] == first and company in (None, row["company"])]
+            for rows in (warehouse.budgets, warehouse.to_come)
+        )
         # Finished days of this month, and the days before that they are compared with.
-        finished = [day for day in _days(first, end) if day < today]
+        today = warehouse.as_of.astimezone(UTC).date()
+        before, _ = month_of(first - timedelta(days=1))
+        finished = {day for day in _days(first, end) if day < today}
         counterparts = {day for day in _days(before, first) if _a_month_later(day, end) in finished}
         self.compared = [row for row in self.spend if row["day"] in finished]
-        self.earlier = [row for row in warehouse.spend if row["day"] in counterparts and is_chosen(row)]
-
-    def compare(self, keys: Sequence[str]) -> list[Row]:
-        """One row for each value of the columns: spend, spend a month earlier, change."""
-        spend, earlier, compared = (
-            sums_by(rows, keys, lambda row: row["usd"]) for rows in (self.spend, self.earlier, self.compared)
-        )
-        return [
-            {
-                **dict(zip(keys, group, strict=True)),
-                "spend_usd": spend.get(group, Decimal(0)),
-                "earlier_usd": earlier.get(group),
-                "change": _change(compared.get(group), earlier.get(group)),
-            }
-            for group in spend.keys() | earlier.keys()
-        ]
+        self.earlier = [row for row in spend_of(warehouse, before, first, company) if row["day"] in counterparts]
 
     def companies(self) -> list[Row]:
+        """One row per company, as the table shows it."""
+        sums = [
+            sums_by(rows, ["company"], lambda row: row["usd"])
+            for rows in (self.spend, self.compared, self.earlier, self.to_come)
+        ]
         budgets = sums_by(self.budgets, ["company"], lambda row: row["budget_usd"])
-        to_come = sums_by(self.to_come, ["company"], lambda row: row["usd"])
-        rows = self.compare(["company"])
-        for row in rows:
-            group = (row["company"],)
-            _with_budget(row, row["spend_usd"] + to_come.get(group, Decimal(0)), budgets.get(group))
-        return rows
+        return [
+            {"company": group[0], **_beside(*(of.get(group) for of in sums), budgets.get(group))}
+            for group in sums[0].keys() | sums[2].keys() | budgets.keys()
+        ]
 
     def total(self) -> Row:
-        rows = self.compare([])
-        spent = rows[0] if rows else {"spend_usd": Decimal(0), "earlier_usd": None, "change": None}
-        budget = sum(row["budget_usd"] for row in self.budgets) if self.budgets else None
-        return _with_budget(spent, spent["spend_usd"] + sum(row["usd"] for row in self.to_come), budget)
-
-    def unattributed_share(self) -> Decimal:
-        unattributed = sum(row["usd"] for row in self.spend if row["company"] == "Unattributed")
-        return unattributed / sum(row["usd"] for row in self.spend)
+        """All of it."""
+        sums = (_total(rows, "usd") for rows in (self.spend, self.compared, self.earlier, self.to_come))
+        return _beside(*sums, _total(self.budgets, "budget_usd"))
 
 
-def _headline(chosen: _Range) -> dict[str, Chart]:
+def _headline(chosen: _Month, spend: list[Row]) -> dict[str, Chart]:
     total = chosen.total()
     return {
-        "Spend, USD": _figure("total_usd", USD, total["spend_usd"]),
+        "Spend, USD": _figure("total_usd", USD, _total(spend, "usd")),
         "Change on a month earlier, %": _figure("change", CHANGE, total["change"]),
         "Forecast of the month, USD": _figure("forecast_usd", USD, total["forecast_usd"]),
         "Budget, USD": _figure("budget_usd", USD, total["budget_usd"]),
     }
 
 
-def _who(whole: _Range, chosen: _Range) -> dict[str, Chart]:
+def _who(whole: _Month, spend: list[Row]) -> dict[str, Chart]:
     columns = {"spend_usd": USD, "earlier_usd": USD, "change": CHANGE}
     plan = {"forecast_usd": USD, "budget_usd": USD, "forecast_of_budget": PERCENT}
-    by_day = sums_by(chosen.spend, ["day", "company"], lambda row: row["usd"])
+    by_day = sums_by(spend, ["day", "company"], lambda row: row["usd"])
     companies = sorted({company for _, company in by_day})
     days = [
         {"day": day, **{company: by_day.get((day, company)) for company in companies}}
@@ -167,22 +171,20 @@ def _who(whole: _Range, chosen: _Range) -> dict[str, Chart]:
     }
 
 
-def _on_what(chosen: _Range) -> dict[str, Chart]:
-    models = sums_by(chosen.spend, ["model"], lambda row: row["usd"])
-    columns = {"api_key": None, "company": None, "spend_usd": USD, "earlier_usd": USD, "change": CHANGE}
+def _on_what(of_company: list[Row], of_key: list[Row]) -> dict[str, Chart]:
+    columns = {"total_usd": USD, "requests": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT}
     return {
-        "Models: spend, USD": Chart(
-            {"model": None, "total_usd": None},
-            [{"model": model, "total_usd": usd} for (model,), usd in models.items()],
-            has_text=False,
+        "Models: spend, USD": Chart({"model": None, "total_usd": None}, _measured(of_key, ["model"]), has_text=False),
+        "API keys: spend in USD, requests, tokens": Chart(
+            {"api_key": None, "company": None, **columns}, _measured(of_company, ["api_key", "company"])
         ),
-        "API keys: spend and change on a month earlier, USD": Chart(columns, chosen.compare(["api_key", "company"])),
     }
 
 
-def _trust(whole: _Range) -> dict[str, Chart]:
+def _trust(whole: _Month, spend: list[Row]) -> dict[str, Chart]:
     as_of = whole.warehouse.as_of.astimezone(UTC)
-    charged = sum(row["account_usd"] for row in whole.days)
+    charged = _total(whole.days, "account_usd") or 0
+    unattributed = _total([row for row in spend if row["company"] == "Unattributed"], "usd") or 0
     by_cause = {
         name: sums_by(whole.days, ["status", "cause"], value)
         for name, value in {
@@ -194,7 +196,8 @@ def _trust(whole: _Range) -> dict[str, Chart]:
     return {
         "Complete to, UTC": _figure("complete_to", "%d %b %Y, %H:%M", as_of),
         "Open days, number": _figure("open_days", COUNT, sum(row["status"] == "open" for row in whole.days)),
-        "Difference, USD": _figure("difference_usd", USD, charged - sum(row["usd"] for row in whole.spend)),
+        "Difference, USD": _figure("difference_usd", USD, charged - (_total(whole.spend, "usd") or 0)),
+        "Unattributed share, %": _figure("unattributed_share", SHARE, _ratio(unattributed, _total(spend, "usd"))),
         "OpenRouter's total by day: explained by API keys, and without a key, USD": Chart(
             {"day": None, "keys_usd": None, "residual_usd": None},
             [row | {"residual_usd": row["account_usd"] - row["keys_usd"]} for row in whole.days],
@@ -210,53 +213,70 @@ def _trust(whole: _Range) -> dict[str, Chart]:
     }
 
 
-def _nobodys(chosen: _Range) -> dict[str, Chart]:
-    unattributed = [row for row in chosen.spend if row["company"] == "Unattributed"]
-    usd, requests = (
-        sums_by(unattributed, ["api_key"], lambda row, name=name: row[name]) for name in ("usd", "requests")
-    )
-    columns = {"requests": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT}
-    by_model = {
-        name: sums_by(chosen.spend, ["model"], lambda row, name=name: row[name])
-        for name in ("usd", *columns, "cached_tokens")
-    }
-    models = [
-        {"model": group[0], **_tokens({name: sums[group] for name, sums in by_model.items()})}
-        for group in by_model["usd"]
-    ]
+def _nobodys(spend: list[Row]) -> dict[str, Chart]:
+    unattributed = [row for row in spend if row["company"] == "Unattributed"]
+    shares = {"cached_share": PERCENT, "usd_per_million_tokens": USD}
+    columns = {"total_usd": USD, "requests": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT, **shares}
+    (total,) = _measured(spend, [])
     return {
         "Unattributed: spend by API key, USD": Chart(
-            {"api_key": None, "total_usd": USD, "requests": COUNT},
-            [{"api_key": key[0], "total_usd": usd[key], "requests": requests[key]} for key in usd],
+            {"api_key": None, "total_usd": USD, "requests": COUNT}, _measured(unattributed, ["api_key"])
         ),
         "Models: spend in USD, requests, tokens, USD per million tokens": Chart(
-            {"model": None, "total_usd": USD, **columns, "cached_share": PERCENT, "usd_per_million_tokens": USD},
-            models,
-            _tokens({name: sum(sums.values()) for name, sums in by_model.items()}),
+            {"model": None, **columns}, _measured(spend, ["model"]), total
         ),
     }
 
 
-def _tokens(sums: dict[str, Any]) -> Row:
-    tokens = sums["prompt_tokens"] + sums["completion_tokens"]
+def _measured(spend: list[Row], keys: Sequence[str]) -> list[Row]:
+    """One row for each value of the columns: measures, and what is derived from them."""
+    names = ("usd", "requests", "prompt_tokens", "completion_tokens", "cached_tokens")
+    sums = {name: sums_by(spend, keys, lambda row, name=name: row[name]) for name in names}
+    return [
+        {**dict(zip(keys, group, strict=True)), **_derived({name: of[group] for name, of in sums.items()})}
+        for group in sums["usd"]
+    ]
+
+
+def _derived(sums: Row) -> Row:
     return sums | {
         "total_usd": sums["usd"],
-        "cached_share": sums["cached_tokens"] / sums["prompt_tokens"] if sums["prompt_tokens"] else None,
-        "usd_per_million_tokens": 1_000_000 * sums["usd"] / tokens if tokens else None,
+        "cached_share": _ratio(sums["cached_tokens"], sums["prompt_tokens"]),
+        "usd_per_million_tokens": _ratio(1_000_000 * sums["usd"], sums["prompt_tokens"] + sums["completion_tokens"]),
     }
+
+
+def _beside(
+    spend: Decimal | None,
+    compared: Decimal | None,
+    earlier: Decimal | None,
+    to_come: Decimal | None,
+    budget: Decimal | None,
+) -> Row:
+    """Spend of a month beside what it is compared with."""
+    forecast = (spend or 0) + (to_come or 0)
+    change = _ratio(compared, earlier)
+    return {
+        "spend_usd": spend or Decimal(0),
+        "earlier_usd": earlier,
+        "change": None if change is None else change - 1,
+        "forecast_usd": forecast,
+        "budget_usd": budget,
+        "forecast_of_budget": _ratio(forecast, budget),
+    }
+
+
+def _ratio(part: Decimal | None, whole: Decimal | None) -> Decimal | None:
+    return part / whole if part is not None and whole else None
+
+
+def _total(rows: list[Row], name: str) -> Decimal | None:
+    """Their sum; None of no rows, as in SQL."""
+    return sum(row[name] for row in rows) if rows else None
 
 
 def _figure(name: str, written: str, value: Any) -> Chart:
     return Chart({name: written}, [{name: value}])
-
-
-def _with_budget(row: Row, forecast: Decimal, budget: Decimal | None) -> Row:
-    row |= {"forecast_usd": forecast, "budget_usd": budget, "forecast_of_budget": forecast / budget if budget else None}
-    return row
-
-
-def _change(compared: Decimal | None, earlier: Decimal | None) -> Decimal | None:
-    return compared / earlier - 1 if compared is not None and earlier else None
 
 
 def sums_by(rows: Iterable[Row], keys: Sequence[str], value: Callable[[Row], Decimal]) -> Sums:
