@@ -2,6 +2,7 @@
 -- forecast, the budget, the account's total). Each part fills columns of its own, so that sums over any days and
 -- companies stand side by side.
 
+-- A null without a type would make the column of all parts a numeric without a precision.
 -- Spend of a month earlier is on the day that it is compared with, and the last day of a month has what longer months
 -- have after it. Only finished days are compared, with days that are known.
 create or replace view marts.company_spend_compared as
@@ -15,8 +16,8 @@ join ref.account a using (account_id)
 join ref.company c using (company_id)
 left join core.account_day e on e.account_id = s.account_id and e.day = (s.day - interval '1 month')::date
 union all
-select 'month earlier', d.day, a.account, c.company, null, null, (s.credits_usd + s.byok_usd)::numeric(38, 18), null,
-    null, null
+select 'month earlier', d.day, a.account, c.company, null::numeric(38, 18), null::numeric(38, 18),
+    (s.credits_usd + s.byok_usd)::numeric(38, 18), null::numeric(38, 18), null::numeric(38, 18), null::numeric(38, 18)
 from core.account_day d
 join ref.account a using (account_id)
 join core.company_day s on s.account_id = d.account_id
@@ -27,24 +28,27 @@ join ref.company c using (company_id)
 where d.day < (a.as_of at time zone 'UTC')::date
 union all
 -- What is to come, on the month's last day.
-select 'forecast', (f.month + interval '1 month - 1 day')::date, a.account, c.company, null, null, null,
-    (f.forecast_usd - f.spent_usd)::numeric(38, 18), null, null
+select 'forecast', (f.month + interval '1 month - 1 day')::date, a.account, c.company, null::numeric(38, 18),
+    null::numeric(38, 18), null::numeric(38, 18), (f.forecast_usd - f.spent_usd)::numeric(38, 18),
+    null::numeric(38, 18), null::numeric(38, 18)
 from core.company_forecast f
 join ref.account a using (account_id)
 join ref.company c using (company_id)
 where f.is_newest
 union all
 -- Each day its part. Running totals are subtracted, so that the days of a month sum to its budget exactly.
-select 'budget', b.month + d.number - 1, null, b.company, null, null, null, null,
+select 'budget', b.month + d.number - 1, null, b.company, null::numeric(38, 18),
+    null::numeric(38, 18), null::numeric(38, 18), null::numeric(38, 18),
     (
         round(b.budget_usd * d.number / m.days, 18) - round(b.budget_usd * (d.number - 1) / m.days, 18)
     )::numeric(38, 18),
-    null
+    null::numeric(38, 18)
 from marts.company_budget_monthly b
 cross join lateral (select (b.month + interval '1 month')::date - b.month as days) m
 cross join lateral generate_series(1, m.days) as d (number)
 union all
-select 'account', d.day, a.account, null, null, null, null, null, null,
+select 'account', d.day, a.account, null, null::numeric(38, 18), null::numeric(38, 18), null::numeric(38, 18),
+    null::numeric(38, 18), null::numeric(38, 18),
     (d.account_credits_usd + d.account_byok_usd)::numeric(38, 18)
 from core.account_day d
 join ref.account a using (account_id);
