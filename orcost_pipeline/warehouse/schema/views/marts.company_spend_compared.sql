@@ -7,7 +7,8 @@
 -- have after it. Only finished days are compared, with days that are known.
 create or replace view marts.company_spend_compared as
 select 'spend' as part, s.day, a.account, c.company, t.usd as spend_usd,
-    case when s.day < (a.as_of at time zone 'UTC')::date and e.day is not null then t.usd end as compared_usd,
+    (case when s.day < (a.as_of at time zone 'UTC')::date and e.day is not null then t.usd end)::numeric(38, 18)
+        as compared_usd,
     null::numeric(38, 18) as earlier_usd, t.usd as forecast_usd, null::numeric(38, 18) as budget_usd,
     null::numeric(38, 18) as account_usd
 from core.company_day s
