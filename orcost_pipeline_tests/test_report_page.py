@@ -314,6 +314,13 @@ def test_a_table_of_a_company_is_called_so(orcost: Orcost) -> None:
     assert "% unattributed" in told
 
 
+def test_a_page_has_utc_days_and_refuses_those_of_a_time_zone(orcost: Orcost) -> None:
+    asked = ("--month", "2026-11", "--time-zone", "Europe/Warsaw")
+    assert str(orcost("report", *asked, "--format", "html").exception).startswith("--format html shows UTC days")
+    told = orcost("report", *asked, "--company", "Company A", "--by", "model").stdout
+    assert told.startswith("Cost of Company A by model, November 2026 in Europe/Warsaw")
+
+
 # The chart
 
 
