@@ -16,7 +16,7 @@ help:
 	@echo "make books   what a deleted key, a restated day and two missed days do to the books"
 	@echo "make test    install, then pass the tests (test-all: the slow ones too)"
 	@echo "make check   lint, types, layers and tests"
-	@echo "make bench   measure"
+	@echo "make bench   measure (an hour)"
 	@echo "make dashboard   import the dashboard into a real Superset and compare every figure"
 
 install: $(STAMP)
@@ -61,6 +61,9 @@ bench: install
 	@$(BIN)/python -m benchmarks.forecast
 	@$(BIN)/python -m benchmarks.questions
 	@$(BIN)/python -m benchmarks.loading
+	@$(BIN)/python -m benchmarks.loading --restate 50000 --among 10000000
+	@$(BIN)/python -m benchmarks.dlt_pipeline
+	@$(BIN)/python -m benchmarks.layout
 	@$(BIN)/python -m benchmarks.large_account
 
 dashboard: install
