@@ -186,6 +186,7 @@ def instants_of(as_of: datetime) -> dict[str, Any]:
         "as_of": as_of,
         "company": COMPANY,
         "this_hour": hour_floor(as_of),
+        "this_day": today,
         "first_day": today - timedelta(days=30),
         "first_hour": _start(today - timedelta(days=30)),
         "month_day": month,
@@ -286,6 +287,35 @@ DASHBOARD = (
         f"select workspace, {_SHARED} {_HOLDERS} where hour >= :year group by workspace",
     ),
     (
+        "company × day, 30 days (marts.spend_daily)",
+        f"select day, company, {_MONEY} from marts.spend_daily where day >= :first_day group by day, company",
+        f"select {_DAY} as day, company, {_MONEY} from core.spend_hourly where hour >= :first_hour group by 1, company",
+    ),
+    (
+        "keys of a company, one month (marts.spend_daily)",
+        f"select key_name, {_MONEY} from marts.spend_daily "
+        "where company = :company and day >= :month_day and day < :this_month_day group by key_name",
+        f"select key_name, {_MONEY} from core.spend_hourly "
+        "where company = :company and hour >= :month and hour < :this_month group by key_name",
+    ),
+    (
+        "creators, 30 days (marts.spend_daily)",
+        f"select creator_email, {_MONEY} from marts.spend_daily where day >= :first_day group by creator_email",
+        f"select creator_email, {_SHARED} {_HOLDERS} where hour >= :first_hour group by creator_email",
+    ),
+    (
+        "workspaces, 30 days (marts.spend_daily)",
+        f"select workspace_name, {_MONEY} from marts.spend_daily where day >= :first_day group by workspace_name",
+        f"select workspace_name, {_SHARED} {_HOLDERS} where hour >= :first_hour group by workspace_name",
+    ),
+    (
+        "models of a company, 48 hours (marts.spend_hourly)",
+        f"select model, {_MONEY} from marts.spend_hourly "
+        "where company = :company and hour > :this_hour - interval '48 hours' group by model",
+        f"select model, {_MONEY} from core.spend_hourly "
+        "where company = :company and hour > :this_hour - interval '48 hours' group by model",
+    ),
+    (
         "company × hour, 48 hours",
         "select hour, company, credits_usd, byok_usd from marts.company_spend_hourly "
         "where hour > :this_hour - interval '48 hours'",
@@ -309,6 +339,12 @@ DASHBOARD = (
         "where hour >= :first_hour group by 1, company",
         f"select (hour at time zone 'Europe/Warsaw')::date as day, company, {_MONEY} from core.spend_hourly "
         "where hour >= :first_hour group by 1, company",
+    ),
+    (
+        "marts.company_spend_local, 30 days",
+        "select * from marts.company_spend_local('Europe/Warsaw', :first_day, cast(:this_day as date) + 1)",
+        f"select (hour at time zone 'Europe/Warsaw')::date as day, company, {SUMS} from core.spend_hourly "
+        "where hour >= cast(:first_day as timestamp) at time zone 'Europe/Warsaw' group by 1, company",
     ),
     (
         "marts.company_spend_between, 45 days with hours at both ends",

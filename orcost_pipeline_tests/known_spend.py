@@ -130,11 +130,11 @@ class Truth:
         first, last = -(-(window.start - EPOCH) // DAY) * DAY + EPOCH, (window.end - EPOCH) // DAY * DAY + EPOCH
         days = [fact for fact in self.days if first <= fact.start < last]
         edges = [fact for fact in self.hours if fact.start in window and not first <= fact.start < last]
-        return _summed([*days, *edges], by)
+        return summed([*days, *edges], by)
 
     def rolling(self, hours: int, by: Grouping) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
         first = hour_floor(AS_OF) - (hours - 1) * HOUR
-        return _summed([fact for fact in self.hours if fact.start >= first], by)
+        return summed([fact for fact in self.hours if fact.start >= first], by)
 
     @property
     def balance_usd(self) -> Decimal:
@@ -150,7 +150,7 @@ def _midnight(instant: datetime) -> datetime:
     return day_start(utc_day(instant))
 
 
-def _summed(facts: list[Fact], by: Grouping) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
+def summed(facts: list[Fact], by: Grouping) -> dict[tuple[str | None, ...], tuple[Fraction, ...]]:
     sums: dict[tuple[str | None, ...], list[Fraction]] = defaultdict(lambda: [Fraction(0)] * len(MEASURES))
     for fact in facts:
         for company, part in owners(fact.key, utc_day(fact.start)).items():

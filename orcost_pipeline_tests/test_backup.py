@@ -19,6 +19,7 @@ from orcost_pipeline.warehouse import backup
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, Programs
+from orcost_pipeline.warehouse.questions.rights import undue_rights
 from orcost_pipeline.warehouse.runs import sync_lock
 from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS
 from orcost_pipeline_tests.conftest import fresh_database
@@ -142,6 +143,29 @@ def test_a_warehouse_with_accounts_is_replaced_only_if_asked_and_rights_are_kept
     finally:
         with site.engine.begin() as connection:
             connection.exec_driver_sql(f"drop owned by {reader}; drop role {reader}")
+
+
+@pytest.mark.slow
+def test_readers_and_viewers_have_the_same_rights_in_a_restored_warehouse(site: Project) -> None:
+    reader, viewer = (f"l_{uuid.uuid4().hex}" for _ in range(2))
+    at, options = site.engine.url, {"autocommit": True}
+    passwords = {reader: site.orcost("access", "reader", reader).stdout.strip()}
+    passwords[viewer] = site.orcost("access", "viewer", viewer, "--company", "A").stdout.strip()
+    try:
+        assert site.orcost("db", "backup", "costs.dump").returncode == 0
+        assert site.orcost("access", "viewer", viewer, "--company", "A").returncode == 0
+        assert site.orcost("db", "restore", "--replace", "costs.dump").returncode == 0
+        with site.engine.connect() as connection:
+            assert undue_rights(connection).rows == []
+        for login, relation in ((reader, "marts.spend_daily"), (viewer, "viewer.spend_daily")):
+            server = {"host": at.host, "port": at.port, "dbname": at.database}
+            with psycopg.connect(**server, user=login, password=passwords[login], **options) as session:
+                assert session.execute(f"select count(*) > 0 from {relation}".encode()).fetchone() == (True,)
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.execute("select from core.usage_daily")
+    finally:
+        for login in (reader, viewer):
+            assert site.orcost("access", "revoke", login).returncode == 0
 
 
 @pytest.mark.slow

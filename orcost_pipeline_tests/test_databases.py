@@ -353,7 +353,7 @@ def test_an_older_postgres_gives_the_same_figures(tmp_path: Path, monkeypatch: p
 def reader_url(database_url: str) -> Iterator[str]:
     """A user with the rights that the documentation grants, where nobody has any by default."""
     role = f"reader_{uuid.uuid4().hex}"
-    (grants,) = blocks("sql", section("operations", "Grant read access"))
+    (grants,) = blocks("sql", section("access", "Read with the command line"))
     statements = grants.replace("reader", role)
     script(database_url, "revoke execute on all functions in schema core, marts, ops from public", statements)
     try:

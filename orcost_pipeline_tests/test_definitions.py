@@ -76,6 +76,7 @@ CHECKS = {
     ("marts/reconciliation_daily", "witnesses_agree"),
     ("ops/restatement", "settled_days_stay_as_they_were"),
     ("marts/company_spend_rolling", "every_account_is_fresh"),
+    ("marts/spend_daily", "rights_are_as_granted"),
 }
 CONTRACT_CHECKS = {
     "every_usage_has_one_owner",

@@ -142,6 +142,7 @@ def test_a_user_without_rights_is_told_which(healthy: Deployment, monkeypatch: p
             healthy.do(
                 f"grant usage on schema {schema} to {role}; grant select on all tables in schema {schema} to {role}"
             )
+        healthy.do(f"grant execute on all functions in schema core, marts to {role}")
         finding = healthy.only("error", Code.DATABASE_RIGHTS, None)
         assert finding.todo == f'grant create on database "{database}" to "{role}"'
         healthy.do(f"grant create on database {database} to {role}")

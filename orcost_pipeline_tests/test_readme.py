@@ -25,7 +25,7 @@ from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline_tests.world import NOON, World
 
 CHECKOUT = Path(__file__).parents[1]
-CONTRACT_SCHEMAS = ("ref.", "core.spend", "marts.", "ops.")
+CONTRACT_SCHEMAS = ("ref.", "core.spend", "marts.", "viewer.", "ops.")
 # By path from the checkout.
 PAGES = {
     str(path.relative_to(CHECKOUT)): path.read_text(encoding="utf-8")
@@ -63,7 +63,9 @@ def codes(text: str) -> list[str]:
 
 
 def test_every_relation_that_readers_use_is_told_in_the_words_of_the_database() -> None:
-    told = dict(re.findall(r"^\| `((?:ref|core|marts|ops)\.\w+)` \| (.*) \|$", page("tables"), flags=re.MULTILINE))
+    told = dict(
+        re.findall(r"^\| `((?:ref|core|marts|viewer|ops)\.\w+)` \| (.*) \|$", page("tables"), flags=re.MULTILINE)
+    )
     assert told == {
         name: words for name, words in declared_schema().comments.relations.items() if name.startswith(CONTRACT_SCHEMAS)
     }
@@ -73,7 +75,7 @@ def test_every_cause_of_a_difference_is_told_with_its_status(engine: sa.Engine) 
     told = set(re.findall(r"^\| `(explained|open)` \| ([^|]+) \|", page("reconciliation"), flags=re.MULTILINE))
     with engine.connect() as connection:
         definition = "select pg_get_viewdef(view::regclass) from unnest(%s::text[]) as view"
-        views = (["core.unkeyed_day", "marts.reconciliation_daily"],)
+        views = (["core.unkeyed_day", "core.reconciled_day"],)
         names, view = connection.exec_driver_sql(definition, views).scalars()
     texts = set(re.findall(r"'([a-z][^']*)'::text", names + view)) - {"closed", "explained", "open"}
     is_open = set(re.findall(r"'([^']+)'::text", view[view.index("disagreeing AS (") : view.index("AS disagreement")]))

@@ -1,6 +1,7 @@
 """`orcost report --format html`: each figure of the page is one of the marts, and nothing in it is but text."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -274,7 +275,10 @@ def test_a_file_is_written_whole_or_not_at_all(orcost: Orcost, tmp_path: Path) -
     assert file.read_text(encoding="utf-8").startswith("account,company")
     assert list(tmp_path.glob("cost*")) == [file]
     refused = orcost("report", "--output", str(tmp_path / "missing" / "cost.csv")).exception
-    assert "could not be written" in str(refused)
+    assert str(refused).endswith("cost.csv cannot be written (No such file or directory).")
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert str(orcost("report", "--output", str(pipe)).exception) == f"{pipe} cannot be written: it is no file."
+    assert pipe.is_fifo()
 
 
 # One company

@@ -32,6 +32,7 @@ NEVER = frozenset(
         Code.DATABASE_RIGHTS,
         Code.DATABASE_FULL,
         Code.DISK_FULL,
+        Code.ACCESS_TOO_WIDE,
         Code.SCHEMAS_TAKEN,
         Code.SCHEMA_NEWER,
         Code.SCHEMA_OLDER,

@@ -18,7 +18,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from orcost_pipeline.cli import options
-from orcost_pipeline.cli.administration import accounts_group, alerts_group, dashboard_group, database_group
+from orcost_pipeline.cli.administration import (
+    access_group,
+    accounts_group,
+    alerts_group,
+    dashboard_group,
+    database_group,
+)
 from orcost_pipeline.cli.export.commands import export_group
 from orcost_pipeline.cli.map.commands import mapping_group
 from orcost_pipeline.cli.options import (
@@ -45,6 +51,7 @@ app.add_typer(database_group, name="db")
 app.add_typer(accounts_group, name="accounts")
 app.add_typer(alerts_group, name="alerts")
 app.add_typer(dashboard_group, name="dashboard")
+app.add_typer(access_group, name="access")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -77,6 +84,10 @@ def report_command(
         str | None, typer.Option("--from", metavar="TIME", help="First hour: 2026-11-01 or 2026-11-01T13:00, UTC.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; default: now.")] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Days and months of a time zone such as Europe/Warsaw, instead of UTC."),
+    ] = None,
     by: Annotated[By, typer.Option(help="One row for each of these; html shows them all.")] = By.COMPANY,
     account: Account = None,
     company: Annotated[str | None, typer.Option(metavar="NAME", help="Only the part of this company.")] = None,
@@ -90,7 +101,8 @@ def report_command(
     from orcost_pipeline.cli.report_request import report_request
 
     now = options.now(context)
-    request = report_request(by.value, account, period.value if period else None, month, start, end, now, company)
+    chosen = period.value if period else None
+    request = report_request(by.value, account, chosen, month, start, end, now, company, time_zone)
     with printing_to(output):
         if form is ReportFormat.HTML:
             from orcost_pipeline.cli import report_page

@@ -1,4 +1,4 @@
-"""Commands of `orcost accounts`, `db`, `alerts` and `dashboard`: what is stored, where, who is told, who looks."""
+"""Commands of `orcost accounts`, `db`, `alerts`, `dashboard`, `access`: what is stored, who is told, who may look."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from orcost_pipeline.cli import options
-from orcost_pipeline.cli.options import AccountName, Agreed, TableOrJson, group
+from orcost_pipeline.cli.options import AccountName, Agreed, Login, TableOrJson, ToSql, group
 
 database_group = group("The warehouse's Postgres.")
 alerts_group = group("The alerts that are open, and who gets them.", is_command=True)
 dashboard_group = group("The dashboard for Apache Superset.")
+access_group = group("Logins that only read: everything, or single companies.")
 accounts_group = group("The stored accounts: list, rename, forget, rebuild.", is_command=True)
 
 
@@ -195,3 +196,57 @@ def pack_dashboard(
     from orcost_pipeline.cli import dashboard as work
 
     work.pack(options.settings(), database_url, output, with_password=with_password)
+
+
+@access_group.command("reader")
+def make_reader(
+    login: Login,
+    may_sync: Annotated[bool, typer.Option("--may-sync", help="It may also request syncs (Sync Now).")] = False,
+    to_sql: ToSql = False,
+) -> None:
+    """Let a login read everything but raw answers.
+
+    A login that is missing is made; its password is printed once.
+    """
+    from orcost_pipeline.cli import access as work
+
+    work.reader(options.settings(), login, may_sync=may_sync, is_printed=to_sql)
+
+
+@access_group.command("viewer")
+def make_viewer(
+    login: Login,
+    company: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="A company that it sees. May be repeated; replaces those of before."),
+    ],
+    to_sql: ToSql = False,
+) -> None:
+    """Let a login see the costs of single companies, in the schema viewer.
+
+    A login that is missing is made; its password is printed once.
+    """
+    from orcost_pipeline.cli import access as work
+
+    work.viewer(options.settings(), login, company, is_printed=to_sql)
+
+
+@access_group.command("list")
+def list_logins(
+    output: Annotated[TableOrJson, typer.Option("--format", help="What to print.")] = TableOrJson.TABLE,
+) -> None:
+    """The logins with such rights, and which companies they see."""
+    from orcost_pipeline.cli import access as work
+
+    work.show_logins(options.settings(), output.value)
+
+
+@access_group.command("revoke")
+def revoke_login(login: Login, to_sql: ToSql = False) -> None:
+    """Take a login's rights away and end its sessions.
+
+    A login that orcost made is dropped.
+    """
+    from orcost_pipeline.cli import access as work
+
+    work.revoke(options.settings(), login, is_printed=to_sql)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.cli.files import replacing
+from orcost_pipeline.cli.files import writing
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.dashboards.superset_bundle import MASKED_PASSWORD, write_bundle
-from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.access import configured_url, home_blamed
 from orcost_pipeline.warehouse.database import warehouse_url
@@ -28,13 +27,10 @@ def pack(settings: Settings, url: str | None, file: Path, *, with_password: bool
     has_password = uri.password is not None
     if has_password and not with_password:
         uri = uri.set(password=MASKED_PASSWORD)
-    try:
-        with replacing(file) as made:
-            write_bundle(made, uri.render_as_string(hide_password=False))
-            if has_password and with_password:
-                made.chmod(0o600)
-    except OSError as error:
-        raise PermanentError(f"{file} cannot be written ({error.strerror}).") from None
+    with writing(file) as made:
+        write_bundle(made, uri.render_as_string(hide_password=False))
+        if has_password and with_password:
+            made.chmod(0o600)
     typer.echo(f"Packed into {file}: the dashboard, and a connection as {uri.username or 'the default user'}.")
     if has_password:
         say(

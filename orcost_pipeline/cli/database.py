@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.cli.files import replacing
+from orcost_pipeline.cli.files import writing
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.errors import PermanentError, TransientError
 from orcost_pipeline.settings import Settings
@@ -77,13 +77,10 @@ def backup(settings: Settings, file: Path) -> None:
     server; TransientError where it fails.
     """
     with warehouse(settings, open_database) as engine:
-        try:
-            with replacing(file) as made:
-                back_up(engine, made)
-                made.chmod(0o600)
-                size = made.stat().st_size
-        except OSError as error:
-            raise PermanentError(f"{file} cannot be written ({error.strerror}).") from None
+        with writing(file) as made:
+            back_up(engine, made)
+            made.chmod(0o600)
+            size = made.stat().st_size
         typer.echo(f"Backed up to {file} ({size / 1_000_000:,.1f} MB).")
 
 

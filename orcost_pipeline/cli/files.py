@@ -25,6 +25,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """The same for a file that a user names, where a link stands for its target.
+
+    Raises PermanentError where the file cannot be written, or is a device or pipe, which would be replaced by a file.
+    """
+    file = path.resolve()
+    if file.exists() and not file.is_file():
+        raise PermanentError(f"{path} cannot be written: it is no file.")
+    try:
+        with replacing(file) as made:
+            yield made
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be written ({error.strerror}).") from None
+
+
+@contextmanager
 def printing_to(path: Path | None) -> Iterator[None]:
     """Sends what the block prints on stdout to a file, whole or not at all; without a path, to stdout.
 
@@ -33,12 +49,5 @@ def printing_to(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    try:
-        with (
-            replacing(path) as made,
-            made.open("w", encoding="utf-8", newline="") as file,
-            redirect_stdout(file),
-        ):
-            yield
-    except OSError as error:
-        raise PermanentError(f"{path} could not be written ({error.strerror}). --output names a file.") from None
+    with writing(path) as made, made.open("w", encoding="utf-8", newline="") as file, redirect_stdout(file):
+        yield

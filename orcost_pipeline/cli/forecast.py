@@ -88,7 +88,7 @@ def _table(companies: Mapping[str, Mapping[date, Row]], months: Sequence[date]) 
     return drawn
 
 
-def column_total(rows: Sequence[Row], column: str) -> Decimal | None:
+def column_total(rows: Sequence[Mapping[str, Any]], column: str) -> Decimal | None:
     """The sum of a column, None where a value is unknown; no budget adds nothing."""
     values = [row[column] for row in rows if row[column] is not None]
     return sum(values, Decimal(0)) if column == "budget_usd" or len(values) == len(rows) else None

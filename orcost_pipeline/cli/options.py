@@ -55,9 +55,11 @@ class TableOrJson(StrEnum):
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write to this file, whole or not at all; default: standard output."),
+    typer.Option(metavar="FILE", help="Replaced once all is written; default for text: standard output."),
 ]
 AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
+Login = Annotated[str, typer.Argument(help="Name of a login of the database.")]
+ToSql = Annotated[bool, typer.Option("--sql", help="Change nothing; print the statements for an administrator.")]
 Agreed = Annotated[bool, typer.Option("--yes", help="Go on without asking.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the web interface.")]
 

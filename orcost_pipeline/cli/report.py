@@ -127,6 +127,7 @@ def answer_to(connection: sa.Connection, settings: Settings, question: ReportReq
     accounts = synced_accounts(connection, settings, question.account)
     if question.company is not None:
         require_company(connection, question.company)
+    question = question.placed(connection)
     rows = question.spend(connection)
     companies = rows
     if question.by != "company" or question.company is not None:

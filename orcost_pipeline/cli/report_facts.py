@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -21,6 +21,7 @@ from orcost_pipeline.warehouse.questions.budgets import forecasts
 from orcost_pipeline.warehouse.questions.reconciliation import reconciled_days
 from orcost_pipeline.warehouse.questions.spend import GRAINS, UNATTRIBUTED, Grain, KnownSpan
 from orcost_pipeline.warehouse.questions.spend_by_time import (
+    TimeGrain,
     TimeSpend,
     days_with_gaps,
     rolling_spend_by_time,
@@ -79,7 +80,7 @@ class Facts:
     obstacle: str
     lines: Mapping[Grain, Sequence[Line]]
     total: Line
-    time_grain: Literal["hour", "day", "month"]
+    time_grain: TimeGrain
     times: Sequence[TimeSpend]
     gaps: Sequence[date]
     open_days: Sequence[date]
@@ -98,7 +99,7 @@ def facts_of(connection: sa.Connection, settings: Settings, question: ReportRequ
     obstacle = _obstacle(answer, before.known(connection) if before else None)
     compared = before if before and not obstacle else None
     known: dict[Grain, Rows] = {"company": answer.rows, "key": answer.keys}
-    lines = {
+    lines: dict[Grain, Sequence[Line]] = {
         by: _lines(
             known.get(by) or question.spend(connection, by), compared.spend(connection, by) if compared else None, by
         )
@@ -191,16 +192,14 @@ def sum_of(lines: Sequence[Line]) -> Line:
 # By time
 
 
-def _time_grain(answer: Report) -> Literal["hour", "day", "month"]:
+def _time_grain(answer: Report) -> TimeGrain:
     if answer.request.period == "24h":
         return "hour"
     window = answer.request.window
     return "month" if window and window.end - window.start > MOST_DAYS * DAY else "day"
 
 
-def _times(
-    connection: sa.Connection, question: ReportRequest, grain: Literal["hour", "day", "month"]
-) -> Sequence[TimeSpend]:
+def _times(connection: sa.Connection, question: ReportRequest, grain: TimeGrain) -> Sequence[TimeSpend]:
     if question.window:
         return spend_by_day(connection, question.window, grain, question.account, question.company)
     return rolling_spend_by_time(connection, question.period or "30d", grain, question.account, question.company)

@@ -17,6 +17,7 @@ from orcost_pipeline.cli.report_facts import Facts, Line, facts_of
 from orcost_pipeline.cli.report_parts import NOUNS, before_words, signed, tables, time_chart, used_of
 from orcost_pipeline.cli.report_request import ReportRequest
 from orcost_pipeline.companies.preview import exact_sum
+from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, change, is_stale, key_name, length, money, share
 from orcost_pipeline.pages.page import page
 from orcost_pipeline.pages.parts import Figure
@@ -44,7 +45,11 @@ class Standing(NamedTuple):
 
 
 def report(settings: Settings, question: ReportRequest, now: datetime) -> None:
-    """Prints the page; raises PermanentError where the account was not synced yet or the company is unknown."""
+    """Prints the page; raises PermanentError where the account was not synced yet or the company is unknown, and for
+    local days: the page shows UTC days.
+    """
+    if question.local:
+        raise PermanentError("--format html shows UTC days: leave out --time-zone, or give another --format.")
     with snapshot(settings) as connection:
         facts = facts_of(connection, settings, question, now)
     made = page(

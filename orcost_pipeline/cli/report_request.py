@@ -1,8 +1,9 @@
-"""The request of `orcost report`: its options as a rolling period or a window of whole UTC hours."""
+"""The request of `orcost report`: its options as a rolling period, a window of whole UTC hours, or local days."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -11,21 +12,31 @@ from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.questions.spend import (
     Grain,
     KnownSpan,
+    known_hours,
     known_spans,
+    local_window,
     rolling_spans,
     rolling_spend,
     spend_between,
 )
-from orcost_pipeline.windows import HOUR, ROLLING_HOURS, Window, ceil, hour_floor, month_start
+from orcost_pipeline.windows import DAY, HOUR, ROLLING_HOURS, Window, ceil, hour_floor, month_start, utc_day
 
 PERIODS = {"24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
+
+
+class LocalDays(NamedTuple):
+    """The days of a time zone from `first` to before `last`."""
+
+    time_zone: str
+    first: date
+    last: date
 
 
 @dataclass(frozen=True)
 class ReportRequest:
     """A grain, optionally one account or company, and either a rolling period or a window of whole UTC hours.
 
-    `month` is the name of the month that the window is.
+    `month` is the name of the month that the window is. The window of `local` days is known once it is `placed`.
     """
 
     by: Grain
@@ -35,11 +46,17 @@ class ReportRequest:
     period: str | None = None
     month: str | None = None
     window: Window | None = None
+    local: LocalDays | None = None
+
+    def placed(self, connection: sa.Connection) -> "ReportRequest":
+        """The request with the hours of its local days; raises PermanentError where hours cannot be cut into them."""
+        return replace(self, window=local_window(connection, *self.local, self.account)) if self.local else self
 
     def spend(self, connection: sa.Connection, by: Grain | None = None) -> Rows:
         """The spend of the request, one row per account and `by` (by default its own grain)."""
         if self.window:
-            return spend_between(connection, by or self.by, self.window, self.account, self.company)
+            is_local = self.local is not None
+            return spend_between(connection, by or self.by, self.window, self.account, self.company, is_local=is_local)
         return rolling_spend(connection, by or self.by, self.period or "30d", self.account, self.company)
 
     def span(self, as_of: datetime) -> Window:
@@ -67,7 +84,7 @@ class ReportRequest:
     def known(self, connection: sa.Connection) -> Mapping[str, KnownSpan]:
         """The known part of the window, by account."""
         if self.window:
-            return known_spans(connection, self.window)
+            return (known_hours if self.local else known_spans)(connection, self.window)
         return rolling_spans(connection, self.period or "30d")
 
 
@@ -80,16 +97,49 @@ def report_request(
     end: str | None,
     now: datetime,
     company: str | None = None,
+    time_zone: str | None = None,
 ) -> ReportRequest:
     """The request of the options; raises PermanentError for contradicting or invalid ones."""
     if sum((period is not None, month is not None, (start or end) is not None)) > 1:
         raise PermanentError("--period, --month and --from/--to exclude each other. Give one of them.")
+    if time_zone is not None:
+        if period is not None or (month or start) is None:
+            raise PermanentError("--time-zone cuts days: give --month, or --from and --to as days.")
+        days = _local_days(time_zone, month, start, end, now)
+        name = f"{days.first:%B}" if month else None
+        return ReportRequest(by, account, _label(days, month, end), company, month=name, local=days)
     if month is not None:
         window = month_window(month)
         return ReportRequest(by, account, f"{window.start:%B %Y}", company, month=f"{window.start:%B}", window=window)
     if start is not None or end is not None:
         return ReportRequest(by, account, "", company, window=between(start, end, now))
     return ReportRequest(by, account, PERIODS[period or "30d"], company, period=period or "30d")
+
+
+def _local_days(time_zone: str, month: str | None, start: str | None, end: str | None, now: datetime) -> LocalDays:
+    if month is not None:
+        window = month_window(month)
+        return LocalDays(time_zone, window.start.date(), window.end.date())
+    first = _day("--from", start or "")
+    # The running day of every zone ends before the UTC day after tomorrow does.
+    last = _day("--to", end) if end else utc_day(now) + 2 * DAY
+    if last <= first:
+        raise PermanentError(f"--to must be later than --from ({start}); it is exclusive.")
+    return LocalDays(time_zone, first, last)
+
+
+def _label(days: LocalDays, month: str | None, end: str | None) -> str:
+    """The days as a heading names them, both ends included."""
+    first, last = days.first, days.last - DAY
+    span = f"{first:%B %Y}" if month else f"since {first}" if end is None else f"{first} – {last}"
+    return f"{first if first == last else span} in {days.time_zone}"
+
+
+def _day(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise PermanentError(f'{option} "{text}" is not a day written 2026-11-01, as --time-zone needs it.') from None
 
 
 def month_window(text: str) -> Window:

@@ -21,6 +21,7 @@ from orcost_pipeline.warehouse.questions.relations import (
     newest_restatements,
     unattributed_shares,
 )
+from orcost_pipeline.warehouse.questions.rights import undue_rights
 from orcost_pipeline.windows import STALE_AFTER
 
 MOST_ROWS = 10
@@ -57,6 +58,10 @@ def _restated(rows: Sequence[Row]) -> str:
     return f"{plural(days, 'settled day')} restated by {_usd(moved)}, {days and rows[0]['day']} the newest."
 
 
+def _undue(rows: Sequence[Row]) -> str:
+    return f"{plural(len(rows), 'right')} beyond what orcost access gives."
+
+
 BUSINESS_CHECKS = {
     "unattributed_share_is_small": BusinessCheck(
         "marts.company_spend_rolling",
@@ -72,6 +77,12 @@ BUSINESS_CHECKS = {
         "No day is open: keys, hours and activity agree, or differ for a known cause.",
         lambda connection, account, _: disagreeing_days(connection, account),
         _open,
+    ),
+    "rights_are_as_granted": BusinessCheck(
+        "marts.spend_daily",
+        "Readers and viewers of orcost access, and everybody in the database, can do no more than they should.",
+        lambda connection, _, __: undue_rights(connection),
+        _undue,
     ),
     "settled_days_stay_as_they_were": BusinessCheck(
         "ops.restatement",

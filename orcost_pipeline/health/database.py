@@ -3,7 +3,7 @@
 Nothing is created or migrated; an embedded server that has data is started.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,12 +15,14 @@ from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import WarehouseState, is_syncing, read
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import MOST_NAMES, few, listed
 from orcost_pipeline.warehouse.access import configured_url
 from orcost_pipeline.warehouse.database import connect, set_local
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.questions.accounts import Evidence, stored_evidence
 from orcost_pipeline.warehouse.questions.health import Server, server_state
+from orcost_pipeline.warehouse.questions.rights import Right, differing_rights
 from orcost_pipeline.warehouse.schema import SCHEMA_VERSION
 from orcost_pipeline.warehouse.schema.namespaces import (
     ENCODING,
@@ -103,7 +105,18 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime, stateme
     # Only a user who syncs compares accounts; one who only reads may not see the raw tables.
     syncing = settings.accounts if server.may_write else ()
     evidence = {account.name: stored_evidence(frozen, account.name) for account in syncing}
+    if server.may_write:
+        found = (*found, *access_findings(differing_rights(frozen)))
     return DatabaseCheck(read(frozen, settings, now), found, evidence=evidence)
+
+
+def access_findings(differing: Iterable[Right]) -> Iterator[Finding]:
+    """What readers and viewers, or everybody, can do in this database and should not."""
+    held = [it for it in differing if it.is_held]
+    if held:
+        message = f"Somebody can do more in the database than orcost access gives: {listed(it.told for it in held)}."
+        todo = "; ".join(few([it.statement for it in held if it.statement], MOST_NAMES))
+        yield Finding(Severity.WARNING, Code.ACCESS_TOO_WIDE, None, message, todo or "See docs/access.md")
 
 
 def server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:

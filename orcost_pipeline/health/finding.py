@@ -57,6 +57,7 @@ class Code(StrEnum):
     UNREADABLE_ROWS = "unreadable_rows"
     REQUEST_WAITS = "request_waits"
     ALERT_UNDELIVERABLE = "alert_undeliverable"
+    ACCESS_TOO_WIDE = "access_too_wide"
     BUDGET_EXCEEDED = "budget_exceeded"
     BUDGET_AT_RISK = "budget_at_risk"
     BUDGET_NEAR = "budget_near"

@@ -1,13 +1,12 @@
 """Commands of `orcost export`: costs as files for spreadsheets, data tools and FinOps platforms."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orcost_pipeline.cli import options
-from orcost_pipeline.cli.options import group
+from orcost_pipeline.cli.options import Output, group
 
 export_group = group("Costs as files: csv, xlsx, parquet, json, FOCUS.")
 
@@ -34,11 +33,8 @@ class FocusVersion(StrEnum):
     V1_4 = "1.4"
 
 
-Start = Annotated[str, typer.Option("--from", metavar="TIME", help="First UTC day: 2026-11-01.")]
+Start = Annotated[str, typer.Option("--from", metavar="DATE", help="First UTC day: 2026-11-01.")]
 End = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Exclusive end; default: now.")]
-Output = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Replaced once all is written; default for csv and json: stdout.")
-]
 
 
 @export_group.command("spend")

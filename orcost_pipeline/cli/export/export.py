@@ -12,11 +12,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from orcost_pipeline import formats
-from orcost_pipeline.cli.explain import require_company
 from orcost_pipeline.cli.export.formats import BINARY, TEXT, require_parquet
-from orcost_pipeline.cli.files import replacing
+from orcost_pipeline.cli.files import writing
 from orcost_pipeline.cli.rendering import say
-from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.cli.report import require_company, synced_accounts
 from orcost_pipeline.cli.report_request import between
 from orcost_pipeline.errors import ContractError, PermanentError
 from orcost_pipeline.settings import Settings
@@ -110,15 +109,8 @@ def _write(export: Export, target: Target) -> int:
     """The number of rows that were written."""
     if target.file is None:
         return TEXT[target.format](export, sys.stdout)
-    # A device or a pipe would be replaced by a file; where it is a link, its target is.
-    file = target.file.resolve()
-    if file.exists() and not file.is_file():
-        raise PermanentError(f"{target.file} cannot be written: it is no file.")
-    try:
-        with replacing(file) as made:
-            if target.format in BINARY:
-                return BINARY[target.format](export, made)
-            with made.open("w", encoding="utf-8", newline="") as stream:
-                return TEXT[target.format](export, stream)
-    except OSError as error:
-        raise PermanentError(f"{target.file} cannot be written ({error.strerror}).") from None
+    with writing(target.file) as made:
+        if target.format in BINARY:
+            return BINARY[target.format](export, made)
+        with made.open("w", encoding="utf-8", newline="") as stream:
+            return TEXT[target.format](export, stream)

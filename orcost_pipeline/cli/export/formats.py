@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,7 +119,7 @@ def _write_cell(sheet: Worksheet, row: int, place: int, value: Any, look: Format
     elif isinstance(value, datetime):
         problem = sheet.write_datetime(row, place, value.replace(tzinfo=None), look)
     elif isinstance(value, date):
-        problem = sheet.write_datetime(row, place, value, look)
+        problem = sheet.write_datetime(row, place, datetime.combine(value, time.min), look)
     else:
         problem = sheet.write_string(row, place, _literal(value))
     if problem:

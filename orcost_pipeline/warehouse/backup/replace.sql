@@ -2,4 +2,4 @@
 begin;
 set local lock_timeout = '30s';
 set local client_min_messages = 'warning';
-drop schema if exists raw, ref, core, marts, ops, dagster cascade;
+drop schema if exists raw, ref, core, marts, viewer, ops, dagster cascade;

@@ -1,4 +1,4 @@
 select day, residual_credits_usd, hours_credits_usd, account_credits_usd, cause
-from marts.reconciliation_daily
+from core.reconciled_day
 where account = :account and status = 'open'
 order by day desc

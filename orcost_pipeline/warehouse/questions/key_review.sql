@@ -1,6 +1,6 @@
 -- What is worth doing first: what stops a key comes before what a key may cost, and that before what is untidy.
 select r.*
-from marts.key_review r
+from core.key_review r
 cross join lateral (
     select min(array_position(
         array[

@@ -5,11 +5,14 @@ it is depends on the sums that publications keep.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
+import psycopg
 import sqlalchemy as sa
+import sqlalchemy.exc
 
+from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.warehouse.questions.asking import Rows, as_relation, ask, sums, usage
 from orcost_pipeline.windows import Window, utc_day
@@ -62,19 +65,27 @@ def rolling_spend(
 
 
 def spend_between(
-    connection: sa.Connection, by: Grain, window: Window, account: str | None, company: str | None = None
+    connection: sa.Connection,
+    by: Grain,
+    window: Window,
+    account: str | None,
+    company: str | None = None,
+    *,
+    is_local: bool = False,
 ) -> Rows:
     """A row for each value of the grain, in any range of whole hours, ordered as those of a rolling period.
 
-    Whole UTC days come from the days, the edges from the hours. With a `company`, its part alone.
+    Whole UTC days come from the days, the edges from the hours; of local days all comes from the hours. With a
+    `company`, its part alone.
     """
-    whole = window.whole_days() or Window(window.start, window.start)
+    whole = None if is_local else window.whole_days()
+    first, last = (whole.start, whole.end) if whole else (window.start, window.start)
     parameters = {
         "account": account,
         "company": company,
-        "first": utc_day(whole.start),
-        "last": utc_day(whole.end),
-        "hours": [hour for edge in window.edges() for hour in edge.hours()],
+        "first": utc_day(first),
+        "last": utc_day(last),
+        "hours": [hour for part in ([window] if is_local else window.edges()) for hour in part.hours()],
     }
     if company is not None and by in _OF_ALL_COMPANIES:
         rows = _summed(connection, "company_usage_between", by, MEASURES, parameters)
@@ -86,12 +97,33 @@ def spend_between(
         rows = _summed(connection, "model_spend_between", by, MEASURES, parameters)
     else:
         rows = _summed(connection, "key_spend_between", by, MEASURES, parameters)
-    return _with_spans(rows, known_spans(connection, window))
+    return _with_spans(rows, (known_hours if is_local else known_spans)(connection, window))
+
+
+def local_window(connection: sa.Connection, time_zone: str, first: date, last: date, account: str | None) -> Window:
+    """The hours of the local days from `first` to before `last`.
+
+    Raises PermanentError for a zone that the database does not know, and for days that hours cannot be cut into: not
+    whole hours from UTC, or before the known hours of the account (None: of every account).
+    """
+    try:
+        row = ask(connection, "local_window", time_zone=time_zone, first=first, last=last, account=account).one()
+    except sqlalchemy.exc.DataError as error:
+        if not isinstance(error.orig, psycopg.errors.InvalidParameterValue):
+            raise
+        raise PermanentError("--time-zone: " + str(error.orig.diag.message_primary) + ".") from None
+    return Window(row.start_at, row.end_at)
 
 
 def known_spans(connection: sa.Connection, window: Window) -> Mapping[str, KnownSpan]:
     """By account, whole days as days and the rest as hours; accounts of which nothing lies in the window left out."""
     rows = ask(connection, "known_spans", start=window.start, end=window.end)
+    return {row.account: KnownSpan(row.known_from, row.is_complete) for row in rows}
+
+
+def known_hours(connection: sa.Connection, window: Window) -> Mapping[str, KnownSpan]:
+    """The same by hours alone, as the local days of a time zone are known; by account that was ever synced."""
+    rows = ask(connection, "known_hours", start=window.start, end=window.end)
     return {row.account: KnownSpan(row.known_from, row.is_complete) for row in rows}
 
 

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.questions.asking import ask, records
 from orcost_pipeline.windows import Window, first_whole_day, utc_day
 
+TimeGrain = Literal["hour", "day", "month"]
+
 
 class TimeSpend(NamedTuple):
     """USD of the UTC hour, day or month that starts at `start_at`, as far as it lies in the window."""
@@ -20,9 +22,9 @@ class TimeSpend(NamedTuple):
 
 
 def spend_by_day(
-    connection: sa.Connection, window: Window, grain: Literal["day", "month"], account: str | None, company: str | None
+    connection: sa.Connection, window: Window, grain: TimeGrain, account: str | None, company: str | None
 ) -> Sequence[TimeSpend]:
-    """A row for each day or month with spend in the window; they sum to what `spend_between` has by company."""
+    """A row for each day (or month) with spend in the window; they sum to what `spend_between` has by company."""
     whole = window.whole_days() or Window(window.start, window.start)
     answer = ask(
         connection,
@@ -38,7 +40,7 @@ def spend_by_day(
 
 
 def rolling_spend_by_time(
-    connection: sa.Connection, period: str, grain: Literal["hour", "day"], account: str | None, company: str | None
+    connection: sa.Connection, period: str, grain: TimeGrain, account: str | None, company: str | None
 ) -> Sequence[TimeSpend]:
     """A row for each hour or day with spend in a rolling period; they sum to what `rolling_spend` has by company."""
     answer = ask(connection, "rolling_spend_by_time", period=period, grain=grain, account=account, company=company)

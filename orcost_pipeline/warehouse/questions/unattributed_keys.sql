@@ -3,15 +3,21 @@ with spend as (
     from core.company_day d
     join ref.account a using (account_id)
     group by a.account
+), of_nobody as (
+    select s.account, s.key_hash, min(s.day) as first_day, max(s.day) as last_day, sum(s.credits_usd) as credits_usd,
+        sum(s.byok_usd) as byok_usd
+    from core.spend_daily s
+    where s.company = 'Unattributed'
+    group by s.account, s.key_hash
 ), unattributed as (
     -- Unattributed spend, of a key or of none; then active keys that are Unattributed today and cost nothing yet.
-    select account, key_hash, first_day, last_day, credits_usd, byok_usd
-    from marts.unattributed_spend
+    select *
+    from of_nobody
     union all
     select k.account, k.key_hash, null, null, 0, 0
     from ref.api_key k
     where k.company = 'Unattributed' and k.deleted_at is null
-        and not exists (select from marts.unattributed_spend u where u.account = k.account and u.key_hash = k.key_hash)
+        and not exists (select from of_nobody u where u.account = k.account and u.key_hash = k.key_hash)
 )
 select u.account, u.key_hash, k.name as key_name, k.workspace_name,
     coalesce(k.creator_email, k.creator_user_id) as creator, u.first_day, u.last_day,

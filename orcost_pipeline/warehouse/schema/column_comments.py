@@ -31,6 +31,7 @@ COLUMNS = {
     "published_run_id": "Run whose extraction was published last.",
     "company": "Company to which the spend is attributed; Unattributed where no mapping rule matches.",
     "company_id": "Small id of the company; 0 is Unattributed.",
+    "login": "Login of the database.",
     "display_name": "Display name of the company, from the list of companies.",
     "external_id": "Id of the company in another system, such as a CRM.",
     "cost_centre": "Cost centre of the company.",
@@ -290,6 +291,7 @@ OVERRIDES = {
     "is known.",
     "marts.spend_hourly.creator_email": "E-mail of the user who created the key, as known on the day of the hour; null "
     "where only an id is known.",
+    "core.company_spend_local.day": "Day of the time zone.",
     "core.api_key_day_span.first_day": "First UTC day, inclusive.",
     "marts.company_spend_monthly.is_settled": "Whether every day of the whole month is taken from activity, or from "
     "analytics where activity does not reach back.",
@@ -298,6 +300,7 @@ OVERRIDES = {
     "marts.company_budget_monthly.status": "exceeded: spent in full; at_risk: the forecast reaches the budget; near: "
     "spent from budget_percent on; else ok.",
     "marts.key_review.company": "Company that owns the key on the day of as_of; null where several share it.",
+    "core.key_review.company": "Company that owns the key on the day of as_of; null where several share it.",
     "core.rolling_span.start_at": "First UTC hour that is summed: the period's start, or later where the counters "
     "give only one sum for the hours around it.",
     "core.counted_span.start_at": "Start of the first UTC hour of the span.",
@@ -314,6 +317,8 @@ OVERRIDES = {
     "core.assignment.share": "Share of the key's usage, above 0 and at most 1.",
     "ref.api_key.company": "Company that owns the key on the day of as_of; null where several share it.",
     "marts.reconciliation_daily.status": "closed: the sources agree; explained: they differ and the cause is known; "
+    "open: they disagree, or a row could not be read.",
+    "core.reconciled_day.status": "closed: the sources agree; explained: they differ and the cause is known; "
     "open: they disagree, or a row could not be read.",
     "ops.alert.account": "Account that the finding is about; null: the deployment.",
     "ops.alert.error": "Why the last attempt to send a message of it failed; null where it was taken.",

@@ -57,7 +57,9 @@ def comment_everything(connection: sa.Connection, comments: Comments) -> None:
             kind = "view" if relkind == "v" else "table"
             _comment(connection, f"{kind} {relation}", of_relation, comments.relations[relation])
             seen.add(relation)
-        text = comments.overrides.get(f"{relation}.{column}") or comments.columns[column]
+        # What a viewer reads has the columns of the mart of its name.
+        meant = relation.replace("viewer.", "marts.", 1)
+        text = comments.overrides.get(f"{meant}.{column}") or comments.columns[column]
         name = connection.dialect.identifier_preparer.quote(column)
         _comment(connection, f"column {relation}.{name}", of_column, text)
 

@@ -14,7 +14,7 @@ from orcost_pipeline.warehouse.statements import statement
 
 OLDEST_MAJOR = 15  # of Postgres
 
-WAREHOUSE_SCHEMAS = ("raw", "ref", "core", "marts", "ops")
+WAREHOUSE_SCHEMAS = ("raw", "ref", "core", "marts", "viewer", "ops")
 DAGSTER_SCHEMA = "dagster"
 SCHEMAS = (*WAREHOUSE_SCHEMAS, DAGSTER_SCHEMA)
 ENCODING = "UTF8"
@@ -73,10 +73,18 @@ def make_schemas(connection: sa.Connection, names: Iterable[str]) -> None:
     """Makes those that are not there.
 
     `if not exists` asks for the right to make them even where they are, so who has none is spared it; whoever has it
-    finds out here, before anything else is done, that a database takes no writes.
+    finds out here, before anything else is done, that a database takes no writes. Raises PermanentError, naming the
+    statements, where this user may not make those that are missing.
     """
     may_create = connection.execute(sa.text("select has_database_privilege(current_database(), 'create')")).scalar_one()
     there = set(connection.execute(sa.text("select nspname from pg_namespace")).scalars())
+    if not may_create and (missing := [name for name in names if name not in there]):
+        user, database = connection.execute(sa.text("select quote_ident(current_user), current_database()::text")).one()
+        statements = "; ".join(f"create schema {name} authorization {user}" for name in missing)
+        raise PermanentError(
+            f"The database's user may not create the schemas that are missing: {', '.join(missing)}. Nothing was "
+            f'changed.\nAs an administrator, in database "{database}": {statements}'
+        )
     for name in names:
         if may_create or name not in there:
             connection.execute(sa.text(f"create schema if not exists {name}"))

@@ -18,7 +18,7 @@ from orcost_pipeline.warehouse.schema.declared import COMMENTS, DeclaredSchema, 
 from orcost_pipeline.warehouse.schema.dependents import Target, drop_with_ours
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
 from orcost_pipeline.warehouse.schema.record import Recorded, forget, note_applied, read_record
-from orcost_pipeline.warehouse.schema.rights import Held, restore_rights
+from orcost_pipeline.warehouse.schema.rights import Held, renew_rights, restore_rights
 from orcost_pipeline.warehouse.statements import statement
 
 PAUSE_SECONDS = 1
@@ -69,6 +69,7 @@ def _replace(connection: sa.Connection, schema: DeclaredSchema, before: list[Hel
     record = read_record(connection)
     _Replacement(connection, schema.objects, record).run()
     restore_rights(connection, before)
+    renew_rights(connection)
     comment_everything(connection, schema.comments)
     applied = schema.fingerprints()[COMMENTS]
     if record.get(COMMENTS) != Recorded(applied):

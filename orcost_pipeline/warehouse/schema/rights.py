@@ -1,4 +1,4 @@
-"""Owners and grants of views and functions, kept while one is dropped and made again.
+"""Owners and grants of views and functions, kept while one is dropped and made again; and what `orcost access` grants.
 
 `create or replace` keeps them by itself. Grants on a column that is no longer there end with the column.
 """
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from orcost_pipeline.warehouse.questions.rights import differing_rights
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
 from orcost_pipeline.warehouse.statements import statement
 
@@ -82,6 +83,13 @@ def restore_rights(connection: sa.Connection, before: Iterable[Held]) -> None:
         if len(of_before) == 1:
             for statement in _restoring(made, of_before[0]):
                 connection.exec_driver_sql(statement)
+
+
+def renew_rights(connection: sa.Connection) -> None:
+    """Gives the roles of orcost access, where this database uses them, their rights; takes execution from `public`."""
+    for right in differing_rights(connection):
+        if right.is_renewed:
+            connection.exec_driver_sql(f"{right.statement}")
 
 
 def _restoring(made: Held, before: Held) -> Iterator[str]:

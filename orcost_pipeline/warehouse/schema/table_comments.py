@@ -5,6 +5,7 @@ SCHEMAS = {
     "ref": "Reference data: accounts, API keys, companies, the company mapping and its assignments.",
     "core": "Usage and spend at their finest grain, with small ids; the marts are built from them.",
     "marts": "Costs for reports and BI tools: by company, key, creator and workspace; start here.",
+    "viewer": "Costs for logins that see single companies: each sees the rows of its own (orcost access viewer).",
     "ops": "Operations: sync runs, requested syncs, and what later responses changed.",
 }
 
@@ -13,6 +14,7 @@ TABLES = {
     "complete.",
     "ref.company": "One row per company that any version of the mapping or the list of companies ever named, and one "
     "for Unattributed; with the attributes of the list.",
+    "ref.viewer": "One row per login that sees single companies only, and company that it sees (orcost access viewer).",
     "ref.threshold": "One row: the percentages of [alerts] from which views call a limit or a budget near.",
     "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
     "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",

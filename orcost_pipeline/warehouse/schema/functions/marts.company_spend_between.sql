@@ -4,11 +4,8 @@
 -- Whole UTC days come from the days alone, so that any range of days has the sum that the daily and monthly relations
 -- have; only the hours before and after them come from the hours.
 create or replace function marts.company_spend_between(start_at timestamptz, end_at timestamptz)
-returns table (
-    company text, requests numeric, prompt_tokens numeric, completion_tokens numeric, reasoning_tokens numeric,
-    cached_tokens numeric, credits_usd numeric, byok_usd numeric, known_from timestamptz, is_complete boolean
-)
-language plpgsql stable as $$
+returns setof core.company_spend
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     first_day date := ((start_at - interval '1 microsecond') at time zone 'UTC')::date + 1;
     end_day date := (end_at at time zone 'UTC')::date;
@@ -32,8 +29,10 @@ begin
         from core.company_hour s
         where (s.hour >= start_at and s.hour < days_start_at) or (s.hour >= days_end_at and s.hour < end_at)
     )
-    select c.company, sum(p.requests), sum(p.prompt_tokens), sum(p.completion_tokens), sum(p.reasoning_tokens),
-        sum(p.cached_tokens), sum(p.credits_usd), sum(p.byok_usd), max(k.known_from), bool_and(k.is_complete)
+    select c.company, sum(p.requests)::numeric(38, 6), sum(p.prompt_tokens)::numeric(38, 6),
+        sum(p.completion_tokens)::numeric(38, 6), sum(p.reasoning_tokens)::numeric(38, 6),
+        sum(p.cached_tokens)::numeric(38, 6), sum(p.credits_usd)::numeric(38, 18), sum(p.byok_usd)::numeric(38, 18),
+        max(k.known_from), bool_and(k.is_complete)
     from parts p
     join ref.company c using (company_id)
     -- Only accounts in which the company has spend.

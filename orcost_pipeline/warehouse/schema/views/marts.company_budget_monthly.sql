@@ -36,7 +36,9 @@ with newest as (
     join span m using (month)
     join ref.company c on c.company_id = s.company_id and c.monthly_budget_usd is not null
 )
-select b.month, c.company, c.monthly_budget_usd as budget_usd, b.spent_usd, b.forecast_usd,
+select
+    b.month, c.company, c.monthly_budget_usd::numeric(38, 18) as budget_usd,
+    b.spent_usd::numeric(38, 18) as spent_usd, b.forecast_usd::numeric(38, 18) as forecast_usd,
     core.budget_status(c.monthly_budget_usd, b.spent_usd, b.forecast_usd, t.budget_percent) as status,
     n.as_of, b.known_from, b.is_complete, c.display_name, c.external_id, c.cost_centre, c.owner_email
 from budget b

@@ -1,7 +1,8 @@
 -- One row per account, UTC day, company, API key (null: usage without a key), model and provider: spend, with what is
 -- known of company, key and model, for BI tools and exports.
 
--- Usage and assignments are joined first: filters on day and company reach their indexes. The total is that of the
+-- Usage, assignments and companies are joined first: filters on day and company reach their indexes. Left joins, though
+-- nothing is ever missing, as Postgres leaves out those of which a question shows nothing. The total is that of the
 -- rounded amounts beside it, so that each row adds up.
 create or replace view marts.spend_daily as
 select
@@ -22,11 +23,11 @@ select
 from core.usage_daily u
 join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
     and s.valid_from <= u.day and s.valid_to > u.day
-join core.account_day d on d.account_id = u.account_id and d.day = u.day
-join ref.account a on a.account_id = u.account_id
 join ref.company c on c.company_id = s.company_id
-join core.model m on m.model_id = u.model_id
-join core.provider p on p.provider_id = u.provider_id
+left join ref.account a on a.account_id = u.account_id
+left join core.account_day d on d.account_id = u.account_id and d.day = u.day
+left join core.model m on m.model_id = u.model_id
+left join core.provider p on p.provider_id = u.provider_id
 left join core.api_key k on k.key_id = u.key_id
 left join core.api_key_version v on v.key_id = u.key_id and v.valid_to is null
 left join core.api_key_day_span h on h.key_id = u.key_id and h.first_day <= u.day and h.end_day > u.day;

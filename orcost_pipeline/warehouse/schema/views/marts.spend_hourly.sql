@@ -1,7 +1,7 @@
 -- One row per account, UTC hour, company, API key (null: usage without a key) and model: spend, with what is known of
 -- company, key and model, for BI tools and exports.
 
--- The hours of marts.spend_daily: filters on hour and company reach the indexes of usage and assignments.
+-- Joined as marts.spend_daily is.
 create or replace view marts.spend_hourly as
 select
     a.account, u.hour, c.company, c.display_name, c.external_id, c.cost_centre, k.key_hash, v.name as key_name,
@@ -21,9 +21,9 @@ select
 from core.usage_hourly u
 join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
     and s.valid_from <= (u.hour at time zone 'UTC')::date and s.valid_to > (u.hour at time zone 'UTC')::date
-join ref.account a on a.account_id = u.account_id
 join ref.company c on c.company_id = s.company_id
-join core.model m on m.model_id = u.model_id
+left join ref.account a on a.account_id = u.account_id
+left join core.model m on m.model_id = u.model_id
 left join core.api_key k on k.key_id = u.key_id
 left join core.api_key_version v on v.key_id = u.key_id and v.valid_to is null
 left join core.api_key_day_span h on h.key_id = u.key_id

@@ -2,7 +2,8 @@
 create or replace view marts.unattributed_spend as
 select
     a.account, k.key_hash, v.name as key_name, min(u.day) as first_day, max(u.day) as last_day,
-    sum(u.credits_usd * s.share) as credits_usd, sum(u.byok_usd * s.share) as byok_usd, a.as_of
+    sum(u.credits_usd * s.share)::numeric(38, 18) as credits_usd,
+    sum(u.byok_usd * s.share)::numeric(38, 18) as byok_usd, a.as_of
 from core.assignment s
 join core.usage_daily u on u.account_id = s.account_id and u.key_id = s.key_id
     and u.day >= s.valid_from and u.day < s.valid_to

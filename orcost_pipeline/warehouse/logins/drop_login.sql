@@ -1,0 +1,2 @@
+drop owned by {login};
+drop role {login};

@@ -1,0 +1,2 @@
+create role {login} login password {verifier};
+comment on role {login} is {mark};

@@ -1,0 +1,1 @@
+revoke orcost_may_sync from {login};

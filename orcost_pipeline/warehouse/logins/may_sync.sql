@@ -1,0 +1,1 @@
+grant orcost_may_sync to {login}{option};

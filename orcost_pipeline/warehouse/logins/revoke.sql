@@ -1,0 +1,2 @@
+revoke {roles} from {login};
+delete from ref.viewer where login = {name};

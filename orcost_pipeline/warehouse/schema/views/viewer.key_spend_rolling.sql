@@ -1,0 +1,12 @@
+-- One row per account, API key, company and rolling period, for companies of the login: spend.
+
+-- The offset keeps the conditions of whoever asks above the rows: below, EXPLAIN ANALYZE would count what others have. The
+-- array is looked up first; a subquery would be joined last, after everybody's rows (D101).
+create or replace view viewer.key_spend_rolling with (security_barrier) as
+select
+    s.account, s.key_hash, s.company, s.period, s.key_name, s.as_of, s.requests, s.prompt_tokens, s.completion_tokens,
+    s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd, s.known_from, s.is_complete, s.display_name,
+    s.external_id, s.owner_email
+from marts.key_spend_rolling s
+where s.company = any (array(select v.company from ref.viewer v where v.login = session_user))
+offset 0;

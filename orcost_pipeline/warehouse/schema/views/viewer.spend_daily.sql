@@ -1,0 +1,12 @@
+-- One row per account, UTC day, company, API key, model and provider, for companies of the login: spend.
+
+-- The offset keeps the conditions of whoever asks above the rows: below, EXPLAIN ANALYZE would count what others have. The
+-- array is looked up first; a subquery would be joined last, after everybody's rows (D101).
+create or replace view viewer.spend_daily with (security_barrier) as
+select
+    s.account, s.day, s.company, s.display_name, s.external_id, s.key_hash, s.key_name, s.workspace_name, s.model,
+    s.model_author, s.provider, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens,
+    s.credits_usd, s.byok_usd, s.total_usd, s.is_settled, s.source, s.as_of
+from marts.spend_daily s
+where s.company = any (array(select v.company from ref.viewer v where v.login = session_user))
+offset 0;
