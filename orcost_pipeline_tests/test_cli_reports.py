@@ -713,7 +713,7 @@ def test_help_lists_the_commands(orcost: Orcost) -> None:
     assert {"report", "status", "doctor", "sync", "up", "demo", "resync", "map", "db"} <= set(text.split())
     wrong = orcost("reprot")
     assert wrong.code == 2
-    assert "Did you mean 'report'?" in wrong.err
+    assert "Did you mean 'report', 'export'?" in wrong.err
 
 
 @pytest.mark.parametrize("group", [[], ["map"], ["db"]])

@@ -20,11 +20,11 @@ from orcost_pipeline.warehouse.publication.transaction import When, occasions
 
 FOLDER = Path(publication.__file__).parent
 # How often SQL outside migrations lists the measures: Postgres has no word for them.
-LISTS_OF_MEASURES = 60
+LISTS_OF_MEASURES = 76
 BY_NAME = {step.name: step for step in STEPS}
 
 _NOISE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
-_CTE = re.compile(r"(?:\bwith|,)\s+([a-z_]+)(?:\s*\([a-z_, ]+\))?\s+as\s*\(")
+_CTE = re.compile(r"(?:\bwith|,)\s+([a-z_]+)(?:\s*\([a-z_, ]+\))?\s+as\s*(?:materialized\s*)?\(")
 _NAME = r"([a-z_]+(?:\.[a-z_]+)?)\b(?!\s*\()"
 _READ = re.compile(rf"(?<!delete )(?<!distinct )\b(?:from|join|using)\s+{_NAME}")
 _WRITTEN = re.compile(r"\b(?:insert into|delete from|(?<!do )update)\s+([a-z_]+(?:\.[a-z_]+)?)")

@@ -163,7 +163,13 @@ def test_every_way_the_api_may_answer_gives_the_same_figures(engine: sa.Engine, 
     world = World(engine, ledger, options=options)
     for number, key in enumerate(keys):
         for day in range(0, 25, 4):
-            ledger.spend("acme", NOON - HOUR - day * DAY, key, GPT, usage(Decimal(number + 1) / 7 * day))
+            ledger.spend(
+                "acme",
+                NOON - HOUR - day * DAY,
+                key,
+                GPT,
+                usage((Decimal(number + 1) / 7 * day).quantize(Decimal("1e-18"))),
+            )
             ledger.spend("acme", NOON - 2 * HOUR - day * DAY, key, CLAUDE, usage("0.01", "0.02"))
     world.sync()
     assert_all_is_true(world)
@@ -266,9 +272,10 @@ def test_a_split_is_exact_to_the_last_digit(engine: sa.Engine) -> None:
     world.map("A,key_name,Gateway,,,33.333", "B,key_name,Gateway,,,66.667")
     ledger.spend("acme", NOON - HOUR, keys[0], GPT, usage("0.0000000123456789", "7.000000001"))
     world.sync()
-    assert world.value("select credits_usd from marts.company_spend_daily where company = 'A'") == Decimal(
-        "0.0000000123456789"
-    ) * Decimal("0.33333")
+    exact = Decimal("0.0000000123456789") * Decimal("0.33333")
+    assert world.value("select sum(credits_usd) from core.spend_daily where company = 'A'") == exact
+    rounded = world.value("select credits_usd from marts.company_spend_daily where company = 'A'")
+    assert rounded == exact.quantize(Decimal("1e-18"))
     assert_all_is_true(world)
 
 
