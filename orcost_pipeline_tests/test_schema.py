@@ -274,7 +274,7 @@ def test_a_long_query_is_named_in_bounded_time_and_nothing_is_half_done(
             files.apply(engine)
         assert time.monotonic() - began < 10
     told = str(caught.value)
-    assert "its views cannot be replaced while another session uses them" in told
+    assert "its relations cannot be changed while another session uses them" in told
     assert f"Locked: marts.company_spend_daily by session {session} of user orcost (metabase) since 20" in told
     assert "23:00" in query(engine, "select core.rolling_start('24h', '2026-11-23 22:30Z')::text")[0][0]
     files.apply(engine)

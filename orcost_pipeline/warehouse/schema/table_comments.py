@@ -18,6 +18,9 @@ TABLES = {
     "ref.threshold": "One row: the percentages of [alerts] from which views call a limit or a budget near.",
     "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
     "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
+    "ref.price_plan_version": "One row per version of the price plans; the highest is in force.",
+    "ref.price_plan": "One row per version and line of the price plans: what a company is charged.",
+    "ref.exchange_rate": "One row per currency and date: how much of the currency one US dollar is.",
     "core.api_key": "One row per API key: its small id, its counters and its timestamps.",
     "core.api_key_version": "One row per API key and period in which no attribute of it changed.",
     "core.counter_point": "One row per API key and instant: usage up to then by the key's counters; for accounts "
@@ -36,7 +39,14 @@ TABLES = {
     "any listed API key.",
     "core.unreadable_row": "One row per account, endpoint, API key (0: none), field and instant: number of rows that "
     "could not be read.",
-    "core.company_day": "One row per UTC day, account and company: spend.",
+    "core.company_day": "One row per UTC day, account and company: spend, and what is charged for it.",
+    "core.price": "One row per account, company, model, kind of usage and span of UTC days: the price plans that hold, as "
+    "factors of what is used; usage without a row costs what OpenRouter charged.",
+    "core.closed_month": "One row per closed UTC month and company: what the month was when it was closed, and its "
+    "statement as documents.",
+    "core.closed_line": "One row per line of the statement of a closed month.",
+    "core.closed_adjustment": "One row per company, closed month and later closed month in which a change of the first "
+    "was charged.",
     "core.company_hour": "One row per UTC hour, account and company: spend.",
     "core.model_month": "One row per UTC month, account, company and model: spend.",
     "core.holder_day": "One row per creator or workspace of the API keys, UTC day, account and company: spend.",
@@ -47,6 +57,8 @@ TABLES = {
     "before.",
     "core.company_rolling": "One row per account, company and rolling period: spend, and spend in the period before.",
     "ops.schema_object": "One row per view and function of orcost, and one for all comments: what was applied last.",
+    "ops.period_close": "One row per closing of a UTC month, for one company or for all (null); the newest one that is "
+    "about a company says whether its month is closed.",
     "ops.alert": "One row per alert: a finding, from the look that found it to the look that resolved it.",
     "ops.alert_delivery": "One row per alert, kind of message and receiver.",
     "ops.sync_request": "One row per requested sync (Sync Now); its status follows the runs that serve it.",

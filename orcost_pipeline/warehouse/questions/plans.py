@@ -1,0 +1,47 @@
+"""The price plans in force and those before them."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from orcost_pipeline.warehouse.questions.asking import ask, records
+
+
+class PlanRow(NamedTuple):
+    """One line of the price plans: what a company, or every one (`*`), is charged for a model, or all (None).
+
+    value: percent or USD, as `charge` says; None where the charge does not hold (`none` in the file). It holds from
+    UTC day `valid_from` to before `valid_to`; None is without limit.
+    """
+
+    line: int
+    company: str
+    charge: str
+    value: Decimal | None
+    model: str | None
+    valid_from: date | None
+    valid_to: date | None
+    note: str | None
+
+
+class PlanVersion(NamedTuple):
+    """A version of the price plans that came into force."""
+
+    version: int
+    loaded_at: datetime
+    source: str
+    content_sha256: str
+    row_count: int
+
+
+def plan_version_in_force(connection: sa.Connection) -> PlanVersion | None:
+    """The version in force; None where no price plans were ever loaded."""
+    return next(iter(records(PlanVersion, ask(connection, "plan_version"))), None)
+
+
+def plan_rows(connection: sa.Connection) -> Sequence[PlanRow]:
+    """The rows of the version in force, in the order of the file; none where none was ever loaded."""
+    return records(PlanRow, ask(connection, "plan_rows"))
