@@ -38,7 +38,6 @@ COLUMNS = {
     "owner_email": "E-mail of the person responsible for the company.",
     "is_listed": "Whether the company is in the list of companies.",
     "currency": "Currency of the company, by its ISO 4217 code; null: none is given.",
-    "row_count": "Number of rows.",
     "charge": "What is charged: markup_percent, byok_percent, prompt_usd_per_million, completion_usd_per_million, "
     "request_usd, credit_purchase_percent, monthly_fee_usd or monthly_minimum_usd.",
     "date": "Date from which on the rate is used, until there is a later one.",
@@ -54,12 +53,10 @@ COLUMNS = {
     "plan": "The rows of the price plans that make up the price, as charge=value; blank: usage is charged at cost.",
     "charge_usd": "USD charged to the company for the usage, fee on BYOK included, without minimum and other fees.",
     "purchase_fee_usd": "USD charged to the company for OpenRouter's fee for buying credits.",
-    "usage_usd": "USD charged to the company for usage, fee on BYOK included.",
     "minimum_usd": "USD by which usage is below the company's monthly minimum.",
     "monthly_fee_usd": "USD of the company's monthly fee.",
     "fees_usd": "USD of the monthly fee and of the fee for buying credits.",
     "adjustments_usd": "USD of changes of earlier, closed months that are charged in this one.",
-    "total_usd": "USD charged for the month: usage, minimum, fees and adjustments.",
     "margin_usd": "USD of the total, less credits and the fee for buying them, those of the adjustments included.",
     "line": "Line of the statement, from 1.",
     "adjusted_month": "First day of the earlier, closed month that the line adjusts; null for other lines.",
@@ -310,6 +307,10 @@ COLUMNS = {
 }
 
 OVERRIDES = {
+    "core.closed_month.usage_usd": "USD charged to the company for usage, fee on BYOK included.",
+    "marts.company_charge_monthly.usage_usd": "USD charged to the company for usage, fee on BYOK included.",
+    "marts.company_charge_monthly.total_usd": "USD charged for the month: usage, minimum, fees and adjustments.",
+    "ref.price_plan_version.row_count": "Number of rows.",
     "ref.price_plan_version.source": "File or table that the price plans came from.",
     "core.closed_line.kind": "usage, minimum, monthly_fee, purchase_fee, adjustment or rounding.",
     "core.closed_month.is_settled": "Whether every day of the month was settled when it was closed.",
@@ -319,8 +320,8 @@ OVERRIDES = {
     "core.closed_adjustment.month": "First day of the closed UTC month that changed.",
     "core.closed_adjustment.credits_usd": "USD of OpenRouter's charge by which the month changed.",
     "core.closed_adjustment.byok_usd": "USD of BYOK by which the month changed.",
-    "core.closed_adjustment.purchase_fee_usd": "USD of the fee for buying credits by which the month changed; part of the "
-    "amount.",
+    "core.closed_adjustment.purchase_fee_usd": "USD of the fee for buying credits by which the month changed; part "
+    "of the amount.",
     "ref.price_plan.line": "Line of the file, or of the table.",
     "ref.price_plan.company": "Company that is charged; * is every company.",
     "ref.price_plan.model": "Pattern of the models that it is for; null: all.",

@@ -40,8 +40,8 @@ TABLES = {
     "core.unreadable_row": "One row per account, endpoint, API key (0: none), field and instant: number of rows that "
     "could not be read.",
     "core.company_day": "One row per UTC day, account and company: spend, and what is charged for it.",
-    "core.price": "One row per account, company, model, kind of usage and span of UTC days: the price plans that hold, as "
-    "factors of what is used; usage without a row costs what OpenRouter charged.",
+    "core.price": "One row per account, company, model, kind of usage and span of UTC days: the price plans that hold, "
+    "as factors of what is used; usage without a row costs what OpenRouter charged.",
     "core.closed_month": "One row per closed UTC month and company: what the month was when it was closed, and its "
     "statement as documents.",
     "core.closed_line": "One row per line of the statement of a closed month.",
