@@ -19,7 +19,7 @@ from orcost_pipeline.openrouter.api.records import ApiKey, Credits, KeyInfo
 from orcost_pipeline.openrouter.reading import ListedKey, UsageReading
 from orcost_pipeline.openrouter.usage import read_usage
 from orcost_pipeline.sync import identity, wire_rows
-from orcost_pipeline.sync.attribution import assignments
+from orcost_pipeline.sync.in_force import FilesInForce
 from orcost_pipeline.sync.kept_usage import KeptUsage
 from orcost_pipeline.sync.sync_step import StepResult, SyncStep
 from orcost_pipeline.sync.wire_rows import Table
@@ -279,7 +279,7 @@ def publish_account(step: SyncStep) -> Published:
         step.run_id,
         now,
         step.tolerance_usd,
-        assignments,
+        FilesInForce(),
         step.raw_kept,
     ) as publishing:
         if publishing is None:

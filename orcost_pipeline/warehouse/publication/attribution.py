@@ -1,6 +1,6 @@
 """Steps of attribution: who owns which key from which day on, by the mapping in force and every version of every key.
 
-What stays out: how owners follow from rules (`companies/`); it is handed to the publication as `assign`.
+What stays out: how owners follow from rules (`companies/`); it is handed to the publication as `in_force`.
 """
 
 from orcost_pipeline.warehouse.loading import copy_rows
@@ -15,7 +15,7 @@ def _compute_owners(publishing: Publication) -> None:
     versions = publishing.execute("key_version").all()
     owners = [
         (it.key_hash, it.valid_from or "-infinity", it.valid_to or "infinity", it.company, it.share, it.rule)
-        for it in publishing.assign(publishing.connection, publishing.account, versions)
+        for it in publishing.in_force.owners(publishing.connection, publishing.account, versions)
     ]
     publishing.execute("owner")
     copy_rows(publishing.connection, "owner", _COLUMNS, owners)

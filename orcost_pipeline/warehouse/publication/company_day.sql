@@ -1,11 +1,10 @@
--- One row per touched UTC day and company: spend. The days are an array, because how few they are is not foreseen.
+-- One row per touched UTC day and company: spend, and what is charged for it. The days are an array, because how few they
+-- are is not foreseen.
 create temporary table staged_company_day on commit drop as
-select u.day, u.account_id, s.company_id, sum(u.requests * s.share) as requests,
-    sum(u.prompt_tokens * s.share) as prompt_tokens, sum(u.completion_tokens * s.share) as completion_tokens,
-    sum(u.reasoning_tokens * s.share) as reasoning_tokens, sum(u.cached_tokens * s.share) as cached_tokens,
-    sum(u.credits_usd * s.share) as credits_usd, sum(u.byok_usd * s.share) as byok_usd
-from core.usage_daily u
-join core.assignment s on s.account_id = u.account_id and s.key_id = u.key_id
-    and s.valid_from <= u.day and s.valid_to > u.day
+select u.day, u.account_id, u.company_id, sum(u.requests) as requests, sum(u.prompt_tokens) as prompt_tokens,
+    sum(u.completion_tokens) as completion_tokens, sum(u.reasoning_tokens) as reasoning_tokens,
+    sum(u.cached_tokens) as cached_tokens, sum(u.credits_usd) as credits_usd, sum(u.byok_usd) as byok_usd,
+    sum(u.charge_usd) as charge_usd, sum(u.purchase_fee_usd) as purchase_fee_usd
+from core.charged_usage u
 where u.account_id = :account_id and u.day = any(array(select distinct day from touched_day))
-group by u.day, u.account_id, s.company_id
+group by u.day, u.account_id, u.company_id

@@ -5,6 +5,7 @@ or lost keys, in steps of their own: what they read and replace is found by comp
 move with every extraction; a mapping alone moves the keys whose owners it changed.
 """
 
+from orcost_pipeline.warehouse.publication.prices import PRICES
 from orcost_pipeline.warehouse.publication.step import Merge, Staging
 from orcost_pipeline.warehouse.publication.transaction import When
 
@@ -18,8 +19,27 @@ _MOVED = "exists (select from moved_company where company_id = t.company_id and 
 
 MARTS = (
     Staging(
+        name="model_month",
+        reads=("core.usage_daily", "core.assignment", "day_of_touched_month", "touched_month"),
+        when=When.EXTRACTION,
+        makes="staged_model_month",
+        merge=Merge(
+            into="core.model_month",
+            keys=_MODEL_MONTH,
+            within=("t.month in (select month from touched_month)",),
+        ),
+    ),
+    Staging(
+        name="moved_model_month",
+        reads=("core.usage_daily", "core.assignment", "moved_company"),
+        when=When.ALWAYS,
+        makes="staged_moved_model_month",
+        merge=Merge(into="core.model_month", keys=_MODEL_MONTH, within=(_OF_MOVED,)),
+    ),
+    *PRICES,
+    Staging(
         name="company_day",
-        reads=("core.usage_daily", "core.assignment", "touched_day"),
+        reads=("core.charged_usage", "touched_day"),
         when=When.ALWAYS,
         makes="staged_company_day",
         merge=Merge(
@@ -45,24 +65,6 @@ MARTS = (
         when=When.ALWAYS,
         makes="staged_moved_company_hour",
         merge=Merge(into="core.company_hour", keys=_COMPANY_HOUR, within=(_MOVED,)),
-    ),
-    Staging(
-        name="model_month",
-        reads=("core.usage_daily", "core.assignment", "day_of_touched_month", "touched_month"),
-        when=When.EXTRACTION,
-        makes="staged_model_month",
-        merge=Merge(
-            into="core.model_month",
-            keys=_MODEL_MONTH,
-            within=("t.month in (select month from touched_month)",),
-        ),
-    ),
-    Staging(
-        name="moved_model_month",
-        reads=("core.usage_daily", "core.assignment", "moved_company"),
-        when=When.ALWAYS,
-        makes="staged_moved_model_month",
-        merge=Merge(into="core.model_month", keys=_MODEL_MONTH, within=(_OF_MOVED,)),
     ),
     Staging(
         name="holder_day",

@@ -11,7 +11,7 @@ from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import set_local
 from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK
 from orcost_pipeline.warehouse.publication.healing.heal import heal
-from orcost_pipeline.warehouse.publication.transaction import Assign, Publication
+from orcost_pipeline.warehouse.publication.transaction import InForce, Publication
 from orcost_pipeline.windows import is_future, month_start
 
 # Temporary relations of every publication: what later steps make anew.
@@ -38,7 +38,7 @@ def publication(
     run_id: str,
     now: datetime,
     tolerance_usd: Decimal,
-    assign: Assign,
+    in_force: InForce,
     raw_kept: timedelta,
 ) -> Iterator[Publication | None]:
     """A publication of an extraction, or, where it is not whole or something newer is published, of the mapping over
@@ -72,7 +72,7 @@ def publication(
             as_of=as_of,
             hours_from=_hours_from(connection, stored, as_of, reported_from),
             tolerance_usd=tolerance_usd,
-            assign=assign,
+            in_force=in_force,
             extracted=extracted,
             is_extraction=is_extraction,
             is_counted=is_counted,

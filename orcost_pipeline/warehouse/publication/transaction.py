@@ -3,7 +3,7 @@
 What stays out: which steps there are (`order.py`), and how a transaction begins (`opening.py`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -53,8 +53,45 @@ class Owner(Protocol):
     def rule(self) -> str | None: ...
 
 
-# Owners of an account's keys, by every version of every key.
-Assign = Callable[[sa.Connection, str, Sequence[sa.Row]], Iterable[Owner]]
+class Price(Protocol):
+    """What a company's use of a model costs on a span of days (None: open-ended): USD for each unit of what is used."""
+
+    @property
+    def company(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def is_counter(self) -> bool: ...
+    @property
+    def valid_from(self) -> date | None: ...
+    @property
+    def valid_to(self) -> date | None: ...
+    @property
+    def credits_rate(self) -> Decimal: ...
+    @property
+    def byok_rate(self) -> Decimal: ...
+    @property
+    def prompt_rate(self) -> Decimal: ...
+    @property
+    def completion_rate(self) -> Decimal: ...
+    @property
+    def request_rate(self) -> Decimal: ...
+    @property
+    def purchase_rate(self) -> Decimal: ...
+    @property
+    def plan(self) -> str: ...
+
+
+class InForce(Protocol):
+    """What the files in force make of an account: a mapping owners, price plans prices."""
+
+    def owners(self, connection: sa.Connection, account: str, versions: Sequence[sa.Row]) -> Iterable[Owner]:
+        """The owners of the account's keys, by every version of every key."""
+        ...
+
+    def prices(self, connection: sa.Connection, used: Sequence[sa.Row]) -> Iterable[Price]:
+        """The prices of what companies used, each a company and a model."""
+        ...
 
 
 def occasions(*, is_extraction: bool, is_counted: bool, was_counted: bool, is_rebuild: bool) -> frozenset[When]:
@@ -94,7 +131,7 @@ class Publication:
     as_of: datetime
     hours_from: datetime
     tolerance_usd: Decimal
-    assign: Assign
+    in_force: InForce
     extracted: datetime | None
     is_extraction: bool
     is_counted: bool

@@ -6,7 +6,7 @@ from (
     where d.day >= :first and d.day < :last
     union all
     select (e.hour at time zone 'UTC')::date, e.account_id, e.company_id, e.requests, e.prompt_tokens,
-        e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd
+        e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd, 0, 0  -- charges are of days
     from core.company_hour e
     where e.hour = any(cast(:hours as timestamptz[]))
 ) s

@@ -1,5 +1,7 @@
-select distinct a.pid, a.usename, nullif(a.application_name, '') as program,
-    to_char(a.xact_start, 'YYYY-MM-DD HH24:MI') as since, min(l.relation::regclass::text) as relation
+-- One row per session: of the relations that it holds a view is named, which holds the tables below it too.
+select a.pid, a.usename, nullif(a.application_name, '') as program,
+    to_char(a.xact_start, 'YYYY-MM-DD HH24:MI') as since,
+    (array_agg(l.relation::regclass::text order by c.relkind <> 'v', l.relation::regclass::text))[1] as relation
 from pg_locks l
 join pg_class c on c.oid = l.relation
 join pg_namespace n on n.oid = c.relnamespace

@@ -1,0 +1,1 @@
+"""What companies are charged: price plans × usage → charges, closed months, statements."""
