@@ -72,6 +72,7 @@ COLUMNS = {
     "html": "The statement as a page.",
     "csv": "The statement as CSV.",
     "json": "The statement as JSON.",
+    "minor_unit": "Number of decimals of amounts in the currency.",
     "monthly_budget_usd": "Budget of the company for each UTC month, in USD of credits and BYOK; null: none.",
     "budget_usd": "Budget for the month in USD, as it stands in the list of companies today.",
     "spent_usd": "USD of credits and BYOK spent in the month so far.",
@@ -307,6 +308,31 @@ COLUMNS = {
 }
 
 OVERRIDES = {
+    "core.charged_usage.purchase_fee_usd": "USD charged for OpenRouter's fee for buying credits.",
+    "core.adjustment.month": "First day of the closed UTC month that changed.",
+    "core.adjustment.credits_usd": "USD of OpenRouter's charge by which the month changed.",
+    "core.adjustment.byok_usd": "USD of BYOK by which the month changed.",
+    "core.adjustment.purchase_fee_usd": "USD of the fee for buying credits by which the month changed; part of the "
+    "amount.",
+    "ops.adjustment.month": "First day of the closed UTC month that changed.",
+    "ops.adjustment.credits_usd": "USD of OpenRouter's charge by which the month changed.",
+    "ops.adjustment.byok_usd": "USD of BYOK by which the month changed.",
+    "ops.adjustment.purchase_fee_usd": "USD of the fee for buying credits by which the month changed; part of the "
+    "amount.",
+    "core.adjustment.noticed_at": "UTC instant of the newest change that it consists of.",
+    "ops.adjustment.noticed_at": "UTC instant of the newest change that it consists of.",
+    "core.closed_adjustment.noticed_at": "UTC instant of the newest change that it consists of.",
+    "core.adjustment.amount_usd": "USD that the company is charged more; negative where it is charged less.",
+    "ops.adjustment.amount_usd": "USD that the company is charged more; negative where it is charged less.",
+    "core.charge_month.usage_usd": "USD charged to the company for usage, fee on BYOK included.",
+    "marts.company_charge_monthly.status": "open, or closed.",
+    "marts.company_charge_monthly.is_settled": "Whether every day of the month is settled, or was when it was closed.",
+    "marts.company_charge_monthly.currency": "Currency of the company's statement, by its ISO 4217 code.",
+    "marts.company_charge_monthly.as_of": "UTC instant up to which the data of every account is complete, or was when "
+    "the month was closed.",
+    "core.month_currency.currency": "Currency of the company's statement, by its ISO 4217 code.",
+    "marts.statement.kind": "usage, minimum, monthly_fee, purchase_fee, adjustment or rounding.",
+    "marts.statement.currency": "Currency of the statement, by its ISO 4217 code.",
     "core.closed_month.usage_usd": "USD charged to the company for usage, fee on BYOK included.",
     "marts.company_charge_monthly.usage_usd": "USD charged to the company for usage, fee on BYOK included.",
     "marts.company_charge_monthly.total_usd": "USD charged for the month: usage, minimum, fees and adjustments.",

@@ -1,0 +1,49 @@
+-- One row per UTC month and company that has spend in it, or a monthly fee or minimum of its own: what is charged by what
+-- is known today, whether or not the month is closed, without adjustments.
+
+-- A row of the plans for every company reaches those with spend in the month only.
+create or replace view core.charge_month as
+with spend as (
+    select date_trunc('month', day::timestamp)::date as month, company_id, sum(credits_usd) as credits_usd,
+        sum(byok_usd) as byok_usd, sum(charge_usd) as usage_usd, sum(purchase_fee_usd) as purchase_fee_usd
+    from core.company_day
+    group by 1, 2
+), monthly as (
+    select p.line, p.company, p.charge, p.value, coalesce(p.valid_from, '-infinity') as valid_from,
+        coalesce(p.valid_to, 'infinity') as valid_to
+    from ref.price_plan p
+    where p.version = (select max(version) from ref.price_plan_version)
+        and p.charge in ('monthly_fee_usd', 'monthly_minimum_usd')
+), candidate as (
+    select month, company_id
+    from spend
+    union
+    select m.month, c.company_id
+    from (select distinct month from core.month_span) m
+    join monthly p on p.valid_from <= m.month and p.valid_to > m.month
+    join ref.company c using (company)
+)
+select t.month, t.company_id, coalesce(s.credits_usd, 0) as credits_usd, coalesce(s.byok_usd, 0) as byok_usd,
+    coalesce(s.usage_usd, 0) as usage_usd,
+    greatest(coalesce(n.value, 0) - coalesce(s.usage_usd, 0), 0) * (n.value is not null)::integer as minimum_usd,
+    coalesce(f.value, 0) as monthly_fee_usd, coalesce(s.purchase_fee_usd, 0) as purchase_fee_usd
+from candidate t
+join ref.company c using (company_id)
+left join spend s using (month, company_id)
+left join lateral (
+    select p.value
+    from monthly p
+    where p.charge = 'monthly_fee_usd' and p.valid_from <= t.month and p.valid_to > t.month
+        and (p.company = c.company or (p.company = '*' and s.month is not null and t.company_id <> 0))
+    order by p.line
+    limit 1
+) f on true
+left join lateral (
+    select p.value
+    from monthly p
+    where p.charge = 'monthly_minimum_usd' and p.valid_from <= t.month and p.valid_to > t.month
+        and (p.company = c.company or (p.company = '*' and s.month is not null and t.company_id <> 0))
+    order by p.line
+    limit 1
+) n on true
+where s.month is not null or f.value is not null or n.value is not null;
