@@ -122,6 +122,11 @@ def month_start(instant: datetime) -> datetime:
     return day_start(utc_day(instant).replace(day=1))
 
 
+def next_month(day: date) -> date:
+    """The first day of the month after that of a day."""
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+
+
 def first_whole_day(since: datetime) -> date:
     """The first UTC day that lies whole after `since`."""
     day = utc_day(since)

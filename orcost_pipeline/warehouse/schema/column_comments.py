@@ -72,6 +72,8 @@ COLUMNS = {
     "html": "The statement as a page.",
     "csv": "The statement as CSV.",
     "json": "The statement as JSON.",
+    "mapping_version": "Version of the mapping that was in force; null: none.",
+    "plan_version": "Version of the price plans that was in force; null: none.",
     "minor_unit": "Number of decimals of amounts in the currency.",
     "monthly_budget_usd": "Budget of the company for each UTC month, in USD of credits and BYOK; null: none.",
     "budget_usd": "Budget for the month in USD, as it stands in the list of companies today.",
@@ -308,6 +310,8 @@ COLUMNS = {
 }
 
 OVERRIDES = {
+    "ops.period_close.as_of": "UTC instant up to which the data of every account was complete.",
+    "core.closed.as_of": "UTC instant up to which the data of every account was complete.",
     "core.charged_usage.purchase_fee_usd": "USD charged for OpenRouter's fee for buying credits.",
     "core.adjustment.month": "First day of the closed UTC month that changed.",
     "core.adjustment.credits_usd": "USD of OpenRouter's charge by which the month changed.",

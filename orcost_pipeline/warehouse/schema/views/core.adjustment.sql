@@ -22,7 +22,8 @@ with booked as (
     left join booked b using (month, company_id)
 ), last_closed as (
     -- What was known when the last month was closed is in what was kept.
-    select distinct on (company_id) company_id, month, closed_at
+    select distinct on (company_id) company_id, month, as_of, coalesce(mapping_version, 0) as mapping_version,
+        coalesce(plan_version, 0) as plan_version
     from core.closed
     order by company_id, month desc
 )
@@ -46,7 +47,7 @@ select d.company_id, d.month, o.booked_month, d.amount_usd, d.credits_usd, d.byo
     coalesce(
         greatest(
             r.noticed_at,
-            case when x.is_moved and v.mapping_at > l.closed_at then v.mapping_at end,
+            case when x.is_moved and v.mapping_version > l.mapping_version then v.mapping_at end,
             case when x.is_repriced then v.plan_at end
         ),
         v.as_of
@@ -69,19 +70,20 @@ cross join lateral (
     left join core.api_key k on k.account_id = a.account_id and k.key_hash = r.key_hash
     join core.assignment s on s.account_id = a.account_id and s.key_id = coalesce(k.key_id, 0)
         and s.valid_from <= r.day and s.valid_to > r.day and s.company_id = d.company_id
-    where r.day >= d.month and r.day < (d.month + interval '1 month')::date and r.noticed_at > l.closed_at
+    where r.day >= d.month and r.day < (d.month + interval '1 month')::date and (l.as_of is null or r.noticed_at > l.as_of)
 ) r
 cross join (
-    select max(m.loaded_at) as mapping_at, (select max(loaded_at) from ref.price_plan_version) as plan_at,
-        (select max(as_of) from ref.account) as as_of
-    from ref.mapping_version m
+    select max(m.version) as mapping_version, max(m.loaded_at) as mapping_at, max(p.version) as plan_version,
+        max(p.loaded_at) as plan_at, (select max(as_of) from ref.account) as as_of
+    from (select version, loaded_at from ref.mapping_version order by version desc limit 1) m
+    full join (select version, loaded_at from ref.price_plan_version order by version desc limit 1) p on false
 ) v
 cross join lateral (
     -- Restatements are noted from a billionth of a dollar on.
     select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.000001 as is_moved
 ) w
 cross join lateral (
-    select w.is_moved, v.plan_at > l.closed_at and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
+    select w.is_moved, coalesce(v.plan_version, 0) > l.plan_version and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
         d.has_other_fee or (d.credits_usd = 0 and d.byok_usd = 0)
         -- The same usage at another price.
         or exists (

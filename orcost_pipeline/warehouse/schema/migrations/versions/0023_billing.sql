@@ -64,6 +64,9 @@ create table ops.period_close (
     closed_at timestamptz not null,
     closed_by text not null,
     accepted text,
+    as_of timestamptz,
+    mapping_version integer,
+    plan_version integer,
     reopened_at timestamptz,
     reopened_by text,
     reason text

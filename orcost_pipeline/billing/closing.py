@@ -1,0 +1,190 @@
+"""Closing a month, so that nothing changes what its statements say; and opening it again.
+
+A closed month keeps its lines, rates, names and documents. What changes of it later is charged in the next open month,
+as an adjustment (`core.adjustment`).
+"""
+
+import getpass
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from orcost_pipeline.billing.statement import Statement, no_rate, read_statement, require_company
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.text import few, listed, plural, quoted
+from orcost_pipeline.warehouse.locks import CLOSING_LOCK, kept_lock
+from orcost_pipeline.warehouse.questions import billing
+from orcost_pipeline.warehouse.questions.billing import ChargedMonth, Documents, Obstacle
+from orcost_pipeline.warehouse.statements import change
+from orcost_pipeline.windows import day_start, next_month
+
+# Obstacles that --accept-open accepts.
+ACCEPTABLE = frozenset({"open", "counted", "part", "gone"})
+
+# A statement as page, CSV and JSON.
+Render = Callable[[Statement], Documents]
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What was done: the companies whose month was closed now, and what was accepted for it. None of them: the month
+    was closed already."""
+
+    month: date
+    companies: tuple[str, ...]
+    accepted: str | None
+    is_new: bool
+
+
+def close_month(
+    engine: sa.Engine,
+    month: date,
+    company: str | None,
+    *,
+    accepts_open: bool,
+    configured: Collection[str],
+    render: Render,
+    now: datetime,
+) -> Closing:
+    """Closes the month that begins on a day, for a company or (None) for every one, and keeps its statements.
+
+    Raises PermanentError, and changes nothing, for a month that has not ended, or whose days are not settled; where an
+    earlier month is open, or a currency has no rate; and, unless `accepts_open`, for days that do not reconcile, a
+    month that is known in part, and accounts that are not among the configured ones.
+    """
+    if now < day_start(next_month(month)):
+        raise PermanentError(f"{month:%Y-%m} has not ended: it can be closed after its last day is settled.")
+    with _at_one_instant(engine) as connection:
+        if company is not None:
+            require_company(connection, company)
+        months = billing.charged_months(connection, month)
+        open_ones = [it for it in months if it.status == "open" and company in (None, it.company)]
+        to_close = [it for it in open_ones if it.month == month]
+        if billing.is_closed(connection, month, company) and not to_close:
+            return Closing(month, (), None, is_new=False)
+        _require_earlier_closed(open_ones, month)
+        _require_rates(to_close)
+        accepted = _accepted(
+            billing.obstacles(connection, month, company, configured), month, accepts_open=accepts_open
+        )
+        closed = {"month": month, "company": company}
+        change(connection, "close_month", **closed)
+        change(connection, "close_adjustments", **closed)
+        change(connection, "close_lines", **closed)
+        change(connection, "note_closing", **closed, at=now, who=_who(), accepted=accepted)
+        names = tuple(it.company for it in to_close)
+        for name in names:
+            kept = render(read_statement(connection, name, month))
+            change(connection, "keep_documents", month=month, company=name, **kept._asdict())
+        return Closing(month, names, accepted, is_new=True)
+
+
+def reopen_month(engine: sa.Engine, month: date, company: str | None, reason: str, now: datetime) -> None:
+    """Opens a closed month again, for a company or (None) for every one: it and its adjustments are live again.
+
+    Raises PermanentError for a month that is not closed, while a later one is closed, and without a reason.
+    """
+    if not reason.strip():
+        raise PermanentError("Say why the month is opened again: --reason TEXT")
+    with _at_one_instant(engine) as connection:
+        if company is not None:
+            require_company(connection, company)
+        whose = f"{quoted(company)} in " if company else ""
+        if not billing.is_closed(connection, month, company) and not billing.closed_companies(
+            connection, month, company
+        ):
+            raise PermanentError(f"{whose}{month:%Y-%m} is not closed.")
+        if later := billing.later_closed(connection, month, company):
+            raise PermanentError(
+                f"{month:%Y-%m} cannot be opened again while a later month is closed: {_named(later)}.\n"
+                f"Open the last one first: orcost reopen {later[-1].month:%Y-%m} --reason TEXT"
+            )
+        reopened = {"month": month, "company": company}
+        change(connection, "note_reopening", **reopened, at=now, who=_who(), reason=reason.strip())
+        change(connection, "drop_closed_months", **reopened)
+
+
+@contextmanager
+def _at_one_instant(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that sees one state of the warehouse, one at a time, committed when the block ends well.
+
+    The lock is taken before: a transaction that waited for it would see what was there when it began to wait.
+    """
+    with kept_lock(engine, CLOSING_LOCK, "months") as still_held, engine.connect() as plain:
+        connection = plain.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+            still_held()
+
+
+def _require_earlier_closed(open_ones: Iterable[ChargedMonth], month: date) -> None:
+    earlier = [it for it in open_ones if it.month < month]
+    if earlier:
+        raise PermanentError(
+            f"{month:%Y-%m} cannot be closed while an earlier month is open: {_named(earlier)}.\n"
+            f"Close the first one first: orcost close {earlier[0].month:%Y-%m}"
+        )
+
+
+def _require_rates(months: Iterable[ChargedMonth]) -> None:
+    missing = [it for it in months if it.per_usd is None]
+    if missing:
+        lines = few([no_rate(it.company, it.currency, it.month).splitlines()[0] for it in missing])
+        raise PermanentError("\n".join([*lines, "Add a rate to exchange_rates.csv, then: orcost sync"]))
+
+
+def _accepted(found: Iterable[Obstacle], month: date, *, accepts_open: bool) -> str | None:
+    """What is accepted, as a sentence; None where nothing has to be. Raises PermanentError where something may not."""
+    fatal = [it for it in found if it.kind not in ACCEPTABLE]
+    if fatal:
+        raise PermanentError(
+            "\n".join([f"{month:%Y-%m} cannot be closed yet:", *few([f"  {_words(it)}" for it in fatal])])
+        )
+    doubts = [_words(it) for it in found]
+    if doubts and not accepts_open:
+        lines = [f"{month:%Y-%m} is not closed, as it is not certain:", *few([f"  {it}" for it in doubts])]
+        raise PermanentError("\n".join([*lines, "To close it as it is: --accept-open"]))
+    return "; ".join(doubts) or None
+
+
+def _words(it: Obstacle) -> str:
+    """An obstacle, with its account and days."""
+    days = f"{it.first_day}" if it.days == 1 else f"{plural(it.days, 'day')} from {it.first_day} to {it.last_day}"
+    account = f"account {quoted(it.account)}"
+    match it.kind:
+        case "young" if it.as_of is None:
+            return f"{account} was never synced"
+        case "young":
+            needed = day_start(it.last_day + timedelta(days=1)) + timedelta(hours=2)
+            return f"{account} is complete to {it.as_of:%Y-%m-%d %H:%M} only; {needed:%Y-%m-%d %H:%M} UTC is needed"
+        case "unsettled":
+            return f"{account}: not settled: {days}"
+        case "counted":
+            return f"{account}: known from counters only: {days}"
+        case "open":
+            return f"{account}: does not reconcile: {days} (orcost reconcile --day {it.first_day})"
+        case "part":
+            return f"{account}: known from {it.first_day} on only"
+        case _:
+            return f"{account} is not configured any more"
+
+
+def _named(months: Iterable[ChargedMonth]) -> str:
+    """Companies with their months, of many the first."""
+    return "; ".join(
+        f"{month:%Y-%m} ({listed(it.company for it in of_month)})"
+        for month, of_month in groupby(months, key=lambda it: it.month)
+    )
+
+
+def _who() -> str:
+    """The user of this machine, for the record."""
+    user = "unknown"
+    with suppress(OSError, KeyError):
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,71 @@
+"""What a company owes for a month: the lines of `marts.statement`, and what is said about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import reduce
+
+import sqlalchemy as sa
+
+from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.companies.rows import did_you_mean
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.measures import EXACT
+from orcost_pipeline.text import quoted
+from orcost_pipeline.warehouse.questions import billing
+from orcost_pipeline.warehouse.questions.billing import Documents, StatementHead, StatementLine
+
+NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A company's statement of a UTC month. Amounts of lines are in USD, exact, and in the currency, rounded.
+
+    documents: the statement as rendered when the month was closed, which it stays.
+    """
+
+    head: StatementHead
+    lines: Sequence[StatementLine]
+    documents: Documents | None = None
+
+    @property
+    def total(self) -> Decimal:
+        """What is owed, in the currency."""
+        return reduce(EXACT.add, (line.amount for line in self.lines), NOTHING)
+
+    @property
+    def total_usd(self) -> Decimal:
+        """What is owed in USD, exact."""
+        return reduce(EXACT.add, (line.amount_usd for line in self.lines), NOTHING)
+
+
+def read_statement(connection: sa.Connection, company: str, month: date) -> Statement:
+    """The statement of a company for the month that begins on a day.
+
+    Raises PermanentError for an unknown company, for Unattributed, and where its currency has no rate.
+    """
+    require_company(connection, company)
+    head = billing.statement_head(connection, company, month)
+    if head.per_usd is None:
+        raise PermanentError(no_rate(company, head.currency, month))
+    lines, kept = billing.statement_lines(connection, company, month), billing.documents(connection, company, month)
+    return Statement(head, lines, kept)
+
+
+def require_company(connection: sa.Connection, company: str) -> None:
+    """Raises PermanentError for a company that nobody knows, with the nearest name, and for Unattributed."""
+    if company.casefold() == UNATTRIBUTED.casefold():
+        raise PermanentError(f"{UNATTRIBUTED} is no company: nobody is charged for it. To assign it: orcost map todo")
+    known = tuple(billing.charged_companies(connection))
+    if company not in known:
+        raise PermanentError(f"No company is called {quoted(company)}.{did_you_mean(company, known)}")
+
+
+def no_rate(company: str, currency: str, month: date) -> str:
+    """That a month cannot be charged in a currency."""
+    return (
+        f"{quoted(company)} is charged in {currency}, and no exchange rate of {currency} is dated in {month:%Y-%m} or "
+        "before.\nAdd one to exchange_rates.csv, then: orcost sync"
+    )

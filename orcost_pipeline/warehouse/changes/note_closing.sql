@@ -1,0 +1,6 @@
+-- With what was in force, so that a later change is known as one.
+insert into ops.period_close (month, company, closed_at, closed_by, accepted, as_of, mapping_version, plan_version)
+values (
+    :month, :company, :at, :who, :accepted, (select min(as_of) from ref.account),
+    (select max(version) from ref.mapping_version), (select max(version) from ref.price_plan_version)
+)

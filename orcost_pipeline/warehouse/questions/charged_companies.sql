@@ -1,0 +1,4 @@
+select company
+from ref.company
+where company_id <> 0
+order by company

@@ -1,0 +1,65 @@
+-- One row per account and kind of obstacle: the days of a month that keep it from being closed. Of one company, accounts
+-- count in which it has a key or spend in the month.
+with bound as (
+    select cast(:month as date) as first_day, (cast(:month as date) + interval '1 month')::date as end_day
+), counting as (
+    select a.account_id, a.account, a.as_of
+    from ref.account a
+    cross join bound b
+    where cast(:company as text) is null
+        or exists (
+            select
+            from core.assignment s
+            join ref.company c using (company_id)
+            where s.account_id = a.account_id and c.company = :company and s.valid_from < b.end_day
+                and s.valid_to > b.first_day and s.key_id <> 0
+        )
+        or exists (
+            select
+            from core.company_day s
+            join ref.company c using (company_id)
+            where s.account_id = a.account_id and c.company = :company and s.day >= b.first_day and s.day < b.end_day
+        )
+), configured as (
+    select t.account_id, t.account, t.as_of
+    from counting t
+    where t.account = any(:configured)
+    union all
+    select null, n.account, null
+    from unnest(cast(:configured as text[])) as n (account)
+    where cast(:company as text) is null and not exists (select from ref.account a where a.account = n.account)
+), day as (
+    select t.account, t.as_of, g.day::date as day, d.is_settled, coalesce(d.is_counted, false) as is_counted,
+        d.day is not null as is_known, r.status
+    from configured t
+    cross join bound b
+    cross join lateral generate_series(b.first_day::timestamp, b.end_day - interval '1 day', interval '1 day') as g (day)
+    left join core.account_day d on d.account_id = t.account_id and d.day = g.day::date
+    left join core.reconciled_day r on r.account = t.account and r.day = g.day::date
+), found as (
+    select account, as_of, day, case
+            -- A day is settled once it ended two hours before.
+            when as_of is null or as_of < (day + 1)::timestamp at time zone 'UTC' + interval '2 hours' then 'young'
+            when is_known and not is_settled and is_counted
+                and as_of >= (day + 1)::timestamp at time zone 'UTC' + interval '48 hours' then 'counted'
+            when is_known and not is_settled then 'unsettled'
+            when status = 'open' then 'open'
+        end as kind
+    from day
+    union all
+    select t.account, t.as_of, greatest(b.first_day, (s.known_from at time zone 'UTC')::date), 'part'
+    from configured t
+    cross join bound b
+    join core.month_span s on s.account_id = t.account_id and s.month = b.first_day
+    where not s.is_complete
+    union all
+    select t.account, t.as_of, b.first_day, 'gone'
+    from counting t
+    cross join bound b
+    where t.account <> all(:configured)
+)
+select account, kind, min(day) as first_day, max(day) as last_day, count(*) as days, as_of
+from found
+where kind is not null
+group by account, kind, as_of
+order by account, kind
