@@ -1,4 +1,4 @@
-"""An account whose companies are charged: usage, mapping, price plans and rates as a test says, closed month by month."""
+"""An account whose companies are charged: usage, mapping, price plans and rates as a test says, month by month."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from orcost_pipeline.billing.closing import Closing, close_month, reopen_month
 from orcost_pipeline.billing.statement import Statement, read_statement
 from orcost_pipeline.simulator import Ledger, Usage
-from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.warehouse.questions.billing import Documents
 from orcost_pipeline_tests.world import DAY, World
 
@@ -26,7 +26,7 @@ class Billed(World):
     keys: dict[str, str]
 
     def plans(self, *rows: str) -> None:
-        """Puts price plans into force: company,charge,value,model,valid_from,valid_to; charged from the next sync on."""
+        """Puts rows of price plans into force, their columns as in COLUMNS; the next sync charges by them."""
         with self.engine.begin() as connection:
             version = connection.execute(
                 sa.text(
@@ -48,8 +48,8 @@ class Billed(World):
                 )
                 connection.execute(
                     sa.text(
-                        "insert into ref.price_plan (version, line, company, charge, value, model, valid_from, valid_to) "
-                        "values (:version, :line, :company, :charge, cast(:value as numeric), :model, "
+                        "insert into ref.price_plan (version, line, company, charge, value, model, valid_from, "
+                        "valid_to) values (:version, :line, :company, :charge, cast(:value as numeric), :model, "
                         "cast(:valid_from as date), cast(:valid_to as date))"
                     ),
                     values,
