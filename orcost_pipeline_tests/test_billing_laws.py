@@ -57,7 +57,9 @@ def mappings(draw: st.DrawFn) -> list[str]:
     percent = draw(st.integers(1, 99))
     start = draw(dates)
     split = [f"{one},key_name,app,{start},,{percent}", f"{other},key_name,app,{start},,{100 - percent}"]
-    rest = draw(st.lists(st.sampled_from([f"{company},key_name,{key},,," for company in COMPANIES for key in KEYS])))
+    rest = draw(
+        st.lists(st.sampled_from([f"{company},key_name,{key},,," for company in COMPANIES for key in KEYS[1:]]))
+    )
     return [*split, *dict.fromkeys(rest)]
 
 
@@ -290,4 +292,4 @@ def test_the_laws_of_billing_hold_over_a_history(postgres_url: str) -> None:
 
 @pytest.mark.slow
 def test_the_laws_of_billing_hold_over_any_history(postgres_url: str) -> None:
-    live(postgres_url, int(os.environ.get("HISTORIES", "10")), 60, print_blob=True)
+    live(postgres_url, int(os.environ.get("HISTORIES", "10")), 60, phases=[Phase.generate], print_blob=True)

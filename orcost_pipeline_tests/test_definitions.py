@@ -42,6 +42,9 @@ ASSETS = {
     "marts/company_spend_daily",
     "marts/company_spend_hourly",
     "marts/company_spend_monthly",
+    "marts/company_charge_daily",
+    "marts/company_charge_monthly",
+    "marts/statement",
     "marts/company_spend_rolling",
     "marts/creator_spend_daily",
     "marts/focus_cost_and_usage",
@@ -75,6 +78,8 @@ CHECKS = {
     ("marts/company_spend_rolling", "unattributed_share_is_small"),
     ("marts/reconciliation_daily", "witnesses_agree"),
     ("ops/restatement", "settled_days_stay_as_they_were"),
+    ("marts/company_charge_daily", "charges_follow_the_plans"),
+    ("marts/statement", "closed_months_stay_closed"),
     ("marts/company_spend_rolling", "every_account_is_fresh"),
     ("marts/spend_daily", "rights_are_as_granted"),
 }

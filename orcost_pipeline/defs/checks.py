@@ -17,6 +17,8 @@ from orcost_pipeline.warehouse.publication.checks import CONTRACT_CHECKS
 from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.questions.relations import (
     complete_to,
+    differing_charges,
+    differing_closed_months,
     disagreeing_days,
     newest_restatements,
     unattributed_shares,
@@ -62,6 +64,15 @@ def _undue(rows: Sequence[Row]) -> str:
     return f"{plural(len(rows), 'right')} beyond what orcost access gives."
 
 
+def _charged_otherwise(rows: Sequence[Row]) -> str:
+    return f"{plural(len(rows), 'day')} of companies charged otherwise than the price plans say; a sync mends it."
+
+
+def _not_as_closed(rows: Sequence[Row]) -> str:
+    months = plural(len(rows), "closed month")
+    return f"{months} of companies whose statement does not sum to what was closed: tables of orcost were edited."
+
+
 BUSINESS_CHECKS = {
     "unattributed_share_is_small": BusinessCheck(
         "marts.company_spend_rolling",
@@ -83,6 +94,18 @@ BUSINESS_CHECKS = {
         "Readers and viewers of orcost access, and everybody in the database, can do no more than they should.",
         lambda connection, _, __: undue_rights(connection),
         _undue,
+    ),
+    "charges_follow_the_plans": BusinessCheck(
+        "marts.company_charge_daily",
+        "Charges of the last 35 days are what the price plans make of the usage, computed a second time.",
+        lambda connection, account, _: differing_charges(connection, account),
+        _charged_otherwise,
+    ),
+    "closed_months_stay_closed": BusinessCheck(
+        "marts.statement",
+        "Statements of closed months sum to what was closed.",
+        lambda connection, _, __: differing_closed_months(connection),
+        _not_as_closed,
     ),
     "settled_days_stay_as_they_were": BusinessCheck(
         "ops.restatement",

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from orcost_pipeline.defs.pictures import bars, ranking
 from orcost_pipeline.text import LONGEST_VALUE, markdown, short
 from orcost_pipeline.warehouse.questions.relations import (
+    charged_by_month,
     companies_of_30_days,
     complete_to,
     preview,
@@ -30,6 +31,9 @@ _PICTURES = {
     "marts.reconciliation_daily": ("USD, {days}; orange: no key", residual_by_day),
 }
 
+# What companies of all accounts are charged.
+_CHARGES = ("marts.company_charge_daily", "marts.company_charge_monthly", "marts.statement")
+
 # Dagster's UI shows longer Markdown only when it is asked for.
 LONGEST_MARKDOWN = 999
 
@@ -46,6 +50,8 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
         metadata[name] = dg.MetadataValue.text(f"{usd:,.2f} USD")
     if relation in _PICTURES:
         metadata["picture"] = dg.MetadataValue.md(_picture(connection, relation, account))
+    if relation == "marts.company_charge_monthly":
+        metadata["picture"] = dg.MetadataValue.md(_margin(connection))
     if relation == "marts.company_spend_rolling":
         companies = companies_of_30_days(connection, account)
         metadata["companies"] = dg.MetadataValue.md(ranking(companies, "The last 30 days"))
@@ -58,9 +64,15 @@ def describe(connection: sa.Connection, relation: str, account: str, rows_writte
 
 
 def _money(connection: sa.Connection, relation: str, account: str) -> tuple[str, Decimal]:
-    """Name and USD of the amount shown for a mart: the account's spend, or the part of it that the relation holds."""
+    """Name and USD of the amount shown for a mart: the account's spend, or the part of it that the relation holds.
+
+    What is charged is that of all accounts.
+    """
     if relation == "marts.unkeyed_spend_daily":
         return "without_a_key", spend_without_key(connection, account)
+    if relation in _CHARGES:
+        months = charged_by_month(connection)
+        return "charged_in_the_month", months[0].whole if months else Decimal(0)
     spend = spend_of_30_days(connection, account)
     if relation == "marts.unattributed_spend":
         return "unattributed_of_30_days", spend.unattributed_usd
@@ -73,6 +85,13 @@ def _picture(connection: sa.Connection, relation: str, account: str) -> str:
     days = by_day(connection, account)[::-1]
     span = f"{days[0].day} – {days[-1].day}" if days else "No day yet"
     return bars([(row.whole, row.part) for row in days], title.format(days=span))
+
+
+def _margin(connection: sa.Connection) -> str:
+    """A bar for each of the last months, as Markdown: what was charged, and the margin of it."""
+    months = charged_by_month(connection)[::-1]
+    span = f"{months[0].day:%Y-%m} – {months[-1].day:%Y-%m}" if months else "No month yet"
+    return bars([(row.whole, row.part) for row in months], f"USD charged, {span}; orange: margin")
 
 
 def column_schema(connection: sa.Connection, relation: str) -> dg.TableSchema:

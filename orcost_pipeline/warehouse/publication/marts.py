@@ -9,7 +9,7 @@ from orcost_pipeline.warehouse.publication.prices import PRICES
 from orcost_pipeline.warehouse.publication.step import Merge, Staging
 from orcost_pipeline.warehouse.publication.transaction import When
 
-_ROLLED = ("(:is_extraction or t.key_id in (select key_id from touched_assignment))",)
+_ROLLED = ("(:is_extraction or t.key_id in (select key_id from rolled_again))",)
 _PERIOD_KEYS = ("account_id", "key_id", "company_id", "period")
 _COMPANY_HOUR = ("hour", "account_id", "company_id")
 _MODEL_MONTH = ("month", "account_id", "company_id", "model_id")
@@ -84,10 +84,16 @@ MARTS = (
         makes="staged_moved_holder_day",
         merge=Merge(into="core.holder_day", keys=_HOLDER_DAY, within=(_OF_MOVED,)),
     ),
+    Staging(
+        name="rolled_again",
+        reads=("touched_assignment", "touched_price", "core.api_key"),
+        when=When.ALWAYS,
+        makes="rolled_again",
+    ),
     Staging(name="rolling_edge", reads=("core.counted_span",), when=When.ALWAYS, makes="rolling_edge"),
     Staging(
         name="rolled_usage",
-        reads=("core.usage_hourly", "rolling_edge", "touched_assignment"),
+        reads=("core.usage_hourly", "rolling_edge", "rolled_again"),
         when=When.ALWAYS,
         makes="rolled_usage",
     ),
@@ -105,15 +111,21 @@ MARTS = (
     ),
     Staging(name="rolled_key", reads=("rolled_usage", "core.assignment"), when=When.ALWAYS, makes="rolled_key"),
     Staging(
+        name="rolled_charge",
+        reads=("rolled_usage", "core.assignment", "core.price"),
+        when=When.ALWAYS,
+        makes="rolled_charge",
+    ),
+    Staging(
         name="key_rolling",
-        reads=("core.api_key", "core.assignment", "touched_assignment", "rolled_key"),
+        reads=("core.api_key", "core.assignment", "rolled_again", "rolled_key", "rolled_charge"),
         when=When.ALWAYS,
         makes="staged_key_rolling",
         merge=Merge(into="core.key_rolling", keys=_PERIOD_KEYS, within=_ROLLED),
     ),
     Staging(
         name="key_previous",
-        reads=("rolled_key", "touched_assignment"),
+        reads=("rolled_key", "rolled_again"),
         when=When.ALWAYS,
         makes="staged_key_previous",
         merge=Merge(into="core.key_previous", keys=_PERIOD_KEYS, within=_ROLLED),

@@ -21,6 +21,8 @@ COUNT_WITHIN = "'1s'"
 
 # Relations with the account's id instead of its name.
 _BY_ID = ("core.usage_hourly", "core.usage_daily")
+# Relations over all accounts.
+_OF_ALL = ("marts.company_charge_monthly", "marts.statement")
 # Columns that hold the account's name, where they are called otherwise.
 _ACCOUNT = {"marts.focus_cost_and_usage": "BillingAccountId"}
 # The newest or most expensive rows on top; relations that are missing here are too wide to be shown.
@@ -29,6 +31,7 @@ _PREVIEWS = {
     "ref.assignment": "preview_assignment",
     "marts.company_spend_daily": "preview_company_spend_daily",
     "marts.company_spend_monthly": "preview_company_spend_monthly",
+    "marts.company_charge_monthly": "preview_company_charge_monthly",
     "marts.company_spend_rolling": "preview_company_spend_rolling",
     "marts.key_spend_rolling": "preview_key_spend_rolling",
     "marts.unattributed_spend": "preview_unattributed_spend",
@@ -58,12 +61,15 @@ def preview(connection: sa.Connection, name: str, account: str) -> Rows | None:
 
 
 def row_count(connection: sa.Connection, name: str, account: str) -> int | None:
-    """The number of rows of the account; None where counting takes longer than `COUNT_WITHIN`."""
+    """The number of rows of the account, or of all where it has those of all; None where counting takes longer than
+    `COUNT_WITHIN`."""
     schema, _, table = name.partition(".")
     rows, accounts = sa.table(table, schema=schema), sa.table("account", schema="ref")
     id_ = sa.select(sa.column("account_id")).select_from(accounts).where(sa.column("account") == account)
     is_ours = (
-        sa.column("account_id") == id_.scalar_subquery()
+        sa.true()
+        if name in _OF_ALL
+        else sa.column("account_id") == id_.scalar_subquery()
         if name in _BY_ID
         else sa.column(_ACCOUNT.get(name, "account")) == account
     )
@@ -98,6 +104,11 @@ def unattributed_by_day(connection: sa.Connection, account: str) -> Sequence[Day
 def residual_by_day(connection: sa.Connection, account: str) -> Sequence[DayPart]:
     """The account's credits on its last `MOST_DAYS` days, newest first, and what no key explains, without its sign."""
     return records(DayPart, ask(connection, "residual_by_day", account=account, most=MOST_DAYS))
+
+
+def charged_by_month(connection: sa.Connection) -> Sequence[DayPart]:
+    """USD charged to all companies in the last 24 months, and the margin of it: the first day of each, newest first."""
+    return records(DayPart, ask(connection, "charged_by_month"))
 
 
 class Spend(NamedTuple):
@@ -142,3 +153,13 @@ def disagreeing_days(connection: sa.Connection, account: str) -> Rows:
 def newest_restatements(connection: sa.Connection, account: str) -> Rows:
     """A row for each day, key and model that the account's last sync found restated, newest day first; USD."""
     return relation(connection, "newest_restatements", account=account)
+
+
+def differing_charges(connection: sa.Connection, account: str) -> Rows:
+    """A row for each day and company of the last 35 days whose charge is not what the price plans make of its usage."""
+    return relation(connection, "differing_charges", account=account)
+
+
+def differing_closed_months(connection: sa.Connection) -> Rows:
+    """A row for each closed month and company whose statement does not sum to what was closed."""
+    return relation(connection, "differing_closed_months")

@@ -1,7 +1,5 @@
 -- One row per account, UTC day, company, API key (0: no key), model and provider (0: unknown): spend, with small ids, and
 -- what is charged for it.
-
--- Without a price of its own, usage costs what OpenRouter charged; Unattributed (0) is never charged.
 create or replace view core.charged_usage as
 select
     u.account_id, u.day, s.company_id, u.key_id, u.model_id, u.provider_id,
@@ -12,12 +10,9 @@ select
     u.cached_tokens * s.share as cached_tokens,
     u.credits_usd * s.share as credits_usd,
     u.byok_usd * s.share as byok_usd,
-    s.share * case
-        when p.plan is not null then u.credits_usd * p.credits_rate + u.byok_usd * p.byok_rate
-            + u.prompt_tokens * p.prompt_rate + u.completion_tokens * p.completion_rate + u.requests * p.request_rate
-        when s.company_id <> 0 then u.credits_usd
-        else 0
-    end as charge_usd,
+    s.share * core.charge(
+        s.company_id, p, u.requests, u.prompt_tokens, u.completion_tokens, u.credits_usd, u.byok_usd
+    ) as charge_usd,
     u.credits_usd * s.share * coalesce(p.purchase_rate, 0) as purchase_fee_usd,
     coalesce(p.plan, '') as plan
 from core.usage_daily u

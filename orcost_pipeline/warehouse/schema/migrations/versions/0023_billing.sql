@@ -55,6 +55,14 @@ alter table core.company_day add column charge_usd numeric, add column purchase_
 update core.company_day set charge_usd = case company_id when 0 then 0 else credits_usd end, purchase_fee_usd = 0;
 alter table core.company_day alter column charge_usd set not null, alter column purchase_fee_usd set not null;
 
+alter table core.key_rolling add column charge_usd numeric;
+update core.key_rolling set charge_usd = case company_id when 0 then 0 else credits_usd end;
+alter table core.key_rolling alter column charge_usd set not null;
+
+alter table core.company_rolling add column charge_usd numeric;
+update core.company_rolling set charge_usd = case company_id when 0 then 0 else credits_usd end;
+alter table core.company_rolling alter column charge_usd set not null;
+
 -- Months that are closed. What a closed month was is kept here, whatever the days say later.
 
 create table ops.period_close (

@@ -1,0 +1,11 @@
+-- One row per API key (0: no key) whose rolling windows a change of owners or prices may move: where a price moved, all.
+create temporary table rolled_again on commit drop as
+select key_id
+from touched_assignment
+union
+select key_id
+from core.api_key
+where account_id = :account_id and exists (select from touched_price)
+union
+select 0
+where exists (select from touched_price)
