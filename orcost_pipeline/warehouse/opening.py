@@ -10,9 +10,8 @@ from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.schema import SCHEMA_VERSION
-from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.schema.namespaces import require_room, schema_version
-from orcost_pipeline.warehouse.schema.record import is_applied
+from orcost_pipeline.warehouse.schema.record import is_applied, schema_as_set
 
 NOTHING_YET = "No account was synced yet. Next: orcost sync"
 
@@ -40,7 +39,7 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
     """
     engine = connect(database_url(configured, home))
     with database_errors():
-        if not _is_current(engine, declared_schema()):
+        if not _is_current(engine):
             # Alembic takes a third of a second to import: only where there is something to migrate.
             from orcost_pipeline.warehouse.schema.upgrade import migrate
 
@@ -48,12 +47,12 @@ def open_warehouse(configured: str | None, home: Path) -> sa.Engine:
     return engine
 
 
-def _is_current(engine: sa.Engine, schema: DeclaredSchema) -> bool:
+def _is_current(engine: sa.Engine) -> bool:
     """Whether tables, views, functions and comments are this program's; raises as `stored_version` does."""
     if stored_version(engine) != SCHEMA_VERSION:
         return False
     with engine.connect() as connection:
-        return is_applied(connection, schema)
+        return is_applied(connection, schema_as_set(connection))
 
 
 def open_database(configured: str | None, home: Path) -> sa.Engine:

@@ -11,6 +11,8 @@ from pathlib import Path
 from orcost_pipeline.warehouse.schema.comments import Comments, comments_of
 
 FOLDER = Path(__file__).parent
+# Views in the place of those of the same name, where viewers do not see cost.
+CHARGED = "charged"
 KINDS = ("view", "function")
 # Under this name the record of what was applied has the comments.
 COMMENTS = "comments"
@@ -50,12 +52,14 @@ class DeclaredSchema:
 
 
 @cache
-def declared_schema(folder: Path = FOLDER) -> DeclaredSchema:
-    """The schema of `views/` and `functions/` below a folder.
+def declared_schema(folder: Path = FOLDER, *, shows_cost: bool = True) -> DeclaredSchema:
+    """The schema of `views/` and `functions/` below a folder; what viewers read shows cost, or only charges.
 
     Raises ValueError where a file does not hold the statement of its name, CycleError where two need each other.
     """
     objects = {it.name: it for it in _read(folder)}
+    if not shows_cost:
+        objects |= {it.name: it for it in _read_kind(folder / CHARGED, "view")}
     uses = {name: sorted(it.mentioned() & objects.keys() - {name}) for name, it in objects.items()}
     in_order = tuple(objects[name] for name in TopologicalSorter(uses).static_order())
     views, functions = ({it.name: it.comment for it in in_order if it.kind == kind} for kind in KINDS)
@@ -64,14 +68,18 @@ def declared_schema(folder: Path = FOLDER) -> DeclaredSchema:
 
 def _read(folder: Path) -> Iterator[SchemaObject]:
     for kind in KINDS:
-        for path in sorted((folder / f"{kind}s").glob("*.sql")):
-            name = path.stem
-            parts = _FILE.fullmatch(path.read_text(encoding="utf-8"))
-            begin = rf"(?:--[^\n]*\n)*create or replace {kind} {re.escape(name)}[ (]"
-            if parts is None or not re.match(begin, parts["statement"]):
-                raise ValueError(f"{path} must be a comment, then: create or replace {kind} {name} …;")
-            comment = " ".join(line.removeprefix("--").strip() for line in parts["comment"].splitlines())
-            yield SchemaObject(kind, name, comment, parts["statement"])
+        yield from _read_kind(folder / f"{kind}s", kind)
+
+
+def _read_kind(folder: Path, kind: str) -> Iterator[SchemaObject]:
+    for path in sorted(folder.glob("*.sql")):
+        name = path.stem
+        parts = _FILE.fullmatch(path.read_text(encoding="utf-8"))
+        begin = rf"(?:--[^\n]*\n)*create or replace {kind} {re.escape(name)}[ (]"
+        if parts is None or not re.match(begin, parts["statement"]):
+            raise ValueError(f"{path} must be a comment, then: create or replace {kind} {name} …;")
+        comment = " ".join(line.removeprefix("--").strip() for line in parts["comment"].splitlines())
+        yield SchemaObject(kind, name, comment, parts["statement"])
 
 
 def _sha256(texts: Iterable[str]) -> str:

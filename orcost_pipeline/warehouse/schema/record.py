@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.schema.declared import DeclaredSchema
+from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.statements import statement
 
 _CATALOGUE = "schema/catalogue"
+_SHOWS_COST = sa.text("select show_cost from ref.threshold")
 
 
 class Recorded(NamedTuple):
@@ -22,6 +23,11 @@ def read_record(connection: sa.Connection) -> dict[str, Recorded]:
     """Name → what was applied. All that orcost made is there; what is not there belongs to somebody else."""
     rows = connection.execute(statement(_CATALOGUE, "record"))
     return {row.name: Recorded(row.content_sha256, row.arguments) for row in rows}
+
+
+def schema_as_set(connection: sa.Connection) -> DeclaredSchema:
+    """What the schema of a warehouse with the newest tables is to be, as its settings say."""
+    return declared_schema(shows_cost=connection.execute(_SHOWS_COST).scalar_one())
 
 
 def is_applied(connection: sa.Connection, schema: DeclaredSchema) -> bool:

@@ -15,7 +15,8 @@ TABLES = {
     "ref.company": "One row per company that any version of the mapping or the list of companies ever named, and one "
     "for Unattributed; with the attributes of the list.",
     "ref.viewer": "One row per login that sees single companies only, and company that it sees (orcost access viewer).",
-    "ref.threshold": "One row: the percentages of [alerts] from which views call a limit or a budget near.",
+    "ref.threshold": "One row: settings of orcost.toml that views follow: the percentages from which a limit or a "
+    "budget is near, and whether viewers see cost.",
     "ref.mapping_version": "One row per version of the company mapping; the highest is in force.",
     "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
     "ref.price_plan_version": "One row per version of the price plans; the highest is in force.",

@@ -10,6 +10,7 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.warehouse.locks import MIGRATION_LOCK, take_lock
 from orcost_pipeline.warehouse.schema.declared import DeclaredSchema, declared_schema
 from orcost_pipeline.warehouse.schema.namespaces import OLDEST_MAJOR, WAREHOUSE_SCHEMAS, make_schemas, version_problem
+from orcost_pipeline.warehouse.schema.record import schema_as_set
 from orcost_pipeline.warehouse.schema.replacement import PATIENCE, Patience, apply_schema, patiently
 from orcost_pipeline.warehouse.schema.rights import held_rights
 
@@ -47,8 +48,7 @@ def migrate(
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
-        declared = schema or declared_schema()
-        patiently(connection, patience, declared, lambda: command.upgrade(config, revision))
+        patiently(connection, patience, schema or declared_schema(), lambda: command.upgrade(config, revision))
         if revision == NEWEST:
-            apply_schema(connection, declared, before, patience)
+            apply_schema(connection, schema or schema_as_set(connection), before, patience)
         connection.commit()

@@ -2,7 +2,7 @@
 -- what is charged for it.
 create or replace view core.charged_usage as
 select
-    u.account_id, u.day, s.company_id, u.key_id, u.model_id, u.provider_id,
+    u.account_id, u.day, s.company_id, u.key_id, u.model_id, u.provider_id, u.source,
     u.requests * s.share as requests,
     u.prompt_tokens * s.share as prompt_tokens,
     u.completion_tokens * s.share as completion_tokens,

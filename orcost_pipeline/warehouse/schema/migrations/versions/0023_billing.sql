@@ -63,6 +63,10 @@ alter table core.company_rolling add column charge_usd numeric;
 update core.company_rolling set charge_usd = case company_id when 0 then 0 else credits_usd end;
 alter table core.company_rolling alter column charge_usd set not null;
 
+-- Whether viewers see what their usage cost, or what they are charged for it.
+
+alter table ref.threshold add column show_cost boolean not null default true;
+
 -- Months that are closed. What a closed month was is kept here, whatever the days say later.
 
 create table ops.period_close (

@@ -1,0 +1,14 @@
+-- One row per account, UTC day and company, for companies of the login: what is charged for usage.
+
+-- The offset keeps the conditions of whoever asks above the rows; see the view of what things cost (D101).
+create or replace view viewer.company_spend_daily with (security_barrier) as
+select
+    s.account, s.day, s.company, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens,
+    s.cached_tokens, d.charge_usd::numeric(38, 18) as charge_usd, s.is_settled, s.as_of, s.display_name, s.external_id,
+    s.owner_email
+from marts.company_spend_daily s
+join ref.account a using (account)
+join ref.company c using (company)
+join core.company_day d on d.account_id = a.account_id and d.day = s.day and d.company_id = c.company_id
+where s.company = any (array(select v.company from ref.viewer v where v.login = session_user))
+offset 0;
