@@ -389,6 +389,30 @@ DOCUMENTED = (
         None,
     ),
     (
+        "charges and margin by company, one month (marts.company_charge_monthly)",
+        "select company, credits_usd, total_usd, margin_usd, status from marts.company_charge_monthly "
+        "where month = :month_day order by total_usd desc",
+        f"select company, {_MONEY} from core.spend_hourly where hour >= :month and hour < :this_month group by company",
+    ),
+    (
+        "charges and margin by company, every month",
+        "select month, company, total_usd, margin_usd from marts.company_charge_monthly",
+        f"select {_MONTH} as month, company, {_MONEY} from core.spend_hourly group by 1, company",
+    ),
+    (
+        "charges of one company by day, 30 days (marts.company_charge_daily)",
+        "select day, sum(charge_usd) as charge_usd from marts.company_charge_daily "
+        "where company = :company and day >= :first_day group by day order by day",
+        f"select {_DAY} as day, {_MONEY} from core.spend_hourly "
+        "where company = :company and hour >= :first_hour group by 1",
+    ),
+    (
+        "a company's statement of one month (marts.statement)",
+        "select * from marts.statement where company = :company and month = :month_day order by line",
+        f"select key_hash, model, {_MONEY} from core.spend_hourly "
+        "where company = :company and hour >= :month and hour < :this_month group by key_hash, model",
+    ),
+    (
         "reconciliation by day (marts.reconciliation_daily)",
         "select day, account_credits_usd, keys_credits_usd, residual_credits_usd, status, cause "
         "from marts.reconciliation_daily order by day desc",
