@@ -1,6 +1,6 @@
 """What a company owes for a month: the lines of `marts.statement`, and what is said about them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -12,9 +12,9 @@ from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import did_you_mean
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import EXACT
-from orcost_pipeline.text import quoted
+from orcost_pipeline.text import few, quoted
 from orcost_pipeline.warehouse.questions import billing
-from orcost_pipeline.warehouse.questions.billing import Documents, StatementHead, StatementLine
+from orcost_pipeline.warehouse.questions.billing import ChargedMonth, Documents, StatementHead, StatementLine
 
 NOTHING = Decimal(0)
 
@@ -61,6 +61,14 @@ def require_company(connection: sa.Connection, company: str) -> None:
     known = tuple(billing.charged_companies(connection))
     if company not in known:
         raise PermanentError(f"No company is called {quoted(company)}.{did_you_mean(company, known)}")
+
+
+def require_rates(months: Iterable[ChargedMonth]) -> None:
+    """Raises PermanentError where the currency of a month has no rate, with the companies."""
+    missing = [it for it in months if it.per_usd is None]
+    if missing:
+        lines = few([no_rate(it.company, it.currency, it.month).splitlines()[0] for it in missing])
+        raise PermanentError("\n".join([*lines, "Add a rate to exchange_rates.csv, then: orcost sync"]))
 
 
 def no_rate(company: str, currency: str, month: date) -> str:
