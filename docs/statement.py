@@ -8,7 +8,7 @@ Needs Chromium. With FOLDER, page, CSV and JSON of the statement are kept there,
 import subprocess
 import sys
 import tempfile
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -35,11 +35,15 @@ def statements(world: Billed, folder: Path) -> None:
         for place, model in enumerate(models, start=1):
             for day in range(3, 28, 4):
                 usd = Decimal("17.3129") / number / place + Decimal(day) / 7
+                tokens = 41_000 * day // number
                 for month in ("10", "11"):
-                    tokens = 41_000 * day // number
-                    at, much = f"2026-{month}-{day:02}", {"requests": 31 * day, "prompt": tokens, "completion": 2_903 * day}
-                    if datetime.fromisoformat(f"{at}T06:00+00:00") < world.now + 27 * DAY:
-                        world.spend(name, at, f"{usd:.6f}", model=model, **much)
+                    world.spend(
+                        *(name, f"2026-{month}-{day:02}", f"{usd:.6f}"),
+                        model=model,
+                        requests=31 * day,
+                        prompt=tokens,
+                        completion=2_903 * day,
+                    )
     for number in range(60):
         name = f"Company B service {number:02}"
         world.keys[name] = world.ledger.add_key("acme", name, IN_NOVEMBER - 200 * DAY)

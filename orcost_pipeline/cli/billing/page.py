@@ -208,7 +208,9 @@ def _footer(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
     if any(line.kind == "rounding" for line in statement.lines):
         yield "Rounding is the difference between the rounded exact total and the sum of the rounded amounts."
     if shows_cost:
-        yield "Cost is what OpenRouter charged; BYOK is what own accounts at providers were charged, an estimate."
+        yield "Cost is what OpenRouter charged for it."
+    if shows_cost and any(line.byok_usd for line in statement.lines):
+        yield "BYOK is what own accounts at providers were charged, an estimate."
     closed = "This statement is final: corrections are charged as adjustments of a later month."
     yield f"Days are UTC days. {closed if head.status == 'closed' else 'This statement is not final and may change.'}"
 
