@@ -328,6 +328,7 @@ def test_what_is_doubtful_is_said() -> None:
         return [_text(it) for it in shown.root.iterfind(".//li[@class='doubt']")]
 
     assert doubts() == []
+    assert doubts(reconciliation=None) == ["No day of the month is known"]
     assert doubts(reconciliation="explained") == []
     assert doubts(reconciliation="open") == ["Not every day reconciles with OpenRouter's total"]
     assert doubts(is_settled=False) == ["Not every day of the month was final yet"]

@@ -16,7 +16,8 @@ from orcost_pipeline.text import LONGEST_VALUE, short
 from orcost_pipeline.warehouse.questions.billing import StatementHead, StatementLine
 from orcost_pipeline.windows import next_month
 
-COUNTS = ("requests", "prompt_tokens", "completion_tokens")
+# A name of a company is its address, of which nothing may be missing.
+LONGEST_COMPANY = 300
 NAMES = {
     "minimum": "Addition up to the monthly minimum",
     "monthly_fee": "Monthly fee",
@@ -44,7 +45,7 @@ class Standing(NamedTuple):
 def statement_page(statement: Statement, *, shows_cost: bool) -> str:
     """The page of a statement; `shows_cost` adds what OpenRouter and own providers charged."""
     head = statement.head
-    name = short(head.display_name or head.company, LONGEST_VALUE)
+    name = short(head.display_name or head.company, LONGEST_COMPANY)
     return page(
         "statement.html",
         title=f"Statement, {name}, {_month(head.month)}",
@@ -63,7 +64,7 @@ def statement_page(statement: Statement, *, shows_cost: bool) -> str:
 
 def _about(head: StatementHead) -> Iterator[str]:
     if head.display_name and head.display_name != head.company:
-        yield short(head.company, LONGEST_VALUE)
+        yield short(head.company, LONGEST_COMPANY)
     if head.external_id:
         yield f"ID {short(head.external_id, LONGEST_VALUE)}"
 
@@ -185,7 +186,7 @@ def _standing(head: StatementHead) -> Iterator[Standing]:
     yield Standing(f"Data complete to {_moment(head.data_until)}")
     match head.reconciliation:
         case None:
-            yield Standing("No day of the month is known")
+            yield Standing("No day of the month is known", is_doubtful=True)
         case "open":
             yield Standing("Not every day reconciles with OpenRouter's total", is_doubtful=True)
         case _:
@@ -199,6 +200,14 @@ def _standing(head: StatementHead) -> Iterator[Standing]:
 
 def _footer(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
     head = statement.head
+    if statement.lines:
+        yield from _meaning(statement, shows_cost=shows_cost)
+    closed = "This statement is final: corrections are charged as adjustments of a later month."
+    yield f"Days are UTC days. {closed if head.status == 'closed' else 'This statement is not final and may change.'}"
+
+
+def _meaning(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
+    head = statement.head
     converted = "" if head.currency == "USD" else "converted at the exchange rate above and "
     decimals = "whole units" if head.minor_unit == 0 else f"{head.minor_unit} decimals"
     yield (
@@ -211,8 +220,6 @@ def _footer(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
         yield "Cost is what OpenRouter charged for it."
     if shows_cost and any(line.byok_usd for line in statement.lines):
         yield "BYOK is what own accounts at providers were charged, an estimate."
-    closed = "This statement is final: corrections are charged as adjustments of a later month."
-    yield f"Days are UTC days. {closed if head.status == 'closed' else 'This statement is not final and may change.'}"
 
 
 def _month(month: date) -> str:
@@ -225,5 +232,5 @@ def _moment(instant: datetime | None) -> str:
 
 def _plain(value: Decimal) -> str:
     """A rate without trailing zeros."""
-    text = f"{value:f}"
+    text = f"{value:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
