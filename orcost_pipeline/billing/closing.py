@@ -14,7 +14,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from orcost_pipeline.billing.statement import Statement, read_statement, require_company, require_rates
+from orcost_pipeline.billing.statement import Statement, read_statements, require_company, require_rates
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.text import few, listed, plural, quoted
 from orcost_pipeline.warehouse.locks import CLOSING_LOCK, kept_lock
@@ -78,9 +78,9 @@ def close_month(
         change(connection, "close_lines", **closed)
         change(connection, "note_closing", **closed, at=now, who=_who(), accepted=accepted)
         names = tuple(it.company for it in to_close)
-        for name in names:
-            kept = render(read_statement(connection, name, month))
-            change(connection, "keep_documents", month=month, company=name, **kept._asdict())
+        for statement in read_statements(connection, names, month):
+            kept = render(statement)
+            change(connection, "keep_documents", month=month, company=statement.head.company, **kept._asdict())
         return Closing(month, names, accepted, is_new=True)
 
 

@@ -1,6 +1,7 @@
 """What a company owes for a month: the lines of `marts.statement`, and what is said about them."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -47,11 +48,23 @@ def read_statement(connection: sa.Connection, company: str, month: date) -> Stat
     Raises PermanentError for an unknown company, for Unattributed, and where its currency has no rate.
     """
     require_company(connection, company)
-    head = billing.statement_head(connection, company, month)
-    if head.per_usd is None:
-        raise PermanentError(no_rate(company, head.currency, month))
-    lines, kept = billing.statement_lines(connection, company, month), billing.documents(connection, company, month)
-    return Statement(head, lines, kept)
+    return next(read_statements(connection, [company], month))
+
+
+def read_statements(connection: sa.Connection, companies: Sequence[str], month: date) -> Iterator[Statement]:
+    """The statements of companies for a month, in the order of the companies; all lines are read at once.
+
+    Raises PermanentError where a currency has no rate.
+    """
+    heads = {it.company: it for it in billing.statement_heads(connection, companies, month)}
+    lines: defaultdict[str, list[StatementLine]] = defaultdict(list)
+    for line in billing.statement_lines(connection, companies, month):
+        lines[line.company].append(line)
+    for company in companies:
+        head = heads[company]
+        if head.per_usd is None:
+            raise PermanentError(no_rate(company, head.currency, month))
+        yield Statement(head, lines[company], billing.documents(connection, company, month))
 
 
 def require_company(connection: sa.Connection, company: str) -> None:

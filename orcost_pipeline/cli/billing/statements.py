@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from orcost_pipeline.billing.statement import Statement, read_statement, require_rates
+from orcost_pipeline.billing.statement import Statement, read_statement, read_statements, require_rates
 from orcost_pipeline.cli.billing.documents import StatementFormat, document
 from orcost_pipeline.cli.files import printing_to, writing
 from orcost_pipeline.cli.rendering import say
@@ -55,9 +55,8 @@ def write_all(settings: Settings, month: date, form: StatementFormat, folder: Pa
             say(f"No company has anything in {month:%Y-%m}; nothing was written.")
             return
         _make(folder)
-        for it in charged:
-            statement = read_statement(connection, it.company, month)
-            file = folder / f"{month:%Y-%m} {names[it.company]}.{form}"
+        for statement in read_statements(connection, [it.company for it in charged], month):
+            file = folder / f"{month:%Y-%m} {names[statement.head.company]}.{form}"
             with writing(file) as made:
                 text = document(statement, form, shows_cost=settings.billing.show_cost)
                 made.write_text(text, encoding="utf-8", newline="")

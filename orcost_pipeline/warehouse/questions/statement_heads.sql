@@ -1,4 +1,4 @@
--- One row: what is said about a company's statement of a month. A closed month says what it said then.
+-- One row per company: what is said about its statement of a month. A closed month says what it said then.
 with span as (
     select max(known_from) as known_from, bool_and(is_complete) as is_complete, bool_and(is_settled) as is_settled
     from core.month_span
@@ -31,4 +31,4 @@ left join lateral (
     order by r.date desc
     limit 1
 ) k on true
-where c.company = :company
+where c.company = any(:companies)
