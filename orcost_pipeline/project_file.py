@@ -88,6 +88,13 @@ class RetentionConfig(BaseModel):
     history_days: int = Field(default=400, ge=1, le=36_500)
 
 
+class BillingConfig(BaseModel):
+    """`[billing]` of orcost.toml. show_cost: whether statements and viewers see cost and margin beside charges."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    show_cost: bool = True
+
+
 class NameTakenError(ValueError):
     """Two accounts have the same name; its argument is the index of the second."""
 
@@ -102,6 +109,7 @@ class ProjectConfig(BaseModel):
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     alerts: AlertsConfig = AlertsConfig()
     retention: RetentionConfig = RetentionConfig()
+    billing: BillingConfig = BillingConfig()
 
     @field_validator("accounts")
     @classmethod
@@ -121,6 +129,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "under [reconciliation]": ReconciliationConfig,
     "under [alerts]": AlertsConfig,
     "under [retention]": RetentionConfig,
+    "under [billing]": BillingConfig,
 }
 # Sentences for pydantic's types of error whose own messages are for programmers.
 IN_PLAIN_WORDS = {

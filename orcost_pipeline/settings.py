@@ -26,6 +26,7 @@ from orcost_pipeline.project_file import (
     DEFAULT_KEY_ENV,
     DEFAULT_TOLERANCE_USD,
     AlertsConfig,
+    BillingConfig,
     ProjectConfig,
     RetentionConfig,
     read_config,
@@ -98,6 +99,7 @@ class Settings(BaseModel):
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
     alerts: AlertsConfig = AlertsConfig()
     retention: RetentionConfig = RetentionConfig()
+    billing: BillingConfig = BillingConfig()
     alert_urls: SecretStr | None = None
     heartbeat_url: SecretStr | None = None
     is_of_up: bool = False
@@ -188,6 +190,7 @@ def load_settings(current: Path | None = None) -> Settings:
         tolerance_usd=config.reconciliation.tolerance_usd,
         alerts=config.alerts,
         retention=config.retention,
+        billing=config.billing,
         alert_urls=environment.alert_urls,
         heartbeat_url=environment.heartbeat_url,
         is_of_up=UP in os.environ,

@@ -25,7 +25,14 @@ from orcost_pipeline_tests.virtual_time import VirtualLoop
 pytest.register_assert_rewrite(
     *(
         f"orcost_pipeline_tests.{name}"
-        for name in ("client_world", "dagster_deployment", "healthy_deployment", "known_spend", "watched")
+        for name in (
+            "billing_cli",
+            "client_world",
+            "dagster_deployment",
+            "healthy_deployment",
+            "known_spend",
+            "watched",
+        )
     )
 )
 

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from orcost_pipeline.billing.statement import Statement, no_rate, read_statement, require_company
+from orcost_pipeline.billing.statement import Statement, read_statements, require_company, require_rates
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.text import few, listed, plural, quoted
 from orcost_pipeline.warehouse.locks import CLOSING_LOCK, kept_lock
@@ -68,7 +68,7 @@ def close_month(
         if billing.is_closed(connection, month, company) and not to_close:
             return Closing(month, (), None, is_new=False)
         _require_earlier_closed(open_ones, month)
-        _require_rates(to_close)
+        require_rates(to_close)
         accepted = _accepted(
             billing.obstacles(connection, month, company, configured), month, accepts_open=accepts_open
         )
@@ -78,9 +78,9 @@ def close_month(
         change(connection, "close_lines", **closed)
         change(connection, "note_closing", **closed, at=now, who=_who(), accepted=accepted)
         names = tuple(it.company for it in to_close)
-        for name in names:
-            kept = render(read_statement(connection, name, month))
-            change(connection, "keep_documents", month=month, company=name, **kept._asdict())
+        for statement in read_statements(connection, names, month):
+            kept = render(statement)
+            change(connection, "keep_documents", month=month, company=statement.head.company, **kept._asdict())
         return Closing(month, names, accepted, is_new=True)
 
 
@@ -129,13 +129,6 @@ def _require_earlier_closed(open_ones: Iterable[ChargedMonth], month: date) -> N
             f"{month:%Y-%m} cannot be closed while an earlier month is open: {_named(earlier)}.\n"
             f"Close the first one first: orcost close {earlier[0].month:%Y-%m}"
         )
-
-
-def _require_rates(months: Iterable[ChargedMonth]) -> None:
-    missing = [it for it in months if it.per_usd is None]
-    if missing:
-        lines = few([no_rate(it.company, it.currency, it.month).splitlines()[0] for it in missing])
-        raise PermanentError("\n".join([*lines, "Add a rate to exchange_rates.csv, then: orcost sync"]))
 
 
 def _accepted(found: Iterable[Obstacle], month: date, *, accepts_open: bool) -> str | None:

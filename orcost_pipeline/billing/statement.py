@@ -1,6 +1,7 @@
 """What a company owes for a month: the lines of `marts.statement`, and what is said about them."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -12,9 +13,9 @@ from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.rows import did_you_mean
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import EXACT
-from orcost_pipeline.text import quoted
+from orcost_pipeline.text import few, quoted
 from orcost_pipeline.warehouse.questions import billing
-from orcost_pipeline.warehouse.questions.billing import Documents, StatementHead, StatementLine
+from orcost_pipeline.warehouse.questions.billing import ChargedMonth, Documents, StatementHead, StatementLine
 
 NOTHING = Decimal(0)
 
@@ -47,11 +48,23 @@ def read_statement(connection: sa.Connection, company: str, month: date) -> Stat
     Raises PermanentError for an unknown company, for Unattributed, and where its currency has no rate.
     """
     require_company(connection, company)
-    head = billing.statement_head(connection, company, month)
-    if head.per_usd is None:
-        raise PermanentError(no_rate(company, head.currency, month))
-    lines, kept = billing.statement_lines(connection, company, month), billing.documents(connection, company, month)
-    return Statement(head, lines, kept)
+    return next(read_statements(connection, [company], month))
+
+
+def read_statements(connection: sa.Connection, companies: Sequence[str], month: date) -> Iterator[Statement]:
+    """The statements of companies for a month, in the order of the companies; all lines are read at once.
+
+    Raises PermanentError where a currency has no rate.
+    """
+    heads = {it.company: it for it in billing.statement_heads(connection, companies, month)}
+    lines: defaultdict[str, list[StatementLine]] = defaultdict(list)
+    for line in billing.statement_lines(connection, companies, month):
+        lines[line.company].append(line)
+    for company in companies:
+        head = heads[company]
+        if head.per_usd is None:
+            raise PermanentError(no_rate(company, head.currency, month))
+        yield Statement(head, lines[company], billing.documents(connection, company, month))
 
 
 def require_company(connection: sa.Connection, company: str) -> None:
@@ -61,6 +74,14 @@ def require_company(connection: sa.Connection, company: str) -> None:
     known = tuple(billing.charged_companies(connection))
     if company not in known:
         raise PermanentError(f"No company is called {quoted(company)}.{did_you_mean(company, known)}")
+
+
+def require_rates(months: Iterable[ChargedMonth]) -> None:
+    """Raises PermanentError where the currency of a month has no rate, with the companies."""
+    missing = [it for it in months if it.per_usd is None]
+    if missing:
+        lines = few([no_rate(it.company, it.currency, it.month).splitlines()[0] for it in missing])
+        raise PermanentError("\n".join([*lines, "Add a rate to exchange_rates.csv, then: orcost sync"]))
 
 
 def no_rate(company: str, currency: str, month: date) -> str:

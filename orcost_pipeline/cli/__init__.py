@@ -25,6 +25,7 @@ from orcost_pipeline.cli.administration import (
     dashboard_group,
     database_group,
 )
+from orcost_pipeline.cli.billing.commands import billing_group
 from orcost_pipeline.cli.export.commands import export_group
 from orcost_pipeline.cli.map.commands import mapping_group
 from orcost_pipeline.cli.options import (
@@ -46,6 +47,7 @@ from orcost_pipeline.text import message
 
 app = group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
 app.add_typer(mapping_group, name="map")
+app.add_typer(billing_group)
 app.add_typer(export_group, name="export")
 app.add_typer(database_group, name="db")
 app.add_typer(accounts_group, name="accounts")

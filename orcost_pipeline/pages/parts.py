@@ -31,7 +31,8 @@ class Bar(NamedTuple):
     second: str
 
 
-Kind = Literal["", "total", "rest", "nobody"]
+# A `group` is summed from the `detail` rows that follow, a `sum` from all rows above.
+Kind = Literal["", "total", "rest", "nobody", "group", "detail", "sum"]
 
 
 class Row(NamedTuple):

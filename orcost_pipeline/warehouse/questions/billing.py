@@ -1,6 +1,6 @@
 """What companies are charged: months, statements, and what stands in the way of closing a month. Amounts are exact."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -98,14 +98,14 @@ def charged_companies(connection: sa.Connection) -> list[str]:
     return list(ask(connection, "charged_companies").scalars())
 
 
-def statement_head(connection: sa.Connection, company: str, month: date) -> StatementHead:
-    """What is said about a company's statement of a month, whether or not it has lines."""
-    return records(StatementHead, ask(connection, "statement_head", company=company, month=month))[0]
+def statement_heads(connection: sa.Connection, companies: Collection[str], month: date) -> list[StatementHead]:
+    """What is said about the statement of each company that is known, whether or not it has lines."""
+    return records(StatementHead, ask(connection, "statement_heads", companies=list(companies), month=month))
 
 
-def statement_lines(connection: sa.Connection, company: str, month: date) -> Sequence[StatementLine]:
-    """The lines of a company's statement of a month."""
-    return records(StatementLine, ask(connection, "statement_lines", company=company, month=month))
+def statement_lines(connection: sa.Connection, companies: Collection[str], month: date) -> list[StatementLine]:
+    """The lines of the statements of companies in a month, in their order."""
+    return records(StatementLine, ask(connection, "statement_lines", companies=list(companies), month=month))
 
 
 def documents(connection: sa.Connection, company: str, month: date) -> Documents | None:

@@ -3,7 +3,7 @@
 with bound as (
     select cast(:month as date) as first_day, (cast(:month as date) + interval '1 month')::date as end_day
 ), counting as (
-    select a.account_id, a.account, a.as_of
+    select a.account_id, a.account, a.as_of, a.counted_from is not null as is_counted
     from ref.account a
     cross join bound b
     where cast(:company as text) is null
@@ -21,15 +21,22 @@ with bound as (
             where s.account_id = a.account_id and c.company = :company and s.day >= b.first_day and s.day < b.end_day
         )
 ), configured as (
-    select t.account_id, t.account, t.as_of
+    select t.account_id, t.account, t.as_of, t.is_counted
     from counting t
     where t.account = any(:configured)
     union all
-    select null, n.account, null
+    select null, n.account, null, false
     from unnest(cast(:configured as text[])) as n (account)
     where cast(:company as text) is null and not exists (select from ref.account a where a.account = n.account)
 ), day as (
-    select t.account, t.as_of, g.day::date as day, d.is_settled, coalesce(d.is_counted, false) as is_counted,
+    select t.account, t.as_of, g.day::date as day, d.is_settled,
+        -- A day without spend has no hour that would tell.
+        coalesce(d.is_counted, false) or t.is_counted or exists (
+            select
+            from core.counted_span c
+            where c.account_id = t.account_id and c.start_at < (g.day + interval '1 day') at time zone 'UTC'
+                and c.end_at > g.day at time zone 'UTC'
+        ) as is_counted,
         d.day is not null as is_known, r.status
     from configured t
     cross join bound b

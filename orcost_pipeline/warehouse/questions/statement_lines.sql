@@ -3,5 +3,5 @@ select s.month, s.company, s.line, s.kind, s.account, s.key_hash, s.key_name, s.
 from marts.statement s
 left join ops.adjustment j on s.kind = 'adjustment' and j.company = s.company and j.month = s.adjusted_month
     and j.booked_month = s.month
-where s.company = :company and s.month = :month
-order by s.line
+where s.company = any(:companies) and s.month = :month
+order by s.company, s.line

@@ -1,4 +1,4 @@
--- One row: what is said about a company's statement of a month. A closed month says what it said then.
+-- One row per company: what is said about its statement of a month. A closed month says what it said then.
 with span as (
     select max(known_from) as known_from, bool_and(is_complete) as is_complete, bool_and(is_settled) as is_settled
     from core.month_span
@@ -15,16 +15,20 @@ select c.company, c.display_name, c.external_id, cast(:month as date) as month,
         from core.reconciled_day r
         where r.day >= :month and r.day < cast(:month as date) + interval '1 month'
     ) as reconciliation,
-    coalesce(m.currency, k.currency) as currency, core.minor_unit(coalesce(m.currency, k.currency)) as minor_unit,
-    coalesce(m.per_usd, k.per_usd, case k.currency when 'USD' then 1 end) as per_usd,
+    coalesce(m.currency, u.currency) as currency, core.minor_unit(coalesce(m.currency, u.currency)) as minor_unit,
+    coalesce(m.per_usd, k.per_usd, case u.currency when 'USD' then 1 end) as per_usd,
     case when m.month is null then k.rate_date else m.rate_date end as rate_date
 from ref.company c
 cross join span s
 left join core.closed d on d.company_id = c.company_id and d.month = :month
 left join core.closed_month m on m.company_id = c.company_id and m.month = :month
+-- Of any month, also one of which nothing is known.
+cross join lateral (select coalesce(c.currency, 'USD') as currency) u
 left join lateral (
-    select coalesce(c.currency, 'USD') as currency, x.per_usd, x.rate_date
-    from (values (true)) as one (is_there)
-    left join core.month_currency x on x.company_id = c.company_id and x.month = :month
+    select r.per_usd, r.date as rate_date
+    from ref.exchange_rate r
+    where r.currency = u.currency and u.currency <> 'USD' and r.date < cast(:month as date) + interval '1 month'
+    order by r.date desc
+    limit 1
 ) k on true
-where c.company = :company
+where c.company = any(:companies)

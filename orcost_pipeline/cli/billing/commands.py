@@ -1,0 +1,98 @@
+"""Commands of billing: `orcost statement`, `orcost close` and `orcost reopen`."""
+
+import re
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orcost_pipeline.cli import options
+from orcost_pipeline.cli.options import group
+
+billing_group = group("Statements of companies.")
+
+
+class StatementFormat(StrEnum):
+    HTML = "html"
+    CSV = "csv"
+    JSON = "json"
+
+
+def _month(text: str) -> date:
+    """The first day of a UTC month written YYYY-MM; raises typer.BadParameter for anything else."""
+    if not re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is not a month such as 2026-10.")
+    return date.fromisoformat(f"{text}-01")
+
+
+Month = Annotated[date, typer.Argument(parser=_month, metavar="MONTH", help="UTC month: 2026-10.")]
+Company = Annotated[str | None, typer.Option(metavar="NAME", help="Only for this company.")]
+
+
+@billing_group.command("statement")
+def statement_command(
+    context: typer.Context,
+    month: Annotated[date, typer.Option(parser=_month, metavar="YYYY-MM", help="UTC month.")],
+    company: Annotated[str | None, typer.Argument(metavar="[COMPANY]", help="As the reports name it.")] = None,
+    is_for_all: Annotated[
+        bool, typer.Option("--all", help="A file for each company that has something in the month.")
+    ] = False,
+    form: Annotated[
+        StatementFormat, typer.Option("--format", help="html is a page to print; csv and json are exact.")
+    ] = StatementFormat.HTML,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="File, with --all a folder; default for one company: standard output."),
+    ] = None,
+) -> None:
+    """What a company owes for a month, by key and model, to print and to send."""
+    from orcost_pipeline.cli.billing import statements
+
+    now = options.now(context)
+    if is_for_all:
+        if company is not None:
+            raise typer.BadParameter("--all is for every company: leave out COMPANY.")
+        if output is None:
+            raise typer.BadParameter("--all writes a file for each company: name a folder with --output.")
+        statements.write_all(options.settings(), month, form.value, output, now)
+        return
+    if company is None:
+        raise typer.BadParameter("Name a COMPANY, or give --all.")
+    statements.write_one(options.settings(), company, month, form.value, output, now)
+
+
+@billing_group.command("close")
+def close_command(
+    context: typer.Context,
+    month: Month,
+    company: Company = None,
+    accepts_open: Annotated[
+        bool,
+        typer.Option(
+            "--accept-open",
+            help="Also where days do not reconcile, the month is known in part, or an account is no longer configured.",
+        ),
+    ] = False,
+) -> None:
+    """Close a month: its statements stay as they are.
+
+    Whatever changes of it later is charged as an adjustment in the next open month.
+    """
+    from orcost_pipeline.cli.billing import months
+
+    months.close(options.settings(), month, company, options.now(context), accepts_open=accepts_open)
+
+
+@billing_group.command("reopen")
+def reopen_command(
+    context: typer.Context,
+    month: Month,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")],
+    company: Company = None,
+) -> None:
+    """Open a closed month again: its statements are computed anew."""
+    from orcost_pipeline.cli.billing import months
+
+    months.reopen(options.settings(), month, company, reason, options.now(context))

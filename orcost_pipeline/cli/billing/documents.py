@@ -1,0 +1,73 @@
+"""A statement as page, CSV and JSON.
+
+CSV and JSON are exact. Without cost, nothing in any of the three tells what OpenRouter charged, not even the source.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+from orcost_pipeline.billing.statement import Statement
+from orcost_pipeline.cli.billing.page import statement_page
+from orcost_pipeline.cli.rendering import as_json, csv_line
+from orcost_pipeline.warehouse.questions.billing import Documents, StatementLine
+
+StatementFormat = Literal["html", "csv", "json"]
+
+COST = ("credits_usd", "byok_usd")
+COLUMNS = tuple(name for name in StatementLine._fields if name != "reason")
+
+
+def document(statement: Statement, form: StatementFormat, *, shows_cost: bool) -> str:
+    """A statement in a format; one that was kept when its month was closed, as it was kept."""
+    if statement.documents is not None:
+        return getattr(statement.documents, form)
+    return _WRITERS[form](statement, shows_cost=shows_cost)
+
+
+def documents(statement: Statement, *, shows_cost: bool) -> Documents:
+    """A statement in every format, as it is now."""
+    return Documents(**{form: write(statement, shows_cost=shows_cost) for form, write in _WRITERS.items()})
+
+
+def renderer(*, shows_cost: bool) -> Callable[[Statement], Documents]:
+    """How statements are rendered when a month is closed."""
+    return partial(documents, shows_cost=shows_cost)
+
+
+def statement_csv(statement: Statement, *, shows_cost: bool) -> str:
+    """The lines with the columns of `marts.statement`, without a total; text is no formula."""
+    columns = _columns(shows_cost=shows_cost)
+    rows = (csv_line(getattr(line, name) for name in columns) for line in statement.lines)
+    return "".join([csv_line(columns), *rows])
+
+
+def statement_json(statement: Statement, *, shows_cost: bool) -> str:
+    """The statement as an object; amounts and counts are strings, days are those of UTC."""
+    head, columns = statement.head, _columns(shows_cost=shows_cost)
+    about: Mapping[str, Any] = {
+        "company": head.company,
+        "month": head.month,
+        "status": head.status,
+        "data_until": head.data_until,
+        "is_settled": head.is_settled,
+        "reconciliation": head.reconciliation,
+        "currency": head.currency,
+        "per_usd": head.per_usd,
+        "rate_date": head.rate_date,
+        "lines": [{name: getattr(line, name) for name in columns} for line in statement.lines],
+        "total": statement.total,
+        "total_usd": statement.total_usd,
+    }
+    return as_json(about) + "\n"
+
+
+def _columns(*, shows_cost: bool) -> tuple[str, ...]:
+    return COLUMNS if shows_cost else tuple(name for name in COLUMNS if name not in COST)
+
+
+_WRITERS: Mapping[StatementFormat, Callable[..., str]] = {
+    "html": statement_page,
+    "csv": statement_csv,
+    "json": statement_json,
+}

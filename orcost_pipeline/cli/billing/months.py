@@ -1,0 +1,56 @@
+"""`orcost close` and `orcost reopen`, and what they say."""
+
+from datetime import date, datetime
+
+from orcost_pipeline.billing.closing import close_month, reopen_month
+from orcost_pipeline.billing.statement import Statement
+from orcost_pipeline.cli.billing.documents import documents
+from orcost_pipeline.cli.billing.statements import total
+from orcost_pipeline.cli.rendering import cells, say, show, table
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import plural, quoted
+from orcost_pipeline.warehouse.access import warehouse
+from orcost_pipeline.warehouse.questions.billing import Documents
+
+
+def close(settings: Settings, month: date, company: str | None, now: datetime, *, accepts_open: bool) -> None:
+    """Closes the month for a company or (None) for every one, and prints the totals of those that had something in it.
+
+    Raises PermanentError, and changes nothing, as `close_month` does.
+    """
+    totals: dict[str, str] = {}
+
+    def render(statement: Statement) -> Documents:
+        totals[statement.head.company] = total(statement)
+        return documents(statement, shows_cost=settings.billing.show_cost)
+
+    with warehouse(settings) as engine:
+        closed = close_month(
+            engine,
+            month,
+            company,
+            accepts_open=accepts_open,
+            configured=[account.name for account in settings.accounts],
+            render=render,
+            now=now,
+        )
+    whose = f" for {quoted(company)}" if company is not None else ""
+    if not closed.is_new:
+        say(f"{month:%Y-%m} is closed{whose} already; nothing was changed.")
+        return
+    if closed.companies:
+        drawn = table("Company", "Total", right=["Total"])
+        for name in closed.companies:
+            drawn.add_row(*cells(name, totals[name]))
+        show(f"{month:%Y-%m} is closed for {plural(len(totals), 'company', 'companies')}.", "", drawn)
+    else:
+        say(f"{month:%Y-%m} is closed{whose}. Nothing was charged in it.")
+    if closed.accepted:
+        say(f"Accepted: {closed.accepted}")
+
+
+def reopen(settings: Settings, month: date, company: str | None, reason: str, now: datetime) -> None:
+    """Opens the month again for a company or (None) for every one; raises PermanentError as `reopen_month` does."""
+    with warehouse(settings) as engine:
+        reopen_month(engine, month, company, reason, now)
+    say(f"{month:%Y-%m} is open again for {quoted(company) if company is not None else 'every company'}.")

@@ -1,0 +1,448 @@
+"""`orcost close` and `orcost reopen`: a closed month stays as it is, and what changes of it is charged later."""
+
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from orcost_pipeline.billing import closing
+from orcost_pipeline.billing.closing import Closing, close_month
+from orcost_pipeline.errors import PermanentError
+from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline.warehouse.questions.billing import Documents, Obstacle
+from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost
+from orcost_pipeline_tests.billing_world import DECEMBER, NOVEMBER, OCTOBER, Billed, as_text
+from orcost_pipeline_tests.world import DAY, HOUR, usage
+
+pytest_plugins = ["orcost_pipeline_tests.billing_cli"]
+
+FORMATS = ("html", "csv", "json")
+CLOSINGS = "select month, company, accepted, reopened_at is not null, reason from ops.period_close order by id"
+
+
+def printed(orcost: Orcost, company: str = "A", month: str = "2026-10") -> dict[str, str]:
+    """The three documents of a statement."""
+    return {form: orcost("statement", company, "--month", month, "--format", form).out for form in FORMATS}
+
+
+def done(orcost: Orcost, *arguments: str) -> str:
+    told = orcost(*arguments)
+    assert (told.code, told.err) == (0, "")
+    return told.out
+
+
+def refused(orcost: Orcost, *arguments: str) -> str:
+    told = orcost(*arguments)
+    assert (told.code, told.out) == (1, "")
+    return told.err
+
+
+# What closing says and keeps
+
+
+def test_closing_says_what_each_company_owes(world: Billed, orcost: Orcost) -> None:
+    world.rate("2026-10-30", "EUR", "0.9187")
+    world.sync()
+    world.charge_in("B", "EUR")
+    assert done(orcost, "close", "2026-10").split("\n") == [
+        "2026-10 is closed for 2 companies.",
+        "",
+        "Company       Total",
+        "A         10.00 USD",
+        "B          3.67 EUR",
+        "",
+    ]
+    assert done(orcost, "close", "2026-10") == "2026-10 is closed already; nothing was changed.\n"
+    assert done(orcost, "close", "2026-10", "--company", "A") == (
+        '2026-10 is closed for "A" already; nothing was changed.\n'
+    )
+    assert world.rows(CLOSINGS) == [(OCTOBER, None, None, False, None)]
+
+
+def test_a_closed_statement_is_the_same_for_ever(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
+    world.plans("A,markup_percent,12.5", "A,monthly_fee_usd,49,,2026-10-01")
+    world.rate("2026-10-30", "EUR", "0.9187")
+    world.sync()
+    world.charge_in("A", "EUR")
+    done(orcost, "close", "2026-10")
+    kept = printed(orcost)
+    assert "closed on" not in kept["csv"]
+    assert '"status": "closed"' in kept["json"]
+    assert re.search(r"closed</dd>|>closed<", kept["html"])
+    assert "2026-11-03" in kept["html"]
+    assert "byok_usd" in kept["csv"]
+    changes: dict[str, Callable[[], object]] = {
+        "restated": lambda: world.ledger.restate(
+            "acme", date(2026, 10, 5), world.keys["app"], GPT, usage=usage("99", "1", requests=7)
+        ),
+        "late": lambda: world.spend("app", "2026-10-20", "5", model=CLAUDE),
+        "planned": lambda: world.plans("A,markup_percent,50"),
+        "mapped": lambda: world.map("B,key_name,app,,,", "A,key_name,web,,,"),
+        "renamed key": lambda: world.ledger.rename("acme", world.keys["app"], "other", world.now),
+        "renamed company": lambda: _execute(world, "update ref.company set display_name = 'New', external_id = 'X'"),
+        "rate": lambda: world.rate("2026-10-30", "EUR", "2"),
+        "currency": lambda: world.charge_in("A", "JPY"),
+        "without cost": lambda: (tmp_path / "orcost.toml").write_text(ACCOUNT + HIDDEN, encoding="utf-8"),
+        "another month": lambda: world.later(days=20),
+    }
+    for change in changes.values():
+        change()
+        world.later(hours=1).sync()
+        assert printed(orcost) == kept
+    world.rate("2026-10-29", "JPY", "150")
+    assert "byok" not in printed(orcost, month="2026-11")["csv"]
+    done(orcost, "statement", "--all", "--month", "2026-10", "--output", "out")
+    assert (tmp_path / "out" / "2026-10 A.html").read_text(encoding="utf-8") == kept["html"]
+
+
+def _execute(world: Billed, statement: str, **parameters: Any) -> None:
+    with world.engine.begin() as connection:
+        connection.execute(sa.text(statement), parameters)
+
+
+def test_without_cost_nothing_of_it_is_kept(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
+    (tmp_path / "orcost.toml").write_text(ACCOUNT + HIDDEN, encoding="utf-8")
+    world.plans("A,markup_percent,12.5")
+    world.sync()
+    done(orcost, "close", "2026-10")
+    kept = world.rows("select html || csv || json from core.closed_month where html is not null")
+    assert len(kept) == 2
+    for (text,) in kept:
+        assert not re.search(r"credits_usd|byok|10\.005\b|cost", text, re.IGNORECASE)
+
+
+# What is refused
+
+
+def test_a_month_that_has_not_ended_is_refused(world: Billed, orcost: Orcost) -> None:
+    world.sync()
+    words = "2026-11 has not ended: it can be closed after its last day is settled.\n"
+    assert refused(orcost, "close", "2026-11") == words
+    assert "'2026-1' is not a month such as 2026-10." in orcost("close", "2026-1").err
+    assert refused(orcost, "close", "2026-10", "--company", "AA") == 'No company is called "AA". Did you mean A?\n'
+    assert world.rows(CLOSINGS) == []
+
+
+def test_data_that_does_not_reach_far_enough_is_refused(world: Billed, orcost: Orcost) -> None:
+    world.now = datetime(2026, 11, 1, 1, 20, tzinfo=UTC)
+    world.sync()
+    world.later(hours=10)
+    for accepting in ((), ("--accept-open",)):
+        assert refused(orcost, "close", "2026-10", *accepting) == (
+            "2026-10 cannot be closed yet:\n"
+            '  account "acme" is complete to 2026-11-01 01:20 only; 2026-11-01 02:00 UTC is needed\n'
+        )
+
+
+def test_an_account_that_was_never_synced_is_refused(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
+    world.sync()
+    (tmp_path / "orcost.toml").write_text(ACCOUNT + ACCOUNT.replace("acme", "beta"), encoding="utf-8")
+    words = '2026-10 cannot be closed yet:\n  account "beta" was never synced\n'
+    assert refused(orcost, "close", "2026-10", "--accept-open") == words
+    assert done(orcost, "close", "2026-10", "--company", "A").startswith("2026-10 is closed for 1 company.")
+
+
+def test_days_that_are_not_settled_are_refused(world: Billed, orcost: Orcost) -> None:
+    """Activity lags behind the hours of the last day; it has until 48 hours after its end."""
+    world.now = datetime(2026, 11, 1, 3, 20, tzinfo=UTC)
+    at = datetime(2026, 10, 31, 6, tzinfo=UTC)
+    world.ledger.spend("acme", at, world.keys["app"], GPT, usage("2"), activity_from=world.now + 9 * DAY)
+    world.sync()
+    for accepting in ((), ("--accept-open",)):
+        assert refused(orcost, "close", "2026-10", *accepting) == (
+            '2026-10 cannot be closed yet:\n  account "acme": not settled: 2026-10-31\n'
+        )
+
+
+def test_days_that_do_not_reconcile_have_to_be_accepted(world: Billed, orcost: Orcost) -> None:
+    at = datetime(2026, 10, 20, 6, tzinfo=UTC)
+    world.ledger.spend("acme", at, world.keys["app"], GPT, usage("2"), activity_from=world.now + 9 * DAY)
+    world.sync()
+    doubt = 'account "acme": does not reconcile: 2026-10-20 (orcost reconcile --day 2026-10-20)'
+    assert refused(orcost, "close", "2026-10") == (
+        f"2026-10 is not closed, as it is not certain:\n  {doubt}\nTo close it as it is: --accept-open\n"
+    )
+    assert done(orcost, "close", "2026-10", "--accept-open").splitlines()[-1] == f"Accepted: {doubt}"
+    assert world.rows(CLOSINGS) == [(OCTOBER, None, doubt, False, None)]
+
+
+def test_a_month_known_in_part_has_to_be_accepted(world: Billed, orcost: Orcost) -> None:
+    world.spend("app", "2026-10-20", "2")
+    world.sync(since=date(2026, 10, 15))
+    doubt = 'account "acme": known from 2026-10-15 on only'
+    assert doubt in refused(orcost, "close", "2026-10")
+    assert done(orcost, "close", "2026-10", "--accept-open").endswith(f"Accepted: {doubt}\n")
+    assert "Usage is known from 2026-10-15 00:00 UTC on only" in printed(orcost)["html"]
+
+
+def test_an_account_that_is_no_longer_configured_has_to_be_accepted(
+    world: Billed, orcost: Orcost, tmp_path: Path
+) -> None:
+    world.sync()
+    (tmp_path / "orcost.toml").write_text(ACCOUNT.replace("acme", "beta"), encoding="utf-8")
+    doubt = 'account "acme" is not configured any more'
+    assert doubt in refused(orcost, "close", "2026-10", "--company", "A")
+    assert done(orcost, "close", "2026-10", "--company", "A", "--accept-open").endswith(f"Accepted: {doubt}\n")
+
+
+def test_a_month_that_only_counters_know_has_to_be_accepted(world: Billed, orcost: Orcost) -> None:
+    """Days without spend too, which no hour of the counters tells of."""
+    world.now = datetime(2026, 10, 30, 12, tzinfo=UTC)
+    world.map("A,label,*,,,")
+    key = world.ledger.accounts["acme"].keys[world.keys["app"]][0][1]
+    world.configured = world.configured.model_copy(update={"api_key": SecretStr(key.secret)})
+    world.sync()
+    while world.now < datetime(2026, 11, 4, tzinfo=UTC):
+        world.later(hours=12).sync()
+    told = refused(orcost, "close", "2026-10").splitlines()
+    assert told[1:] == [
+        '  account "acme": known from counters only: 31 days from 2026-10-01 to 2026-10-31',
+        "To close it as it is: --accept-open",
+    ]
+    done(orcost, "close", "2026-10", "--accept-open")
+    assert "Not every day of the month was final when the month was closed" in printed(orcost)["html"]
+
+
+def test_a_currency_without_rate_is_refused(world: Billed, orcost: Orcost) -> None:
+    world.sync()
+    world.charge_in("A", "EUR")
+    assert refused(orcost, "close", "2026-10", "--accept-open") == (
+        '"A" is charged in EUR, and no exchange rate of EUR is dated in 2026-10 or before.\n'
+        "Add a rate to exchange_rates.csv, then: orcost sync\n"
+    )
+    assert done(orcost, "close", "2026-10", "--company", "B").startswith("2026-10 is closed for 1 company.")
+
+
+def test_months_are_closed_in_their_order(world: Billed, orcost: Orcost) -> None:
+    world.spend("app", "2026-11-05", "1")
+    world.later(days=30).sync()
+    assert refused(orcost, "close", "2026-11") == (
+        "2026-11 cannot be closed while an earlier month is open: 2026-10 (A, B).\n"
+        "Close the first one first: orcost close 2026-10\n"
+    )
+    done(orcost, "close", "2026-10", "--company", "A")
+    assert done(orcost, "close", "2026-11", "--company", "A").startswith("2026-11 is closed for 1 company.")
+    assert "2026-10 (B)" in refused(orcost, "close", "2026-11")
+
+
+def test_each_obstacle_has_its_words() -> None:
+    def words(kind: str, first: int, last: int) -> str:
+        days = (date(2026, 10, first), date(2026, 10, last), last - first + 1)
+        return closing._words(Obstacle("acme", kind, *days, None))
+
+    assert words("unsettled", 5, 7) == 'account "acme": not settled: 3 days from 2026-10-05 to 2026-10-07'
+    assert words("counted", 5, 5) == 'account "acme": known from counters only: 2026-10-05'
+
+
+# Adjustments
+
+
+def changed(world: Billed, change: Callable[[], object]) -> list[tuple[Any, ...]]:
+    """Closes October, makes a change, and syncs: the adjustments that follow from it."""
+    world.sync()
+    world.close(OCTOBER)
+    world.later(hours=1)
+    change()
+    world.sync()
+    return [(company, amount, reason) for company, _, booked, amount, _, reason in world.adjustments()]
+
+
+def test_another_plan_is_charged_later(world: Billed, orcost: Orcost) -> None:
+    found = changed(world, lambda: world.plans("A,markup_percent,10"))
+    assert found == [("A", Decimal("1.0005"), "plan")]
+    assert "Adjustment of October 2026: prices changed" in printed(orcost, month="2026-11")["html"]
+
+
+def test_another_mapping_moves_from_one_company_to_another(world: Billed, orcost: Orcost) -> None:
+    found = changed(world, lambda: world.map("B,key_name,*,,,"))
+    assert found == [("A", Decimal("-10.005"), "mapping"), ("B", Decimal("10.005"), "mapping")]
+    assert "Adjustment of October 2026: keys assigned anew" in printed(orcost, month="2026-11")["html"]
+
+
+def test_a_restated_day_is_charged_later(world: Billed, orcost: Orcost) -> None:
+    day = date(2026, 10, 7)
+    found = changed(world, lambda: world.ledger.restate("acme", day, world.keys["web"], GPT, factor=Decimal(3)))
+    assert found == [("B", Decimal(8), "restatement")]
+    assert "Adjustment of October 2026: usage corrected" in printed(orcost, "B", "2026-11")["html"]
+
+
+def test_late_usage_is_charged_later(world: Billed, orcost: Orcost) -> None:
+    found = changed(world, lambda: world.spend("app", "2026-10-20", "5", model=CLAUDE))
+    assert found == [("A", Decimal(5), "late usage")]
+    assert "Adjustment of October 2026: usage reported late" in printed(orcost, month="2026-11")["html"]
+
+
+def test_an_adjustment_is_kept_with_the_month_in_which_it_is_charged(world: Billed, orcost: Orcost) -> None:
+    changed(world, lambda: world.plans("A,markup_percent,10"))
+    world.later(days=30).sync()
+    assert done(orcost, "close", "2026-11", "--company", "A").splitlines()[-1].split() == ["A", "1.00", "USD"]
+    kept = printed(orcost, month="2026-11")
+    world.plans("A,markup_percent,20")
+    world.later(hours=1).sync()
+    assert printed(orcost, month="2026-11") == kept
+    assert [(booked, amount) for _, _, booked, amount, *_ in world.adjustments()] == [
+        (NOVEMBER, Decimal("1.0005")),
+        (DECEMBER, Decimal("1.0005")),
+    ]
+
+
+# Opening again
+
+
+def test_a_month_that_is_opened_again_is_live_and_closed_by_a_second_row(world: Billed, orcost: Orcost) -> None:
+    world.sync()
+    done(orcost, "close", "2026-10")
+    first = printed(orcost)
+    assert done(orcost, "reopen", "2026-10", "--reason", "wrong plan") == "2026-10 is open again for every company.\n"
+    world.plans("A,markup_percent,10")
+    world.later(hours=1).sync()
+    assert world.adjustments() == []
+    assert "11.01" in printed(orcost)["html"]
+    assert '"status": "open"' in printed(orcost)["json"]
+    done(orcost, "close", "2026-10")
+    assert printed(orcost) != first
+    assert world.rows(CLOSINGS) == [
+        (OCTOBER, None, None, True, "wrong plan"),
+        (OCTOBER, None, None, False, None),
+    ]
+    ((who, closed_by),) = world.rows(
+        "select reopened_by, closed_by from ops.period_close where reopened_at is not null"
+    )
+    assert who == closed_by
+    assert "@" in who
+
+
+def test_one_company_is_opened_again_alone(world: Billed, orcost: Orcost) -> None:
+    world.sync()
+    done(orcost, "close", "2026-10")
+    kept = printed(orcost, "B")
+    told = done(orcost, "reopen", "2026-10", "--company", "A", "--reason", "dispute")
+    assert told == '2026-10 is open again for "A".\n'
+    assert '"status": "open"' in printed(orcost)["json"]
+    assert printed(orcost, "B") == kept
+    assert done(orcost, "close", "2026-10").startswith("2026-10 is closed for 1 company.")
+    assert printed(orcost, "B") == kept
+
+
+def test_what_cannot_be_opened_again_is_refused(world: Billed, orcost: Orcost) -> None:
+    world.spend("app", "2026-11-05", "1")
+    world.later(days=30).sync()
+    opened = ("reopen", "2026-10", "--reason", "x")
+    assert refused(orcost, *opened) == "2026-10 is not closed.\n"
+    assert refused(orcost, *opened, "--company", "A") == '"A" in 2026-10 is not closed.\n'
+    done(orcost, "close", "2026-10")
+    done(orcost, "close", "2026-11")
+    assert refused(orcost, *opened) == (
+        "2026-10 cannot be opened again while a later month is closed: 2026-11 (A, B).\n"
+        "Open the last one first: orcost reopen 2026-11 --reason TEXT\n"
+    )
+    assert refused(orcost, "reopen", "2026-11", "--reason", " ") == (
+        "Say why the month is opened again: --reason TEXT\n"
+    )
+    assert orcost("reopen", "2026-11").code == 2
+
+
+# One company, and all of them
+
+
+def test_a_month_closed_for_all_is_closed_for_who_gets_something_later(world: Billed, orcost: Orcost) -> None:
+    world.sync()
+    done(orcost, "close", "2026-10")
+    world.map("A,key_name,app,,,", "B,key_name,web,,,", "Late,key_name,free,,,")
+    world.spend("free", "2026-10-21", "7")
+    world.later(hours=1).sync()
+    assert world.adjustments() == [("Late", OCTOBER, NOVEMBER, Decimal(7), Decimal(7), "late usage")]
+    html = printed(orcost, "Late")["html"]
+    assert "Nothing is charged for October 2026." in html
+    assert done(orcost, "close", "2026-10") == "2026-10 is closed already; nothing was changed.\n"
+
+
+def test_a_month_closed_for_one_is_open_for_the_others(world: Billed, orcost: Orcost) -> None:
+    world.sync()
+    told = done(orcost, "close", "2026-10", "--company", "A")
+    assert told.splitlines()[-1].split() == ["A", "10.00", "USD"]
+    assert '"status": "open"' in printed(orcost, "B")["json"]
+    assert done(orcost, "close", "2026-10").splitlines()[-1].split() == ["B", "4.00", "USD"]
+    assert [row[:2] for row in world.rows(CLOSINGS)] == [(OCTOBER, "A"), (OCTOBER, None)]
+
+
+def test_a_company_without_anything_can_be_closed(world: Billed, orcost: Orcost) -> None:
+    world.map("A,key_name,app,,,", "B,key_name,web,,,", "Idle,key_name,free,,,")
+    world.sync()
+    told = done(orcost, "close", "2026-10", "--company", "Idle")
+    assert told == '2026-10 is closed for "Idle". Nothing was charged in it.\n'
+
+
+# At once, and in the middle
+
+
+def test_of_two_closings_at_once_one_closes(world: Billed) -> None:
+    world.sync()
+    found: list[Closing] = []
+    both = threading.Barrier(2)
+
+    def close() -> None:
+        both.wait()
+        found.append(world.close(OCTOBER))
+
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted((it.is_new, it.companies) for it in found) == [(False, ()), (True, ("A", "B"))]
+    assert len(world.rows(CLOSINGS)) == 1
+
+
+def test_a_failure_in_the_middle_leaves_nothing(world: Billed) -> None:
+    world.sync()
+    rendered: list[str] = []
+
+    def render(statement: Any) -> Documents:
+        rendered.append(statement.head.company)
+        if len(rendered) == 2:
+            raise PermanentError("no room")
+        return as_text(statement)
+
+    with pytest.raises(PermanentError, match="no room"):
+        close_month(
+            world.engine,
+            OCTOBER,
+            None,
+            accepts_open=False,
+            configured=["acme"],
+            render=render,
+            now=world.now + timedelta(hours=1),
+        )
+    assert rendered == ["A", "B"]
+    for table in ("core.closed_month", "core.closed_line", "core.closed_adjustment", "ops.period_close"):
+        assert world.value(f"select count(*) from {table}") == 0
+    assert world.close(OCTOBER).is_new
+
+
+def test_a_publication_that_ends_meanwhile_changes_nothing_of_what_is_closed(world: Billed) -> None:
+    """All parts of a closing see one state of the warehouse."""
+    world.sync()
+
+    def render(statement: Any) -> Documents:
+        if statement.head.company == "A":
+            world.plans("*,markup_percent,100")
+            world.later(hours=1).sync()
+        return as_text(statement)
+
+    close_month(
+        world.engine, OCTOBER, None, accepts_open=False, configured=["acme"], render=render, now=world.now + HOUR
+    )
+    kept = world.rows(
+        "select c.company, m.usage_usd, sum(l.amount_usd) from core.closed_month m join core.closed_line l "
+        "using (month, company_id) join ref.company c using (company_id) group by 1, 2 order by 1"
+    )
+    assert kept == [("A", Decimal("10.005"), Decimal("10.005")), ("B", Decimal(4), Decimal(4))]
+    assert [row[-1] for row in world.adjustments()] == ["plan", "plan"]
