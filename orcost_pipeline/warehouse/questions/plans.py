@@ -39,7 +39,7 @@ class PlanVersion(NamedTuple):
 
 def plan_version_in_force(connection: sa.Connection) -> PlanVersion | None:
     """The version in force; None where no price plans were ever loaded."""
-    return next(iter(records(PlanVersion, ask(connection, "plan_version"))), None)
+    return next(iter(records(PlanVersion, ask(connection, "newest_plan_version"))), None)
 
 
 def plan_rows(connection: sa.Connection) -> Sequence[PlanRow]:
