@@ -325,7 +325,7 @@ def removed(project: Project) -> Undo:
 
 
 def gone(project: Project) -> Undo:
-    file: Path = project.acme.settings.mapping
+    file: Path = project.acme.settings.mapping.path
     file.unlink()
     return lambda: project.write(file.name, A_AND_REST)
 

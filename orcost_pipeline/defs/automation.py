@@ -19,7 +19,8 @@ from orcost_pipeline.defs.resources import (
 )
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, content_sha256
+from orcost_pipeline.sync.mapping_source import companies_sha256
+from orcost_pipeline.sync.sources import NOTHING, content_sha256
 from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.failures import database_errors
@@ -148,7 +149,7 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
         yield skipped
         return
     with opened_warehouse(settings) as engine:
-        mapping, companies = content_sha256(settings, engine.connect), companies_sha256(settings)
+        mapping, companies = content_sha256(settings.mapping, engine.connect), companies_sha256(settings)
         seen = f"{mapping} {companies}"
         if seen == context.cursor:
             yield dg.SkipReason("The mapping is as it was.")
@@ -158,7 +159,7 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
             synced = [account.account for account in account_states(connection) if account.as_of]
     is_listed_anew = context.cursor is not None and not context.cursor.endswith(f" {companies}")
     context.update_cursor(seen)
-    if mapping == (version.content_sha256 if version else NO_MAPPING) and not is_listed_anew:
+    if mapping == (version.content_sha256 if version else NOTHING) and not is_listed_anew:
         yield dg.SkipReason("The mapping is in force.")
         return
     waiting = accounts_with_waiting_run(context.instance, REATTRIBUTE)

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import Settings
 
 
@@ -131,7 +132,12 @@ def sync_command(account: str) -> str:
 
 def map_check(settings: Settings) -> str:
     """The command that checks the project's mapping, quoted for a shell."""
-    return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"
+    return check_command("orcost map check", settings.mapping)
+
+
+def check_command(command: str, source: Source) -> str:
+    """The command that checks a file, which it names, or a table, quoted for a shell."""
+    return command if source.table is not None else f"{command} {shlex.quote(str(source.path))}"
 
 
 def correct_mapping(settings: Settings) -> str:

@@ -15,14 +15,8 @@ from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import no_mapping
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import coverage, idle_rules, synced
-from orcost_pipeline.sync.mapping_source import (
-    MappingUnreadableError,
-    read_companies,
-    read_source,
-    refusal,
-    warnings_of,
-    what_stays,
-)
+from orcost_pipeline.sync.mapping_source import read_companies, read_source, warnings_of, what_stays
+from orcost_pipeline.sync.sources import UnreadableSourceError, refusal
 from orcost_pipeline.text import few
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import set_local
@@ -44,7 +38,7 @@ def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) ->
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
         yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, refusal(error, stays), correct_mapping(settings))
-    except MappingUnreadableError as error:
+    except UnreadableSourceError as error:
         if version or not error.is_missing:
             code = Code.MAPPING_GONE if error.is_missing else Code.MAPPING_WRONG
             yield Finding(Severity.ERROR, code, None, error.sentence(stays), error.todo)

@@ -56,10 +56,10 @@ def stored_findings(
 def no_mapping(settings: Settings, severity: Severity) -> Finding:
     """The finding that no rule is in force, a warning once there is spend."""
     todo = "orcost map suggest proposes rules from what is synced; "
-    if settings.mapping_table:
-        todo += f"put those that are right into {settings.mapping_name}"
+    if settings.mapping.table:
+        todo += f"put those that are right into {settings.mapping.name}"
     else:
-        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
+        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping.path}'
     return Finding(severity, Code.NO_MAPPING, None, "There are no mapping rules; all spend is Unattributed.", todo)
 
 

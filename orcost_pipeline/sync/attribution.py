@@ -16,7 +16,8 @@ from orcost_pipeline.companies.mapping_diff import compare, counted, identity
 from orcost_pipeline.companies.preview import KeyDay
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_source, refusal, what_stays
+from orcost_pipeline.sync.mapping_source import read_source, what_stays
+from orcost_pipeline.sync.sources import UnreadableSourceError, refusal
 from orcost_pipeline.warehouse.mappings import load_version
 from orcost_pipeline.warehouse.questions.accounts import account_states
 from orcost_pipeline.warehouse.questions.keys import KeyVersionRow, deleted_keys, key_versions
@@ -42,7 +43,7 @@ def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | N
         return read_source(settings, engine.connect), None
     except MappingError as error:
         return None, refusal(error, stays)
-    except MappingUnreadableError as error:
+    except UnreadableSourceError as error:
         if error.is_missing and version is None:
             return None, None
         return None, f"{error.sentence(stays)} {error.todo}."

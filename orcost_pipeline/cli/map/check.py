@@ -13,7 +13,8 @@ from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, re
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import share
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source, warnings_of
+from orcost_pipeline.sync.mapping_source import read_companies, read_source, warnings_of
+from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import few, plural
 from orcost_pipeline.warehouse.access import database_snapshot
 
@@ -23,7 +24,7 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
 
     `file` is a file to check instead of the project's mapping. Raises PermanentError with all mistakes.
     """
-    source = str(file) if file else settings.mapping_name
+    source = str(file) if file else settings.mapping.name
     try:
         mapping = read_mapping(read_content(file), source) if file else read_project_mapping(settings)
     except MappingError as error:
@@ -53,11 +54,11 @@ def read_project_mapping(settings: Settings) -> Mapping:
     """The mapping as written now; raises MappingError for an invalid one, PermanentError where it cannot be read."""
     try:
         return read_source(settings, lambda: database_snapshot(settings))
-    except MappingUnreadableError as error:
+    except UnreadableSourceError as error:
         if not error.is_missing:
             raise
         raise PermanentError(
-            f"{settings.mapping} is not there. Give the mapping's path, or set ORCOST_MAPPING."
+            f"{settings.mapping.path} is not there. Give the mapping's path, or set ORCOST_MAPPING."
         ) from None
 
 
