@@ -11,13 +11,14 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
-from orcost_pipeline.text import LONGEST_VALUE, few, quoted, short
+from orcost_pipeline.text import LONGEST_VALUE, MOST_NAMES, few, quoted, short
 
 # The column of a table that gives the order of rows, as the order of lines does in a file.
 LINE = "line"
@@ -302,6 +303,21 @@ def _row(record: Record, names: Sequence[str], columns: Columns, mistakes: list[
             message = f"value {quoted(value)} is in column {place + 1}, which has no name. Is a quote missing?"
             mistakes.append(Mistake(record.line, message))
     return Row(record.line, values)
+
+
+def repetitions(keyed: Iterable[tuple[Hashable, int]], what: str) -> Iterator[Mistake]:
+    """A mistake on each line whose key another line has too; keys come with their lines, and None is no key.
+
+    `what` names the cells of the key.
+    """
+    lines: dict[Hashable, list[int]] = defaultdict(list)
+    for key, line in keyed:
+        if key is not None:
+            lines[key].append(line)
+    for same in lines.values():
+        for line in same if len(same) > 1 else ():
+            others = few([str(other) for other in same if other != line], MOST_NAMES)
+            yield Mistake(line, f"its {what} are on line {', '.join(others)} too.")
 
 
 # Words

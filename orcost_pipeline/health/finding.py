@@ -53,6 +53,8 @@ class Code(StrEnum):
     SCHEDULE_OFF = "schedule_off"
     MAPPING_WRONG = "mapping_wrong"
     MAPPING_GONE = "mapping_gone"
+    PLANS_WRONG = "plans_wrong"
+    RATES_WRONG = "rates_wrong"
     SYNC_DIED = "sync_died"
     DAYS_OPEN = "days_open"
     UNREADABLE_ROWS = "unreadable_rows"
@@ -140,6 +142,10 @@ def check_command(command: str, source: Source) -> str:
     return command if source.table is not None else f"{command} {shlex.quote(str(source.path))}"
 
 
-def correct_mapping(settings: Settings) -> str:
-    """What to do about a mapping that is wrong, or doubtful."""
-    return f"Correct it; to check it: {map_check(settings)}"
+def correct(settings: Settings, code: Code) -> str:
+    """What to do about a file that is wrong or doubtful: the mapping, or what the code is about."""
+    if code is Code.RATES_WRONG:
+        return "Correct it: date,currency,per_usd, each date and currency once"
+    is_plans = code is Code.PLANS_WRONG
+    check = check_command("orcost plans check", settings.price_plans) if is_plans else map_check(settings)
+    return f"Correct it; to check it: {check}"

@@ -6,6 +6,7 @@ where they are wrong.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +15,8 @@ from orcost_pipeline.companies.rows import Content, RefusedError, sha256_of
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.project_file import Source
 from orcost_pipeline.warehouse.source_table import Table, UnreadableTableError, read_table
+
+T = TypeVar("T")
 
 # In place of a hash, where there is nothing that can be read.
 NOTHING = "none"
@@ -36,6 +39,13 @@ class UnreadableSourceError(PermanentError):
         return f"{self.problem}; {stays}."
 
 
+class Outcome(NamedTuple, Generic[T]):
+    """What was read, or the problem with it as a message that names what stays in force."""
+
+    content: T | None
+    problem: str | None
+
+
 def refusal(error: RefusedError, stays: str) -> str:
     """The message for an invalid file or table: what stays active, then a line for each mistake."""
     return f"{error.source} was refused; {stays}.\n{error.lines()}"
@@ -56,6 +66,21 @@ def read_content(source: Source, connect: Connect) -> Content:
     except OSError as error:
         problem = f"{source.path} cannot be read ({error.strerror})"
         raise UnreadableSourceError(problem, "Let this user read it") from None
+
+
+def read_now(read: Callable[[], T], stays: str, *, is_in_force: bool) -> Outcome[T]:
+    """What `read` returns, or the problem with it; neither where there is no file and nothing is in force.
+
+    Raises database errors. `stays` is a clause that says what stays as it is after a problem.
+    """
+    try:
+        return Outcome(read(), None)
+    except RefusedError as error:
+        return Outcome(None, refusal(error, stays))
+    except UnreadableSourceError as error:
+        if error.is_missing and not is_in_force:
+            return Outcome(None, None)
+        return Outcome(None, f"{error.sentence(stays)} {error.todo}.")
 
 
 def content_sha256(source: Source, connect: Connect) -> str:
