@@ -73,6 +73,9 @@ def test_a_rule_for_an_account_nobody_configured_is_a_warning(acme: Deployment) 
         "every_rule_was_used": True,
         "company_list_is_valid": True,
         "every_company_is_listed": True,
+        "price_plans_are_valid": True,
+        "every_plan_row_can_hold": True,
+        "exchange_rates_are_valid": True,
     }
 
 
