@@ -5,9 +5,10 @@ from pathlib import Path
 
 import typer
 
+from orcost_pipeline.cli.files import content_of
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.preview import Effect
-from orcost_pipeline.cli.rendering import as_json, say
+from orcost_pipeline.cli.rendering import as_json, mistakes_data, say
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, read_mapping
 from orcost_pipeline.errors import PermanentError
@@ -18,6 +19,8 @@ from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import few, plural
 from orcost_pipeline.warehouse.access import database_snapshot
 
+MISSING = "Give the mapping's path, or set ORCOST_MAPPING."
+
 
 def check(settings: Settings, file: Path | None, output: str) -> None:
     """Prints that a mapping is valid, its warnings, and what it would move, as `table` or `json`.
@@ -26,10 +29,10 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
     """
     source = str(file) if file else settings.mapping.name
     try:
-        mapping = read_mapping(read_content(file), source) if file else read_project_mapping(settings)
+        mapping = read_mapping(content_of(file, MISSING), source) if file else read_project_mapping(settings)
     except MappingError as error:
         if output == "json":
-            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _mistakes_data(error.mistakes)}))
+            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": mistakes_data(error.mistakes)}))
         raise PermanentError(str(error)) from None
     effect = preview.effect(settings, mapping.rules)
     if output == "json":
@@ -57,19 +60,7 @@ def read_project_mapping(settings: Settings) -> Mapping:
     except UnreadableSourceError as error:
         if not error.is_missing:
             raise
-        raise PermanentError(
-            f"{settings.mapping.path} is not there. Give the mapping's path, or set ORCOST_MAPPING."
-        ) from None
-
-
-def read_content(path: Path) -> bytes:
-    """The bytes of a mapping file; raises PermanentError where it is missing or cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise PermanentError(f"{path} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
-    except OSError as error:
-        raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None
+        raise PermanentError(f"{settings.mapping.path} is not there. {MISSING}") from None
 
 
 def _coverage(coverage: Coverage) -> Iterator[str]:
@@ -87,12 +78,8 @@ def _validity(settings: Settings, mapping: Mapping, effect: Effect) -> dict[str,
         "is_valid": True,
         "rules": len(mapping.rules),
         "companies": len(_companies(mapping)),
-        "warnings": _mistakes_data(_all_warnings(settings, mapping, effect)),
+        "warnings": mistakes_data(_all_warnings(settings, mapping, effect)),
     }
-
-
-def _mistakes_data(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
-    return [{"line": mistake.line, "message": mistake.message} for mistake in mistakes]
 
 
 def _companies(mapping: Mapping) -> set[str]:
