@@ -317,7 +317,8 @@ def repetitions(keyed: Iterable[tuple[Hashable, int]], what: str) -> Iterator[Mi
     for same in lines.values():
         for line in same if len(same) > 1 else ():
             others = few([str(other) for other in same if other != line], MOST_NAMES)
-            yield Mistake(line, f"its {what} are on line {', '.join(others)} too.")
+            place = "line" if len(same) == 2 else "lines"
+            yield Mistake(line, f"its {what} are on {place} {', '.join(others)} too.")
 
 
 # Words
