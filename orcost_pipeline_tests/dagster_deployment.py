@@ -162,6 +162,8 @@ def deployed(
             folder=folder,
             home=folder,
             mapping=Source("mapping", folder / "company_mapping.csv"),
+            price_plans=Source("price_plans", folder / "price_plans.csv"),
+            exchange_rates=Source("exchange_rates", folder / "exchange_rates.csv"),
             config_file=folder / "orcost.toml",
             database_url=SecretStr(database_url),
             accounts=accounts,
