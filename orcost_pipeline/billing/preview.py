@@ -70,7 +70,7 @@ def plan_effect(connection: sa.Connection, rows: Sequence[PlanRow]) -> list[Effe
         lambda key: key in closed or (key.company not in companies and key.month in for_all),
     )
     keys = sorted(before.keys() | after.keys())
-    return [Effect(*key, before.get(key, _NOTHING), after.get(key, _NOTHING)) for key in keys]
+    return [Effect(*key, before.get(key, _NOTHING), EXACT.normalize(after.get(key, _NOTHING))) for key in keys]
 
 
 def charges(rows: Sequence[PlanRow], usage: Sequence[SpanUsage], days: Sequence[date]) -> dict[CompanyMonth, Charged]:
