@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.resources import Surroundings
 from orcost_pipeline.deployment.dagster_home import keep_connections, prepare
-from orcost_pipeline.project_file import RetentionConfig
+from orcost_pipeline.project_file import RetentionConfig, Source
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Simulator, scale, serve
 from orcost_pipeline.warehouse.database import connect
@@ -60,7 +60,7 @@ def measure(folder: Path) -> Mapping[str, float]:
         settings = Settings(
             folder=folder,
             home=folder,
-            mapping=folder / "company_mapping.csv",
+            mapping=Source("mapping", folder / "company_mapping.csv"),
             config_file=folder / "orcost.toml",
             database_url=None,
             accounts=(Account(name=name, api_key_env="KEY", api_key=key, base_url=url),),

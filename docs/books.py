@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from orcost_pipeline.cli.reconcile import reconcile
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -48,7 +49,7 @@ def account() -> Iterator[tuple[World, Settings]]:
             settings = Settings(
                 folder=Path(folder),
                 home=Path(folder),
-                mapping=Path(folder) / "company_mapping.csv",
+                mapping=Source("mapping", Path(folder) / "company_mapping.csv"),
                 database_url=SecretStr(url),
                 accounts=(),
                 config_file=Path(folder) / "orcost.toml",

@@ -7,6 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -18,10 +19,38 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.text import few, quoted, short
 
+DEFAULT_MAPPING = "company_mapping.csv"
 DEFAULT_COMPANIES = "companies.csv"
+DEFAULT_PLANS = "price_plans.csv"
+DEFAULT_RATES = "exchange_rates.csv"
+TABLE_PREFIX = "table:"
 DEFAULT_KEY_ENV = "OPENROUTER_API_KEY"
 DEFAULT_TOLERANCE_USD = Decimal("1e-6")
 LONGEST_MISTAKE = 200
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where people keep what a sync reads: a file, or a table of the warehouse's database, where `path` is unused.
+
+    `field` is the one of orcost.toml that names it.
+    """
+
+    field: str
+    path: Path
+    table: str | None = None
+
+    @classmethod
+    def named(cls, field: str, text: str | None, default: str, folder: Path) -> "Source":
+        """The source that orcost.toml or the environment names, as a path from `folder` or `table:` and a name."""
+        if text and text.startswith(TABLE_PREFIX):
+            return cls(field, folder / default, text.removeprefix(TABLE_PREFIX).strip())
+        return cls(field, folder / Path(text or default).expanduser())
+
+    @property
+    def name(self) -> str:
+        """The file or table as messages name it."""
+        return f"table {self.table}" if self.table is not None else self.path.name
 
 
 class AccountConfig(BaseModel):
@@ -106,6 +135,8 @@ class ProjectConfig(BaseModel):
     accounts: tuple[AccountConfig, ...] = ()
     mapping: str | None = Field(default=None, min_length=1)
     companies: Path = Path(DEFAULT_COMPANIES)
+    price_plans: str | None = Field(default=None, min_length=1)
+    exchange_rates: str | None = Field(default=None, min_length=1)
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     alerts: AlertsConfig = AlertsConfig()
     retention: RetentionConfig = RetentionConfig()

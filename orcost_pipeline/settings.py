@@ -24,19 +24,21 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.project_file import (
     DEFAULT_COMPANIES,
     DEFAULT_KEY_ENV,
+    DEFAULT_MAPPING,
+    DEFAULT_PLANS,
+    DEFAULT_RATES,
     DEFAULT_TOLERANCE_USD,
     AlertsConfig,
     BillingConfig,
     ProjectConfig,
     RetentionConfig,
+    Source,
     read_config,
 )
 from orcost_pipeline.text import LONGEST_VALUE, listed, quoted, short
 
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 DEFAULT_CONFIG = "orcost.toml"
-DEFAULT_MAPPING = "company_mapping.csv"
-TABLE_PREFIX = "table:"
 DEFAULT_ACCOUNT = "default"
 LOOPBACK = "127.0.0.1"  # where web interface and code server listen: access from outside is up to a proxy
 UP = "ORCOST_UP"  # set by orcost up for its own services, in no .env
@@ -79,7 +81,6 @@ class Settings(BaseModel):
     """Everything a process of the pipeline needs to know, with absolute paths.
 
     `listed` are the accounts of orcost.toml; where it lists none, `accounts` holds that of OPENROUTER_API_KEY.
-    Where `mapping_table` is set, the rules are in that table of the warehouse's database, and `mapping` is unused.
     `is_of_up` is whether this process belongs to `orcost up`, which alone runs the warehouse's schedule.
     `notes` are messages about files and lines that were ignored.
     """
@@ -87,13 +88,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
     folder: Path
     home: Path
-    mapping: Path
+    mapping: Source
     database_url: SecretStr | None
     accounts: tuple[Account, ...]
-    mapping_table: str | None = None
     listed: tuple[Account, ...] = ()
     config_file: Path
     companies: Path = Path(DEFAULT_COMPANIES)
+    price_plans: Source = Source("price_plans", Path(DEFAULT_PLANS))
+    exchange_rates: Source = Source("exchange_rates", Path(DEFAULT_RATES))
     base_url: str = DEFAULT_BASE_URL
     address_from: Path | None = None
     tolerance_usd: Decimal = DEFAULT_TOLERANCE_USD
@@ -104,11 +106,6 @@ class Settings(BaseModel):
     heartbeat_url: SecretStr | None = None
     is_of_up: bool = False
     notes: tuple[str, ...] = ()
-
-    @property
-    def mapping_name(self) -> str:
-        """The mapping as messages name it: its file or its table."""
-        return f"table {self.mapping_table}" if self.mapping_table else self.mapping.name
 
     def account(self, name: str) -> Account:
         """The account of that name; raises PermanentError with the configured names."""
@@ -173,14 +170,13 @@ def load_settings(current: Path | None = None) -> Settings:
     for account in accounts:
         if account.api_key and account.api_key.get_secret_value() not in in_file.values():
             require_trusted_address(account)
-    mapping = environment.mapping or config.mapping or DEFAULT_MAPPING
-    table = mapping.removeprefix(TABLE_PREFIX).strip() if mapping.startswith(TABLE_PREFIX) else None
     return Settings(
         folder=folder,
         home=folder / environment.home.expanduser(),
-        mapping=folder / Path(DEFAULT_MAPPING if table else mapping).expanduser(),
-        mapping_table=table,
+        mapping=Source.named("mapping", environment.mapping or config.mapping, DEFAULT_MAPPING, folder),
         companies=folder / config.companies.expanduser(),
+        price_plans=Source.named("price_plans", config.price_plans, DEFAULT_PLANS, folder),
+        exchange_rates=Source.named("exchange_rates", config.exchange_rates, DEFAULT_RATES, folder),
         database_url=environment.database_url,
         accounts=accounts,
         listed=accounts if config.accounts else (),

@@ -8,7 +8,7 @@ from orcost_pipeline.companies.company_list import ATTRIBUTES, read_company_list
 from orcost_pipeline.health.finding import Code, Finding
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import stored_findings
-from orcost_pipeline.project_file import AlertsConfig
+from orcost_pipeline.project_file import AlertsConfig, Source
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline_tests.world import World
@@ -24,7 +24,7 @@ def found(world: World, *codes: Code, **alerts: Any) -> list[Finding]:
     """The stored findings of these codes, with these fields of `[alerts]`."""
     settings = Settings.model_construct(
         accounts=[world.configured],
-        mapping=Path("company_mapping.csv"),
+        mapping=Source("mapping", Path("company_mapping.csv")),
         alerts=AlertsConfig(**{name: Decimal(value) for name, value in alerts.items()}),
     )
     with world.engine.connect() as connection:

@@ -19,6 +19,7 @@ from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.resources import Surroundings
 from orcost_pipeline.defs.sync_requests import sync_request_sensor
 from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
@@ -85,7 +86,7 @@ class Deployment:
         )
 
     def load_mapping(self, text: str) -> Any:
-        self.settings.mapping.write_text(text, encoding="utf-8")
+        self.settings.mapping.path.write_text(text, encoding="utf-8")
         return self.run(None, job="load_company_mapping")
 
     def spend(self, credits_usd: str, *, key: int = 0, account: str = "acme") -> None:
@@ -160,7 +161,9 @@ def deployed(
         settings = Settings(
             folder=folder,
             home=folder,
-            mapping=folder / "company_mapping.csv",
+            mapping=Source("mapping", folder / "company_mapping.csv"),
+            price_plans=Source("price_plans", folder / "price_plans.csv"),
+            exchange_rates=Source("exchange_rates", folder / "exchange_rates.csv"),
             config_file=folder / "orcost.toml",
             database_url=SecretStr(database_url),
             accounts=accounts,

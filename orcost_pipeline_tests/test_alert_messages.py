@@ -245,6 +245,16 @@ def wrong_companies(project: Project) -> Undo:
     return lambda: project.write("companies.csv", "company,monthly_budget_usd\nA,900\n")
 
 
+def wrong(name: str, text: str) -> Callable[[Project], Undo]:
+    """A file that was not there is made, and is wrong."""
+
+    def cause(project: Project) -> Undo:
+        project.write(name, text)
+        return (project.acme.settings.folder / name).unlink
+
+    return cause
+
+
 def spiked(project: Project) -> Undo:
     project.acme.spend("60")
     assert project.sync(minutes=10)
@@ -325,7 +335,7 @@ def removed(project: Project) -> Undo:
 
 
 def gone(project: Project) -> Undo:
-    file: Path = project.acme.settings.mapping
+    file: Path = project.acme.settings.mapping.path
     file.unlink()
     return lambda: project.write(file.name, A_AND_REST)
 
@@ -430,6 +440,18 @@ CASES = {
         "Correct it; to check it: orcost map check /",
     ),
     "companies": Case(Code.MAPPING_WRONG, wrong_companies, "deployment: companies.csv was refused; *", "Correct it"),
+    "plans": Case(
+        Code.PLANS_WRONG,
+        wrong("price_plans.csv", "company,charge,value\nA,markup_percent,much\n"),
+        "deployment: price_plans.csv was refused; usage is charged at cost.",
+        "Correct it; to check it: orcost plans check /",
+    ),
+    "rates": Case(
+        Code.RATES_WRONG,
+        wrong("exchange_rates.csv", "date,currency,per_usd\n2026-11-01,EUR,0\n"),
+        "deployment: exchange_rates.csv was refused; the exchange rates stay as last read.",
+        "Correct it",
+    ),
     "gone": Case(Code.MAPPING_GONE, gone, "deployment: *company_mapping.csv is gone; the mapping of *", "Put it back"),
     "open": Case(
         Code.DAYS_OPEN, late_activity, "acme: *disagree about 2026-11-22.", "orcost sync --account acme --since"

@@ -67,14 +67,14 @@ def test_how_old_data_may_be_is_a_setting(watched: Watched) -> None:
 
 
 def test_a_wrong_mapping_is_told_within_a_look_of_its_edit_and_when_it_is_mended(watched: Watched) -> None:
-    watched.acme.settings.mapping.write_text("company,match,pattern\nA,nonsense,*\n", encoding="utf-8")
+    watched.acme.settings.mapping.path.write_text("company,match,pattern\nA,nonsense,*\n", encoding="utf-8")
     (wrong,) = watched.look()
     today = f"{watched.acme.clock.now:%Y-%m-%d}"
     assert wrong.title == f"orcost: deployment: company_mapping.csv was refused; the mapping of {today} stays active."
     assert "line 2" in wrong.message
     assert watched.sync(minutes=50), "costs keep loading"
     assert watched.looks() == [], "what the sync said of it is no second finding"
-    watched.acme.settings.mapping.write_text(A_AND_REST, encoding="utf-8")
+    watched.acme.settings.mapping.path.write_text(A_AND_REST, encoding="utf-8")
     assert [it.type for it in watched.looks()] == ["success"]
 
 
@@ -98,7 +98,7 @@ def test_settings_that_cannot_be_read_resolve_nothing_else(watched: Watched) -> 
 
 
 def test_severity_and_mute_decide_what_is_sent(watched: Watched) -> None:
-    watched.acme.settings.mapping.write_text("company,match,pattern\nA,key_name,nothing\n", encoding="utf-8")
+    watched.acme.settings.mapping.path.write_text("company,match,pattern\nA,key_name,nothing\n", encoding="utf-8")
     assert watched.sync(minutes=10)
     watched.change(alerts=AlertsConfig(severity="error"))
     assert watched.looks() == []

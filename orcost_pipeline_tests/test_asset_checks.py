@@ -52,7 +52,7 @@ def evaluation(result: Any, check: str) -> Any:
 
 def test_a_verdict_is_that_of_its_account_and_says_whose_how_much_and_which_share(deploy: Deploy) -> None:
     both = deploy(two_accounts())
-    both.settings.mapping.write_text("company,match,pattern,account\nGlobex,key_name,*,globex\n", encoding="utf-8")
+    both.settings.mapping.path.write_text("company,match,pattern,account\nGlobex,key_name,*,globex\n", encoding="utf-8")
     check = "unattributed_share_is_small"
     red, green = evaluation(both.run("acme"), check), evaluation(both.run("globex"), check)
     assert (red.partition, red.passed, green.partition, green.passed) == ("acme", False, "globex", True)
@@ -88,7 +88,7 @@ def test_how_much_unattributed_is_too_much_is_a_setting(acme: Deployment) -> Non
 
 @pytest.mark.slow
 def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
-    acme.settings.mapping.write_text(HEADER + "A,key_name,app\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text(HEADER + "A,key_name,app\n", encoding="utf-8")
     other = list(acme.ledger.accounts["acme"].keys)[1]
     acme.ledger.spend("acme", NOON - timedelta(minutes=5), other, GPT, usage("0", "0.01"))
     acme.settings = acme.settings.model_copy(update={"alerts": AlertsConfig(unattributed_percent=Decimal(99))})
@@ -98,7 +98,7 @@ def test_unattributed_byok_is_looked_at_by_itself(acme: Deployment) -> None:
 
 @pytest.mark.slow
 def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(synced: Deployment) -> None:
-    synced.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    synced.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     result = synced.run(job="reattribute")
     assert result.success
     asked = checks(result)
@@ -111,7 +111,7 @@ def test_a_check_of_answers_is_not_said_to_have_passed_where_there_are_none(sync
 
 @pytest.mark.slow
 def test_every_contract_check_is_reported_as_passed(acme: Deployment) -> None:
-    acme.settings.mapping.write_text(HEADER + "A,key_name,*\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text(HEADER + "A,key_name,*\n", encoding="utf-8")
     asked = checks(acme.run())
     keys = build_defs(acme.settings).get_repository_def().asset_graph.asset_check_keys
     assert set(asked) == {key.name for key in keys}

@@ -26,7 +26,7 @@ PUBLISHED_MARTS = [
 
 
 def test_a_run_materializes_every_asset_and_says_as_of_when_and_how_much(acme: Deployment) -> None:
-    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     result = acme.run()
     assert result.success
     told = materialized(result)
@@ -86,7 +86,7 @@ def test_the_run_is_recorded_with_its_instant_requests_and_rows(acme: Deployment
 
 
 def test_the_figures_are_those_of_the_account(acme: Deployment) -> None:
-    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success
     assert acme.companies() == {"A": Decimal("10.85"), "B": Decimal("100.65"), "Unattributed": Decimal("0.25")}
     assert acme.companies("24h") == {"A": 1, "B": Decimal("0.5"), "Unattributed": Decimal("0.25")}

@@ -24,6 +24,7 @@ from orcost_pipeline.definitions import build_defs
 from orcost_pipeline.defs.resources import Surroundings
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import Account, Settings
 from orcost_pipeline.simulator import Fault, Ledger, Options, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
@@ -627,13 +628,13 @@ def run(world: PortWorld, database_url: str, tmp_path: Path) -> Run:
     settings = Settings(
         folder=tmp_path,
         home=tmp_path,
-        mapping=tmp_path / "company_mapping.csv",
+        mapping=Source("mapping", tmp_path / "company_mapping.csv"),
         config_file=tmp_path / "orcost.toml",
         database_url=SecretStr(database_url),
         accounts=(world.configured.model_copy(update={"base_url": world.base_url}),),
     )
     lines = ["company,match,pattern,valid_from,valid_to,share", *MAPPING]
-    settings.mapping.write_text("\n".join(lines), encoding="utf-8")
+    settings.mapping.path.write_text("\n".join(lines), encoding="utf-8")
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
     def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:

@@ -15,7 +15,7 @@ from orcost_pipeline.health.finding import Code
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.openrouter.api.requests import RequestOptions
-from orcost_pipeline.project_file import AlertsConfig
+from orcost_pipeline.project_file import AlertsConfig, Source
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
@@ -35,7 +35,7 @@ def world_of(engine: sa.Engine, bought: str, used_hours_ago: float | None, usd: 
 def codes(world: World) -> set[Code]:
     settings = Settings.model_construct(
         accounts=[world.configured],
-        mapping=Path("company_mapping.csv"),
+        mapping=Source("mapping", Path("company_mapping.csv")),
         alerts=AlertsConfig(unattributed_percent=Decimal(100)),
     )
     with world.engine.connect() as connection:
@@ -81,7 +81,7 @@ def test_what_openrouter_says_now_is_judged_alike_with_and_without_a_warehouse(
     assert alone == expected - {Code.CREDITS_LOW}
     settings = Settings.model_construct(
         accounts=[world.configured],
-        mapping=Path("company_mapping.csv"),
+        mapping=Source("mapping", Path("company_mapping.csv")),
         alerts=AlertsConfig(unattributed_percent=Decimal(100)),
     )
     with engine.connect() as connection:

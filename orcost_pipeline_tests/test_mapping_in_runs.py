@@ -13,11 +13,11 @@ pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 
 
 def test_a_wrong_mapping_is_refused_whole_and_the_costs_still_load(acme: Deployment) -> None:
-    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success
     acme.clock.later(hours=1)
     acme.spend("5")
-    acme.settings.mapping.write_text(A_AND_B + "C,key_nmae,Company A\nD,key_hash,zz\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text(A_AND_B + "C,key_nmae,Company A\nD,key_hash,zz\n", encoding="utf-8")
     result = acme.run()
     assert result.success
     assert checks(result)["mapping_is_valid"] is False
@@ -33,7 +33,7 @@ def test_a_wrong_mapping_is_refused_whole_and_the_costs_still_load(acme: Deploym
 
 
 def test_a_mapping_that_is_wrong_from_the_start_leaves_all_unattributed(acme: Deployment) -> None:
-    acme.settings.mapping.write_text("company;pattern\nA;B\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text("company;pattern\nA;B\n", encoding="utf-8")
     assert acme.run().success
     assert "all spend is Unattributed" in acme.last_run().error
     assert acme.companies() == {"Unattributed": Decimal("111.75")}
@@ -41,10 +41,10 @@ def test_a_mapping_that_is_wrong_from_the_start_leaves_all_unattributed(acme: De
 
 @pytest.mark.slow
 def test_a_mapping_that_is_gone_stays_in_force_and_is_missed(acme: Deployment) -> None:
-    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success
     before = acme.companies()
-    acme.settings.mapping.unlink()
+    acme.settings.mapping.path.unlink()
     acme.clock.later(minutes=5)
     result = acme.run()
     assert result.success
@@ -54,9 +54,9 @@ def test_a_mapping_that_is_gone_stays_in_force_and_is_missed(acme: Deployment) -
 
 
 def test_a_mapping_that_is_right_again_clears_the_error(acme: Deployment) -> None:
-    acme.settings.mapping.write_text("nonsense", encoding="utf-8")
+    acme.settings.mapping.path.write_text("nonsense", encoding="utf-8")
     assert acme.run().success
-    acme.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     acme.clock.later(minutes=5)
     result = acme.run()
     assert checks(result)["mapping_is_valid"] is True
@@ -73,6 +73,9 @@ def test_a_rule_for_an_account_nobody_configured_is_a_warning(acme: Deployment) 
         "every_rule_was_used": True,
         "company_list_is_valid": True,
         "every_company_is_listed": True,
+        "price_plans_are_valid": True,
+        "every_plan_row_can_hold": True,
+        "exchange_rates_are_valid": True,
     }
 
 
@@ -133,7 +136,7 @@ def test_companies_are_ranked_by_a_bar_each_as_far_as_is_shown_at_once() -> None
 
 def test_a_run_brings_budgets_and_the_percentages_of_alerts_into_the_tables(acme: Deployment) -> None:
     alerts = AlertsConfig(key_limit_percent=Decimal(60), budget_percent=Decimal("75.5"))
-    companies = acme.settings.mapping.with_name("companies.csv")
+    companies = acme.settings.mapping.path.with_name("companies.csv")
     acme.settings = acme.settings.model_copy(update={"alerts": alerts, "companies": companies})
     companies.write_text("company,currency,monthly_budget_usd\nA,EUR,20\n", encoding="utf-8")
     assert checks(acme.load_mapping(A_AND_B))["company_list_is_valid"] is True

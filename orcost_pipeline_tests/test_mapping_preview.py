@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from orcost_pipeline.cli import app
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.companies.mapping import read_mapping
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import DEFAULT_BASE_URL, Account, Settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
@@ -48,7 +49,7 @@ def settings_of(world: World, folder: Path) -> Settings:
     return Settings(
         folder=folder,
         home=folder,
-        mapping=folder / "company_mapping.csv",
+        mapping=Source("mapping", folder / "company_mapping.csv"),
         database_url=SecretStr(world.engine.url.render_as_string(hide_password=False)),
         accounts=(Account(name="acme", api_key_env="OPENROUTER_API_KEY", api_key=None, base_url=DEFAULT_BASE_URL),),
         config_file=folder / "orcost.toml",

@@ -1,6 +1,7 @@
 """The sensor that follows a changed mapping without asking OpenRouter."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -30,7 +31,7 @@ def test_a_changed_mapping_is_followed_at_once_and_openrouter_is_asked_nothing(a
     assert acme.run().success
     requests, seen = look(acme, None)
     assert requests == [], "it is in force"
-    acme.settings.mapping.write_text("company,match,pattern\nB,key_name,*\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text("company,match,pattern\nB,key_name,*\n", encoding="utf-8")
     (request,), seen = look(acme, seen)
     assert request.partition_key == "acme"
     assert look(acme, seen)[0] == [], "once"
@@ -51,7 +52,7 @@ def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
         connection.exec_driver_sql(
             "create table public.owners as select 1 as line, 'A' company, 'key_name' match, '*' pattern"
         )
-    acme.settings = acme.settings.model_copy(update={"mapping_table": "owners"})
+    acme.settings = acme.settings.model_copy(update={"mapping": replace(acme.settings.mapping, table="owners")})
     assert acme.run().success
     assert set(acme.companies()) - {"Unattributed"} == {"A"}
     requests, seen = look(acme, None)
@@ -113,7 +114,7 @@ def test_only_what_moved_is_written_when_a_key_moves(acme: Deployment) -> None:
     )
     days = {str(day) for (day,) in acme.rows("select day from core.spend_daily where key_name = :name", name=name)}
     before = rows_of_core(acme)
-    acme.settings.mapping.write_text(f"company,match,pattern\nB,key_name,{name}\nA,key_name,*\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text(f"company,match,pattern\nB,key_name,{name}\nA,key_name,*\n", encoding="utf-8")
     assert acme.run(job="reattribute").success
     after = rows_of_core(acme)
     written = {table: [json.loads(row) for _, row in before[table] ^ after[table]] for table in before}
@@ -128,7 +129,7 @@ def test_a_wrong_mapping_is_told_once_and_changes_nothing(acme: Deployment) -> N
     assert acme.run().success
     _, seen = look(acme, None)
     before = acme.figures()
-    acme.settings.mapping.write_text("company,match\nA,key_name\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text("company,match\nA,key_name\n", encoding="utf-8")
     requests, seen = look(acme, seen)
     assert len(requests) == 1
     result = acme.run(job="reattribute")
@@ -140,7 +141,7 @@ def test_a_wrong_mapping_is_told_once_and_changes_nothing(acme: Deployment) -> N
 
 
 def test_no_account_that_was_never_synced_is_attributed(acme: Deployment) -> None:
-    acme.settings.mapping.write_text("company,match,pattern\nA,key_name,*\n", encoding="utf-8")
+    acme.settings.mapping.path.write_text("company,match,pattern\nA,key_name,*\n", encoding="utf-8")
     assert look(acme, None)[0] == []
 
 
@@ -150,7 +151,7 @@ def test_a_mapping_that_changes_while_a_run_hangs_leaves_one_run_waiting(acme: D
     assert acme.run().success
     _, seen = look(acme, None)
     for number in range(3):
-        acme.settings.mapping.write_text(f"company,match,pattern\nB{number},key_name,*\n", encoding="utf-8")
+        acme.settings.mapping.path.write_text(f"company,match,pattern\nB{number},key_name,*\n", encoding="utf-8")
         requests, seen = look(acme, seen)
         assert len(requests) == (1 if number == 0 else 0)
         if requests:

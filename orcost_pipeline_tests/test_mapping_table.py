@@ -15,13 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from orcost_pipeline.cli import app
-from orcost_pipeline.companies.mapping import COLUMNS, MappingError, Rule, mapping_of_table, read_mapping
+from orcost_pipeline.companies.mapping import COLUMNS, MappingError, Rule, read_mapping
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.attribution import load_mapping, read_mapping_now
-from orcost_pipeline.sync.mapping_source import NO_MAPPING, MappingUnreadableError, content_sha256, read_source
+from orcost_pipeline.sync.mapping_source import read_source
+from orcost_pipeline.sync.sources import NOTHING, UnreadableSourceError, content_sha256
 from orcost_pipeline.warehouse.database import connect
-from orcost_pipeline.warehouse.mapping_table import UnreadableTableError, read_table
 from orcost_pipeline.warehouse.questions.syncs import locked_accounts
+from orcost_pipeline.warehouse.source_table import UnreadableTableError, read_table
 from orcost_pipeline_tests.world import NOON
 
 TYPED = (
@@ -88,7 +89,7 @@ def test_a_view_may_be_the_mapping_whatever_it_is_called(engine: sa.Engine) -> N
         )
         table = read_table(connection, '"100% ours"')
     assert table is not None
-    assert mapping_of_table(*table, "table").rules[0].pattern == "%"
+    assert read_mapping(table, "table").rules[0].pattern == "%"
 
 
 @given(mapping_rows)
@@ -99,7 +100,7 @@ def test_a_table_and_a_file_of_the_same_rows_say_the_same(rows: list[tuple[str, 
         (str(number), *(cell or None for cell in cells)) for number, cells in enumerate(rows, start=2) if any(cells)
     ]
     outcomes: list[Any] = []
-    for read in (lambda: read_mapping(file, "it"), lambda: mapping_of_table(["line", *COLUMNS], table[::-1], "it")):
+    for read in (lambda: read_mapping(file, "it"), lambda: read_mapping((["line", *COLUMNS], table[::-1]), "it")):
         try:
             mapping = read()
             outcomes.append((mapping.rules, mapping.warnings))
@@ -114,7 +115,7 @@ def test_a_table_and_a_file_of_the_same_rows_say_the_same(rows: list[tuple[str, 
         ("create schema crm", "Table crm.key_owner is not there; all spend is Unattributed."),
         (
             "create schema crm; create table crm.key_owner (company text, match text, pattern text)",
-            "the table lacks line, a whole number: rules are tried in its order.",
+            "the table lacks line, a whole number: its rows are read in that order.",
         ),
         (
             "create schema crm; create view crm.key_owner as select 1 as line, 'A' as company, 'key_name' as match",
@@ -165,16 +166,16 @@ def test_a_refused_table_leaves_what_is_in_force(told: Any, settings: Settings, 
 
 
 def test_the_content_alone_tells_whether_a_table_changed(told: Any, settings: Settings, engine: sa.Engine) -> None:
-    assert content_sha256(settings, engine.connect) == NO_MAPPING
+    assert content_sha256(settings.mapping, engine.connect) == NOTHING
     told(TYPED, "insert into crm.key_owner values (1, 'A', 'key_name', 'x'), (2, 'B', 'key_name', 'y')")
-    before = content_sha256(settings, engine.connect)
+    before = content_sha256(settings.mapping, engine.connect)
     mapping, _ = read_mapping_now(settings, engine)
     assert mapping is not None
     assert mapping.sha256 == before
     told("update crm.key_owner set line = 1, company = 'A' where line = 1")
-    assert content_sha256(settings, engine.connect) == before, "rows that moved in the heap are the same"
+    assert content_sha256(settings.mapping, engine.connect) == before, "rows that moved in the heap are the same"
     told("update crm.key_owner set company = 'C' where line = 2")
-    assert content_sha256(settings, engine.connect) != before
+    assert content_sha256(settings.mapping, engine.connect) != before
 
 
 def test_check_and_doctor_read_the_table(told: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +208,12 @@ def test_a_table_can_be_checked_before_there_is_a_warehouse(told: Any, engine: s
 def test_a_file_may_be_named_in_the_configuration_and_the_environment_wins(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (settings.mapping_table, settings.mapping_name) == ("crm.key_owner", "table crm.key_owner")
+    assert (settings.mapping.table, settings.mapping.name) == ("crm.key_owner", "table crm.key_owner")
     (tmp_path / "orcost.toml").write_text('mapping = "rules/owners.csv"\n', encoding="utf-8")
-    assert load_settings().mapping == tmp_path / "rules/owners.csv"
-    assert load_settings().mapping_table is None
+    assert load_settings().mapping.path == tmp_path / "rules/owners.csv"
+    assert load_settings().mapping.table is None
     monkeypatch.setenv("ORCOST_MAPPING", "table: public.rules")
-    assert load_settings().mapping_table == "public.rules"
+    assert load_settings().mapping.table == "public.rules"
 
 
 # ── what the owner of the table can do ───────────────────────────────────────────────────────────────────────────────
@@ -349,7 +350,7 @@ def test_a_superuser_runs_nothing_of_another_owner(strangers: Strangers, setting
     told = f"^crm.key_owner belongs to {strangers.owner}, whose functions would run in it as a superuser"
     with pytest.raises(UnreadableTableError, match=f"{told}$"):
         strangers.read(database_url)
-    with pytest.raises(MappingUnreadableError, match=f"{told}. Name a user in ORCOST_DATABASE_URL who is none"):
+    with pytest.raises(UnreadableSourceError, match=f"{told}. Name a user in ORCOST_DATABASE_URL who is none"):
         read_source(settings, strangers.engine.connect)
     strangers.view("begin return 'mine'; end", owner="orcost")
     assert strangers.read(database_url).rows[0][-1] == "mine"

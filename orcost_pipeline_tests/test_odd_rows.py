@@ -17,7 +17,7 @@ from orcost_pipeline.errors import ContractError
 from orcost_pipeline.health.finding import Code, Finding, Severity
 from orcost_pipeline.health.standing import read
 from orcost_pipeline.health.stored import stored_findings
-from orcost_pipeline.project_file import AlertsConfig
+from orcost_pipeline.project_file import AlertsConfig, Source
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
@@ -109,7 +109,7 @@ def status(world: World, day: date) -> tuple[Any, ...]:
 def found(world: World) -> list[Finding]:
     settings = Settings.model_construct(
         accounts=[world.configured],
-        mapping=Path("company_mapping.csv"),
+        mapping=Source("mapping", Path("company_mapping.csv")),
         alerts=AlertsConfig(unattributed_percent=Decimal(100)),
     )
     with world.engine.connect() as connection:

@@ -69,7 +69,7 @@ def by_environment(acme: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("OPENROUTER_BASE_URL", account.base_url)
     monkeypatch.setenv("ORCOST_DATABASE_URL", acme.settings.database_url.get_secret_value())
     monkeypatch.setenv("ORCOST_HOME", str(tmp_path))
-    monkeypatch.setenv("ORCOST_MAPPING", str(acme.settings.mapping))
+    monkeypatch.setenv("ORCOST_MAPPING", str(acme.settings.mapping.path))
     return acme
 
 

@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from orcost_pipeline.cli.reconcile import reconcile
 from orcost_pipeline.measures import NOTHING, Measures, tolerated_usd, total
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE, MISTRAL
@@ -542,7 +543,7 @@ def reconciled(world: World, url: str, folder: Path, day: date | None = None, ou
     told = Settings(
         folder=folder,
         home=folder,
-        mapping=folder / "company_mapping.csv",
+        mapping=Source("mapping", folder / "company_mapping.csv"),
         database_url=SecretStr(url),
         accounts=(),
         config_file=folder / "orcost.toml",

@@ -86,7 +86,7 @@ def test_without_anything_there_is_one_account_without_a_key(folder: Path) -> No
     assert [(a.name, a.api_key_env, a.api_key, a.base_url) for a in settings.accounts] == [
         ("default", "OPENROUTER_API_KEY", None, DEFAULT_BASE_URL)
     ]
-    assert (settings.folder, settings.home, settings.mapping, settings.database_url) == (
+    assert (settings.folder, settings.home, settings.mapping.path, settings.database_url) == (
         folder,
         folder / ".orcost",
         folder / "company_mapping.csv",
@@ -116,7 +116,7 @@ def test_an_empty_variable_is_not_set(folder: Path, monkeypatch: pytest.MonkeyPa
     settings = load_settings()
     assert keys_of(settings) == {"default": None}
     assert settings.database_url is None
-    assert (settings.home, settings.mapping) == (folder / ".orcost", folder / "company_mapping.csv")
+    assert (settings.home, settings.mapping.path) == (folder / ".orcost", folder / "company_mapping.csv")
 
 
 def test_an_empty_variable_of_the_environment_leaves_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_the_project_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPa
     settings = load_settings()
     assert settings.folder == folder
     assert settings.home == folder / ".orcost"
-    assert settings.mapping == folder / "company_mapping.csv"
+    assert settings.mapping.path == folder / "company_mapping.csv"
 
 
 def test_the_nearest_project_wins(folder: Path) -> None:
@@ -194,7 +194,7 @@ def test_relative_paths_resolve_from_the_project_and_absolute_ones_stay(
     (folder / "conf" / "accounts.toml").write_text(TWO_ACCOUNTS, encoding="utf-8")
     monkeypatch.chdir(below)
     settings = load_settings()
-    assert (settings.home, settings.mapping) == (folder / "state" / "here", tmp_path / "map.csv")
+    assert (settings.home, settings.mapping.path) == (folder / "state" / "here", tmp_path / "map.csv")
     assert [account.name for account in settings.accounts] == ["acme", "beta corp"]
 
 
@@ -207,7 +207,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if variable == "ORCOST_CONFIG":
         assert len(settings.accounts) == 2
     else:
-        assert tmp_path / "mine" in (settings.home, settings.mapping)
+        assert tmp_path / "mine" in (settings.home, settings.mapping.path)
 
 
 # ── orcost.toml ──────────────────────────────────────────────────────────────────────────────────────────────────────

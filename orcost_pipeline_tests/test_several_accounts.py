@@ -40,7 +40,7 @@ def test_a_bad_key_in_one_account_does_not_stop_the_other(deploy: Deploy) -> Non
 
 def test_two_accounts_share_companies_and_nothing_else(deploy: Deploy) -> None:
     both = deploy(two_accounts())
-    both.settings.mapping.write_text(A_AND_B, encoding="utf-8")
+    both.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert both.run("acme").success
     acme_alone = both.rows("select t::text from marts.company_spend_daily t order by 1")
     assert both.run("globex").success

@@ -60,7 +60,7 @@ def mapped_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory)
     """The name of a database in which a run has just synced `acme` with a mapping."""
     with fresh_database(postgres_url) as url:
         with deployed(url, tmp_path_factory.mktemp("template")) as acme:
-            acme.settings.mapping.write_text(A_AND_REST, encoding="utf-8")
+            acme.settings.mapping.path.write_text(A_AND_REST, encoding="utf-8")
             assert acme.run().success
         yield sa.make_url(url).database or ""
 
@@ -72,7 +72,7 @@ def watched(postgres_url: str, mapped_template: str, tmp_path: Path) -> Iterator
         deployed(url, tmp_path) as acme,
         Webhook() as webhook,
     ):
-        acme.settings.mapping.write_text(A_AND_REST, encoding="utf-8")
+        acme.settings.mapping.path.write_text(A_AND_REST, encoding="utf-8")
         it = Watched(acme, webhook)
         it.change(alert_urls=SecretStr(webhook.url))
         yield it

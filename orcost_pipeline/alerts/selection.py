@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from orcost_pipeline.alerts.look import OF_THE_KEY, Seen
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.automation import DAEMONS, SENSOR_DAEMON
+from orcost_pipeline.health.billing import billing_findings
 from orcost_pipeline.health.database import DatabaseCheck
 from orcost_pipeline.health.finding import Code, Finding, Severity, sync_command
 from orcost_pipeline.health.machine import home_findings, key_findings, muted_findings
-from orcost_pipeline.health.mapping import company_list_findings, mapping_findings, superseded
+from orcost_pipeline.health.mapping import REFUSED, company_list_findings, mapping_findings, superseded
 from orcost_pipeline.health.standing import Standing, WarehouseState, is_syncing, read
 from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
@@ -89,16 +90,17 @@ def unusable_settings(error: OrcostError) -> Finding:
 
 
 def _findings(stored: WarehouseState, settings: Settings, now: datetime) -> Iterator[Finding]:
-    mapping = [
-        *mapping_findings(settings, DatabaseCheck(stored=stored), now),
+    check = DatabaseCheck(stored=stored)
+    of_files = [
+        *mapping_findings(settings, check, now),
         *company_list_findings(settings),
+        *billing_findings(settings, check),
     ]
-    # Whoever syncs reads the mapping as it is now; what the last sync said of it is older.
-    older = {Code.MAPPING_WRONG} if is_syncing(settings) else set()
+    older = REFUSED if is_syncing(settings) else set()
     for finding in stored_findings(stored, settings, now):
-        if finding.code not in TRANSIENT | superseded(mapping) | older:
+        if finding.code not in TRANSIENT | superseded(of_files) | older:
             yield finding
-    yield from mapping
+    yield from of_files
     yield from key_findings(settings, {it.account: it for it in stored.standings})
     yield from home_findings(settings)
     yield from muted_findings(settings)

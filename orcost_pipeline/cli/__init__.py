@@ -42,12 +42,14 @@ from orcost_pipeline.cli.options import (
     proxy_names,
     utc_day,
 )
+from orcost_pipeline.cli.plans.commands import plans_group
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.text import message
 
 app = group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
 app.add_typer(mapping_group, name="map")
 app.add_typer(billing_group)
+app.add_typer(plans_group, name="plans")
 app.add_typer(export_group, name="export")
 app.add_typer(database_group, name="db")
 app.add_typer(accounts_group, name="accounts")

@@ -94,7 +94,7 @@ def _files_to_change(settings: Settings, old: str, new: str, rules: int) -> Iter
         yield f'{settings.config_file.name}: list it: [[accounts]], name = "{new}", api_key_env = "{variable}"'
     if rules:
         named = plural(rules, "line")
-        yield f'{settings.mapping_name}: {named} for account "{old}" must say "{new}", or no longer match'
+        yield f'{settings.mapping.name}: {named} for account "{old}" must say "{new}", or no longer match'
 
 
 def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:

@@ -1,4 +1,4 @@
-"""Writes a user's file atomically: a reader sees either the old or the new content."""
+"""Reads a file that a user names, and writes one atomically: a reader sees either the old or the new content."""
 
 import os
 from collections.abc import Iterator
@@ -51,3 +51,13 @@ def printing_to(path: Path | None) -> Iterator[None]:
         return
     with writing(path) as made, made.open("w", encoding="utf-8", newline="") as file, redirect_stdout(file):
         yield
+
+
+def content_of(path: Path, todo: str) -> bytes:
+    """The bytes of a file; raises PermanentError where it cannot be read, with `todo` where it is missing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PermanentError(f"{path} is not there. {todo}") from None
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None

@@ -47,8 +47,8 @@ def _write(settings: Settings, account: Account, key: str, keys: Sequence[Key]) 
         _append(settings.config_file, listing)
         names = " and ".join(entry.name for entry in entries)
         yield settings.config_file, f"now lists {names}; restart orcost up if it runs"
-    if settings.mapping_table is None:
-        yield settings.mapping, write_starter(settings, keys)
+    if settings.mapping.table is None:
+        yield settings.mapping.path, write_starter(settings, keys)
 
 
 def _write_ignored(settings: Settings, path: Path) -> str:

@@ -19,6 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.formats import age, clock
 from orcost_pipeline.health.finding import Finding, Severity
 from orcost_pipeline.text import inert, message, short
@@ -147,6 +148,11 @@ def plain(value: Any) -> Any:
 def as_json(value: Any) -> str:
     """Indented JSON with exact amounts, as strings."""
     return json.dumps(value, indent=2, default=plain)
+
+
+def mistakes_data(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
+    """Mistakes or warnings of a file as JSON objects."""
+    return [{"line": mistake.line, "message": mistake.message} for mistake in mistakes]
 
 
 def write_json(answer: Rows) -> None:

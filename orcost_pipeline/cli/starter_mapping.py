@@ -28,13 +28,13 @@ STARTER = f"""\
 
 def write_starter(settings: Settings, keys: Sequence[Key]) -> str:
     """Writes the starter mapping, unless there is a mapping; returns what was done. Raises OSError."""
-    if settings.mapping.exists():
+    if settings.mapping.path.exists():
         return "kept"
     if _may_be_mapped(settings):
         return "not there and not made: a mapping is in force, which it would replace"
     starter = starter_mapping(keys, listed_companies(settings))
-    settings.mapping.parent.mkdir(parents=True, exist_ok=True)
-    with settings.mapping.open("x", encoding="utf-8") as file:
+    settings.mapping.path.parent.mkdir(parents=True, exist_ok=True)
+    with settings.mapping.path.open("x", encoding="utf-8") as file:
         file.write(starter.text)
     return f"a starter with {plural(starter.suggestions, 'suggestion')}, without effect until you edit it"
 

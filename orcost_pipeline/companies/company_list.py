@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.mapping import Mapping as CompanyMapping
-from orcost_pipeline.companies.rows import Columns, Mistake, Row, Unreadable, did_you_mean, rows_of_csv
-from orcost_pipeline.text import few, quoted
+from orcost_pipeline.companies.rows import Columns, Mistake, RefusedError, Row, did_you_mean, read_rows
+from orcost_pipeline.companies.values import currency_mistakes
+from orcost_pipeline.text import quoted
 
 # Similar enough to find a typo in a short name, not so low that sharing "Corp" suffices.
 NEARLY_THE_SAME = 75  # percent
 _TEXTS = ("display_name", "external_id", "cost_centre", "owner_email", "currency")
 ATTRIBUTES = (*_TEXTS, "monthly_budget_usd")
 _COLUMNS = Columns(("company", *ATTRIBUTES), ("company",))
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,18})?")
 
 
@@ -39,26 +39,13 @@ class Company(NamedTuple):
     monthly_budget_usd: Decimal | None = None
 
 
-class CompanyListError(Exception):
-    """The list is rejected; `mistakes` are all its mistakes in the order of lines."""
-
-    def __init__(self, source: str, mistakes: Iterable[Mistake]) -> None:
-        self.source = source
-        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line or 0))
-        super().__init__(source, self.mistakes)
-
-    def lines(self) -> str:
-        """One indented line per mistake; of many, the first."""
-        return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
+class CompanyListError(RefusedError):
+    """The list is rejected."""
 
 
 def read_company_list(content: bytes, source: str) -> list[Company]:
     """The companies of a CSV; raises `CompanyListError` with all its mistakes."""
-    mistakes: list[Mistake] = []
-    try:
-        rows = rows_of_csv(content, _COLUMNS, mistakes)
-    except Unreadable as error:
-        raise CompanyListError(source, error.mistakes) from None
+    rows, mistakes = read_rows(content, source, _COLUMNS, CompanyListError)
     mistakes += _row_mistakes(rows)
     if mistakes:
         raise CompanyListError(source, mistakes)
@@ -111,8 +98,7 @@ def _row_mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
 
 
 def _money_mistakes(values: Mapping[str, str]) -> Iterator[str]:
-    currency, budget = values.get("currency"), values.get("monthly_budget_usd")
-    if currency and not _CURRENCY.fullmatch(currency):
-        yield f"currency {quoted(currency)} is not three capital letters, such as EUR."
+    yield from currency_mistakes(values.get("currency", ""))
+    budget = values.get("monthly_budget_usd")
     if budget and not (_AMOUNT.fullmatch(budget) and Decimal(budget) > 0):
         yield f"monthly_budget_usd {quoted(budget)} is not an amount above 0, such as 1500 or 1500.50."

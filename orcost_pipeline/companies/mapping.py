@@ -6,10 +6,8 @@ stays in force after a rejection, and where rules are stored.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -19,50 +17,32 @@ from typing import NamedTuple
 
 from orcost_pipeline.companies.rows import (
     Columns,
+    Content,
     Mistake,
-    Record,
+    RefusedError,
     Row,
-    Unreadable,
     did_you_mean,
     not_one_of,
-    rows_of_csv,
-    rows_of_records,
+    read_rows,
+    sha256_of,
 )
+from orcost_pipeline.companies.values import date_of, period_mistakes
 from orcost_pipeline.measures import EXACT
-from orcost_pipeline.text import LONGEST_VALUE, few, quoted, short
+from orcost_pipeline.text import LONGEST_VALUE, quoted, short
 
 UNATTRIBUTED = "Unattributed"
 MATCHES = ("key_hash", "key_name", "workspace", "creator", "external_user", "label")
 REQUIRED_COLUMNS = ("company", "match", "pattern")
 COLUMNS = (*REQUIRED_COLUMNS, "account", "valid_from", "valid_to", "share", "note")
-# The column of a mapping table that gives the order of rules, as the order of lines does in a file.
-LINE = "line"
 _COLUMNS = Columns(COLUMNS, REQUIRED_COLUMNS)
 
-Cells = Sequence[str | None]
-
-
 _HASH = re.compile(r"[0-9a-f]{64}")
-_LINE = re.compile(r"0*[1-9][0-9]{0,8}")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Postgres multiplies numerics exactly up to 16,383 decimals; 1,000 leave room for the amounts.
 _PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,1000})?|\.[0-9]{1,1000}")
 
 
-class MappingError(Exception):
-    """The mapping is rejected; `mistakes` are all its mistakes in the order of lines."""
-
-    def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
-        self.source = source
-        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line or 0))
-        super().__init__(source, self.mistakes)
-
-    def lines(self) -> str:
-        """One indented line per mistake, of many the first, for below a sentence that says what stays in force."""
-        return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
-
-    def __str__(self) -> str:
-        return f"{self.source} was refused.\n{self.lines()}"
+class MappingError(RefusedError):
+    """The mapping is rejected."""
 
 
 @dataclass(frozen=True)
@@ -125,56 +105,14 @@ class Mapping:
         )
 
 
-def read_mapping(content: bytes, source: str) -> Mapping:
-    """The rules of a mapping file (CSV), in order. `source` names the file in messages.
+def read_mapping(content: Content, source: str) -> Mapping:
+    """The rules of a mapping file (CSV) or table, in order. `source` names it in messages.
 
     Raises MappingError with all its mistakes, so that they can be corrected at once. Doubtful but valid rules are
     warnings of the mapping.
     """
-    mistakes: list[Mistake] = []
-    try:
-        rows = rows_of_csv(content, _COLUMNS, mistakes)
-    except Unreadable as error:
-        raise MappingError(source, error.mistakes) from None
-    return _mapping(source, hashlib.sha256(content).hexdigest(), rows, mistakes)
-
-
-def mapping_of_table(columns: Sequence[str], rows: Sequence[Cells], source: str) -> Mapping:
-    """The rules of a mapping table, whose column `line` orders and names its rows.
-
-    Raises `MappingError` with all its mistakes.
-    """
-    mistakes: list[Mistake] = []
-    names = [name for name in columns if name != LINE]
-    if len(names) == len(columns):
-        mistakes.append(Mistake(None, f"the table lacks {LINE}, a whole number: rules are tried in its order."))
-    try:
-        records = list(_records_of_table(columns, rows, mistakes))
-        parsed = rows_of_records(names, records, _COLUMNS, mistakes)
-    except Unreadable as error:
-        raise MappingError(source, error.mistakes) from None
-    return _mapping(source, table_sha256(columns, rows), parsed, mistakes)
-
-
-def table_sha256(columns: Sequence[str], rows: Iterable[Cells]) -> str:
-    """A hash of a table's content in hex, independent of the order of its rows."""
-    lines = sorted(json.dumps(row, ensure_ascii=False) for row in rows)
-    return hashlib.sha256(json.dumps([columns, *lines]).encode()).hexdigest()
-
-
-def _records_of_table(columns: Sequence[str], rows: Iterable[Cells], mistakes: list[Mistake]) -> Iterator[Record]:
-    """A record for each row with a valid, unique line, in order of lines; adds the others to `mistakes`."""
-    found: dict[int, list[str]] = {}
-    for row in rows if LINE in columns else ():
-        cells = {name: (value or "").strip() for name, value in zip(columns, row, strict=True)}
-        line = cells.pop(LINE)
-        if not _LINE.fullmatch(line):
-            mistakes.append(Mistake(None, f"{LINE} {quoted(line)} is not a whole number from 1 to 999999999."))
-        elif int(line) in found:
-            mistakes.append(Mistake(int(line), f"another row has this {LINE} too."))
-        else:
-            found[int(line)] = list(cells.values())
-    yield from (Record(line, found[line]) for line in sorted(found))
+    rows, mistakes = read_rows(content, source, _COLUMNS, MappingError)
+    return _mapping(source, sha256_of(content), rows, mistakes)
 
 
 def _mapping(source: str, sha256: str, parsed: Iterable[Row], mistakes: list[Mistake]) -> Mapping:
@@ -223,7 +161,7 @@ def _row_mistakes(row: _Row) -> Iterator[str]:
     if row.match == "key_hash" and row.pattern and not _HASH.fullmatch(row.pattern):
         yield _hash_mistake(row.pattern)
     if row.valid_from or row.valid_to:
-        yield from _period_mistakes(row)
+        yield from period_mistakes(row.valid_from, row.valid_to)
     if _percent(row.share) is None:
         yield f"share {quoted(row.share)} is not a decimal with a point, above 0 and at most 100."
 
@@ -232,15 +170,6 @@ def _hash_mistake(pattern: str) -> str:
     if _HASH.fullmatch(pattern.lower()):
         return f"key_hash {quoted(pattern)} must be in lower case."
     return f"key_hash {quoted(pattern)} is not 64 lower-case hex digits (its length is {len(pattern)})."
-
-
-def _period_mistakes(row: _Row) -> Iterator[str]:
-    for column, value in (("valid_from", row.valid_from), ("valid_to", row.valid_to)):
-        if value and _date(value) is None:
-            yield f"{column} {quoted(value)} is not a date written YYYY-MM-DD."
-    start, end = _date(row.valid_from), _date(row.valid_to)
-    if start and end and end <= start:
-        yield f"valid_to {end} is not later than valid_from {start}."
 
 
 def _group_mistakes(rows: list[_Row]) -> Iterator[Mistake]:
@@ -268,14 +197,6 @@ def _percent(text: str) -> Decimal | None:
     return percent if 0 < percent <= 100 else None
 
 
-def _date(text: str) -> date | None:
-    """A date; None for a blank or invalid one."""
-    try:
-        return date.fromisoformat(text) if _DATE.fullmatch(text) else None
-    except ValueError:
-        return None
-
-
 # Rows to rules
 
 
@@ -287,8 +208,8 @@ def _rule(position: int, rows: list[_Row]) -> Rule:
         match=first.match,
         pattern=first.pattern,
         account=first.account or None,
-        valid_from=_date(first.valid_from),
-        valid_to=_date(first.valid_to),
+        valid_from=date_of(first.valid_from),
+        valid_to=date_of(first.valid_to),
         shares=tuple(_share(row) for row in rows),
     )
 

@@ -1,22 +1,34 @@
 """Small tables that people maintain, as CSV or in the database: bytes or cells → rows with line numbers, or mistakes.
 
 Lines are physical lines of the file, from 1; a record has the number of the line on which it starts. Files written by
-Excel and Google Sheets are accepted. The meaning of columns is up to the caller.
+Excel and Google Sheets are accepted. A table in the database has a column `line`, which numbers and orders its rows.
+The meaning of the other columns is up to the caller (`values.py` has what several tables say).
 """
 
 from __future__ import annotations
 
 import codecs
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
-from orcost_pipeline.text import LONGEST_VALUE, quoted, short
+from orcost_pipeline.text import LONGEST_VALUE, MOST_NAMES, few, quoted, short
+
+# The column of a table that gives the order of rows, as the order of lines does in a file.
+LINE = "line"
+
+Cells = Sequence[str | None]
+# The bytes of a CSV, or the names of a table's columns and its rows.
+Content = bytes | tuple[Sequence[str], Sequence[Cells]]
 
 _IGNORED = re.compile(r"#|[\s,;]*\Z")
+_LINE = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,22 @@ class Unreadable(Exception):  # noqa: N818 - the mistakes are the message
     def __init__(self, *mistakes: Mistake) -> None:
         super().__init__(mistakes)
         self.mistakes = mistakes
+
+
+class RefusedError(Exception):
+    """The file or table is rejected as a whole; `mistakes` are all its mistakes in the order of lines."""
+
+    def __init__(self, source: str, mistakes: Iterable[Mistake]) -> None:
+        self.source = source
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+        super().__init__(source, self.mistakes)
+
+    def lines(self) -> str:
+        """One indented line per mistake, of many the first, for below a sentence that says what stays in force."""
+        return "\n".join(f"  {line}" for line in few([str(mistake) for mistake in self.mistakes]))
+
+    def __str__(self) -> str:
+        return f"{self.source} was refused.\n{self.lines()}"
 
 
 # Bytes to records
@@ -175,7 +203,32 @@ class Row(NamedTuple):
     values: dict[str, str]
 
 
-def rows_of_csv(content: bytes, columns: Columns, mistakes: list[Mistake]) -> list[Row]:
+def read_rows(
+    content: Content, source: str, columns: Columns, refused: type[RefusedError]
+) -> tuple[list[Row], list[Mistake]]:
+    """The rows of a file or a table, and the mistakes in how it is written.
+
+    Raises `refused` with the mistakes where no rows can be read at all; `source` names the file or table in it.
+    """
+    mistakes: list[Mistake] = []
+    try:
+        if isinstance(content, bytes):
+            return _rows_of_csv(content, columns, mistakes), mistakes
+        return _rows_of_table(*content, columns, mistakes), mistakes
+    except Unreadable as error:
+        raise refused(source, error.mistakes) from None
+
+
+def sha256_of(content: Content) -> str:
+    """A hash of a file's or a table's content in hex; the order of a table's rows does not count."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    columns, rows = content
+    lines = sorted(json.dumps(row, ensure_ascii=False) for row in rows)
+    return hashlib.sha256(json.dumps([columns, *lines]).encode()).hexdigest()
+
+
+def _rows_of_csv(content: bytes, columns: Columns, mistakes: list[Mistake]) -> list[Row]:
     """The rows of a CSV; adds to `mistakes`, and raises Unreadable where no rows can be read at all."""
     text = _text(content)
     mistakes += _nul_mistakes(text)
@@ -186,12 +239,35 @@ def rows_of_csv(content: bytes, columns: Columns, mistakes: list[Mistake]) -> li
         raise Unreadable(*mistakes, broken[0])
     if header is None:
         raise Unreadable(*mistakes, Mistake(None, f"the file is empty; its header is {','.join(columns.required)}."))
-    rows = rows_of_records(header.cells, records, columns, mistakes, header_line=header.line)
+    rows = _rows_of_records(header.cells, records, columns, mistakes, header_line=header.line)
     mistakes += broken
     return rows
 
 
-def rows_of_records(
+def _rows_of_table(names: Sequence[str], rows: Iterable[Cells], columns: Columns, mistakes: list[Mistake]) -> list[Row]:
+    """The rows of a table in the order of their lines; adds to `mistakes`, and raises Unreadable without columns."""
+    if LINE not in names:
+        mistakes.append(Mistake(None, f"the table lacks {LINE}, a whole number: its rows are read in that order."))
+    records = list(_records_of_table(names, rows, mistakes))
+    return _rows_of_records([name for name in names if name != LINE], records, columns, mistakes)
+
+
+def _records_of_table(columns: Sequence[str], rows: Iterable[Cells], mistakes: list[Mistake]) -> Iterator[Record]:
+    """A record for each row with a valid, unique line, in order of lines; adds the others to `mistakes`."""
+    found: dict[int, list[str]] = {}
+    for row in rows if LINE in columns else ():
+        cells = {name: (value or "").strip() for name, value in zip(columns, row, strict=True)}
+        line = cells.pop(LINE)
+        if not _LINE.fullmatch(line):
+            mistakes.append(Mistake(None, f"{LINE} {quoted(line)} is not a whole number from 1 to 999999999."))
+        elif int(line) in found:
+            mistakes.append(Mistake(int(line), f"another row has this {LINE} too."))
+        else:
+            found[int(line)] = list(cells.values())
+    yield from (Record(line, found[line]) for line in sorted(found))
+
+
+def _rows_of_records(
     names: Sequence[str],
     records: Iterable[Record],
     columns: Columns,
@@ -227,6 +303,22 @@ def _row(record: Record, names: Sequence[str], columns: Columns, mistakes: list[
             message = f"value {quoted(value)} is in column {place + 1}, which has no name. Is a quote missing?"
             mistakes.append(Mistake(record.line, message))
     return Row(record.line, values)
+
+
+def repetitions(keyed: Iterable[tuple[Hashable, int]], what: str) -> Iterator[Mistake]:
+    """A mistake on each line whose key another line has too; keys come with their lines, and None is no key.
+
+    `what` names the cells of the key.
+    """
+    lines: dict[Hashable, list[int]] = defaultdict(list)
+    for key, line in keyed:
+        if key is not None:
+            lines[key].append(line)
+    for same in lines.values():
+        for line in same if len(same) > 1 else ():
+            others = few([str(other) for other in same if other != line], MOST_NAMES)
+            place = "line" if len(same) == 2 else "lines"
+            yield Mistake(line, f"its {what} are on {place} {', '.join(others)} too.")
 
 
 # Words

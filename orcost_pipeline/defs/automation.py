@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
+import sqlalchemy as sa
 
 from orcost_pipeline.defs.placement import MAPPING, Placement
 from orcost_pipeline.defs.publish import PUBLISHED
@@ -19,13 +20,15 @@ from orcost_pipeline.defs.resources import (
 )
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import NO_MAPPING, companies_sha256, content_sha256
+from orcost_pipeline.sync.mapping_source import companies_sha256
+from orcost_pipeline.sync.sources import NOTHING, content_sha256
 from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import open_database
 from orcost_pipeline.warehouse.questions.accounts import account_states
 from orcost_pipeline.warehouse.questions.mapping import version_in_force
+from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
 
 # Five minutes after each hour.
 EVERY_HOUR = "5 * * * *"
@@ -133,14 +136,45 @@ def hourly_schedule(cron_schedule: str) -> dg.ScheduleDefinition:
     return due
 
 
+class _Files(NamedTuple):
+    """Hashes of the files or tables that people maintain; a cursor of the sensor has them in this order."""
+
+    mapping: str
+    companies: str
+    plans: str
+    rates: str
+
+
+def _files_now(settings: Settings, engine: sa.Engine) -> _Files:
+    return _Files(
+        content_sha256(settings.mapping, engine.connect),
+        companies_sha256(settings),
+        content_sha256(settings.price_plans, engine.connect),
+        content_sha256(settings.exchange_rates, engine.connect),
+    )
+
+
+def _is_in_force(connection: sa.Connection, files: _Files) -> bool:
+    """Whether the mapping and the price plans, which have versions, are those in force."""
+    mapping, plans = version_in_force(connection), plan_version_in_force(connection)
+    in_force = [version.content_sha256 if version else NOTHING for version in (mapping, plans)]
+    return [files.mapping, files.plans] == in_force
+
+
+def _is_as_seen(cursor: str | None, files: _Files) -> bool:
+    """Whether the files without versions are as the sensor saw them last; True where it saw none yet."""
+    seen = dict(zip(_Files._fields, (cursor or "").split(), strict=False))
+    return all(seen.get(name, getattr(files, name)) == getattr(files, name) for name in ("companies", "rates"))
+
+
 @dg.sensor(
     job_name=REATTRIBUTE,
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"orcost"},
-    description="Looks at the mapping and the list of companies every 15 seconds. Where one changed, every account is "
-    "attributed anew at once, without asking OpenRouter. A wrong one is reported once, by the checks of "
-    "ref/company_mapping; what is in force stays.",
+    description="Looks at the mapping, the list of companies, price plans and exchange rates every 15 seconds. Where "
+    "one changed, every account is attributed and charged anew at once, without asking OpenRouter. A wrong one is "
+    "reported once, by the checks of ref/company_mapping; what is in force stays.",
 )
 def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings: Settings = context.resources.orcost
@@ -148,18 +182,18 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
         yield skipped
         return
     with opened_warehouse(settings) as engine:
-        mapping, companies = content_sha256(settings, engine.connect), companies_sha256(settings)
-        seen = f"{mapping} {companies}"
+        files = _files_now(settings, engine)
+        seen = " ".join(files)
         if seen == context.cursor:
-            yield dg.SkipReason("The mapping is as it was.")
+            yield dg.SkipReason("The mapping and the other files are as they were.")
             return
         with engine.connect() as connection:
-            version = version_in_force(connection)
+            is_in_force = _is_in_force(connection, files)
             synced = [account.account for account in account_states(connection) if account.as_of]
-    is_listed_anew = context.cursor is not None and not context.cursor.endswith(f" {companies}")
+    is_as_seen = _is_as_seen(context.cursor, files)
     context.update_cursor(seen)
-    if mapping == (version.content_sha256 if version else NO_MAPPING) and not is_listed_anew:
-        yield dg.SkipReason("The mapping is in force.")
+    if is_in_force and is_as_seen:
+        yield dg.SkipReason("The mapping and the price plans are in force.")
         return
     waiting = accounts_with_waiting_run(context.instance, REATTRIBUTE)
     for account in settings.accounts:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import NamedTuple
 
+from orcost_pipeline.health.billing import billing_findings
 from orcost_pipeline.health.database import NO_WAREHOUSE_YET, STATEMENT_WITHIN, check_database
 from orcost_pipeline.health.finding import Code, Finding
 from orcost_pipeline.health.machine import (
@@ -48,8 +49,8 @@ LIMITS = Limits()
 def examine(settings: Settings, port: int, clock: Callable[[], datetime], limits: Limits = LIMITS) -> Iterator[Finding]:
     """Every finding about the deployment, in no particular order.
 
-    `port` is that of the web interface, `clock` this machine's, UTC. Findings from the warehouse that the mapping file
-    supersedes are left out.
+    `port` is that of the web interface, `clock` this machine's, UTC. Findings from the warehouse that the files as
+    they are now supersede are left out.
     """
     now = clock()
     with ThreadPoolExecutor() as pool:
@@ -81,12 +82,16 @@ def examine(settings: Settings, port: int, clock: Callable[[], datetime], limits
     # Where nothing can be written, a sync does not help.
     is_unusable = any(it.code is Code.HOME_UNUSABLE for it in home)
     yield from (it for it in check.found if not (is_unusable and it is NO_WAREHOUSE_YET))
-    mapping = [*mapping_findings(settings, check, now), *company_list_findings(settings)]
-    yield from mapping
+    of_files = [
+        *mapping_findings(settings, check, now),
+        *company_list_findings(settings),
+        *billing_findings(settings, check),
+    ]
+    yield from of_files
     if stored:
         is_up = bool(listens) if is_syncing(settings) else None
         findings = stored_findings(stored, settings, now, is_up)
-        replaced = superseded(mapping)
+        replaced = superseded(of_files)
         yield from (it for it in findings if it.code not in replaced)
     yield from home
     yield from port_findings(port, listens)

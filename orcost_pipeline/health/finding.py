@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import Settings
 
 
@@ -52,6 +53,8 @@ class Code(StrEnum):
     SCHEDULE_OFF = "schedule_off"
     MAPPING_WRONG = "mapping_wrong"
     MAPPING_GONE = "mapping_gone"
+    PLANS_WRONG = "plans_wrong"
+    RATES_WRONG = "rates_wrong"
     SYNC_DIED = "sync_died"
     DAYS_OPEN = "days_open"
     UNREADABLE_ROWS = "unreadable_rows"
@@ -131,9 +134,18 @@ def sync_command(account: str) -> str:
 
 def map_check(settings: Settings) -> str:
     """The command that checks the project's mapping, quoted for a shell."""
-    return "orcost map check" if settings.mapping_table else f"orcost map check {shlex.quote(str(settings.mapping))}"
+    return check_command("orcost map check", settings.mapping)
 
 
-def correct_mapping(settings: Settings) -> str:
-    """What to do about a mapping that is wrong, or doubtful."""
-    return f"Correct it; to check it: {map_check(settings)}"
+def check_command(command: str, source: Source) -> str:
+    """The command that checks a file, which it names, or a table, quoted for a shell."""
+    return command if source.table is not None else f"{command} {shlex.quote(str(source.path))}"
+
+
+def correct(settings: Settings, code: Code) -> str:
+    """What to do about a file that is wrong or doubtful: the mapping, or what the code is about."""
+    if code is Code.RATES_WRONG:
+        return "Correct it: date,currency,per_usd, each date and currency once"
+    is_plans = code is Code.PLANS_WRONG
+    check = check_command("orcost plans check", settings.price_plans) if is_plans else map_check(settings)
+    return f"Correct it; to check it: {check}"

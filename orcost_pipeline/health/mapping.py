@@ -10,24 +10,21 @@ from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.database import STATEMENT_WITHIN, DatabaseCheck
-from orcost_pipeline.health.finding import Code, Finding, Severity, correct_mapping
+from orcost_pipeline.health.finding import Code, Finding, Severity, correct
 from orcost_pipeline.health.standing import is_syncing
 from orcost_pipeline.health.stored import no_mapping
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import coverage, idle_rules, synced
-from orcost_pipeline.sync.mapping_source import (
-    MappingUnreadableError,
-    read_companies,
-    read_source,
-    refusal,
-    warnings_of,
-    what_stays,
-)
+from orcost_pipeline.sync.mapping_source import read_companies, read_source, warnings_of, what_stays
+from orcost_pipeline.sync.sources import UnreadableSourceError, refusal
 from orcost_pipeline.text import few
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.database import set_local
 from orcost_pipeline.warehouse.questions.mapping import version_in_force
 from orcost_pipeline.windows import utc_day
+
+# What the last sync noted of a file that it could not use; whoever syncs reads the file itself, which is newer.
+REFUSED = frozenset({Code.MAPPING_WRONG, Code.PLANS_WRONG, Code.RATES_WRONG})
 
 
 def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) -> Iterator[Finding]:
@@ -43,8 +40,9 @@ def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) ->
     try:
         mapping = read_source(settings, lambda: database_snapshot(settings))
     except MappingError as error:
-        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, refusal(error, stays), correct_mapping(settings))
-    except MappingUnreadableError as error:
+        todo = correct(settings, Code.MAPPING_WRONG)
+        yield Finding(Severity.ERROR, Code.MAPPING_WRONG, None, refusal(error, stays), todo)
+    except UnreadableSourceError as error:
         if version or not error.is_missing:
             code = Code.MAPPING_GONE if error.is_missing else Code.MAPPING_WRONG
             yield Finding(Severity.ERROR, code, None, error.sentence(stays), error.todo)
@@ -62,12 +60,12 @@ def mapping_findings(settings: Settings, check: DatabaseCheck, now: datetime) ->
             yield Finding(Severity.NOTE, Code.MAPPING_PENDING, None, message, "orcost sync")
 
 
-def superseded(mapping: Sequence[Finding]) -> set[Code]:
-    """The codes of findings from the warehouse that findings from the newer mapping file replace."""
-    codes = {finding.code for finding in mapping}
+def superseded(of_files: Sequence[Finding]) -> set[Code]:
+    """The codes of findings from the warehouse that findings from the files as they are now replace."""
+    codes = {finding.code for finding in of_files}
     of_rules = {Code.NO_MAPPING, Code.MAPPING_WRONG, Code.MAPPING_GONE, Code.MAPPING_PENDING}
-    is_refused = any(finding.severity is Severity.ERROR for finding in mapping)
-    return ({Code.MAPPING_WRONG} if is_refused else set()) | ({Code.NO_MAPPING} if codes & of_rules else set())
+    replaced = (codes & REFUSED) | ({Code.MAPPING_WRONG} if Code.MAPPING_GONE in codes else set())
+    return replaced | ({Code.NO_MAPPING} if codes & of_rules else set())
 
 
 def company_list_findings(settings: Settings) -> Iterator[Finding]:
@@ -118,5 +116,5 @@ def _valid_mapping_findings(
     if doubts:
         warnings = "\n".join(few([str(doubt) for doubt in doubts]))
         message = f"{mapping.source} is valid, but may not do what you intend:\n{warnings}"
-        todo = f"{correct_mapping(settings)}. Where it is meant, leave it"
+        todo = f"{correct(settings, Code.MAPPING_DOUBTFUL)}. Where it is meant, leave it"
         yield Finding(Severity.WARNING, Code.MAPPING_DOUBTFUL, None, message, todo)

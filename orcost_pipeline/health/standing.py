@@ -24,6 +24,7 @@ from orcost_pipeline.warehouse.questions.health import (
 from orcost_pipeline.warehouse.questions.key_health import LimitedKey, NewKey, limited_keys, new_unattributed_keys
 from orcost_pipeline.warehouse.questions.keys import KnownKeys, known_keys
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, version_in_force
+from orcost_pipeline.warehouse.questions.plans import PlanVersion, has_rates, plan_version_in_force
 from orcost_pipeline.warehouse.questions.syncs import RunningSync, WaitingRequest, running_syncs, waiting_requests
 
 REQUESTS_WAIT = timedelta(minutes=2)
@@ -83,7 +84,8 @@ class Standing:
 class WarehouseState:
     """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, the state of Dagster's
     automation, receivers of alerts that take no message; then keys near their limit, new keys that belong to nobody,
-    budgets of this month, companies with a day far above others."""
+    budgets of this month, companies with a day far above others; the price plans in force, and whether there are
+    exchange rates."""
 
     standings: Sequence[Standing]
     mapping: MappingVersion | None
@@ -94,6 +96,8 @@ class WarehouseState:
     new_keys: Sequence[NewKey] = ()
     budgets: Sequence[Budget] = ()
     spikes: Sequence[Spike] = ()
+    plans: PlanVersion | None = None
+    has_rates: bool = False
 
     @property
     def lacks_rules(self) -> bool:
@@ -125,6 +129,8 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Wareho
         new_keys=new_unattributed_keys(connection),
         budgets=budgets(connection, alerts.budget_percent),
         spikes=spend_spikes(connection, alerts.spike_factor, alerts.spike_usd),
+        plans=plan_version_in_force(connection),
+        has_rates=has_rates(connection),
     )
 
 

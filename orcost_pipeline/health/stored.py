@@ -7,7 +7,7 @@ from itertools import groupby
 from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.health.automation import automation_findings
 from orcost_pipeline.health.budgets import budget_findings
-from orcost_pipeline.health.finding import Code, Finding, Severity, correct_mapping, sync_command
+from orcost_pipeline.health.finding import Code, Finding, Severity, correct, sync_command
 from orcost_pipeline.health.keys import key_use_findings
 from orcost_pipeline.health.standing import Standing, WarehouseState
 from orcost_pipeline.project_file import AlertsConfig
@@ -44,7 +44,7 @@ def stored_findings(
     if stored.lacks_rules:
         yield no_mapping(settings, Severity.WARNING)
     yield from automation_findings(stored.automation)
-    yield from _refused_mapping(stored, settings)
+    yield from _refused_files(stored, settings)
     yield from _failing_receivers(stored)
     if stored.waiting:
         first, others = stored.waiting[0], len(stored.waiting) - 1
@@ -56,22 +56,37 @@ def stored_findings(
 def no_mapping(settings: Settings, severity: Severity) -> Finding:
     """The finding that no rule is in force, a warning once there is spend."""
     todo = "orcost map suggest proposes rules from what is synced; "
-    if settings.mapping_table:
-        todo += f"put those that are right into {settings.mapping_name}"
+    if settings.mapping.table:
+        todo += f"put those that are right into {settings.mapping.name}"
     else:
-        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping}'
+        todo += f'take one with: orcost map add COMPANY key_name "PATTERN", or write it into {settings.mapping.path}'
     return Finding(severity, Code.NO_MAPPING, None, "There are no mapping rules; all spend is Unattributed.", todo)
 
 
-def _refused_mapping(stored: WarehouseState, settings: Settings) -> Iterator[Finding]:
-    """That the last syncs went on with the mapping in force, because they could not use the one that is written."""
+def _refused_files(stored: WarehouseState, settings: Settings) -> Iterator[Finding]:
+    """That the last syncs went on with what is in force, because they could not use a file as it is written."""
     refused = [it.state for it in stored.standings if it.is_watched and it.state.last_run_status == "succeeded"]
     problems = [(it.last_run_at, it.last_run_error) for it in refused if it.last_run_at and it.last_run_error]
     if problems:
         at, problem = max(problems)
-        yield Finding(
-            Severity.ERROR, Code.MAPPING_WRONG, None, problem, f"{correct_mapping(settings)}, then: orcost sync", at
-        )
+        for code, message in _by_code(problem, settings).items():
+            todo = f"{correct(settings, code)}, then: orcost sync"
+            yield Finding(Severity.ERROR, code, None, message, todo, at)
+
+
+def _by_code(problem: str, settings: Settings) -> dict[Code, str]:
+    """What a sync noted of files that it could not use, by the finding: its first line names the file, others are
+    indented."""
+    found: dict[Code, list[str]] = {}
+    code = Code.MAPPING_WRONG
+    for line in problem.splitlines():
+        if not line.startswith((" ", "…")):
+            named = line.partition(";")[0]
+            sources = {Code.PLANS_WRONG: settings.price_plans, Code.RATES_WRONG: settings.exchange_rates}
+            codes = (it for it, source in sources.items() if (source.table or source.path.name) in named)
+            code = next(codes, Code.MAPPING_WRONG)
+        found.setdefault(code, []).append(line)
+    return {code: "\n".join(lines) for code, lines in found.items()}
 
 
 def _failing_receivers(stored: WarehouseState) -> Iterator[Finding]:

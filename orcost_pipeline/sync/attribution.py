@@ -11,12 +11,13 @@ import sqlalchemy as sa
 
 from orcost_pipeline.companies.assignment import Assignment, KeyHistory, KeyVersion, assign
 from orcost_pipeline.companies.coverage import DAYS, Coverage, first_day
-from orcost_pipeline.companies.mapping import Mapping, MappingError, Rule, Share
+from orcost_pipeline.companies.mapping import Mapping, Rule, Share
 from orcost_pipeline.companies.mapping_diff import compare, counted, identity
 from orcost_pipeline.companies.preview import KeyDay
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_source, refusal, what_stays
+from orcost_pipeline.sync.mapping_source import read_source, what_stays
+from orcost_pipeline.sync.sources import Outcome, read_now
 from orcost_pipeline.warehouse.mappings import load_version
 from orcost_pipeline.warehouse.questions.accounts import account_states
 from orcost_pipeline.warehouse.questions.keys import KeyVersionRow, deleted_keys, key_versions
@@ -30,22 +31,13 @@ from orcost_pipeline.warehouse.questions.mapping import (
 from orcost_pipeline.windows import DAY, utc_day
 
 
-def read_mapping_now(settings: Settings, engine: sa.Engine) -> tuple[Mapping | None, str | None]:
-    """The project's mapping, or the problem with it as a message that names what stays in force.
-
-    (None, None) where there is no file and never was a mapping. Raises database errors.
-    """
+def read_mapping_now(settings: Settings, engine: sa.Engine) -> Outcome[Mapping]:
+    """The project's mapping, or the problem with it; neither where there is none and never was. Raises database
+    errors."""
     with engine.connect() as connection:
         version = version_in_force(connection)
-    stays = what_stays(version)
-    try:
-        return read_source(settings, engine.connect), None
-    except MappingError as error:
-        return None, refusal(error, stays)
-    except MappingUnreadableError as error:
-        if error.is_missing and version is None:
-            return None, None
-        return None, f"{error.sentence(stays)} {error.todo}."
+    stays, is_in_force = what_stays(version), version is not None
+    return read_now(lambda: read_source(settings, engine.connect), stays, is_in_force=is_in_force)
 
 
 def load_mapping(engine: sa.Engine, mapping: Mapping, now: datetime) -> MappingVersion:

@@ -18,7 +18,7 @@ from orcost_pipeline.warehouse.statements import change
 
 # Advisory locks are pairs (class, number): one class for each thing that is locked.
 MIGRATION_LOCK, MAPPING_LOCK, SYNC_LOCK, PUBLICATION_LOCK, KEY_OWNER_LOCK = 7_301, 7_302, 7_303, 7_304, 7_305
-DEPLOYMENT_LOCK, ALERT_LOCK, CLOSING_LOCK = 7_306, 7_307, 7_308
+DEPLOYMENT_LOCK, ALERT_LOCK, CLOSING_LOCK, PLANS_LOCK, RATES_LOCK = 7_306, 7_307, 7_308, 7_309, 7_310
 
 _TAKE = sa.text("select pg_try_advisory_xact_lock(:kind, hashtext(:name))")
 _ALIVE = sa.text("select 1")

@@ -65,13 +65,13 @@ def add(
     its keys, False below them; None asks if it would win none. Raises PermanentError where the file is or would be
     invalid, where the rule exists already, and where a question cannot be asked (`ask` is None) or is answered with no.
     """
-    if settings.mapping_table is not None:
-        raise PermanentError(f"The rules are in {settings.mapping_name}: add a row there, then: orcost map check")
+    if settings.mapping.table is not None:
+        raise PermanentError(f"The rules are in {settings.mapping.name}: add a row there, then: orcost map check")
     rows = [
         {name: value.strip() for name, value in {**owner, **rule}.items() if value.strip()}
         for owner in _owners(company, shares)
     ]
-    path = settings.mapping.resolve()  # a link stays one
+    path = settings.mapping.path.resolve()  # a link stays one
     before = _content(settings, path)
     known = _read(before, settings, "is wrong already").rules if before else ()
     _require_another(settings, known, rows[0])
@@ -88,7 +88,7 @@ def add(
     if not is_agreed:
         _require_agreement(settings, ask)
     _replace(path, before, edit.content)
-    say(f"Added to {settings.mapping_name}. It counts from the next sync on; under orcost up, within a minute.")
+    say(f"Added to {settings.mapping.name}. It counts from the next sync on; under orcost up, within a minute.")
 
 
 def _owners(company: str, shares: Sequence[str]) -> list[dict[str, str]]:
@@ -129,14 +129,14 @@ def _require_new(settings: Settings) -> None:
     except PermanentError:
         return  # there is no warehouse yet
     if is_in_force:
-        raise PermanentError(f"{settings.mapping} is gone, and its rules are in force. Put it back. {NOT_WRITTEN}")
+        raise PermanentError(f"{settings.mapping.path} is gone, and its rules are in force. Put it back. {NOT_WRITTEN}")
 
 
 def _read(content: bytes, settings: Settings, what: str) -> Mapping:
     try:
-        return read_mapping(content, settings.mapping_name)
+        return read_mapping(content, settings.mapping.name)
     except MappingError as error:
-        raise PermanentError(f"{settings.mapping_name} {what}; nothing was written.\n{error.lines()}") from None
+        raise PermanentError(f"{settings.mapping.name} {what}; nothing was written.\n{error.lines()}") from None
 
 
 def _require_another(settings: Settings, known: Iterable[Rule], row: Values) -> None:
@@ -146,7 +146,7 @@ def _require_another(settings: Settings, known: Iterable[Rule], row: Values) -> 
         if wanted == [str(it or "") for it in (rule.account, rule.match, rule.pattern, rule.valid_from, rule.valid_to)]:
             owners = listed(share.company for share in rule.shares)
             raise PermanentError(
-                f"Line {rule.line} of {settings.mapping_name} is this rule already, for {owners}: change that line. "
+                f"Line {rule.line} of {settings.mapping.name} is this rule already, for {owners}: change that line. "
                 f"{NOT_WRITTEN}"
             )
 
@@ -234,7 +234,7 @@ def _meaning(rule: Rule) -> Hashable:
 def _require_agreement(settings: Settings, ask: Callable[[str], bool] | None) -> None:
     if ask is None:
         raise PermanentError(f"{NOT_WRITTEN} To write without being asked: --yes")
-    if not ask(f"Add it to {settings.mapping_name}?"):
+    if not ask(f"Add it to {settings.mapping.name}?"):
         raise PermanentError(NOT_WRITTEN)
 
 

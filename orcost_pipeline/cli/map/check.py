@@ -5,17 +5,21 @@ from pathlib import Path
 
 import typer
 
+from orcost_pipeline.cli.files import content_of
 from orcost_pipeline.cli.map import preview
 from orcost_pipeline.cli.map.preview import Effect
-from orcost_pipeline.cli.rendering import as_json, say
+from orcost_pipeline.cli.rendering import as_json, mistakes_data, say
 from orcost_pipeline.companies.coverage import DAYS, Coverage
 from orcost_pipeline.companies.mapping import Mapping, MappingError, Mistake, read_mapping
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import share
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source, warnings_of
+from orcost_pipeline.sync.mapping_source import read_companies, read_source, warnings_of
+from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import few, plural
 from orcost_pipeline.warehouse.access import database_snapshot
+
+MISSING = "Give the mapping's path, or set ORCOST_MAPPING."
 
 
 def check(settings: Settings, file: Path | None, output: str) -> None:
@@ -23,12 +27,12 @@ def check(settings: Settings, file: Path | None, output: str) -> None:
 
     `file` is a file to check instead of the project's mapping. Raises PermanentError with all mistakes.
     """
-    source = str(file) if file else settings.mapping_name
+    source = str(file) if file else settings.mapping.name
     try:
-        mapping = read_mapping(read_content(file), source) if file else read_project_mapping(settings)
+        mapping = read_mapping(content_of(file, MISSING), source) if file else read_project_mapping(settings)
     except MappingError as error:
         if output == "json":
-            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": _mistakes_data(error.mistakes)}))
+            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": mistakes_data(error.mistakes)}))
         raise PermanentError(str(error)) from None
     effect = preview.effect(settings, mapping.rules)
     if output == "json":
@@ -53,22 +57,10 @@ def read_project_mapping(settings: Settings) -> Mapping:
     """The mapping as written now; raises MappingError for an invalid one, PermanentError where it cannot be read."""
     try:
         return read_source(settings, lambda: database_snapshot(settings))
-    except MappingUnreadableError as error:
+    except UnreadableSourceError as error:
         if not error.is_missing:
             raise
-        raise PermanentError(
-            f"{settings.mapping} is not there. Give the mapping's path, or set ORCOST_MAPPING."
-        ) from None
-
-
-def read_content(path: Path) -> bytes:
-    """The bytes of a mapping file; raises PermanentError where it is missing or cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise PermanentError(f"{path} is not there. Give the mapping's path, or set ORCOST_MAPPING.") from None
-    except OSError as error:
-        raise PermanentError(f"{path} cannot be read ({error.strerror}).") from None
+        raise PermanentError(f"{settings.mapping.path} is not there. {MISSING}") from None
 
 
 def _coverage(coverage: Coverage) -> Iterator[str]:
@@ -86,12 +78,8 @@ def _validity(settings: Settings, mapping: Mapping, effect: Effect) -> dict[str,
         "is_valid": True,
         "rules": len(mapping.rules),
         "companies": len(_companies(mapping)),
-        "warnings": _mistakes_data(_all_warnings(settings, mapping, effect)),
+        "warnings": mistakes_data(_all_warnings(settings, mapping, effect)),
     }
-
-
-def _mistakes_data(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
-    return [{"line": mistake.line, "message": mistake.message} for mistake in mistakes]
 
 
 def _companies(mapping: Mapping) -> set[str]:

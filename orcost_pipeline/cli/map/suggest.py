@@ -14,15 +14,16 @@ import typer
 from orcost_pipeline.cli.rendering import as_json
 from orcost_pipeline.companies.assignment import Assignment, assign
 from orcost_pipeline.companies.coverage import covers, unattributed_spans
-from orcost_pipeline.companies.mapping import LINE, REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
+from orcost_pipeline.companies.mapping import REQUIRED_COLUMNS, UNATTRIBUTED, MappingError, Rule
 from orcost_pipeline.companies.preview import KeyDay, exact_sum
-from orcost_pipeline.companies.rows import Unreadable, csv_line, header_of
+from orcost_pipeline.companies.rows import LINE, Unreadable, csv_line, header_of
 from orcost_pipeline.companies.suggestion import Key, Suggestion, suggest
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import key_name, money
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import histories, rules_of, synced
-from orcost_pipeline.sync.mapping_source import MappingUnreadableError, read_companies, read_source
+from orcost_pipeline.sync.mapping_source import read_companies, read_source
+from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import clean, plural
 from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
@@ -64,7 +65,7 @@ def _rules(settings: Settings, connection: sa.Connection) -> Sequence[Rule]:
         return read_source(settings, lambda: snapshot(settings)).rules
     except MappingError as error:
         raise PermanentError(str(error)) from None
-    except MappingUnreadableError as error:
+    except UnreadableSourceError as error:
         if not error.is_missing:
             raise
         return rules_of(rules_in_force(connection))
@@ -132,17 +133,17 @@ def _lines(
     elif not found:
         yield "# No key waits for a rule."
     if found:
-        yield f"# Paste the right ones into {settings.mapping_name}, or: orcost map add; then: orcost map check"
+        yield f"# Paste the right ones into {settings.mapping.name}, or: orcost map add; then: orcost map check"
 
 
 def _layout(settings: Settings) -> tuple[Sequence[str], str, bool]:
     """Columns and delimiter of the mapping, and whether it has a header already."""
-    if settings.mapping_table is not None:
+    if settings.mapping.table is not None:
         return (LINE, *REQUIRED_COLUMNS), ",", False
     try:
-        header = header_of(settings.mapping.read_bytes())
+        header = header_of(settings.mapping.path.read_bytes())
     except (OSError, Unreadable, StopIteration):
-        return (*REQUIRED_COLUMNS, "note"), ",", settings.mapping.exists()
+        return (*REQUIRED_COLUMNS, "note"), ",", settings.mapping.path.exists()
     return header.names, header.delimiter, True
 
 

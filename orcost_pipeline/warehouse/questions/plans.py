@@ -1,4 +1,4 @@
-"""The price plans in force and those before them."""
+"""The price plans in force, the exchange rates, and what plans may name: models and companies that have usage."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -45,3 +45,18 @@ def plan_version_in_force(connection: sa.Connection) -> PlanVersion | None:
 def plan_rows(connection: sa.Connection) -> Sequence[PlanRow]:
     """The rows of the version in force, in the order of the file; none where none was ever loaded."""
     return records(PlanRow, ask(connection, "plan_rows"))
+
+
+def has_rates(connection: sa.Connection) -> bool:
+    """Whether there is any exchange rate."""
+    return ask(connection, "has_rates").scalar_one()
+
+
+def used_models(connection: sa.Connection, first: date) -> list[str]:
+    """The permaslugs of the models that were used on or after a UTC day."""
+    return list(ask(connection, "used_models", first=first).scalars())
+
+
+def companies_with_usage(connection: sa.Connection) -> list[str]:
+    """The companies that ever used a model."""
+    return list(ask(connection, "companies_with_usage").scalars())

@@ -1,4 +1,4 @@
-"""A mapping that is kept in a table or view of the warehouse's database: its cells, as text.
+"""What people keep in a table or view of the warehouse's database instead of a file: its cells, as text.
 
 What the owner of a view puts into it runs as the user who reads it. So it is read in a transaction that can write
 nothing, for a limited time, in a session that is closed afterwards, and never by a superuser (D65).
@@ -59,11 +59,11 @@ def read_table(
 
 def _relation(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
     """What is called so; raises UnreadableTableError where its owner's functions would run as a superuser."""
-    relation = ask(connection, "mapping_relation", name=name).one_or_none()
+    relation = ask(connection, "source_relation", name=name).one_or_none()
     if relation and relation.is_superuser and not relation.is_foreign_code:
         # So that its owner cannot put a view in its place between the look and the reading.
         _execute(connection, f"lock table {relation.name} in access share mode")
-        relation = ask(connection, "mapping_relation", name=name).one_or_none()
+        relation = ask(connection, "source_relation", name=name).one_or_none()
     if relation and relation.is_superuser and relation.is_foreign_code:
         raise UnreadableTableError(
             f"{name} belongs to {relation.owner}, whose functions would run in it as a superuser",
@@ -78,7 +78,7 @@ def _rows(connection: sa.Connection, relation: sa.Row[Any], most_rows: int) -> t
     rows = _execute(connection, f"select {cells} from {relation.name} limit {most_rows + 1}").all()
     if len(rows) > most_rows:
         problem = f"Table {relation.name} has more than {most_rows:,} rows"
-        raise UnreadableTableError(problem, "Leave out what is no rule")
+        raise UnreadableTableError(problem, "Leave out what is not needed")
     return tuple(tuple(row) for row in rows)
 
 

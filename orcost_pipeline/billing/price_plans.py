@@ -1,0 +1,157 @@
+"""The price plans: the rows of a file or a table → what companies are charged, or every mistake with its line.
+
+Plans with any mistake are rejected as a whole. `prices.py` decides which row holds; callers decide what stays in force
+after a rejection. Pure functions.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from orcost_pipeline.billing.prices import BYOK, CHARGES, EVERYBODY, MARKUP, MONTHLY, PURCHASE
+from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.companies.rows import (
+    Columns,
+    Content,
+    Mistake,
+    RefusedError,
+    not_one_of,
+    read_rows,
+    repetitions,
+    sha256_of,
+)
+from orcost_pipeline.companies.values import date_of, period_mistakes
+from orcost_pipeline.text import quoted
+from orcost_pipeline.warehouse.questions.plans import PlanRow
+
+REQUIRED_COLUMNS = ("company", "charge", "value")
+COLUMNS = (*REQUIRED_COLUMNS, "model", "valid_from", "valid_to", "note")
+NO_CHARGE = "none"
+_COLUMNS = Columns(COLUMNS, REQUIRED_COLUMNS)
+_PERCENTAGES = (MARKUP, BYOK, PURCHASE)
+# Far more digits than any price has, far fewer than Postgres keeps exactly.
+_NUMBER = re.compile(r"-?[0-9]{1,100}(?:\.[0-9]{1,100})?")
+
+
+class PricePlansError(RefusedError):
+    """The price plans are rejected."""
+
+
+@dataclass(frozen=True)
+class PricePlans:
+    """Valid price plans: their rows in order, and warnings about rows that can never hold."""
+
+    source: str
+    sha256: str
+    rows: tuple[PlanRow, ...]
+    warnings: tuple[Mistake, ...]
+
+
+def read_price_plans(content: Content, source: str) -> PricePlans:
+    """The rows of a file (CSV) or table of price plans, in order. `source` names it in messages.
+
+    Raises PricePlansError with all its mistakes. Doubtful but valid rows are warnings of the plans.
+    """
+    parsed, mistakes = read_rows(content, source, _COLUMNS, PricePlansError)
+    cells = [_Cells(row.line, **row.values) for row in parsed]
+    mistakes += [Mistake(row.line, message) for row in cells for message in _row_mistakes(row)]
+    mistakes += repetitions(((row.identity(), row.line) for row in cells), "company, charge, model and dates")
+    if mistakes:
+        raise PricePlansError(source, mistakes)
+    rows = tuple(_plan_row(row) for row in cells)
+    return PricePlans(source, sha256_of(content), rows, tuple(_warnings(rows)))
+
+
+class _Cells(NamedTuple):
+    """A row's values; blank for absent ones."""
+
+    line: int
+    company: str = ""
+    charge: str = ""
+    value: str = ""
+    model: str = ""
+    valid_from: str = ""
+    valid_to: str = ""
+    note: str = ""
+
+    def identity(self) -> tuple[str, ...] | None:
+        """What no other row may have; None for a row whose blanks are mistakes already."""
+        if not (self.company and self.charge):
+            return None
+        return self.company, self.charge, self.model, self.valid_from, self.valid_to
+
+
+def _row_mistakes(row: _Cells) -> Iterator[str]:
+    for name in REQUIRED_COLUMNS:
+        if not getattr(row, name):
+            yield f"{name} is blank."
+    if row.company.casefold() == UNATTRIBUTED.casefold():
+        yield f"company {quoted(row.company)} is reserved for what no rule matches, which is never charged."
+    if row.charge and row.charge not in CHARGES:
+        yield f"charge {not_one_of(row.charge, CHARGES)}"
+    if row.value:
+        yield from _value_mistakes(row)
+    if row.model and row.charge in MONTHLY:
+        yield f"{row.charge} is not for single models: leave model blank."
+    yield from period_mistakes(row.valid_from, row.valid_to)
+
+
+def _value_mistakes(row: _Cells) -> Iterator[str]:
+    if row.value == NO_CHARGE:
+        return
+    if not _NUMBER.fullmatch(row.value):
+        yield f"value {quoted(row.value)} is neither a decimal with a point, such as 12.5, nor {NO_CHARGE}."
+        return
+    least = -100 if row.charge in _PERCENTAGES else 0
+    if row.charge in CHARGES and Decimal(row.value) < least:
+        yield f"value {quoted(row.value)} of {row.charge} is below {least}."
+
+
+def _plan_row(row: _Cells) -> PlanRow:
+    return PlanRow(
+        row.line,
+        row.company,
+        row.charge,
+        None if row.value == NO_CHARGE else Decimal(row.value),
+        row.model or None,
+        date_of(row.valid_from),
+        date_of(row.valid_to),
+        row.note or None,
+    )
+
+
+# Doubts
+
+
+def _warnings(rows: Iterable[PlanRow]) -> Iterator[Mistake]:
+    """A warning for each row that can hold on no day: an earlier one comes first, or no month begins in its period."""
+    seen: dict[tuple[object, ...], PlanRow] = {}
+    for row in rows:
+        earlier = min((seen[it] for it in _wider(row) if it in seen), key=lambda it: it.line, default=None)
+        if earlier:
+            message = f"{row.charge} of {quoted(row.company)} never holds: line {earlier.line} comes first."
+            yield Mistake(row.line, message)
+        seen.setdefault((row.company, row.charge, row.model, row.valid_from, row.valid_to), row)
+        if row.charge in MONTHLY and not _begins_a_month(row.valid_from, row.valid_to):
+            message = f"{row.charge} never holds: it covers no first day of a month, which decides for the whole month."
+            yield Mistake(row.line, message)
+
+
+def _wider(row: PlanRow) -> Iterator[tuple[object, ...]]:
+    """Identities of rows that are for everything `row` is for: itself, or wider in company, model or period."""
+    for company in {row.company, EVERYBODY}:
+        for model in {row.model, None, EVERYBODY}:
+            for start in {row.valid_from, None}:
+                for end in {row.valid_to, None}:
+                    yield company, row.charge, model, start, end
+
+
+def _begins_a_month(start: date | None, end: date | None) -> bool:
+    """Whether the first day of a month is in a period of days; `end` is exclusive, None is without limit."""
+    if start is None or end is None or start.day == 1:
+        return True
+    last = end - timedelta(days=1)
+    return (last.year, last.month) != (start.year, start.month)

@@ -1,0 +1,1 @@
+"""`orcost plans`: checks, previews and explains the price plans, and begins a file of them."""

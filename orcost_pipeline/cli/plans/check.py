@@ -1,0 +1,144 @@
+"""`orcost plans check`: whether the price plans are valid, warnings about them, and what they would change.
+
+Loads nothing. Without a warehouse there is no preview, and a sentence says why.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from orcost_pipeline.billing.preview import Effect, plan_effect
+from orcost_pipeline.billing.price_plans import PricePlans, PricePlansError, read_price_plans
+from orcost_pipeline.cli.files import content_of
+from orcost_pipeline.cli.rendering import MOST_ROWS, as_json, cells, left_out, mistakes_data, say, show, table
+from orcost_pipeline.companies.mapping import Mapping, MappingError
+from orcost_pipeline.companies.preview import exact_sum
+from orcost_pipeline.companies.rows import Mistake
+from orcost_pipeline.errors import OrcostError, PermanentError
+from orcost_pipeline.formats import money
+from orcost_pipeline.measures import EXACT
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.attribution import synced
+from orcost_pipeline.sync.mapping_source import read_companies, read_source
+from orcost_pipeline.sync.plans import plan_doubts, read_plans
+from orcost_pipeline.sync.sources import UnreadableSourceError
+from orcost_pipeline.text import few, plural, short
+from orcost_pipeline.warehouse.access import database_snapshot, snapshot
+from orcost_pipeline.warehouse.opening import NOTHING_YET
+
+MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The charges of open months before and after, and doubts; `left_out` says why there is no preview."""
+
+    effects: Sequence[Effect] = ()
+    doubts: Sequence[Mistake] = ()
+    left_out: str | None = None
+
+    @property
+    def moved(self) -> list[Effect]:
+        """The months and companies that would be charged something else."""
+        return [it for it in self.effects if it.before_usd != it.after_usd]
+
+
+def check(settings: Settings, file: Path | None, output: str, now: datetime) -> None:
+    """Prints that price plans are valid, their warnings, and what they would change, as `table` or `json`.
+
+    `file` is a file to check instead of the project's price plans. Raises PermanentError with all mistakes.
+    """
+    source = str(file) if file else settings.price_plans.name
+    try:
+        plans = read_price_plans(content_of(file, MISSING), source) if file else _project_plans(settings)
+    except PricePlansError as error:
+        if output == "json":
+            typer.echo(as_json({"source": source, "is_valid": False, "mistakes": mistakes_data(error.mistakes)}))
+        raise PermanentError(str(error)) from None
+    preview = _preview(settings, plans, now)
+    warnings = sorted([*plans.warnings, *preview.doubts], key=lambda warning: warning.line or 0)
+    if output == "json":
+        typer.echo(as_json(_as_data(plans, preview, warnings)))
+        return
+    companies = plural(len(_companies(plans)), "company", "companies")
+    say(f"{plans.source} is valid: {plural(len(plans.rows), 'row')}, {companies}.")
+    for line in few([f"warning, {warning}" for warning in warnings]):
+        say(f"  {line}")
+    show("", *_parts(preview))
+
+
+def _project_plans(settings: Settings) -> PricePlans:
+    """The price plans as written now; raises PricePlansError for invalid ones, PermanentError for unreadable ones."""
+    try:
+        return read_plans(settings, lambda: database_snapshot(settings))
+    except UnreadableSourceError as error:
+        if not error.is_missing:
+            raise
+        raise PermanentError(f"{settings.price_plans.path} is not there. {MISSING}") from None
+
+
+def _preview(settings: Settings, plans: PricePlans, now: datetime) -> Preview:
+    """What the plans would change. Never raises for a warehouse that is missing or cannot be read."""
+    companies, _ = read_companies(settings)
+    try:
+        mapping = _mapping(settings)
+        with snapshot(settings) as connection:
+            if not synced(connection, settings):
+                return Preview(left_out=NOTHING_YET)
+            doubts = plan_doubts(connection, plans.rows, mapping, companies, now)
+            return Preview(plan_effect(connection, plans.rows), doubts)
+    except OrcostError as error:
+        return Preview(left_out=str(error))
+
+
+def _mapping(settings: Settings) -> Mapping | None:
+    """The mapping as written now; None where it is missing or wrong, which is not for this command to say."""
+    try:
+        return read_source(settings, lambda: database_snapshot(settings))
+    except (MappingError, UnreadableSourceError):
+        return None
+
+
+def _companies(plans: PricePlans) -> set[str]:
+    return {row.company for row in plans.rows}
+
+
+# Output
+
+
+def _as_data(plans: PricePlans, preview: Preview, warnings: Sequence[Mistake]) -> dict[str, object]:
+    return {
+        "source": plans.source,
+        "is_valid": True,
+        "rows": len(plans.rows),
+        "companies": len(_companies(plans)),
+        "warnings": mistakes_data(warnings),
+        "preview": None if preview.left_out else [effect._asdict() for effect in preview.moved],
+        "preview_left_out": preview.left_out,
+    }
+
+
+def _parts(preview: Preview) -> Iterator[RenderableType]:
+    """A table of what changes by month and company, then the sum."""
+    moved = preview.moved
+    if preview.left_out:
+        yield Text(f"No preview of what they would change: {preview.left_out}", style="yellow")
+    elif not moved:
+        yield Text("If they take effect, no charge of an open month changes.", style="bold")
+    else:
+        yield Text("If they take effect, charges of open months change, in USD:", style="bold")
+        drawn = table("  Month", "Company", "Before", "After", "Change", right=["Before", "After", "Change"])
+        write = money(amount for it in moved for amount in (it.before_usd, it.after_usd))
+        for it in moved[:MOST_ROWS]:
+            change = EXACT.subtract(it.after_usd, it.before_usd)
+            amounts = (write(it.before_usd), write(it.after_usd), write(change))
+            drawn.add_row(*cells(f"  {it.month:%Y-%m}", short(it.company), *amounts))
+        yield drawn
+        yield from left_out(len(moved), min(len(moved), MOST_ROWS), "--format json")
+        before, after = exact_sum(it.before_usd for it in moved), exact_sum(it.after_usd for it in moved)
+        yield Text(f"In all: {write(before)} → {write(after)} USD.")

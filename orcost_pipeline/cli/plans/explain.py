@@ -1,0 +1,106 @@
+"""`orcost plans explain`: which rows of the price plans in force hold for a company on a day, and why others do not."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from itertools import groupby
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from orcost_pipeline.billing.explanation import Explanation
+from orcost_pipeline.billing.explanation import explain as explained
+from orcost_pipeline.cli.rendering import as_json, cells, left_out, show
+from orcost_pipeline.cli.report import require_company
+from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.settings import Settings
+from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, short
+from orcost_pipeline.warehouse.access import snapshot
+from orcost_pipeline.warehouse.questions.charges import has_month_spend, models_of_company
+from orcost_pipeline.warehouse.questions.plans import PlanRow, plan_rows
+
+MONTHLY = "for the month"
+
+
+def explain(settings: Settings, company: str, day: date, model: str | None, output: str) -> None:
+    """Prints, for each model that a company used on a UTC day or for `model`, the rows that hold and the others.
+
+    Raises PermanentError for an unknown company.
+    """
+    with snapshot(settings) as connection:
+        require_company(connection, company)
+        models = [model] if model is not None else models_of_company(connection, company, day)
+        rows = plan_rows(connection) if company != UNATTRIBUTED else ()
+        has_spend = has_month_spend(connection, company, day.replace(day=1))
+    found = explained(rows, company, models, day, has_spend=has_spend)
+    if output == "json":
+        charges = [_as_data(it) for it in found]
+        typer.echo(as_json({"company": company, "day": day, "models": models, "charges": charges}))
+        return
+    show(*_parts(company, day, models, found))
+
+
+def _parts(company: str, day: date, models: Sequence[str], found: Sequence[Explanation]) -> Iterator[Text | Table]:
+    yield Text(f"{short(company)} on {day}", style="bold")
+    if company == UNATTRIBUTED:
+        yield Text("  is never charged")
+        return
+    if not models:
+        yield Text("  used no model on that day; for one of them all the same: --model MODEL")
+    for model, of_model in groupby(found, key=lambda it: it.model):
+        yield Text(f"\n{short(model, LONGEST_VALUE) if model is not None else MONTHLY}", style="bold")
+        lines = [line for it in of_model for line in _lines(it)]
+        if not lines:
+            yield Text("  no row: charged at cost" if model is not None else "  no row: no fee and no minimum")
+            continue
+        drawn = Table.grid(padding=(0, 2))
+        for line in lines[:MOST_ITEMS]:
+            drawn.add_row("", *cells(*line))
+        yield drawn
+        yield from left_out(len(lines), MOST_ITEMS, "--format json")
+
+
+def _lines(it: Explanation) -> Iterator[tuple[str, ...]]:
+    """The row that holds, then the others of the charge with the reason why they do not."""
+    if it.row:
+        verdict = "holds" if it.applies else "holds back" if it.row.value is None else "beaten"
+        reason = "no such charge" if it.row.value is None else it.overruled
+        yield verdict, *_row(it.row), f"({reason})" if reason else _period(it.row)
+    for other in it.considered:
+        verdict = "beaten" if other.reason.startswith("later") else "not valid"
+        yield verdict, *_row(other.row), f"({other.reason})"
+
+
+def _row(row: PlanRow) -> tuple[str, ...]:
+    value = "none" if row.value is None else f"{row.value:f}"
+    charge = f"{row.charge}={short(value)}"
+    return f"line {row.line}", charge, short(row.company), short(row.model or "", LONGEST_VALUE)
+
+
+def _period(row: PlanRow) -> str:
+    limits = f"from {row.valid_from}" if row.valid_from else "", f"until {row.valid_to}" if row.valid_to else ""
+    return " ".join(filter(None, limits))
+
+
+def _as_data(it: Explanation) -> dict[str, object]:
+    considered = [{**_row_data(other.row), "reason": other.reason} for other in it.considered]
+    return {
+        "charge": it.charge,
+        "model": it.model,
+        "applies": it.applies,
+        "row": _row_data(it.row) if it.row else None,
+        "overruled": it.overruled,
+        "considered": considered,
+    }
+
+
+def _row_data(row: PlanRow) -> dict[str, object]:
+    return {
+        "line": row.line,
+        "company": row.company,
+        "value": row.value,
+        "model": row.model,
+        "valid_from": row.valid_from,
+        "valid_to": row.valid_to,
+        "note": row.note,
+    }

@@ -1,0 +1,73 @@
+"""What companies are charged as published, and the usage from which other plans would charge them."""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from orcost_pipeline.warehouse.questions.asking import ask, records
+
+
+class SpanUsage(NamedTuple):
+    """What a company used of a model in the part of a month that lies in a span of days; USD and counts are exact.
+
+    is_counter: known from counters only, which count no tokens.
+    """
+
+    month: date
+    company: str
+    model: str
+    is_counter: bool
+    span: int
+    requests: Decimal
+    prompt_tokens: Decimal
+    completion_tokens: Decimal
+    credits_usd: Decimal
+    byok_usd: Decimal
+
+
+class OpenCharge(NamedTuple):
+    """What a company is charged in a month that is open, without adjustments of closed ones, in USD."""
+
+    month: date
+    company: str
+    total_usd: Decimal
+
+
+class CompanyMonth(NamedTuple):
+    """A UTC month, by its first day, of a company."""
+
+    month: date
+    company: str
+
+
+def usage_by_span(connection: sa.Connection, days: Sequence[date]) -> Sequence[SpanUsage]:
+    """The usage of open months by span of days: span 0 is before the first of `days`, which are in order."""
+    return records(SpanUsage, ask(connection, "usage_by_span", days=list(days)))
+
+
+def open_charges(connection: sa.Connection) -> Sequence[OpenCharge]:
+    """The charges of open months, by month and company."""
+    return records(OpenCharge, ask(connection, "open_charges"))
+
+
+def closed_months(connection: sa.Connection) -> set[CompanyMonth]:
+    """The months that are closed, of each company there is."""
+    return set(records(CompanyMonth, ask(connection, "closed_months")))
+
+
+def known_months(connection: sa.Connection) -> list[date]:
+    """The UTC months of which anything is stored, by their first days."""
+    return list(ask(connection, "known_months").scalars())
+
+
+def models_of_company(connection: sa.Connection, company: str, day: date) -> list[str]:
+    """The permaslugs of the models that a company used on a UTC day."""
+    return list(ask(connection, "models_of_company", company=company, day=day).scalars())
+
+
+def has_month_spend(connection: sa.Connection, company: str, month: date) -> bool:
+    """Whether a company used anything in a UTC month, given by its first day."""
+    return ask(connection, "has_month_spend", company=company, month=month).scalar_one()

@@ -1,0 +1,3 @@
+select k.month, c.company
+from core.closed k
+join ref.company c using (company_id)

@@ -1,0 +1,3 @@
+select distinct month
+from core.month_span
+order by month
