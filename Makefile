@@ -9,11 +9,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo books test test-all check format bench dashboard lock clean
+.PHONY: help install demo books month test test-all check format bench dashboard lock clean
 
 help:
 	@echo "make demo    install, then run the hourly job on a simulated account and print what each company cost"
 	@echo "make books   what a deleted key, a restated day and two missed days do to the books"
+	@echo "make month   a month of charges: a plan changes, the month is closed, a restatement is charged in the next"
 	@echo "make test    install, then pass the tests (test-all: the slow ones too)"
 	@echo "make check   lint, types, layers and tests"
 	@echo "make bench   measure (an hour)"
@@ -37,6 +38,9 @@ demo: install
 
 books: install
 	@$(BIN)/python -m docs.books
+
+month: install
+	@$(BIN)/python -m docs.month
 
 test: install
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"

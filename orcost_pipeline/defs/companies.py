@@ -85,7 +85,8 @@ def _load(
         load_mapping(warehouse, mapping, now)
     if companies is not None:
         publish_companies(warehouse, ATTRIBUTES, companies)
-    publish_thresholds(warehouse, settings.alerts.key_limit_percent, settings.alerts.budget_percent)
+    alerts, show_cost = settings.alerts, settings.billing.show_cost
+    publish_thresholds(warehouse, alerts.key_limit_percent, alerts.budget_percent, show_cost=show_cost)
     billing = _load_billing(warehouse, settings, now)
     if problems := "\n".join(filter(None, (problem, list_problem, billing.plans.problem, billing.rates.problem))):
         runs.note_problem(warehouse, context.run.run_id, problems)
