@@ -190,10 +190,11 @@ def test_jobs_schedule_sensors_and_checks_are_those_of_the_definitions(definitio
 
 
 @pytest.mark.slow
-def test_the_books_of_the_example_are_what_the_command_prints() -> None:
-    command = [sys.executable, "-m", "docs.books"]
+@pytest.mark.parametrize(("program", "shown_in"), [("books", "reconciliation"), ("month", "billing")])
+def test_the_example_of_a_page_is_what_its_command_prints(program: str, shown_in: str) -> None:
+    command = [sys.executable, "-m", f"docs.{program}"]
     told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert blocks("console", page("reconciliation")) == [told.stdout]
+    assert blocks("console", page(shown_in)) == [told.stdout]
 
 
 # Each is tried on its own: grants need a role that is not there yet.
