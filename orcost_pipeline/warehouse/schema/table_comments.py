@@ -12,7 +12,7 @@ SCHEMAS = {
 TABLES = {
     "ref.account": "One row per OpenRouter account: its kind, the status of its last sync, and up to when its data is "
     "complete.",
-    "ref.company": "One row per company that any version of the mapping or the list of companies ever named, and one "
+    "ref.company": "One row per company that the mapping, the price plans or the list of companies ever named, and one "
     "for Unattributed; with the attributes of the list.",
     "ref.viewer": "One row per login that sees single companies only, and company that it sees (orcost access viewer).",
     "ref.threshold": "One row: settings of orcost.toml that views follow: the percentages from which a limit or a "
