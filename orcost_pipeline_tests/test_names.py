@@ -21,8 +21,8 @@ from typer.testing import CliRunner, Result
 from orcost_pipeline import cli
 from orcost_pipeline.cli.rendering import MOST_ROWS, cells, write_csv
 from orcost_pipeline.companies.mapping import MappingError, read_mapping
-from orcost_pipeline.defs.companies import _lines
 from orcost_pipeline.defs.describe import describe, markdown_table
+from orcost_pipeline.defs.file_checks import _lines
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.text import LONGEST_LINE, MOST_LINES, clean, few, inert, markdown, message, quoted, short

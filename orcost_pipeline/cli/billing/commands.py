@@ -47,7 +47,7 @@ def statement_command(
         typer.Option(metavar="PATH", help="File, with --all a folder; default for one company: standard output."),
     ] = None,
 ) -> None:
-    """What a company owes for a month, by key and model, to print and to send."""
+    """What a company owes for a month, by key and model."""
     from orcost_pipeline.cli.billing import statements
 
     now = options.now(context)

@@ -39,8 +39,7 @@ with plan as (
                 when c.company = 'Unattributed' then 0
                 when coalesce(p.prompt, p.completion, p.request) is null
                     then c.credits_usd * (1 + coalesce(p.markup, 0) * 0.01)
-                else c.prompt_tokens * coalesce(p.prompt, 0) * 0.000001
-                    + c.completion_tokens * coalesce(p.completion, 0) * 0.000001
+                else (c.prompt_tokens * coalesce(p.prompt, 0) + c.completion_tokens * coalesce(p.completion, 0)) * 0.001 * 0.001
                     + c.requests * coalesce(p.request, 0)
             end + c.byok_usd * coalesce(p.byok, 0) * 0.01
         ) as charge_usd,

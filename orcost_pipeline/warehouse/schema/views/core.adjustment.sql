@@ -79,8 +79,8 @@ cross join (
     full join (select version, loaded_at from ref.price_plan_version order by version desc limit 1) p on false
 ) v
 cross join lateral (
-    -- Restatements are noted from a billionth of a dollar on.
-    select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.000001 as is_moved
+    -- Restatements are noted from a billionth of a dollar on; a few that are smaller are no other owner.
+    select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.0000001 as is_moved
 ) w
 cross join lateral (
     select w.is_moved, coalesce(v.plan_version, 0) > l.plan_version and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
