@@ -28,7 +28,7 @@ from orcost_pipeline_tests.world import DAY
 START = datetime(2026, 11, 3, 12, 20, tzinfo=UTC)
 KEYS = ("app", "web", "free")
 COMPANIES = ("A", "B", "C")
-SEED = 1
+SEED = 6
 DATES = ("", "2026-10-01", "2026-10-25", "2026-11-01", "2026-11-20", "2026-12-01")
 CHARGES = (
     *("markup_percent", "byok_percent", "prompt_usd_per_million", "completion_usd_per_million", "request_usd"),
@@ -267,7 +267,7 @@ HAPPENED = {"closed", "opened again", "restatement", "late usage", "mapping", "p
 def test_the_laws_of_billing_hold_over_a_history(postgres_url: str) -> None:
     """The same one each time, so that nobody's unrelated change fails by chance."""
     history = Invoices(postgres_url, seed=SEED)
-    history.live(40)
+    history.live(26)
     assert {word for reasons in history.seen for word in reasons.split("; ")} >= HAPPENED, history.seen
 
 
