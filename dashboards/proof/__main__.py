@@ -81,7 +81,7 @@ def prove(venv: Path, folder: Path, url: str, chromium: str, pictures: Path) -> 
 
 @contextmanager
 def _demo(folder: Path) -> Iterator[str]:
-    """The warehouse of `orcost demo`, with budgets, as long as the block lasts; its URL."""
+    """The warehouse of `orcost demo`, with budgets, plans and closed months, as long as the block lasts; its URL."""
     home = folder / ".orcost" / "demo"
     home.mkdir(parents=True)
     (home / "companies.csv").write_text(BUDGETS)
@@ -90,9 +90,40 @@ def _demo(folder: Path) -> Iterator[str]:
     folder.chmod(0o755)
     _orcost("demo", "--once", cwd=folder)
     try:
-        yield _orcost("db", "url", cwd=home).strip()
+        url = _orcost("db", "url", cwd=home).strip()
+        _plan(url)
+        print("Price plans: the next sync charges by them; earlier months are closed ...")
+        _orcost("demo", "--once", cwd=folder)
+        for month in _ended_months(url):
+            _orcost("close", month, "--accept-open", cwd=home)
+        yield url
     finally:
         _orcost("db", "stop", cwd=home)
+
+
+def _plan(url: str) -> None:
+    """Puts the price plans into force."""
+    with psycopg.connect(url) as session, session.cursor() as cursor:
+        cursor.execute(
+            "insert into ref.price_plan_version (loaded_at, source, content_sha256, row_count) "
+            "values (now(), 'proof', 'proof', %s) returning version",
+            [len(figures.PLANS)],
+        )
+        ((version,),) = cursor.fetchall()
+        cursor.executemany(
+            "insert into ref.price_plan (version, line, company, charge, value, model) values (%s, %s, %s, %s, %s, %s)",
+            [(version, line, *plan) for line, plan in enumerate(figures.PLANS, start=2)],
+        )
+
+
+def _ended_months(url: str) -> list[str]:
+    """Those whose days are settled by now, as YYYY-MM, oldest first."""
+    with psycopg.connect(url) as session:
+        months = session.execute(
+            "select distinct to_char(month, 'YYYY-MM') from marts.company_charge_monthly "
+            "where month + interval '1 month 3 days' < now() at time zone 'UTC' order by 1"
+        )
+        return [month for (month,) in months]
 
 
 def _orcost(*arguments: str, cwd: Path) -> str:
