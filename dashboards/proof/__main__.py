@@ -63,6 +63,7 @@ def prove(venv: Path, folder: Path, url: str, chromium: str, pictures: Path) -> 
     expected = [
         figures.charts(warehouse, *this_month),
         figures.charts(warehouse, *last_month),
+        figures.charts(warehouse, *last_month),
         figures.charts(warehouse, *last_month, has_account=True),
         figures.charts(warehouse, *last_month, "Company B", has_account=True),
         figures.charts(warehouse, *last_month, "Company B", "Shared gateway", has_account=True),

@@ -133,8 +133,9 @@ _CELLS = "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => ce
 
 
 def use(dashboard: Dashboard, pictures: Path) -> dict[str, Any]:
-    """This month; last month; one account of it, one company, one of its keys; and this key by model."""
+    """This month; last month, by the filter and by a click; one account, one company, one key of it; this key by model."""
     companies = "Companies: spend, change on a month earlier, forecast and budget, USD"
+    charges = "Charge and margin by company and month, USD"
     dashboard.open()
     looks = [dashboard.look("this month")]
     page = dashboard.page
@@ -142,6 +143,10 @@ def use(dashboard: Dashboard, pictures: Path) -> dict[str, Any]:
     page.screenshot(path=pictures / "superset_top.png", clip={"x": 0, "y": 60, "width": 1600, "height": 1490})
     dashboard.choose_previous_month()
     looks.append(dashboard.look("last month"))
+    month = dashboard.cell(charges, "-")
+    month.click()
+    looks.append(dashboard.look("last month, by a click on it"))
+    month.click()
     dashboard.choose_account()
     looks.append(dashboard.look("last month of the account"))
     dashboard.cell(companies, "Company B").click()
