@@ -86,15 +86,14 @@ def _demo(folder: Path) -> Iterator[str]:
     home = folder / ".orcost" / "demo"
     home.mkdir(parents=True)
     (home / "companies.csv").write_text(BUDGETS)
+    (home / "price_plans.csv").write_text(_price_plans())
     print("A simulated account: orcost demo --once ...")
     # Postgres runs as another user where this is root.
     folder.chmod(0o755)
     _orcost("demo", "--once", cwd=folder)
     try:
         url = _orcost("db", "url", cwd=home).strip()
-        _plan(url)
-        print("Price plans: the next sync charges by them; earlier months are closed ...")
-        _orcost("demo", "--once", cwd=folder)
+        print("Past months: orcost close ...")
         for month in _ended_months(url):
             _orcost("close", month, "--accept-open", cwd=home)
         yield url
@@ -102,19 +101,10 @@ def _demo(folder: Path) -> Iterator[str]:
         _orcost("db", "stop", cwd=home)
 
 
-def _plan(url: str) -> None:
-    """Puts the price plans into force."""
-    with psycopg.connect(url) as session, session.cursor() as cursor:
-        cursor.execute(
-            "insert into ref.price_plan_version (loaded_at, source, content_sha256, row_count) "
-            "values (now(), 'proof', 'proof', %s) returning version",
-            [len(figures.PLANS)],
-        )
-        ((version,),) = cursor.fetchall()
-        cursor.executemany(
-            "insert into ref.price_plan (version, line, company, charge, value, model) values (%s, %s, %s, %s, %s, %s)",
-            [(version, line, *plan) for line, plan in enumerate(figures.PLANS, start=2)],
-        )
+def _price_plans() -> str:
+    """The file of price plans."""
+    rows = ((*plan[:3], plan.model or "") for plan in figures.PLANS)
+    return "\n".join(",".join(map(str, row)) for row in (figures.Plan._fields, *rows)) + "\n"
 
 
 def _ended_months(url: str) -> list[str]:

@@ -133,7 +133,7 @@ _CELLS = "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => ce
 
 
 def use(dashboard: Dashboard, pictures: Path) -> dict[str, Any]:
-    """This month; last month, by the filter and by a click; one account, one company, one key of it; this key by model."""
+    """This month; last month, by the filter and by a click; an account, a company and one of its keys; its models."""
     companies = "Companies: spend, change on a month earlier, forecast and budget, USD"
     charges = "Charge and margin by company and month, USD"
     dashboard.open()
