@@ -1,6 +1,8 @@
 """The Superset dashboard: what is packed, that the warehouse has what it asks for, and what spend is compared with."""
 
+import json
 import os
+import re
 import stat
 import sys
 from datetime import UTC, date, datetime
@@ -16,6 +18,7 @@ import yaml
 from orcost_pipeline.cli.dashboard import pack
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import load_settings
+from orcost_pipeline_tests.billing_world import Billed, billed
 from orcost_pipeline_tests.budget_world import budget
 from orcost_pipeline_tests.test_budgets import spend, world_of
 from orcost_pipeline_tests.world import NOON, World
@@ -126,6 +129,85 @@ def test_the_page_has_every_chart_once_and_filters_of_its_datasets() -> None:
     assert all(it["column"]["name"] in columns[it["datasetUuid"]] for it in targets)
 
 
+def test_a_filter_reaches_only_charts_that_have_its_column() -> None:
+    (dashboard,) = files("dashboards").values()
+    datasets = {it["uuid"]: {column["column_name"] for column in it["columns"]} for it in files("datasets").values()}
+    charts = {it["uuid"]: datasets[it["dataset_uuid"]] for it in files("charts").values()}
+    placed = [it["meta"] for it in dashboard["position"].values() if isinstance(it, dict) and it["type"] == "CHART"]
+    filters = dashboard["metadata"]["native_filter_configuration"]
+    reached = {
+        it["name"]: [charts[chart["uuid"]] for chart in placed if chart["chartId"] not in it["scope"]["excluded"]]
+        for it in filters
+    }
+    assert all("company" in columns for columns in reached["Company"])
+    assert all("account" in columns for columns in reached["Account"])
+    # All but what is over all accounts, and all but the account's own.
+    assert len(reached["Account"]) == sum("account" in charts[chart["uuid"]] for chart in placed)
+
+
+# ── what is charged ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def figures(world: World, dataset: str, condition: str, *metrics: str) -> tuple[Any, ...]:
+    """Metrics as Superset asks for them."""
+    asked = files("datasets")[dataset]
+    written = {it["metric_name"]: it["expression"] for it in asked["metrics"]}
+    columns = ", ".join(written[metric] for metric in metrics)
+    return tuple(world.rows(f"select {columns} from marts.{asked['table_name']} where {condition}")[0])
+
+
+MONTHLY = ("credits_usd", "charged_usd", "companies_margin_usd", "unattributed_usd", "margin_usd")
+
+
+def charged_world(engine: sa.Engine) -> Billed:
+    """In October A spends 10 and 3 of BYOK, B 20, and 7 are nobody's."""
+    world = billed(engine)
+    world.spend("app", "2026-10-05", "10", "3")
+    world.spend("web", "2026-10-06", "20")
+    world.spend("free", "2026-10-07", "7")
+    return world
+
+
+def test_without_price_plans_companies_are_charged_their_credits_and_unattributed_is_a_loss(engine: sa.Engine) -> None:
+    world = charged_world(engine)
+    world.sync()
+    assert figures(world, "company_charge_monthly", "month = '2026-10-01'", *MONTHLY) == (37, 30, 0, 7, -7)
+    assert figures(world, "company_charge_daily", "company <> 'Unattributed'", "charge_usd", "credits_usd") == (30, 30)
+
+
+def test_the_margin_of_companies_stands_beside_what_nobody_pays_for(engine: sa.Engine) -> None:
+    world = charged_world(engine)
+    world.plans("A,markup_percent,50", "A,monthly_fee_usd,4", "*,credit_purchase_percent,10")
+    world.sync()
+    # A: 15 for usage, the fee of 4, 1 for buying credits; B: 20 and 2 for buying them.
+    assert figures(world, "company_charge_monthly", "month = '2026-10-01'", *MONTHLY) == (37, 42, 9, 7, 2)
+    assert figures(world, "company_charge_monthly", "company = 'B'", *MONTHLY) == (20, 22, 0, 0, 0)
+    assert figures(world, "company_charge_monthly", "company = 'Unattributed'", *MONTHLY) == (7, 0, 0, 7, -7)
+    assert figures(world, "company_charge_daily", "company <> 'Unattributed'", "charge_usd", "credits_usd") == (35, 30)
+    assert figures(world, "company_charge_monthly", "month > '2026-10-01' and company = 'B'", *MONTHLY) == (None,) * 5
+
+
+def test_rows_of_charges_are_ordered_by_month_and_then_by_charge(engine: sa.Engine) -> None:
+    world = charged_world(engine)
+    world.spend("app", "2026-11-01", "1")
+    world.sync()
+    (order,) = (
+        it["expression"]
+        for it in files("datasets")["company_charge_monthly"]["metrics"]
+        if it["metric_name"] == files("charts")["charges"]["params"]["timeseries_limit_metric"]
+    )
+    rows = world.rows(
+        f"select month, company from marts.company_charge_monthly group by month, company order by {order} desc"
+    )
+    october, november = date(2026, 10, 1), date(2026, 11, 1)
+    assert [tuple(row) for row in rows] == [
+        (november, "A"),
+        (october, "B"),
+        (october, "A"),
+        (october, "Unattributed"),
+    ]
+
+
 # ── what spend is compared with ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -172,6 +254,20 @@ def test_days_of_which_the_month_before_is_not_known_are_not_compared(engine: sa
         spend(world, key, day, "5")
     world.sync(since=date(2026, 10, 15))
     assert compared(world, date(2026, 11, 1), date(2026, 12, 1))[:3] == (10, 5, 5)
+
+
+def test_every_tool_says_that_a_company_without_spend_spent_100_percent_less(engine: sa.Engine) -> None:
+    world, key = world_of(engine)
+    spend(world, key, date(2026, 10, 5), "10")
+    world.sync()
+    asked = (CHECKOUT / "docs" / "bi.md").read_text(encoding="utf-8")
+    (documented,) = (query for query in re.findall(r"```sql\n(.*?)```", asked, flags=re.DOTALL) if "change" in query)
+    (row,) = world.rows(documented.replace("now()", ":now"), now=world.now)
+    assert (row.company, row.spend_usd, row.change) == ("A", None, -1)
+    panels = json.loads((CHECKOUT / "dashboards/grafana/dashboards/openrouter_costs.json").read_text(encoding="utf-8"))
+    (panel,) = (it["targets"][0]["rawSql"] for it in panels["panels"] if '"Change"' in it["targets"][0]["rawSql"])
+    assert [tuple(row) for row in world.rows(panel)] == [("A", None, 10, -1)]
+    assert figures(world, "company_spend_compared", "day >= '2026-11-01'", "spend_usd", "change") == (0, -1)
 
 
 # ── a real Superset and a real browser ───────────────────────────────────────────────────────────────────────────────

@@ -63,6 +63,16 @@ def test_a_panel_sums_to_what_the_companies_spent_in_the_range(world: World, tit
     assert sum(row[column] or 0 for row in shown(world, title)) == world.value(companies) == NOVEMBER
 
 
+def test_charged_and_margin_are_of_the_months_that_begin_in_the_range(world: World) -> None:
+    # Without price plans A is charged its credits; October is not in the range.
+    ((charged,),) = shown(world, "Charged, USD")
+    assert charged == world.value(
+        "select sum(credits_usd) from marts.company_spend_daily where company = 'A' and day >= '2026-11-01'"
+    )
+    assert charged > 0
+    assert shown(world, "Margin of companies, USD") == [(0,)]
+
+
 def test_days_and_companies_are_points_of_utc_midnights(world: World) -> None:
     spent = {(at, company): usd for at, company, usd in shown(world, "Spend by UTC day and company, USD")}
     assert spent[datetime(2026, 11, 21, tzinfo=UTC), "A"] == Decimal("9.85")

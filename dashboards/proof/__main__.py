@@ -63,6 +63,7 @@ def prove(venv: Path, folder: Path, url: str, chromium: str, pictures: Path) -> 
     expected = [
         figures.charts(warehouse, *this_month),
         figures.charts(warehouse, *last_month),
+        figures.charts(warehouse, *last_month),
         figures.charts(warehouse, *last_month, has_account=True),
         figures.charts(warehouse, *last_month, "Company B", has_account=True),
         figures.charts(warehouse, *last_month, "Company B", "Shared gateway", has_account=True),
@@ -81,18 +82,39 @@ def prove(venv: Path, folder: Path, url: str, chromium: str, pictures: Path) -> 
 
 @contextmanager
 def _demo(folder: Path) -> Iterator[str]:
-    """The warehouse of `orcost demo`, with budgets, as long as the block lasts; its URL."""
+    """The warehouse of `orcost demo`, with budgets, plans and closed months, as long as the block lasts; its URL."""
     home = folder / ".orcost" / "demo"
     home.mkdir(parents=True)
     (home / "companies.csv").write_text(BUDGETS)
+    (home / "price_plans.csv").write_text(_price_plans())
     print("A simulated account: orcost demo --once ...")
     # Postgres runs as another user where this is root.
     folder.chmod(0o755)
     _orcost("demo", "--once", cwd=folder)
     try:
-        yield _orcost("db", "url", cwd=home).strip()
+        url = _orcost("db", "url", cwd=home).strip()
+        print("Past months: orcost close ...")
+        for month in _ended_months(url):
+            _orcost("close", month, "--accept-open", cwd=home)
+        yield url
     finally:
         _orcost("db", "stop", cwd=home)
+
+
+def _price_plans() -> str:
+    """The file of price plans."""
+    rows = ((*plan[:3], plan.model or "") for plan in figures.PLANS)
+    return "\n".join(",".join(map(str, row)) for row in (figures.Plan._fields, *rows)) + "\n"
+
+
+def _ended_months(url: str) -> list[str]:
+    """Those whose days are settled by now, as YYYY-MM, oldest first."""
+    with psycopg.connect(url) as session:
+        months = session.execute(
+            "select distinct to_char(month, 'YYYY-MM') from marts.company_charge_monthly "
+            "where month + interval '1 month 3 days' < now() at time zone 'UTC' order by 1"
+        )
+        return [month for (month,) in months]
 
 
 def _orcost(*arguments: str, cwd: Path) -> str:

@@ -15,7 +15,7 @@ from playwright.sync_api import Error, Page, Response, sync_playwright
 DASHBOARD = "/superset/dashboard/orcost/"
 CHARTS = "[data-test='chart-grid-component']"
 # All charts are in view: Superset loads the others only when they are scrolled to.
-SIZE = {"width": 1600, "height": 2760}
+SIZE = {"width": 1600, "height": 3400}
 # A filter that asks for its values, and a drill-down, have no id.
 NO_CHART = 0
 QUIET_SECONDS, PATIENCE_SECONDS = 2, 90
@@ -133,15 +133,20 @@ _CELLS = "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => ce
 
 
 def use(dashboard: Dashboard, pictures: Path) -> dict[str, Any]:
-    """This month; last month; one account of it, one company, one of its keys; and this key by model."""
+    """This month; last month, by the filter and by a click; an account, a company and one of its keys; its models."""
     companies = "Companies: spend, change on a month earlier, forecast and budget, USD"
+    charges = "Charge and margin by company and month, USD"
     dashboard.open()
     looks = [dashboard.look("this month")]
     page = dashboard.page
     page.screenshot(path=pictures / "superset.png")
-    page.screenshot(path=pictures / "superset_top.png", clip={"x": 0, "y": 60, "width": 1600, "height": 1360})
+    page.screenshot(path=pictures / "superset_top.png", clip={"x": 0, "y": 60, "width": 1600, "height": 1490})
     dashboard.choose_previous_month()
     looks.append(dashboard.look("last month"))
+    month = dashboard.cell(charges, "-")
+    month.click()
+    looks.append(dashboard.look("last month, by a click on it"))
+    month.click()
     dashboard.choose_account()
     looks.append(dashboard.look("last month of the account"))
     dashboard.cell(companies, "Company B").click()

@@ -75,7 +75,7 @@ def _compare_chart(compared: Compared, title: str, shown: Row, chart: Chart) -> 
         return
     compared.shows(title, shown["rows"], rows)
     if chart.totals is not None:
-        numbers = [_written(chart.totals[name], how) for name, how in chart.columns.items() if how]
+        numbers = [_written(chart.totals[name], how) for name, how in chart.columns.items() if name in chart.totals]
         compared.shows(f"{title}: total", [cells[-len(numbers) :] for cells in shown["totals"]], [numbers])
 
 
@@ -85,7 +85,7 @@ def _written(value: Any, how: str | None) -> str:
     if how is None:
         return str(value)
     # A browser has doubles only; the difference is beyond what is shown.
-    return value.strftime(how) if isinstance(value, datetime) else format(float(value), how)
+    return value.strftime(how) if isinstance(value, date) else format(float(value), how)
 
 
 def _plain(cells: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import dict_row
@@ -26,6 +26,28 @@ class Chart:
     has_text: bool = True  # bars are drawn, so that only what they were sent can be read
 
 
+class Plan(NamedTuple):
+    """A row of the price plans, as in the file: for one company or all (*), and for one model or all (None)."""
+
+    company: str
+    charge: str
+    value: Decimal
+    model: str | None = None
+
+
+# The price plans of the proof. For each company, charge and model the first row holds.
+PLANS = (
+    Plan("Company A", "monthly_fee_usd", Decimal(49)),
+    Plan("Company A", "byok_percent", Decimal(4)),
+    Plan("Company B", "markup_percent", Decimal("22.5"), "openai/gpt-4.1-2025-04-14"),
+    Plan("Company C", "monthly_minimum_usd", Decimal(250)),
+    Plan("Agency", "markup_percent", Decimal(0)),
+    Plan("*", "markup_percent", Decimal(15)),
+    Plan("Agency", "credit_purchase_percent", Decimal(0)),
+    Plan("*", "credit_purchase_percent", Decimal("5.5")),
+)
+
+
 @dataclass(frozen=True)
 class Warehouse:
     """What the figures are computed from, as read in one transaction."""
@@ -35,6 +57,7 @@ class Warehouse:
     days: list[Row]
     budgets: list[Row]
     to_come: list[Row]
+    closed: set[date]
 
 
 def read(url: str) -> Warehouse:
@@ -48,6 +71,7 @@ def read(url: str) -> Warehouse:
         spend = rows("select *, credits_usd + byok_usd as usd from core.spend_daily")
         for row in spend:
             row["api_key"] = f"{row['key_name']} · {row['key_hash'][:4]}" if row["key_hash"] else "(no key)"
+            row["charge_usd"] = _charge(row)
         return Warehouse(
             rows("select min(as_of) as as_of from ref.account")[0]["as_of"],
             spend,
@@ -60,6 +84,7 @@ def read(url: str) -> Warehouse:
                 "select month, company, forecast_usd - spent_usd as usd from core.company_forecast "
                 "join ref.company using (company_id) where is_newest"
             ),
+            {row["month"] for row in rows("select distinct month from core.closed_month")},
         )
 
 
@@ -81,7 +106,7 @@ def charts(
     """Title → what the chart shows for a whole month [first, end), and for a clicked company and key (its name).
 
     A click leaves the chart that was clicked as it is, and what is the account's. A click on a key also leaves what
-    companies are compared with. Budgets have no account.
+    companies are compared with, and what is charged for months. Budgets have no account, charges for months have all.
     """
     if has_account:
         warehouse = replace(warehouse, budgets=[])
@@ -89,7 +114,9 @@ def charts(
     of_company, of_key = (spend_of(warehouse, first, end, company, only) for only in (None, key))
     return {
         **_headline(chosen, of_key),
+        **_charged(chosen),
         **_who(whole, of_key),
+        **_charges(chosen, of_key),
         **_on_what(of_company, of_key),
         **_trust(whole, of_key),
         **_nobodys(of_key),
@@ -112,6 +139,8 @@ class _Month:
 
     def __init__(self, warehouse: Warehouse, first: date, end: date, company: str | None) -> None:
         self.warehouse = warehouse
+        self.first = first
+        self.status = "closed" if first in warehouse.closed else "open"
         self.spend = spend_of(warehouse, first, end, company)
         self.days = [row for row in warehouse.days if first <= row["day"] < end]
         self.budgets, self.to_come = (
@@ -136,6 +165,13 @@ class _Month:
         return [
             {"company": group[0], **_beside(*(of.get(group) for of in sums), budgets.get(group))}
             for group in sums[0].keys() | sums[2].keys() | budgets.keys()
+        ]
+
+    def charges(self) -> list[Row]:
+        """One row per company: its cost, what it is charged for the month, and the margin."""
+        return [
+            {"month": self.first, "company": company, "status": self.status, **_charged_for(company, rows)}
+            for company, rows in _by_company(self.spend).items()
         ]
 
     def total(self) -> Row:
@@ -168,6 +204,39 @@ def _who(whole: _Month, spend: list[Row]) -> dict[str, Chart]:
             {"company": None, **columns, **plan}, whole.companies(), whole.total()
         ),
         "Spend by day and company, USD": Chart(dict.fromkeys(["day", *companies]), days, has_text=False),
+    }
+
+
+def _charged(chosen: _Month) -> dict[str, Chart]:
+    charges = chosen.charges()
+    companies = [row for row in charges if row["company"] != "Unattributed"]
+    nobodys = [row for row in charges if row["company"] == "Unattributed"]
+    return {
+        "Charged, USD": _figure("charged_usd", USD, _total(charges, "charged_usd")),
+        "Margin of companies, USD": _figure("companies_margin_usd", USD, _total(companies, "margin_usd") or Decimal(0)),
+        "Cost of Unattributed, USD": _figure("unattributed_usd", USD, _total(nobodys, "credits_usd") or Decimal(0)),
+        "Margin after Unattributed, USD": _figure("margin_usd", USD, _total(charges, "margin_usd")),
+    }
+
+
+def _charges(chosen: _Month, spend: list[Row]) -> dict[str, Chart]:
+    charges = chosen.charges()
+    names = ("credits_usd", "byok_usd", "charged_usd", "margin_usd")
+    of_companies = [row for row in spend if row["company"] != "Unattributed"]
+    charged, cost = (
+        sums_by(of_companies, ["day"], lambda row, name=name: row[name]) for name in ("charge_usd", "credits_usd")
+    )
+    return {
+        "Charge and margin by company and month, USD": Chart(
+            {"month": "%Y-%m", "company": None, "status": None, **dict.fromkeys(names, USD)},
+            charges,
+            {name: _total(charges, name) for name in names},
+        ),
+        "Companies by day: charged for usage, and credits, USD": Chart(
+            {"day": None, "charge_usd": None, "credits_usd": None},
+            [{"day": day, "charge_usd": charged[day,], "credits_usd": usd} for (day,), usd in cost.items()],
+            has_text=False,
+        ),
     }
 
 
@@ -246,6 +315,40 @@ def _derived(sums: Row) -> Row:
     }
 
 
+def _charge(row: Row) -> Decimal:
+    """What the usage of a row is charged at."""
+    if row["company"] == "Unattributed":
+        return Decimal(0)
+    markup, byok = (_planned(row["company"], charge, row["model"]) for charge in ("markup_percent", "byok_percent"))
+    return row["credits_usd"] * (1 + markup / 100) + row["byok_usd"] * byok / 100
+
+
+def _charged_for(company: str, spend: list[Row]) -> Row:
+    """A month of a company that has spend in it."""
+    cost, byok, usage = (sum(row[name] for row in spend) for name in ("credits_usd", "byok_usd", "charge_usd"))
+    of_month = ("monthly_fee_usd", "monthly_minimum_usd", "credit_purchase_percent")
+    fee, minimum, purchase = (
+        Decimal(0) if company == "Unattributed" else _planned(company, charge) for charge in of_month
+    )
+    purchase_fee = cost * purchase / 100
+    charged = max(usage, minimum) + fee + purchase_fee
+    margin = charged - cost - purchase_fee
+    return {"credits_usd": cost, "byok_usd": byok, "charged_usd": charged, "margin_usd": margin}
+
+
+def _planned(company: str, charge: str, model: str | None = None) -> Decimal:
+    """The value of the first row that holds; 0 without one."""
+    found = (it for it in PLANS if it.charge == charge and it.company in (company, "*") and it.model in (None, model))
+    return next((it.value for it in found), Decimal(0))
+
+
+def _by_company(spend: list[Row]) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {}
+    for row in spend:
+        rows.setdefault(row["company"], []).append(row)
+    return rows
+
+
 def _beside(
     spend: Decimal | None,
     compared: Decimal | None,
@@ -255,7 +358,8 @@ def _beside(
 ) -> Row:
     """Spend of a month beside what it is compared with."""
     forecast = (spend or 0) + (to_come or 0)
-    change = _ratio(compared, earlier)
+    # A company that spent nothing spent 100 % less.
+    change = _ratio(compared or Decimal(0), earlier)
     return {
         "spend_usd": spend or Decimal(0),
         "earlier_usd": earlier,

@@ -6,7 +6,14 @@ from orcost_pipeline.defs.placement import Placement
 
 GROUP = "dashboards"
 # dashboard → the published relations that it reads
-_READS = {"superset": ["marts.spend_daily", "marts.reconciliation_daily"]}
+_READS = {
+    "superset": [
+        "marts.spend_daily",
+        "marts.reconciliation_daily",
+        "marts.company_charge_daily",
+        "marts.company_charge_monthly",
+    ]
+}
 
 
 def assets(place: Placement) -> list[dg.AssetSpec]:
@@ -18,8 +25,8 @@ def assets(place: Placement) -> list[dg.AssetSpec]:
             group_name=GROUP,
             kinds={dashboard},
             owners=list(place.owners),
-            description="What each company cost, on what, and whether it adds up, for people without SQL. "
-            "`orcost dashboard pack` writes what Superset imports.",
+            description="What each company cost and is charged, on what, and whether it adds up, for people without "
+            "SQL. `orcost dashboard pack` writes what Superset imports.",
         )
         for dashboard, relations in _READS.items()
     ]
