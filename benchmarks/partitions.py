@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for it in ("plain", "parts"):
             connection.exec_driver_sql(f"vacuum analyze try.{it}")
         sizes = [_one(connection, _SIZE.format(it)) for it in ("plain", "parts")]
-        _row("size with indexes, MB", *(f"{it / 1e6:,.0f}" for it in sizes))
+        _row("size with indexes, MB", *(f"{float(it) / 1e6:,.0f}" for it in sizes))
         for span in ("48 hours", "30 days"):
             asked = [_median(connection, _COMPANIES.format(table=it, span=span)) for it in ("plain", "parts")]
             _row(f"companies, {span}, ms", *(f"{1000 * it:.0f}" for it in asked))
