@@ -446,3 +446,66 @@ def test_a_publication_that_ends_meanwhile_changes_nothing_of_what_is_closed(wor
     )
     assert kept == [("A", Decimal("10.005"), Decimal("10.005")), ("B", Decimal(4), Decimal(4))]
     assert [row[-1] for row in world.adjustments()] == ["plan", "plan"]
+
+
+def test_the_reason_of_an_adjustment_is_told_against_its_own_closing(world: Billed) -> None:
+    """Closing again, for another company, moves nothing of what was closed before."""
+    world.sync()
+    world.close(OCTOBER)
+    world.spend("app", "2026-10-05", "5")
+    world.plans("B,markup_percent,50")
+    world.later(hours=2).sync()
+    before = world.rows("select * from ops.adjustment where company = 'A'")
+    assert [row.reason for row in before] == ["restatement"]
+    world.reopen(OCTOBER, "B")
+    world.close(OCTOBER)
+    assert world.rows("select * from ops.adjustment where company = 'A'") == before
+
+
+def test_a_closed_month_without_anything_says_nothing_that_can_change(world: Billed, orcost: Orcost) -> None:
+    world.plans("C,monthly_fee_usd,5,,2026-11-01")
+    world.sync()
+    as_of = world.now
+    world.later(hours=30)
+    world.close(OCTOBER)
+    before = printed(orcost, "C")
+    assert f"{as_of:%Y-%m-%dT%H:%M:%SZ}" in before["json"], "complete to the last sync, not to the closing"
+    world.charge_in("C", "PLN")
+    _execute(world, "update ref.company set display_name = 'C & Co' where company = 'C'")
+    world.later(hours=5).sync()
+    assert printed(orcost, "C") == before
+
+
+def test_a_month_of_which_an_account_knows_nothing_has_to_be_accepted(engine: sa.Engine, world: Billed) -> None:
+    world.sync(since=date(2026, 11, 1))
+    with pytest.raises(PermanentError, match="nothing is known of the month") as caught:
+        world.close(OCTOBER)
+    assert "--accept-open" in str(caught.value)
+    assert world.close(OCTOBER, accepts_open=True).accepted == 'account "acme": nothing is known of the month'
+
+
+def test_a_company_without_a_key_yet_waits_for_every_account(world: Billed) -> None:
+    """Its first key may be one that no sync has seen."""
+    world.plans("F,markup_percent,10")
+    world.now = datetime(2026, 10, 20, 12, 20, tzinfo=UTC)
+    world.sync()
+    world.now = datetime(2026, 11, 3, 12, 20, tzinfo=UTC)
+    with pytest.raises(PermanentError, match="complete to 2026-10-20 12:20 only"):
+        world.close(OCTOBER, "F")
+
+
+def test_a_month_is_closed_by_what_is_in_force(world: Billed) -> None:
+    """An account that is not published by new plans yet would be closed with the old prices."""
+    world.sync()
+    world.plans("A,markup_percent,50")
+    with pytest.raises(PermanentError, match="not charged by the mapping and price plans in force yet"):
+        world.close(OCTOBER, accepts_open=True)
+    world.publish()
+    assert world.close(OCTOBER).companies == ("A", "B")
+
+
+def test_a_company_called_like_every_company_is_no_exception(world: Billed) -> None:
+    world.map("*,key_name,app,,,", "B,key_name,web,,,")
+    world.plans("*,monthly_fee_usd,5")
+    world.sync()
+    assert {row[1] for row in world.months() if row[0] == NOVEMBER} == set()

@@ -24,7 +24,7 @@ from orcost_pipeline.warehouse.statements import change
 from orcost_pipeline.windows import day_start, next_month
 
 # Obstacles that --accept-open accepts.
-ACCEPTABLE = frozenset({"open", "counted", "part", "gone"})
+ACCEPTABLE = frozenset({"open", "counted", "part", "unknown", "gone"})
 
 # A statement as page, CSV and JSON.
 Render = Callable[[Statement], Documents]
@@ -161,6 +161,10 @@ def _words(it: Obstacle) -> str:
             return f"{account}: known from counters only: {days}"
         case "open":
             return f"{account}: does not reconcile: {days} (orcost reconcile --day {it.first_day})"
+        case "unknown":
+            return f"{account}: nothing is known of the month"
+        case "pending":
+            return f"{account} is not charged by the mapping and price plans in force yet: orcost sync"
         case "part":
             return f"{account}: known from {it.first_day} on only"
         case _:

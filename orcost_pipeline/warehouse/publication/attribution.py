@@ -23,6 +23,12 @@ def _compute_owners(publishing: Publication) -> None:
 
 
 ATTRIBUTION = (
+    Change(
+        name="note_in_force",
+        reads=("ref.mapping_version", "ref.price_plan_version"),
+        when=When.ALWAYS,
+        writes=("ref.account",),
+    ),
     Computation(
         name="owner",
         reads=("ref.mapping_version", "ref.mapping_rule", "core.api_key", "core.api_key_version"),

@@ -81,8 +81,9 @@ class Obstacle(NamedTuple):
     """Days of an account that keep a month from being closed.
 
     kind: `young` (its data does not reach far enough yet), `unsettled`, `counted` (only counters tell of them, and
-    nothing will settle them), `open` (their reconciliation), `part` (not known as a whole), `gone` (the account is not
-    configured any more). first_day, last_day: of how many `days`.
+    nothing will settle them), `open` (their reconciliation), `part` (not known as a whole),
+    `unknown` (not known at all), `pending` (published by another mapping or other price plans than those in force),
+    `gone` (the account is not configured any more). first_day, last_day: of how many `days`.
     """
 
     account: str

@@ -1,33 +1,31 @@
 -- One row per account and kind of obstacle: the days of a month that keep it from being closed. Of one company, accounts
--- count in which it has a key or spend in the month.
+-- count in which it has a key or spend in the month; without any, all of them, as one of them may have its first.
 with bound as (
     select cast(:month as date) as first_day, (cast(:month as date) + interval '1 month')::date as end_day
-), counting as (
-    select a.account_id, a.account, a.as_of, a.counted_from is not null as is_counted
-    from ref.account a
+), of_company as (
+    select s.account_id
+    from core.assignment s
+    join ref.company c using (company_id)
     cross join bound b
-    where cast(:company as text) is null
-        or exists (
-            select
-            from core.assignment s
-            join ref.company c using (company_id)
-            where s.account_id = a.account_id and c.company = :company and s.valid_from < b.end_day
-                and s.valid_to > b.first_day and s.key_id <> 0
-        )
-        or exists (
-            select
-            from core.company_day s
-            join ref.company c using (company_id)
-            where s.account_id = a.account_id and c.company = :company and s.day >= b.first_day and s.day < b.end_day
-        )
+    where c.company = :company and s.valid_from < b.end_day and s.valid_to > b.first_day and s.key_id <> 0
+    union
+    select s.account_id
+    from core.company_day s
+    join ref.company c using (company_id)
+    cross join bound b
+    where c.company = :company and s.day >= b.first_day and s.day < b.end_day
+), counting as (
+    select account_id, account, as_of, counted_from is not null as is_counted, mapping_version, plan_version
+    from ref.account
+    where not exists (select from of_company) or account_id in (select account_id from of_company)
 ), configured as (
-    select t.account_id, t.account, t.as_of, t.is_counted
+    select t.account_id, t.account, t.as_of, t.is_counted, t.mapping_version, t.plan_version
     from counting t
     where t.account = any(:configured)
     union all
-    select null, n.account, null, false
+    select null, n.account, null, false, null, null
     from unnest(cast(:configured as text[])) as n (account)
-    where cast(:company as text) is null and not exists (select from ref.account a where a.account = n.account)
+    where not exists (select from of_company) and not exists (select from ref.account a where a.account = n.account)
 ), day as (
     select t.account, t.as_of, g.day::date as day, d.is_settled,
         -- A day without spend has no hour that would tell.
@@ -54,11 +52,19 @@ with bound as (
         end as kind
     from day
     union all
-    select t.account, t.as_of, greatest(b.first_day, (s.known_from at time zone 'UTC')::date), 'part'
+    select t.account, t.as_of, coalesce(greatest(b.first_day, (s.known_from at time zone 'UTC')::date), b.first_day),
+        case when s.month is null then 'unknown' else 'part' end
     from configured t
     cross join bound b
-    join core.month_span s on s.account_id = t.account_id and s.month = b.first_day
-    where not s.is_complete
+    left join core.month_span s on s.account_id = t.account_id and s.month = b.first_day
+    where t.as_of is not null and s.is_complete is not true
+    union all
+    select t.account, t.as_of, b.first_day, 'pending'
+    from configured t
+    cross join bound b
+    where t.as_of is not null and (t.mapping_version, t.plan_version) is distinct from (
+            (select max(version) from ref.mapping_version), (select max(version) from ref.price_plan_version)
+        )
     union all
     select t.account, t.as_of, b.first_day, 'gone'
     from counting t

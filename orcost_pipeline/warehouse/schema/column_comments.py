@@ -72,8 +72,8 @@ COLUMNS = {
     "html": "The statement as a page.",
     "csv": "The statement as CSV.",
     "json": "The statement as JSON.",
-    "mapping_version": "Version of the mapping that was in force; null: none.",
-    "plan_version": "Version of the price plans that was in force; null: none.",
+    "mapping_version": "Version of the mapping that was in force then; null: none.",
+    "plan_version": "Version of the price plans that was in force then; null: none.",
     "show_cost": "Whether statements and viewers show cost, as [billing] sets it.",
     "minor_unit": "Number of decimals of amounts in the currency.",
     "monthly_budget_usd": "Budget of the company for each UTC month, in USD of credits and BYOK; null: none.",
@@ -311,6 +311,8 @@ COLUMNS = {
 }
 
 OVERRIDES = {
+    "ref.account.mapping_version": "Version of the mapping that the account was published with last; null: none.",
+    "ref.account.plan_version": "Version of the price plans that the account was published with last; null: none.",
     "ops.period_close.as_of": "UTC instant up to which the data of every account was complete.",
     "core.closed.as_of": "UTC instant up to which the data of every account was complete.",
     "core.charged_usage.purchase_fee_usd": "USD charged for OpenRouter's fee for buying credits.",

@@ -22,6 +22,7 @@ with spend as (
     from (select distinct month from core.month_span) m
     join monthly p on p.valid_from <= m.month and p.valid_to > m.month
     join ref.company c using (company)
+    where p.company <> '*'
 )
 select t.month, t.company_id, coalesce(s.credits_usd, 0) as credits_usd, coalesce(s.byok_usd, 0) as byok_usd,
     coalesce(s.usage_usd, 0) as usage_usd,

@@ -1,11 +1,12 @@
--- One row per UTC month and company whose month is closed, by the newest closing that is about it.
+-- One row per UTC month and company whose month is closed: the closing since which it is, the first one about it after it
+-- was last opened again.
 create or replace view core.closed as
-select month, company_id, closed_at, as_of, mapping_version, plan_version
+select distinct on (month, company_id) month, company_id, closed_at, as_of, mapping_version, plan_version
 from (
-    select distinct on (p.month, c.company_id) p.month, c.company_id, p.closed_at, p.as_of, p.mapping_version,
-        p.plan_version, p.reopened_at
+    select p.id, p.month, c.company_id, p.closed_at, p.as_of, p.mapping_version, p.plan_version, p.reopened_at,
+        max(p.id) filter (where p.reopened_at is not null) over (partition by p.month, c.company_id) as reopened_id
     from ops.period_close p
     join ref.company c on p.company is null or p.company = c.company
-    order by p.month, c.company_id, p.id desc
-) newest
-where reopened_at is null;
+) about
+where reopened_at is null and id > coalesce(reopened_id, 0)
+order by month, company_id, id;

@@ -51,6 +51,10 @@ create table core.price (
     primary key (account_id, company_id, model_id, is_counter, valid_from)
 );
 
+-- Mapping and plans that an account was published with last.
+
+alter table ref.account add column mapping_version integer, add column plan_version integer;
+
 alter table core.company_day add column charge_usd numeric, add column purchase_fee_usd numeric;
 update core.company_day set charge_usd = case company_id when 0 then 0 else credits_usd end, purchase_fee_usd = 0;
 alter table core.company_day alter column charge_usd set not null, alter column purchase_fee_usd set not null;
@@ -76,12 +80,12 @@ create table ops.period_close (
     closed_at timestamptz not null,
     closed_by text not null,
     accepted text,
-    as_of timestamptz,
-    mapping_version integer,
-    plan_version integer,
     reopened_at timestamptz,
     reopened_by text,
-    reason text
+    reason text,
+    as_of timestamptz,
+    mapping_version integer,
+    plan_version integer
 );
 
 create table core.closed_month (
