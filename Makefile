@@ -69,6 +69,8 @@ bench: install
 	@$(BIN)/python -m benchmarks.dlt_pipeline
 	@$(BIN)/python -m benchmarks.layout
 	@$(BIN)/python -m benchmarks.large_account
+	@home=$$(mktemp -d) && chmod 755 $$home && $(BIN)/python -m benchmarks.questions --home $$home --no-questions --no-publications && \
+		$(BIN)/python -m benchmarks.partitions --home $$home
 
 dashboard: install
 	@$(BIN)/python -m dashboards.proof
