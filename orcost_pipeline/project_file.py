@@ -118,7 +118,8 @@ class RetentionConfig(BaseModel):
 
 
 class BillingConfig(BaseModel):
-    """`[billing]` of orcost.toml. show_cost: whether statements and viewers see cost and margin beside charges."""
+    """`[billing]` of orcost.toml. show_cost: whether statements and viewers show cost; without it, viewers see
+    what they are charged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     show_cost: bool = True

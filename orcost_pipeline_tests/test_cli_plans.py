@@ -97,8 +97,9 @@ def test_what_is_foretold_is_what_is_charged(postgres_url: str, closed: str | No
             phases=(Phase.explicit, Phase.generate),
         )
         def holds(text: str) -> None:
-            was = published(world)
-            foretold = effect(world, text)
+            was, adjusted = published(world), adjustments(world)
+            told = effect(world, text)
+            foretold = [it for it in told if not it.is_closed]
             assert {(it.month, it.company): it.before_usd for it in foretold if it[:2] in was} == was
             assert published(world) == was, "a preview changes nothing"
             charge(world, text)
@@ -106,17 +107,29 @@ def test_what_is_foretold_is_what_is_charged(postgres_url: str, closed: str | No
             assert {(it.month, it.company): it.after_usd for it in foretold if it[:2] in now} == now
             assert not any(it.before_usd for it in foretold if it[:2] not in was)
             assert not any(it.after_usd for it in foretold if it[:2] not in now)
+            moved = {it[:2]: it.after_usd - it.before_usd for it in told if it.is_closed}
+            later = adjustments(world)
+            assert {it: usd for it, usd in moved.items() if usd} == {
+                it: usd
+                for it in adjusted.keys() | later.keys()
+                if (usd := later.get(it, Decimal(0)) - adjusted.get(it, Decimal(0)))
+            }
 
         holds()
 
 
-def test_what_is_closed_is_not_foretold_even_of_a_company_that_is_not_there_yet(engine: sa.Engine) -> None:
+def adjustments(world: Billed) -> dict[tuple[date, str], Decimal]:
+    """USD by closed month and company."""
+    return {(row.month, row.company): row.amount_usd for row in world.rows("select * from ops.adjustment")}
+
+
+def test_what_is_closed_is_foretold_as_such_even_of_a_company_that_is_not_there_yet(engine: sa.Engine) -> None:
     world = spent(engine)
     text = HEADER + "New one,monthly_fee_usd,5\n"
     assert {it[:2]: it.after_usd for it in effect(world, text)}[OCTOBER, "New one"] == 5
     world.close(OCTOBER)
-    months = {it.month for it in effect(world, text)}
-    assert (OCTOBER in months, NOVEMBER in months) == (False, True)
+    closed = {it.month: it.is_closed for it in effect(world, text) if it.company == "New one"}
+    assert (closed[OCTOBER], closed[NOVEMBER]) == (True, False)
     world.reopen(OCTOBER)
     assert {it[:2]: it.after_usd for it in effect(world, text)}[OCTOBER, "New one"] == 5
 
@@ -144,13 +157,13 @@ def test_check_says_what_would_change_and_loads_nothing(desk: Billed, plans: Cal
     assert answer.exit_code == 0
     told = answer.output.splitlines()
     assert told[0] == "price_plans.csv is valid: 2 rows, 2 companies."
-    assert "If they take effect, charges of open months change, in USD:" in told
+    assert "If they take effect, charges change, in USD:" in told
     rows = [line.split() for line in told if line.startswith("  2026-")]
     assert [row[:2] for row in rows] == [["2026-10", "A"], ["2026-10", "B"], ["2026-11", "A"], ["2026-11", "B"]]
     assert rows[1][2:] == ["3.37", "8.37", "5.00"]
     assert desk.value("select count(*) from ref.price_plan_version") == 0
     charge(desk, PLANS)
-    assert "If they take effect, no charge of an open month changes." in plans("check").output
+    assert "If they take effect, no charge changes." in plans("check").output
 
 
 def test_check_tells_programs_exact_amounts(plans: Callable[..., Any]) -> None:
@@ -167,6 +180,7 @@ def test_check_tells_programs_exact_amounts(plans: Callable[..., Any]) -> None:
         "company": "A",
         "before_usd": "6.7407402",
         "after_usd": "13.08888824",
+        "is_closed": False,
     }
     assert told["preview_left_out"] is None
 

@@ -17,6 +17,7 @@ from orcost_pipeline.billing.closing import Closing, close_month
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse.questions.billing import Documents, Obstacle
+from orcost_pipeline.warehouse.questions.relations import differing_closed_months
 from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost
 from orcost_pipeline_tests.billing_world import DECEMBER, NOVEMBER, OCTOBER, Billed, as_text
 from orcost_pipeline_tests.world import DAY, HOUR, usage
@@ -215,7 +216,7 @@ def test_a_currency_without_rate_is_refused(world: Billed, orcost: Orcost) -> No
     world.charge_in("A", "EUR")
     assert refused(orcost, "close", "2026-10", "--accept-open") == (
         '"A" is charged in EUR, and no exchange rate of EUR is dated in 2026-10 or before.\n'
-        "Add a rate to exchange_rates.csv, then: orcost sync\n"
+        "Add a rate to the exchange rates, then: orcost sync\n"
     )
     assert done(orcost, "close", "2026-10", "--company", "B").startswith("2026-10 is closed for 1 company.")
 
@@ -509,3 +510,16 @@ def test_a_company_called_like_every_company_is_no_exception(world: Billed) -> N
     world.plans("*,monthly_fee_usd,5")
     world.sync()
     assert {row[1] for row in world.months() if row[0] == NOVEMBER} == set()
+
+
+def test_an_account_on_closed_statements_is_renamed_without_them_and_not_forgotten(
+    world: Billed, orcost: Orcost
+) -> None:
+    world.sync()
+    done(orcost, "close", "2026-10")
+    before = world.rows("select * from marts.statement where month = '2026-10-01' order by company, line")
+    assert "on statements of closed months (2026-10)" in refused(orcost, "accounts", "forget", "acme", "--yes")
+    done(orcost, "accounts", "rename", "acme", "globex")
+    assert world.rows("select * from marts.statement where month = '2026-10-01' order by company, line") == before
+    with world.engine.connect() as connection:
+        assert differing_closed_months(connection).rows == []

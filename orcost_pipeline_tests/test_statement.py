@@ -392,7 +392,7 @@ def test_nothing_is_written_where_a_company_has_no_rate(world: Billed, orcost: O
     assert (told.code, told.out) == (1, "")
     assert told.err == (
         '"B" is charged in EUR, and no exchange rate of EUR is dated in 2026-10 or before.\n'
-        "Add a rate to exchange_rates.csv, then: orcost sync\n"
+        "Add a rate to the exchange rates, then: orcost sync\n"
     )
     assert not (tmp_path / "out").exists()
 

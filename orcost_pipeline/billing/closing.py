@@ -32,8 +32,8 @@ Render = Callable[[Statement], Documents]
 
 @dataclass(frozen=True)
 class Closing:
-    """What was done: the companies whose month was closed now, and what was accepted for it. None of them: the month
-    was closed already."""
+    """What was done: the companies whose month was closed now, and what was accepted for it. `is_new` is False where
+    the month was closed already."""
 
     month: date
     companies: tuple[str, ...]
@@ -54,8 +54,9 @@ def close_month(
     """Closes the month that begins on a day, for a company or (None) for every one, and keeps its statements.
 
     Raises PermanentError, and changes nothing, for a month that has not ended, or whose days are not settled; where an
-    earlier month is open, or a currency has no rate; and, unless `accepts_open`, for days that do not reconcile, a
-    month that is known in part, and accounts that are not among the configured ones.
+    earlier month is open, a currency has no rate, or an account is not published by what is in force; and, unless
+    `accepts_open`, for days that do not reconcile or that only counters know, a month that an account knows in part or
+    not at all, and accounts that are not among the configured ones.
     """
     if now < day_start(next_month(month)):
         raise PermanentError(f"{month:%Y-%m} has not ended: it can be closed after its last day is settled.")
@@ -65,7 +66,7 @@ def close_month(
         months = billing.charged_months(connection, month)
         open_ones = [it for it in months if it.status == "open" and company in (None, it.company)]
         to_close = [it for it in open_ones if it.month == month]
-        if billing.is_closed(connection, month, company) and not to_close:
+        if billing.is_closed(connection, month, company):
             return Closing(month, (), None, is_new=False)
         _require_earlier_closed(open_ones, month)
         require_rates(to_close)

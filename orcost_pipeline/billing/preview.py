@@ -1,8 +1,8 @@
-"""What price plans that are not in force would charge: open months by company, before and after."""
+"""What price plans that are not in force would charge: months by company, before and after."""
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
@@ -25,9 +25,9 @@ from orcost_pipeline.measures import EXACT
 from orcost_pipeline.warehouse.questions.charges import (
     CompanyMonth,
     SpanUsage,
+    charges_by_month,
     closed_months,
     known_months,
-    open_charges,
     usage_by_span,
 )
 from orcost_pipeline.warehouse.questions.explanation import company_names
@@ -37,15 +37,17 @@ _NOTHING = Decimal(0)
 
 
 class Effect(NamedTuple):
-    """What a company is charged in an open UTC month (its first day), in USD, as published and by other plans.
+    """What a company is charged for a UTC month (its first day), in USD, as published and by other plans.
 
-    Usage, minimum and fees, without adjustments of closed months; to date in a running month.
+    Usage, minimum and fees, without adjustments; to date in a running month. Of a month that is closed, the difference
+    is charged as an adjustment in the next open one.
     """
 
     month: date
     company: str
     before_usd: Decimal
     after_usd: Decimal
+    is_closed: bool
 
 
 class Charged(NamedTuple):
@@ -56,21 +58,23 @@ class Charged(NamedTuple):
 
 
 def plan_effect(connection: sa.Connection, rows: Sequence[PlanRow]) -> list[Effect]:
-    """The charges of all open months, by month and company, as published and by these rows."""
+    """The charges of all months, by month and company, as published and by these rows."""
     days = sorted({day for row in rows for day in (row.valid_from, row.valid_to) if day})
-    before = {CompanyMonth(it.month, it.company): it.total_usd for it in open_charges(connection)}
+    before = {CompanyMonth(it.month, it.company): it.total_usd for it in charges_by_month(connection)}
     used = charges(rows, usage_by_span(connection, days), days)
     closed, companies = closed_months(connection), set(company_names(connection))
     # What is closed for Unattributed is closed for every company, those that are not there yet included.
     for_all = {key.month for key in closed if key.company == UNATTRIBUTED}
-    after = totals(
-        rows,
-        used,
-        known_months(connection),
-        lambda key: key in closed or (key.company not in companies and key.month in for_all),
-    )
-    keys = sorted(before.keys() | after.keys())
-    return [Effect(*key, before.get(key, _NOTHING), EXACT.normalize(after.get(key, _NOTHING))) for key in keys]
+    after = totals(rows, used, known_months(connection))
+    return [
+        Effect(
+            *key,
+            before.get(key, _NOTHING),
+            EXACT.normalize(after.get(key, _NOTHING)),
+            is_closed=key in closed or (key.company not in companies and key.month in for_all),
+        )
+        for key in sorted(before.keys() | after.keys())
+    ]
 
 
 def charges(rows: Sequence[PlanRow], usage: Sequence[SpanUsage], days: Sequence[date]) -> dict[CompanyMonth, Charged]:
@@ -106,9 +110,8 @@ def totals(
     rows: Sequence[PlanRow],
     used: dict[CompanyMonth, Charged],
     months: Sequence[date],
-    is_closed: Callable[[CompanyMonth], bool],
 ) -> dict[CompanyMonth, Decimal]:
-    """Usage, minimum and fees, in USD, of each company's open months with usage or with a monthly row of its own.
+    """Usage, minimum and fees, in USD, of each company's months with usage or with a monthly row of its own.
 
     `months` are all that are known.
     """
@@ -116,8 +119,6 @@ def totals(
     named = {CompanyMonth(it, row.company) for row in monthly for it in months if holds_on(row, it)}
     found: dict[CompanyMonth, Decimal] = {}
     for key in used.keys() | {it for it in named if it.company != EVERYBODY}:
-        if is_closed(key):
-            continue
         fee = _monthly(monthly, MONTHLY_FEE, key, has_spend=key in used)
         minimum = _monthly(monthly, MONTHLY_MINIMUM, key, has_spend=key in used)
         if key in used or fee is not None or minimum is not None:

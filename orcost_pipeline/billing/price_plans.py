@@ -141,8 +141,11 @@ def _warnings(rows: Iterable[PlanRow]) -> Iterator[Mistake]:
 
 
 def _wider(row: PlanRow) -> Iterator[tuple[object, ...]]:
-    """Identities of rows that are for everything `row` is for: itself, or wider in company, model or period."""
-    for company in {row.company, EVERYBODY}:
+    """Identities of rows that are for everything `row` is for: itself, or wider in company, model or period.
+
+    A monthly row for every company does not reach one without spend.
+    """
+    for company in {row.company} if row.charge in MONTHLY else {row.company, EVERYBODY}:
         for model in {row.model, None, EVERYBODY}:
             for start in {row.valid_from, None}:
                 for end in {row.valid_to, None}:

@@ -81,12 +81,12 @@ def require_rates(months: Iterable[ChargedMonth]) -> None:
     missing = [it for it in months if it.per_usd is None]
     if missing:
         lines = few([no_rate(it.company, it.currency, it.month).splitlines()[0] for it in missing])
-        raise PermanentError("\n".join([*lines, "Add a rate to exchange_rates.csv, then: orcost sync"]))
+        raise PermanentError("\n".join([*lines, "Add a rate to the exchange rates, then: orcost sync"]))
 
 
 def no_rate(company: str, currency: str, month: date) -> str:
     """That a month cannot be charged in a currency."""
     return (
         f"{quoted(company)} is charged in {currency}, and no exchange rate of {currency} is dated in {month:%Y-%m} or "
-        "before.\nAdd one to exchange_rates.csv, then: orcost sync"
+        "before.\nAdd one to the exchange rates, then: orcost sync"
     )

@@ -22,7 +22,12 @@ from orcost_pipeline.settings import DEFAULT_ACCOUNT, Settings
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse import accounts, runs
 from orcost_pipeline.warehouse.access import warehouse
-from orcost_pipeline.warehouse.questions.accounts import AccountRow, is_rebuild_requested, stored_accounts
+from orcost_pipeline.warehouse.questions.accounts import (
+    AccountRow,
+    closed_months_of_account,
+    is_rebuild_requested,
+    stored_accounts,
+)
 from orcost_pipeline.warehouse.questions.mapping import rules_naming
 
 NOTHING_CHANGED = "Nothing was changed."
@@ -104,6 +109,7 @@ def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     """
     with warehouse(settings) as engine, engine.connect() as connection:
         row = _require_stored(stored_accounts(connection), name)
+        _require_nothing_closed(connection, name)
     say(f'Account "{name}": {_stored(row)}')
     say("Data that OpenRouter no longer reports cannot be read again.")
     _require_agreement(f'Forget "{name}"?', is_agreed=is_agreed)
@@ -113,6 +119,17 @@ def forget(settings: Settings, name: str, *, is_agreed: bool) -> None:
     if name in {account.name for account in settings.accounts if account.api_key}:
         where = settings.config_file.name if settings.listed else ".env"
         say(f"  {where} still names it, so that the next sync begins it anew; remove it there if that is not meant")
+
+
+def _require_nothing_closed(connection: sa.Connection, name: str) -> None:
+    """Raises PermanentError for an account on closed statements: forgotten, its usage would be credited again."""
+    if months := closed_months_of_account(connection, name):
+        closed = listed(f"{month:%Y-%m}" for month in months)
+        raise PermanentError(
+            f'Account "{name}" is on statements of closed months ({closed}): without it, they would be credited in the '
+            "next open month.\nTo forget it all the same, first open them again, the last one first: "
+            f"orcost reopen {months[-1]:%Y-%m} --reason TEXT"
+        )
 
 
 def _stored(row: AccountRow) -> str:

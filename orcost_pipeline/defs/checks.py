@@ -65,7 +65,8 @@ def _undue(rows: Sequence[Row]) -> str:
 
 
 def _charged_otherwise(rows: Sequence[Row]) -> str:
-    return f"{plural(len(rows), 'day')} of companies charged otherwise than the price plans say; a sync mends it."
+    days = plural(len(rows), "day")
+    return f"{days} of companies charged otherwise than the price plans say; orcost accounts rebuild mends it."
 
 
 def _not_as_closed(rows: Sequence[Row]) -> str:

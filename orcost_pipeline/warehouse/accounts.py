@@ -16,8 +16,8 @@ from orcost_pipeline.warehouse.questions.accounts import Holder, account_id, hol
 from orcost_pipeline.warehouse.questions.asking import ask
 from orcost_pipeline.warehouse.statements import change
 
-# Who wrote the mapping named its accounts: its versions stay as they were written.
-_NOT_OURS = ("ref.mapping_rule",)
+# What was written once stays so: versions of the mapping, whose author named accounts, and statements that are closed.
+_AS_WRITTEN = ("ref.mapping_rule", "core.closed_line")
 
 
 # One OpenRouter account, one name
@@ -93,7 +93,7 @@ _REFERRED = ("core.api_key", "ref.account")
 def _tables(connection: sa.Connection, column: str) -> list[str]:
     """The tables of ours that have the column."""
     names = ask(connection, "tables_with_column", column=column).scalars()
-    return [name for name in names if name not in _NOT_OURS]
+    return [name for name in names if name not in _AS_WRITTEN]
 
 
 def confirm(connection: sa.Connection, account: str, now: datetime) -> None:

@@ -72,13 +72,13 @@ def close_command(
         bool,
         typer.Option(
             "--accept-open",
-            help="Also where days do not reconcile, the month is known in part, or an account is no longer configured.",
+            help="Also where days do not reconcile, usage is known in part, or an account is no longer configured.",
         ),
     ] = False,
 ) -> None:
-    """Close a month: its statements stay as they are.
+    """Close a month: its statements no longer change.
 
-    Whatever changes of it later is charged as an adjustment in the next open month.
+    Later changes are charged as an adjustment in the next open month.
     """
     from orcost_pipeline.cli.billing import months
 

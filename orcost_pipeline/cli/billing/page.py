@@ -185,6 +185,9 @@ def _shown(value: Decimal | None, write: Callable[[Decimal], str]) -> str:
 def _standing(head: StatementHead) -> Iterator[Standing]:
     yield Standing(f"Data complete to {_moment(head.data_until)}")
     match head.reconciliation:
+        # Of a month that was closed without anything, nothing is kept.
+        case None if head.status == "closed":
+            pass
         case None:
             yield Standing("No day of the month is known", is_doubtful=True)
         case "open":

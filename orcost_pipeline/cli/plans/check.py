@@ -36,7 +36,7 @@ MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
 
 @dataclass(frozen=True)
 class Preview:
-    """The charges of open months before and after, and doubts; `left_out` says why there is no preview."""
+    """The charges of months before and after, and doubts; `left_out` says why there is no preview."""
 
     effects: Sequence[Effect] = ()
     doubts: Sequence[Mistake] = ()
@@ -129,16 +129,19 @@ def _parts(preview: Preview) -> Iterator[RenderableType]:
     if preview.left_out:
         yield Text(f"No preview of what they would change: {preview.left_out}", style="yellow")
     elif not moved:
-        yield Text("If they take effect, no charge of an open month changes.", style="bold")
+        yield Text("If they take effect, no charge changes.", style="bold")
     else:
-        yield Text("If they take effect, charges of open months change, in USD:", style="bold")
+        yield Text("If they take effect, charges change, in USD:", style="bold")
         drawn = table("  Month", "Company", "Before", "After", "Change", right=["Before", "After", "Change"])
         write = money(amount for it in moved for amount in (it.before_usd, it.after_usd))
         for it in moved[:MOST_ROWS]:
             change = EXACT.subtract(it.after_usd, it.before_usd)
             amounts = (write(it.before_usd), write(it.after_usd), write(change))
-            drawn.add_row(*cells(f"  {it.month:%Y-%m}", short(it.company), *amounts))
+            month = f"  {it.month:%Y-%m}{' (closed)' if it.is_closed else ''}"
+            drawn.add_row(*cells(month, short(it.company), *amounts))
         yield drawn
         yield from left_out(len(moved), min(len(moved), MOST_ROWS), "--format json")
         before, after = exact_sum(it.before_usd for it in moved), exact_sum(it.after_usd for it in moved)
         yield Text(f"In all: {write(before)} → {write(after)} USD.")
+        if any(it.is_closed for it in moved):
+            yield Text("Changes to closed months are charged as adjustments in the next open month.")

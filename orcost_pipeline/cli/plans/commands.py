@@ -43,11 +43,11 @@ def explain_plans(
 
 
 @plans_group.command("init")
-def init_plans() -> None:
+def init_plans(context: typer.Context) -> None:
     """Write a price_plans.csv of comments, to begin with.
 
     Has a line for each company, without effect until it is edited. Never replaces a file.
     """
     from orcost_pipeline.cli.plans import starter as work
 
-    work.init(options.settings())
+    work.init(options.settings(), options.now(context))

@@ -1,6 +1,7 @@
 """`orcost plans init`: a file of price plans to begin with: no rows, only comments with a line for each company."""
 
 from collections.abc import Iterable, Iterator
+from datetime import date, datetime
 
 from orcost_pipeline.billing.price_plans import COLUMNS
 from orcost_pipeline.billing.prices import EVERYBODY, MARKUP, MONTHLY_FEE
@@ -15,6 +16,7 @@ from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
+from orcost_pipeline.windows import utc_day
 
 MOST_COMPANIES = 200
 STARTER = f"""\
@@ -26,8 +28,8 @@ STARTER = f"""\
 """
 
 
-def init(settings: Settings) -> None:
-    """Writes the starter and says what to do next.
+def init(settings: Settings, now: datetime) -> None:
+    """Writes the starter and says what to do next; fees in it begin with the month of `now`.
 
     Raises PermanentError where there is a file, where price plans are in force, which it would replace, and where they
     are kept in a table.
@@ -41,27 +43,27 @@ def init(settings: Settings) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(starter(companies))
+            file.write(starter(companies, utc_day(now).replace(day=1)))
     except OSError as error:
         raise PermanentError(f"{path} cannot be written ({error.strerror}).") from None
     say(f"{path}: a starter for {plural(len(companies), 'company', 'companies')}, without effect until you edit it.")
     say("Next: edit it, then: orcost plans check")
 
 
-def starter(companies: Iterable[str]) -> str:
-    """The text of the file: each line a comment but the header."""
-    return STARTER + "".join(f"# {line}\n" for line in _lines(companies))
+def starter(companies: Iterable[str], first: date) -> str:
+    """The text of the file: each line a comment but the header. `first` is the day on which fees begin."""
+    return STARTER + "".join(f"# {line}\n" for line in _lines(companies, first))
 
 
-def _lines(companies: Iterable[str]) -> Iterator[str]:
+def _lines(companies: Iterable[str], first: date) -> Iterator[str]:
     for company in companies:
         yield _line(company, MARKUP, "0", "no markup: at cost")
-        yield _line(company, MONTHLY_FEE, "0", "each month")
+        yield _line(company, MONTHLY_FEE, "0", "each month from then on", f"{first}")
     yield _line(EVERYBODY, MARKUP, "10", "everybody else")
 
 
-def _line(company: str, charge: str, value: str, note: str) -> str:
-    values = {"company": company, "charge": charge, "value": value, "note": note}
+def _line(company: str, charge: str, value: str, note: str, valid_from: str = "") -> str:
+    values = {"company": company, "charge": charge, "value": value, "valid_from": valid_from, "note": note}
     return csv_line([values.get(name, "") for name in COLUMNS], ",")
 
 

@@ -161,6 +161,11 @@ def holder(connection: sa.Connection, account: str, key_hashes: Collection[str])
     return found[0] if found else None
 
 
+def closed_months_of_account(connection: sa.Connection, account: str) -> list[date]:
+    """The closed months, by their first days, whose statements have lines of the account."""
+    return list(ask(connection, "closed_months_of_account", account=account).scalars())
+
+
 def account_id(connection: sa.Connection, account: str) -> int | None:
     """The account's small id; None for one that was never synced."""
     return ask(connection, "id_of_account", account=account).scalar()

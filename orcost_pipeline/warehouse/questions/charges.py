@@ -28,8 +28,8 @@ class SpanUsage(NamedTuple):
     byok_usd: Decimal
 
 
-class OpenCharge(NamedTuple):
-    """What a company is charged in a month that is open, without adjustments of closed ones, in USD."""
+class MonthCharge(NamedTuple):
+    """What a company is charged for a month by what is known today, whether or not it is closed, in USD."""
 
     month: date
     company: str
@@ -44,13 +44,13 @@ class CompanyMonth(NamedTuple):
 
 
 def usage_by_span(connection: sa.Connection, days: Sequence[date]) -> Sequence[SpanUsage]:
-    """The usage of open months by span of days: span 0 is before the first of `days`, which are in order."""
+    """The usage of all months by span of days: span 0 is before the first of `days`, which are in order."""
     return records(SpanUsage, ask(connection, "usage_by_span", days=list(days)))
 
 
-def open_charges(connection: sa.Connection) -> Sequence[OpenCharge]:
-    """The charges of open months, by month and company."""
-    return records(OpenCharge, ask(connection, "open_charges"))
+def charges_by_month(connection: sa.Connection) -> Sequence[MonthCharge]:
+    """The charges of all months, by month and company, without adjustments."""
+    return records(MonthCharge, ask(connection, "charges_by_month"))
 
 
 def closed_months(connection: sa.Connection) -> set[CompanyMonth]:
@@ -59,7 +59,7 @@ def closed_months(connection: sa.Connection) -> set[CompanyMonth]:
 
 
 def known_months(connection: sa.Connection) -> list[date]:
-    """The UTC months of which anything is stored, by their first days."""
+    """The UTC months from the first that is stored to the running one, by their first days."""
     return list(ask(connection, "known_months").scalars())
 
 

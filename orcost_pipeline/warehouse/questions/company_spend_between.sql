@@ -1,12 +1,13 @@
 select a.account, a.as_of, c.company,
     s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
 from (
-    select d.*
+    select d.day, d.account_id, d.company_id, d.requests, d.prompt_tokens, d.completion_tokens,
+        d.reasoning_tokens, d.cached_tokens, d.credits_usd, d.byok_usd
     from core.company_day d
     where d.day >= :first and d.day < :last
     union all
     select (e.hour at time zone 'UTC')::date, e.account_id, e.company_id, e.requests, e.prompt_tokens,
-        e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd, 0, 0  -- charges are of days
+        e.completion_tokens, e.reasoning_tokens, e.cached_tokens, e.credits_usd, e.byok_usd
     from core.company_hour e
     where e.hour = any(cast(:hours as timestamptz[]))
 ) s

@@ -1,3 +1,3 @@
-select distinct month
-from core.month_span
+select month
+from core.month
 order by month

@@ -1,8 +1,10 @@
 -- One row per company: what is said about its statement of a month. A closed month says what it said then; of a company that
 -- had nothing in it, nothing is kept but that it was closed, and nothing is said that could change.
 with span as (
-    select max(known_from) as known_from, bool_and(is_complete) as is_complete, bool_and(is_settled) as is_settled
+    select max(known_from) as known_from, bool_and(is_complete) as is_complete, bool_and(is_settled) as is_settled,
+        min(a.as_of) as as_of
     from core.month_span
+    join ref.account a using (account_id)
     where month = :month
 ), kept as (
     select c.company_id, c.company, d.month is not null as is_closed, d.closed_at, d.as_of,
@@ -22,7 +24,7 @@ with span as (
 )
 select h.company, h.display_name, h.external_id, cast(:month as date) as month,
     case when h.is_closed then 'closed' else 'open' end as status, h.closed_at,
-    coalesce(h.kept_as_of, h.as_of, (select min(as_of) from ref.account)) as data_until,
+    coalesce(h.kept_as_of, h.as_of, s.as_of, (select min(as_of) from ref.account)) as data_until,
     h.is_empty or coalesce(h.was_settled, s.is_settled, false) as is_settled,
     h.is_empty or coalesce(s.is_complete, false) as is_complete, case when not h.is_empty then s.known_from end as known_from,
     (

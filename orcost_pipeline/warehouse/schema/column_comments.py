@@ -3,6 +3,10 @@
 The same column means the same everywhere: one sentence each, and a few that a relation says better.
 """
 
+_CHANGED = (
+    "UTC instant of the newest change that it consists of; where that is not known, up to which the data is complete."
+)
+
 COLUMNS = {
     "account": "Name of the OpenRouter account.",
     "account_id": "Small id of the account.",
@@ -326,9 +330,9 @@ OVERRIDES = {
     "ops.adjustment.byok_usd": "USD of BYOK by which the month changed.",
     "ops.adjustment.purchase_fee_usd": "USD of the fee for buying credits by which the month changed; part of the "
     "amount.",
-    "core.adjustment.noticed_at": "UTC instant of the newest change that it consists of.",
-    "ops.adjustment.noticed_at": "UTC instant of the newest change that it consists of.",
-    "core.closed_adjustment.noticed_at": "UTC instant of the newest change that it consists of.",
+    "core.adjustment.noticed_at": _CHANGED,
+    "ops.adjustment.noticed_at": _CHANGED,
+    "core.closed_adjustment.noticed_at": _CHANGED,
     "core.adjustment.amount_usd": "USD that the company is charged more; negative where it is charged less.",
     "ops.adjustment.amount_usd": "USD that the company is charged more; negative where it is charged less.",
     "core.charge_month.usage_usd": "USD charged to the company for usage, fee on BYOK included.",

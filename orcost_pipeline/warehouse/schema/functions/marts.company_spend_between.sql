@@ -20,12 +20,13 @@ begin
     end if;
     return query
     with parts as (
-        select s.*
+        select s.day, s.account_id, s.company_id, s.requests, s.prompt_tokens, s.completion_tokens,
+            s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
         from core.company_day s
         where s.day >= first_day and s.day < end_day
         union all
         select (s.hour at time zone 'UTC')::date, s.account_id, s.company_id, s.requests, s.prompt_tokens,
-            s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd, 0, 0  -- charges are of days
+            s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
         from core.company_hour s
         where (s.hour >= start_at and s.hour < days_start_at) or (s.hour >= days_end_at and s.hour < end_at)
     )

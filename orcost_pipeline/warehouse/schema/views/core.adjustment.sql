@@ -73,17 +73,15 @@ cross join lateral (
     where r.day >= d.month and r.day < (d.month + interval '1 month')::date and (l.as_of is null or r.noticed_at > l.as_of)
 ) r
 cross join (
-    select max(m.version) as mapping_version, max(m.loaded_at) as mapping_at, max(p.version) as plan_version,
-        max(p.loaded_at) as plan_at, (select max(as_of) from ref.account) as as_of
-    from (select version, loaded_at from ref.mapping_version order by version desc limit 1) m
-    full join (select version, loaded_at from ref.price_plan_version order by version desc limit 1) p on false
+    select (select max(version) from ref.mapping_version) as mapping_version,
+        (select max(loaded_at) from ref.mapping_version) as mapping_at,
+        (select max(version) from ref.price_plan_version) as plan_version,
+        (select max(loaded_at) from ref.price_plan_version) as plan_at, (select max(as_of) from ref.account) as as_of
 ) v
 cross join lateral (
     -- Restatements are noted from a billionth of a dollar on; a few that are smaller are no other owner.
-    select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.0000001 as is_moved
-) w
-cross join lateral (
-    select w.is_moved, coalesce(v.plan_version, 0) > l.plan_version and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
+    select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.0000001 as is_moved,
+        coalesce(v.plan_version, 0) > l.plan_version and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
         d.has_other_fee or (d.credits_usd = 0 and d.byok_usd = 0)
         -- The same usage at another price.
         or exists (

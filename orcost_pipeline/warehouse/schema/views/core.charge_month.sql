@@ -19,14 +19,14 @@ with spend as (
     from spend
     union
     select m.month, c.company_id
-    from (select distinct month from core.month_span) m
+    from core.month m
     join monthly p on p.valid_from <= m.month and p.valid_to > m.month
     join ref.company c using (company)
     where p.company <> '*'
 )
 select t.month, t.company_id, coalesce(s.credits_usd, 0) as credits_usd, coalesce(s.byok_usd, 0) as byok_usd,
     coalesce(s.usage_usd, 0) as usage_usd,
-    greatest(coalesce(n.value, 0) - coalesce(s.usage_usd, 0), 0) * (n.value is not null)::integer as minimum_usd,
+    greatest(n.value - coalesce(s.usage_usd, 0), 0) as minimum_usd,
     coalesce(f.value, 0) as monthly_fee_usd, coalesce(s.purchase_fee_usd, 0) as purchase_fee_usd
 from candidate t
 join ref.company c using (company_id)

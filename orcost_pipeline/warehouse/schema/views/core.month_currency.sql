@@ -3,7 +3,7 @@
 create or replace view core.month_currency as
 select m.month, c.company_id, k.currency, core.minor_unit(k.currency) as minor_unit,
     case k.currency when 'USD' then 1 else r.per_usd end as per_usd, r.date as rate_date
-from (select distinct month from core.month_span) m
+from core.month m
 cross join ref.company c
 cross join lateral (select coalesce(c.currency, 'USD') as currency) k
 left join lateral (

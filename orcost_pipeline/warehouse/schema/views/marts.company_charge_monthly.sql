@@ -3,8 +3,9 @@
 create or replace view marts.company_charge_monthly as
 with span as (
     select month, max(known_from) as known_from, bool_and(is_complete) as is_complete,
-        bool_and(is_settled) as is_settled
+        bool_and(is_settled) as is_settled, min(a.as_of) as as_of
     from core.month_span
+    join ref.account a using (account_id)
     group by month
 ), adjusted as (
     select booked_month as month, company_id, sum(amount_usd) as amount_usd, sum(credits_usd) as credits_usd,
@@ -37,7 +38,7 @@ select
     trim_scale(t.adjustments_usd) as adjustments_usd, trim_scale(s.total_usd) as total_usd,
     trim_scale(s.total_usd - t.cost_usd) as margin_usd, coalesce(t.currency, c.currency, 'USD') as currency, t.status,
     coalesce(t.is_settled, m.is_settled, false) as is_settled,
-    coalesce(t.as_of, (select min(as_of) from ref.account)) as as_of, m.known_from,
+    coalesce(t.as_of, m.as_of, (select min(as_of) from ref.account)) as as_of, m.known_from,
     coalesce(m.is_complete, false) as is_complete, c.display_name, c.external_id
 from charged t
 cross join lateral (select t.usage_usd + t.minimum_usd + t.fees_usd + t.adjustments_usd as total_usd) s
