@@ -85,7 +85,7 @@ def test_a_budget_is_beside_what_is_spent_in_this_month_and_in_those_before(worl
 )
 def test_the_worst_of_a_budget_is_told_by_finding_and_table(world: World, usd: str, percent: str, status: str) -> None:
     budget(world, A=usd)
-    publish_thresholds(world.engine, Decimal(80), Decimal(percent))
+    publish_thresholds(world.engine, Decimal(80), Decimal(percent), show_cost=True)
     assert marts(world)[-1][-1] == status
     expected = [] if status == "ok" else [(Code(f"budget_{status}"), "A")]
     assert codes(world, budget_percent=percent) == expected
@@ -150,8 +150,8 @@ def test_a_renamed_company_takes_its_spend_and_its_budget_along(world: World) ->
 
 
 def test_the_thresholds_of_views_are_written_where_they_differ(world: World) -> None:
-    assert publish_thresholds(world.engine, Decimal(80), Decimal(80)) == 0
-    assert publish_thresholds(world.engine, Decimal(80), Decimal("79.5")) == 1
+    assert publish_thresholds(world.engine, Decimal(80), Decimal(80), show_cost=True) == 0
+    assert publish_thresholds(world.engine, Decimal(80), Decimal("79.5"), show_cost=True) == 1
     assert world.rows("select key_limit_percent, budget_percent from ref.threshold") == [(80, Decimal("79.5"))]
 
 

@@ -128,7 +128,7 @@ def test_a_key_that_companies_share_has_no_single_owner_and_its_whole_spend(worl
 def test_near_is_what_the_settings_say(world: World) -> None:
     add(world, "app", usd="5", limit=Decimal(10))
     world.sync()
-    publish_thresholds(world.engine, Decimal(50), Decimal(80))
+    publish_thresholds(world.engine, Decimal(50), Decimal(80), show_cost=True)
     assert advice(world) == {"app": ["limit_near"]}
 
 

@@ -35,7 +35,6 @@ class Closing:
     """What was done: the companies whose month was closed now, and what was accepted for it. `is_new` is False where
     the month was closed already."""
 
-    month: date
     companies: tuple[str, ...]
     accepted: str | None
     is_new: bool
@@ -67,7 +66,7 @@ def close_month(
         open_ones = [it for it in months if it.status == "open" and company in (None, it.company)]
         to_close = [it for it in open_ones if it.month == month]
         if billing.is_closed(connection, month, company):
-            return Closing(month, (), None, is_new=False)
+            return Closing((), None, is_new=False)
         _require_earlier_closed(open_ones, month)
         require_rates(to_close)
         accepted = _accepted(
@@ -82,7 +81,7 @@ def close_month(
         for statement in read_statements(connection, names, month):
             kept = render(statement)
             change(connection, "keep_documents", month=month, company=statement.head.company, **kept._asdict())
-        return Closing(month, names, accepted, is_new=True)
+        return Closing(names, accepted, is_new=True)
 
 
 def reopen_month(engine: sa.Engine, month: date, company: str | None, reason: str, now: datetime) -> None:

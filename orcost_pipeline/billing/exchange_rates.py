@@ -18,7 +18,6 @@ from orcost_pipeline.companies.rows import (
     Row,
     read_rows,
     repetitions,
-    sha256_of,
 )
 from orcost_pipeline.companies.values import currency_mistakes, date_mistakes, date_of
 from orcost_pipeline.text import quoted
@@ -46,7 +45,6 @@ class ExchangeRates:
     """Valid exchange rates, in the order of the file."""
 
     source: str
-    sha256: str
     rows: tuple[ExchangeRate, ...]
 
 
@@ -60,7 +58,7 @@ def read_exchange_rates(content: Content, source: str) -> ExchangeRates:
     mistakes += repetitions(((_identity(row), row.line) for row in rows), "date and currency")
     if mistakes:
         raise ExchangeRatesError(source, mistakes)
-    return ExchangeRates(source, sha256_of(content), tuple(_rate(row.values) for row in rows))
+    return ExchangeRates(source, tuple(_rate(row.values) for row in rows))
 
 
 def _identity(row: Row) -> tuple[str, ...] | None:

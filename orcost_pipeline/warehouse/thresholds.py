@@ -13,7 +13,7 @@ _UPDATE = sa.text(
 
 
 def publish_thresholds(
-    engine: sa.Engine, key_limit_percent: Decimal, budget_percent: Decimal, *, show_cost: bool = True
+    engine: sa.Engine, key_limit_percent: Decimal, budget_percent: Decimal, *, show_cost: bool
 ) -> int:
     """Makes percentages, and whether viewers see cost, those of the settings; returns the rows written.
 

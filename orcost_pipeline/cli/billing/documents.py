@@ -4,7 +4,6 @@ CSV and JSON are exact. Without cost, nothing in any of the three tells what Ope
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 from orcost_pipeline.billing.statement import Statement
@@ -28,11 +27,6 @@ def document(statement: Statement, form: StatementFormat, *, shows_cost: bool) -
 def documents(statement: Statement, *, shows_cost: bool) -> Documents:
     """A statement in every format, as it is now."""
     return Documents(**{form: write(statement, shows_cost=shows_cost) for form, write in _WRITERS.items()})
-
-
-def renderer(*, shows_cost: bool) -> Callable[[Statement], Documents]:
-    """How statements are rendered when a month is closed."""
-    return partial(documents, shows_cost=shows_cost)
 
 
 def statement_csv(statement: Statement, *, shows_cost: bool) -> str:
