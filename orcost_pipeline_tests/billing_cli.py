@@ -8,6 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from orcost_pipeline import cli
+from orcost_pipeline.billing.price_plans import read_price_plans
+from orcost_pipeline.warehouse.billing_files import load_plans
 from orcost_pipeline_tests.billing_world import Billed, billed
 
 ACCOUNT = '[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY"\n'
@@ -56,3 +58,10 @@ def orcost(
         return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
 
     return run
+
+
+def load_file(world: Billed, file: Path) -> None:
+    """Brings a file of price plans into force and publishes by it, as a sync does."""
+    plans = read_price_plans(file.read_bytes(), file.name)
+    load_plans(world.engine, plans.rows, source=plans.source, sha256=plans.sha256, now=world.now)
+    world.publish()

@@ -164,8 +164,14 @@ def test_check_says_what_would_change_and_loads_nothing(desk: Billed, plans: Cal
     assert [row[:2] for row in rows] == [["2026-10", "A"], ["2026-10", "B"], ["2026-11", "A"], ["2026-11", "B"]]
     assert rows[1][2:] == ["3.37", "8.37", "5.00"]
     assert desk.value("select count(*) from ref.price_plan_version") == 0
+    assert told[-1] == "They are not in force yet. Next: orcost sync"
+    assert plans("explain", "A", "--day", "2026-11-01").stderr == (
+        "price_plans.csv was changed since and is not in force yet. Next: orcost sync\n"
+    )
     charge(desk, PLANS)
-    assert "If they take effect, no charge changes." in plans("check").output
+    told = plans("check").output.splitlines()
+    assert (told[-2:]) == ["If they take effect, no charge changes.", "They are in force."]
+    assert plans("explain", "A", "--day", "2026-11-01").stderr == ""
 
 
 def test_check_tells_programs_exact_amounts(plans: Callable[..., Any]) -> None:
@@ -241,7 +247,7 @@ def test_explain_names_the_rows_that_hold_and_why_others_do_not(desk: Billed, pl
         HEADER + "A,markup_percent,none,anthropic/*\n*,markup_percent,20,,,2026-10-17\nA,markup_percent,15\n"
         "*,markup_percent,10\nB,markup_percent,5\nA,monthly_fee_usd,99,,2026-10-02\n*,monthly_fee_usd,5\n",
     )
-    told = plans("explain", "A", "--day", "2026-10-17").output.splitlines()
+    told = plans("explain", "A", "--day", "2026-10-17").stdout.splitlines()
     assert told[0] == "A on 2026-10-17"
     blocks = "\n".join(told[1:]).split("\n\n")
     lines = {
@@ -296,7 +302,7 @@ def test_explain_agrees_with_the_plan_that_each_charge_names(desk: Billed, plans
 
 
 def test_explain_says_where_nothing_holds(desk: Billed, plans: Callable[..., Any]) -> None:
-    told = plans("explain", "B", "--day", "2026-10-17").output
+    told = plans("explain", "B", "--day", "2026-10-17").stdout
     assert told.split("\n\n") == [
         "B on 2026-10-17",
         f"{CLAUDE}\n  no row: charged at cost",
@@ -354,5 +360,5 @@ def test_init_needs_no_warehouse(plans: Callable[..., Any], tmp_path: Path, monk
     monkeypatch.delenv("ORCOST_DATABASE_URL")
     (tmp_path / "price_plans.csv").unlink()
     assert plans("init").exit_code == 0
-    assert "# A,markup_percent,0,,,,no markup: at cost\n" in (tmp_path / "price_plans.csv").read_text()
+    assert "# A,markup_percent,0,,2026-11-01,,no markup: at cost\n" in (tmp_path / "price_plans.csv").read_text()
     assert not (tmp_path / ".orcost").exists()

@@ -18,7 +18,7 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse.questions.billing import Documents, Obstacle
 from orcost_pipeline.warehouse.questions.relations import differing_closed_months
-from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost
+from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost, load_file
 from orcost_pipeline_tests.billing_world import DECEMBER, NOVEMBER, OCTOBER, Billed, as_text
 from orcost_pipeline_tests.world import DAY, HOUR, usage
 
@@ -26,6 +26,8 @@ pytest_plugins = ["orcost_pipeline_tests.billing_cli"]
 
 FORMATS = ("html", "csv", "json")
 CLOSINGS = "select month, company, accepted, reopened_at is not null, reason from ops.period_close order by id"
+
+NEXT = "Next: correct what was wrong, then: orcost sync, and: orcost close 2026-10\n"
 
 
 def printed(orcost: Orcost, company: str = "A", month: str = "2026-10") -> dict[str, str]:
@@ -226,7 +228,7 @@ def test_months_are_closed_in_their_order(world: Billed, orcost: Orcost) -> None
     world.later(days=30).sync()
     assert refused(orcost, "close", "2026-11") == (
         "2026-11 cannot be closed while an earlier month is open: 2026-10 (A, B).\n"
-        "Close the first one first: orcost close 2026-10\n"
+        "Months are closed in their order. The first one: orcost close 2026-10\n"
     )
     done(orcost, "close", "2026-10", "--company", "A")
     assert done(orcost, "close", "2026-11", "--company", "A").startswith("2026-11 is closed for 1 company.")
@@ -301,7 +303,9 @@ def test_a_month_that_is_opened_again_is_live_and_closed_by_a_second_row(world: 
     world.sync()
     done(orcost, "close", "2026-10")
     first = printed(orcost)
-    assert done(orcost, "reopen", "2026-10", "--reason", "wrong plan") == "2026-10 is open again for every company.\n"
+    assert done(orcost, "reopen", "2026-10", "--reason", "wrong plan") == (
+        f"2026-10 is open again for every company.\n{NEXT}"
+    )
     world.plans("A,markup_percent,10")
     world.later(hours=1).sync()
     assert world.adjustments() == []
@@ -325,7 +329,7 @@ def test_one_company_is_opened_again_alone(world: Billed, orcost: Orcost) -> Non
     done(orcost, "close", "2026-10")
     kept = printed(orcost, "B")
     told = done(orcost, "reopen", "2026-10", "--company", "A", "--reason", "dispute")
-    assert told == '2026-10 is open again for "A".\n'
+    assert told == f'2026-10 is open again for "A".\n{NEXT}'
     assert '"status": "open"' in printed(orcost)["json"]
     assert printed(orcost, "B") == kept
     assert done(orcost, "close", "2026-10").startswith("2026-10 is closed for 1 company.")
@@ -523,3 +527,27 @@ def test_an_account_on_closed_statements_is_renamed_without_them_and_not_forgott
     assert world.rows("select * from marts.statement where month = '2026-10-01' order by company, line") == before
     with world.engine.connect() as connection:
         assert differing_closed_months(connection).rows == []
+
+
+def test_edited_files_are_brought_into_force_before_a_month_is_closed(
+    world: Billed, orcost: Orcost, tmp_path: Path
+) -> None:
+    """Otherwise customers would be billed by what the file said before, without a word."""
+    world.sync()
+    text = "company,charge,value\nA,markup_percent,50\n"
+    (tmp_path / "price_plans.csv").write_text(text, encoding="utf-8")
+    told = refused(orcost, "close", "2026-10")
+    assert told == (
+        "2026-10 is not closed: changes of price_plans.csv are not in force yet.\n"
+        "Bring them into force first: orcost sync\n"
+    )
+    assert world.value("select count(*) from ops.period_close") == 0
+    load_file(world, tmp_path / "price_plans.csv")
+    rates = tmp_path / "exchange_rates.csv"
+    for wrong in ("date,currency,per_usd\n2026-10-01,EUR,0.9\n", "no rates at all"):
+        rates.write_text(wrong, encoding="utf-8")
+        assert "changes of exchange_rates.csv are not in force yet" in refused(orcost, "close", "2026-10")
+    rates.unlink()
+    assert "15.01" in done(orcost, "close", "2026-10")
+    (tmp_path / "price_plans.csv").write_text("company,charge,value\n", encoding="utf-8")
+    assert "closed already" in done(orcost, "close", "2026-10"), "nothing is closed by it"

@@ -135,6 +135,24 @@ def test_a_day_before_the_known_hours_names_the_first_that_is_known(engine: sa.E
     assert query(engine, LOCAL, zone="UTC", first=utc_day(AS_OF) + DAY, last=date(9999, 12, 31)) == []
 
 
+@pytest.mark.usefixtures("truth")
+@pytest.mark.parametrize("zone", ["UTC", WARSAW])
+@pytest.mark.parametrize("first", ["0001-01-01", "1500-01-01", "1900-01-01"])
+def test_a_day_long_before_the_known_hours_is_refused_at_once(engine: sa.Engine, zone: str, first: str) -> None:
+    """Warsaw was no whole hours from UTC then, which nobody has to know."""
+    with refused(f"{first} begins before the known hours in {zone}: the first day that does not is 2026-10-24"):
+        with engine.connect() as connection:
+            connection.exec_driver_sql("set local statement_timeout = '2s'")
+            connection.execute(sa.text(LOCAL), {"zone": zone, "first": date.fromisoformat(first), "last": MONTH})
+
+
+@pytest.mark.usefixtures("truth")
+@pytest.mark.parametrize(("first", "last"), [("2026-11-01", "294277-01-01"), ("4713-11-24 BC", "2026-11-01")])
+def test_days_beyond_the_years_of_the_calendar_are_refused(engine: sa.Engine, first: str, last: str) -> None:
+    with refused("days must be of the years 1 to 9999"):
+        query(engine, LOCAL, zone="UTC", first=first, last=last)
+
+
 @pytest.fixture
 def a_dollar_an_hour(engine: sa.Engine) -> None:
     """Each hour of two years costs 1 USD."""

@@ -26,7 +26,7 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.text import inert
 from orcost_pipeline.warehouse.questions.billing import StatementHead, StatementLine
 from orcost_pipeline.warehouse.questions.relations import relation_columns
-from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost
+from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost, load_file
 from orcost_pipeline_tests.billing_world import IN_NOVEMBER, OCTOBER, Billed, billed
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.sampling import examples
@@ -347,8 +347,8 @@ def test_a_file_for_each_company_that_has_something(world: Billed, orcost: Orcos
     told = orcost("statement", "--all", *OF_OCTOBER, "--output", "out/october")
     assert (told.code, told.err) == (0, "")
     assert told.out.splitlines() == [
-        "out/october/2026-10 A.html: 10.00 USD, open",
-        "out/october/2026-10 B.html: 4.00 USD, open",
+        "out/october/2026-10 A.html: 10.00 USD, open: it may still change",
+        "out/october/2026-10 B.html: 4.00 USD, open: it may still change",
     ]
     folder = tmp_path / "out" / "october"
     assert sorted(it.name for it in folder.iterdir()) == ["2026-10 A.html", "2026-10 B.html"]
@@ -400,13 +400,25 @@ def test_nothing_is_written_where_a_company_has_no_rate(world: Billed, orcost: O
 def test_a_file_is_written_whole_or_not_at_all(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
     world.sync()
     file = tmp_path / "a.html"
-    assert orcost("statement", "A", *OF_OCTOBER, "--output", "a.html").out == ""
+    told = orcost("statement", "A", *OF_OCTOBER, "--output", "a.html")
+    assert told.out == "a.html: 10.00 USD, open: it may still change\n"
     before = file.read_text(encoding="utf-8")
     assert before == stated(orcost)
     assert orcost("statement", "Aa", *OF_OCTOBER, "--output", "a.html").code == 1
     assert file.read_text(encoding="utf-8") == before
     told = orcost("statement", "--all", *OF_OCTOBER, "--output", "a.html")
     assert (told.code, told.err) == (1, "a.html cannot be made a folder (File exists).\n")
+
+
+def test_the_ending_of_the_file_says_the_format(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
+    world.sync()
+    for name, form in (("a.csv", "csv"), ("a.JSON", "json"), ("a.html", "html"), ("a.txt", "html"), ("a", "html")):
+        orcost("statement", "A", *OF_OCTOBER, "--output", name)
+        assert (tmp_path / name).read_text(encoding="utf-8") == stated(orcost, form=form), name
+    orcost("statement", "A", *OF_OCTOBER, "--output", "b.csv", "--format", "html")
+    assert (tmp_path / "b.csv").read_text(encoding="utf-8") == stated(orcost)
+    told = orcost("statement", "A", *OF_OCTOBER, "--output", "x" * 300)
+    assert (told.code, told.err) == (1, f"{'x' * 300} cannot be written (File name too long).\n")
 
 
 # What is refused
@@ -445,9 +457,10 @@ def test_the_commands_of_the_page_about_billing_run(world: Billed, orcost: Orcos
     world.sync()
     commands = [shlex.split(it) for text in blocks("sh", page("billing")) for it in text.splitlines()]
     assert len(commands) == 10
-    # The simulated account of the world has synced.
-    commands.remove(["orcost", "sync"])
     for program, *arguments in commands:
+        if arguments == ["sync"]:  # what it does with the file: the world's account is synced in this process
+            load_file(world, tmp_path / "price_plans.csv")
+            continue
         told = orcost(*arguments)
         assert (program, told.code, told.err) == ("orcost", 0, "")
     assert (tmp_path / "statements" / "2026-10 Company A.html").read_bytes() == (

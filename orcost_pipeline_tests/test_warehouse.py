@@ -28,8 +28,9 @@ from orcost_pipeline.warehouse.publication import Publication, order
 from orcost_pipeline.warehouse.publication.transaction import When
 from orcost_pipeline.warehouse.requests.store import Requests, unfinished_requests
 from orcost_pipeline.warehouse.schema import migrations
-from orcost_pipeline.warehouse.schema.column_comments import COLUMNS, OVERRIDES
+from orcost_pipeline.warehouse.schema.column_comments import COLUMNS
 from orcost_pipeline.warehouse.schema.declared import declared_schema
+from orcost_pipeline.warehouse.schema.relation_columns import OVERRIDES
 from orcost_pipeline.warehouse.schema.table_comments import SCHEMAS as SCHEMA_TEXTS
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests.sampling import sampled

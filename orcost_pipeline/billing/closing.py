@@ -49,6 +49,7 @@ def close_month(
     configured: Collection[str],
     render: Render,
     now: datetime,
+    edited: Collection[str] = (),
 ) -> Closing:
     """Closes the month that begins on a day, for a company or (None) for every one, and keeps its statements.
 
@@ -56,6 +57,8 @@ def close_month(
     earlier month is open, a currency has no rate, or an account is not published by what is in force; and, unless
     `accepts_open`, for days that do not reconcile or that only counters know, a month that an account knows in part or
     not at all, and accounts that are not among the configured ones.
+
+    edited: files that are not in force as they are written now; with any, the month is refused.
     """
     if now < day_start(next_month(month)):
         raise PermanentError(f"{month:%Y-%m} has not ended: it can be closed after its last day is settled.")
@@ -67,6 +70,11 @@ def close_month(
         to_close = [it for it in open_ones if it.month == month]
         if billing.is_closed(connection, month, company):
             return Closing((), None, is_new=False)
+        if edited:
+            raise PermanentError(
+                f"{month:%Y-%m} is not closed: changes of {listed(edited)} are not in force yet.\n"
+                "Bring them into force first: orcost sync"
+            )
         _require_earlier_closed(open_ones, month)
         require_rates(to_close)
         accepted = _accepted(
@@ -127,7 +135,7 @@ def _require_earlier_closed(open_ones: Iterable[ChargedMonth], month: date) -> N
     if earlier:
         raise PermanentError(
             f"{month:%Y-%m} cannot be closed while an earlier month is open: {_named(earlier)}.\n"
-            f"Close the first one first: orcost close {earlier[0].month:%Y-%m}"
+            f"Months are closed in their order. The first one: orcost close {earlier[0].month:%Y-%m}"
         )
 
 

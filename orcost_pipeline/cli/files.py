@@ -30,10 +30,10 @@ def writing(path: Path) -> Iterator[Path]:
 
     Raises PermanentError where the file cannot be written, or is a device or pipe, which would be replaced by a file.
     """
-    file = path.resolve()
-    if file.exists() and not file.is_file():
-        raise PermanentError(f"{path} cannot be written: it is no file.")
     try:
+        file = path.resolve()
+        if file.exists() and not file.is_file():
+            raise PermanentError(f"{path} cannot be written: it is no file.")
         with replacing(file) as made:
             yield made
     except OSError as error:

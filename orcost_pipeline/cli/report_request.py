@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -148,6 +148,8 @@ def month_window(text: str) -> Window:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
         raise PermanentError(f'--month "{text}" is not a month written 2026-10.') from None
+    if first.year == MAXYEAR:
+        raise PermanentError(f'--month "{text}" is too far in the future.')
     return Window(first, (first + timedelta(days=31)).replace(day=1))
 
 

@@ -12,16 +12,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from orcost_pipeline.measures import (
-    NOTHING,
-    SAME_USD,
-    Measures,
-    differing,
-    disagreeing,
-    grouped,
-    tolerated_usd,
-    total,
-)
+from orcost_pipeline.measures import NOTHING, SAME_USD, Measures, differing, disagreeing, grouped, tolerated_usd, total
 from orcost_pipeline.openrouter.account_keys import AccountKeys
 from orcost_pipeline.openrouter.api.client import OpenRouter
 from orcost_pipeline.openrouter.api.records import UsageCell

@@ -13,14 +13,23 @@ from orcost_pipeline.billing.exchange_rates import ExchangeRates, read_exchange_
 from orcost_pipeline.billing.price_plans import PricePlans, read_price_plans
 from orcost_pipeline.companies.company_list import Company
 from orcost_pipeline.companies.mapping import Mapping
-from orcost_pipeline.companies.rows import Mistake
+from orcost_pipeline.companies.rows import Mistake, RefusedError
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.sources import Connect, Outcome, read_content, read_now
-from orcost_pipeline.warehouse.questions.mapping import rules_in_force
+from orcost_pipeline.sync.sources import (
+    NOTHING,
+    Connect,
+    Outcome,
+    UnreadableSourceError,
+    content_sha256,
+    read_content,
+    read_now,
+)
+from orcost_pipeline.warehouse.questions.mapping import rules_in_force, version_in_force
 from orcost_pipeline.warehouse.questions.plans import (
     PlanRow,
     PlanVersion,
     companies_with_usage,
+    exchange_rates,
     has_rates,
     plan_version_in_force,
     used_models,
@@ -62,6 +71,29 @@ def read_rates_now(settings: Settings, engine: sa.Engine) -> Outcome[ExchangeRat
     with engine.connect() as connection:
         is_in_force = has_rates(connection)
     return read_now(lambda: read_rates(settings, engine.connect), RATES_STAY, is_in_force=is_in_force)
+
+
+def not_in_force(settings: Settings, connection: sa.Connection, connect: Connect) -> list[str]:
+    """Which of mapping, price plans and exchange rates are written otherwise than they are in force, as messages name
+    them: edited since the last sync, or refused by it. What cannot be read here is kept elsewhere, and not among them.
+    """
+    versions = version_in_force(connection), plan_version_in_force(connection)
+    found = [
+        source.name
+        for source, version in zip((settings.mapping, settings.price_plans), versions, strict=True)
+        if content_sha256(source, connect) not in (NOTHING, version.content_sha256 if version else NOTHING)
+    ]
+    return [*found, settings.exchange_rates.name] if _has_other_rates(settings, connection, connect) else found
+
+
+def _has_other_rates(settings: Settings, connection: sa.Connection, connect: Connect) -> bool:
+    try:
+        written = {tuple(rate) for rate in read_rates(settings, connect).rows}
+    except UnreadableSourceError:
+        return False
+    except RefusedError:
+        return True
+    return written != exchange_rates(connection)
 
 
 def plan_doubts(

@@ -40,8 +40,9 @@ def statement_command(
         bool, typer.Option("--all", help="A file for each company that has something in the month.")
     ] = False,
     form: Annotated[
-        StatementFormat, typer.Option("--format", help="html is a page to print; csv and json are exact.")
-    ] = StatementFormat.HTML,
+        StatementFormat | None,
+        typer.Option("--format", help="html is a page to print; csv and json are exact. Default: by PATH's ending."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="File, with --all a folder; default for one company: standard output."),
@@ -56,11 +57,13 @@ def statement_command(
             raise typer.BadParameter("--all is for every company: leave out COMPANY.")
         if output is None:
             raise typer.BadParameter("--all writes a file for each company: name a folder with --output.")
-        statements.write_all(options.settings(), month, form.value, output, now)
+        statements.write_all(options.settings(), month, (form or StatementFormat.HTML).value, output, now)
         return
     if company is None:
         raise typer.BadParameter("Name a COMPANY, or give --all.")
-    statements.write_one(options.settings(), company, month, form.value, output, now)
+    ending = output.suffix.removeprefix(".").lower() if output is not None else ""
+    named = StatementFormat(ending) if ending in set(StatementFormat) else StatementFormat.HTML
+    statements.write_one(options.settings(), company, month, (form or named).value, output, now)
 
 
 @billing_group.command("close")

@@ -8,6 +8,7 @@ from orcost_pipeline.cli.billing.documents import documents
 from orcost_pipeline.cli.billing.statements import total
 from orcost_pipeline.cli.rendering import cells, say, show, table
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.plans import not_in_force
 from orcost_pipeline.text import plural, quoted
 from orcost_pipeline.warehouse.access import warehouse
 from orcost_pipeline.warehouse.questions.billing import Documents
@@ -25,6 +26,8 @@ def close(settings: Settings, month: date, company: str | None, now: datetime, *
         return documents(statement, shows_cost=settings.billing.show_cost)
 
     with warehouse(settings) as engine:
+        with engine.connect() as connection:
+            edited = not_in_force(settings, connection, engine.connect)
         closed = close_month(
             engine,
             month,
@@ -33,6 +36,7 @@ def close(settings: Settings, month: date, company: str | None, now: datetime, *
             configured=[account.name for account in settings.accounts],
             render=render,
             now=now,
+            edited=edited,
         )
     whose = f" for {quoted(company)}" if company is not None else ""
     if not closed.is_new:
@@ -54,3 +58,4 @@ def reopen(settings: Settings, month: date, company: str | None, reason: str, no
     with warehouse(settings) as engine:
         reopen_month(engine, month, company, reason, now)
     say(f"{month:%Y-%m} is open again for {quoted(company) if company is not None else 'every company'}.")
+    say(f"Next: correct what was wrong, then: orcost sync, and: orcost close {month:%Y-%m}")

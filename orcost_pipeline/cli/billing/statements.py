@@ -34,10 +34,13 @@ def write_one(
     """
     _require_begun(month, now)
     with snapshot(settings) as connection:
-        made = document(read_statement(connection, company, month), form, shows_cost=settings.billing.show_cost)
+        statement = read_statement(connection, company, month)
+    made = document(statement, form, shows_cost=settings.billing.show_cost)
     with printing_to(output):
         # With colour: otherwise typer removes what looks like colour codes from a pipe.
         typer.echo(made, nl=False, color=True)
+    if output is not None:
+        say(_told(output, statement))
 
 
 def write_all(settings: Settings, month: date, form: StatementFormat, folder: Path, now: datetime) -> None:
@@ -60,7 +63,13 @@ def write_all(settings: Settings, month: date, form: StatementFormat, folder: Pa
             with writing(file) as made:
                 text = document(statement, form, shows_cost=settings.billing.show_cost)
                 made.write_text(text, encoding="utf-8", newline="")
-            say(f"{file}: {total(statement)}, {statement.head.status}")
+            say(_told(file, statement))
+
+
+def _told(file: Path, statement: Statement) -> str:
+    """What a file says, in a line."""
+    status = "closed" if statement.head.status == "closed" else "open: it may still change"
+    return f"{file}: {total(statement)}, {status}"
 
 
 def total(statement: Statement) -> str:

@@ -30,17 +30,20 @@ from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import few, plural, short
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
+from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
 
 MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The charges of months before and after, and doubts; `left_out` says why there is no preview."""
+    """The charges of months before and after, doubts, and whether the plans are in force already; `left_out` says why
+    there is no preview."""
 
     effects: Sequence[Effect] = ()
     doubts: Sequence[Mistake] = ()
     left_out: str | None = None
+    is_in_force: bool = False
 
     @property
     def moved(self) -> list[Effect]:
@@ -70,6 +73,7 @@ def check(settings: Settings, file: Path | None, output: str, now: datetime) -> 
     for line in few([f"warning, {warning}" for warning in warnings]):
         say(f"  {line}")
     show("", *_parts(preview))
+    say("They are in force." if preview.is_in_force else "They are not in force yet. Next: orcost sync")
 
 
 def _project_plans(settings: Settings) -> PricePlans:
@@ -91,7 +95,9 @@ def _preview(settings: Settings, plans: PricePlans, now: datetime) -> Preview:
             if not synced(connection, settings):
                 return Preview(left_out=NOTHING_YET)
             doubts = plan_doubts(connection, plans.rows, mapping, companies, now)
-            return Preview(plan_effect(connection, plans.rows), doubts)
+            version = plan_version_in_force(connection)
+            is_in_force = version is not None and version.content_sha256 == plans.sha256
+            return Preview(plan_effect(connection, plans.rows), doubts, is_in_force=is_in_force)
     except OrcostError as error:
         return Preview(left_out=str(error))
 
@@ -117,6 +123,7 @@ def _as_data(plans: PricePlans, preview: Preview, warnings: Sequence[Mistake]) -
         "is_valid": True,
         "rows": len(plans.rows),
         "companies": len(_companies(plans)),
+        "is_in_force": preview.is_in_force,
         "warnings": mistakes_data(warnings),
         "preview": None if preview.left_out else [effect._asdict() for effect in preview.moved],
         "preview_left_out": preview.left_out,

@@ -10,12 +10,13 @@ from rich.text import Text
 
 from orcost_pipeline.billing.explanation import Explanation
 from orcost_pipeline.billing.explanation import explain as explained
-from orcost_pipeline.cli.rendering import as_json, cells, left_out, show
+from orcost_pipeline.cli.rendering import as_json, cells, left_out, say, show
 from orcost_pipeline.cli.report import require_company
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.plans import not_in_force
 from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, short
-from orcost_pipeline.warehouse.access import snapshot
+from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.questions.charges import has_month_spend, models_of_company
 from orcost_pipeline.warehouse.questions.plans import PlanRow, plan_rows
 
@@ -32,12 +33,15 @@ def explain(settings: Settings, company: str, day: date, model: str | None, outp
         models = [model] if model is not None else models_of_company(connection, company, day)
         rows = plan_rows(connection) if company != UNATTRIBUTED else ()
         has_spend = has_month_spend(connection, company, day.replace(day=1))
+        edited = settings.price_plans.name in not_in_force(settings, connection, lambda: database_snapshot(settings))
     found = explained(rows, company, models, day, has_spend=has_spend)
     if output == "json":
         charges = [_as_data(it) for it in found]
         typer.echo(as_json({"company": company, "day": day, "models": models, "charges": charges}))
         return
     show(*_parts(company, day, models, found))
+    if edited:
+        say(f"{settings.price_plans.name} was changed since and is not in force yet. Next: orcost sync", is_error=True)
 
 
 def _parts(company: str, day: date, models: Sequence[str], found: Sequence[Explanation]) -> Iterator[Text | Table]:

@@ -24,6 +24,7 @@ STARTER = f"""\
 ## What companies are charged. For each company, charge, model and day the first line that matches holds, so exceptions
 ## stand above the line for everybody (*). Without a line, usage is charged at cost.
 ## To use a line, take away its "# " and write the right value: percent or USD, or none for an exception.
+## valid_from is the first day on which a line holds; without one, it holds for earlier months too.
 ## All kinds of charge: docs/configuration.md. Is it right?  orcost plans check
 """
 
@@ -57,9 +58,9 @@ def starter(companies: Iterable[str], first: date) -> str:
 
 def _lines(companies: Iterable[str], first: date) -> Iterator[str]:
     for company in companies:
-        yield _line(company, MARKUP, "0", "no markup: at cost")
+        yield _line(company, MARKUP, "0", "no markup: at cost", f"{first}")
         yield _line(company, MONTHLY_FEE, "0", "each month from then on", f"{first}")
-    yield _line(EVERYBODY, MARKUP, "10", "everybody else")
+    yield _line(EVERYBODY, MARKUP, "10", "everybody else", f"{first}")
 
 
 def _line(company: str, charge: str, value: str, note: str, valid_from: str = "") -> str:

@@ -52,6 +52,11 @@ def has_rates(connection: sa.Connection) -> bool:
     return ask(connection, "has_rates").scalar_one()
 
 
+def exchange_rates(connection: sa.Connection) -> set[tuple[date, str, Decimal]]:
+    """Date, currency and units per USD of every exchange rate, in no order."""
+    return {tuple(row) for row in ask(connection, "exchange_rates")}
+
+
 def used_models(connection: sa.Connection, first: date) -> list[str]:
     """The permaslugs of the models that were used on or after a UTC day."""
     return list(ask(connection, "used_models", first=first).scalars())

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from orcost_pipeline.warehouse.schema.column_comments import COLUMNS, OVERRIDES
+from orcost_pipeline.warehouse.schema.column_comments import COLUMNS
 from orcost_pipeline.warehouse.schema.namespaces import WAREHOUSE_SCHEMAS
+from orcost_pipeline.warehouse.schema.relation_columns import OVERRIDES
 from orcost_pipeline.warehouse.schema.table_comments import SCHEMAS, TABLES
 from orcost_pipeline.warehouse.statements import statement
 

@@ -22,6 +22,9 @@ begin
     then
         raise exception 'first_day must not be later than last_day' using errcode = '22023';
     end if;
+    if first_day < '0001-01-01' or last_day > '9999-12-31' then
+        raise exception 'days must be of the years 1 to 9999' using errcode = '22023';
+    end if;
 
     select max(a.hours_from), max(a.as_of) into hours_from, newest
     from ref.account a
@@ -34,9 +37,12 @@ begin
         (d.day - 1)::timestamp at time zone 'UTC', (d.day + 1)::timestamp at time zone 'UTC', interval '1 hour'
     ) as h (at);
 
+    -- Earlier hours are refused below, whatever their clock was: a year has too many of them to look at.
     select (h.at at time zone time_zone)::date into odd_day
-    from generate_series(start_at, greatest(start_at, least(end_at - interval '1 hour', newest)), interval '1 hour')
-        as h (at)
+    from (select greatest(start_at, hours_from) as first_hour) k
+    cross join generate_series(
+        k.first_hour, greatest(k.first_hour, least(end_at - interval '1 hour', newest)), interval '1 hour'
+    ) as h (at)
     where extract(minute from h.at at time zone time_zone) <> 0
         or extract(second from h.at at time zone time_zone) <> 0
     order by h.at

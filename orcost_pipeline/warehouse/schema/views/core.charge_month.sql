@@ -23,28 +23,22 @@ with spend as (
     join monthly p on p.valid_from <= m.month and p.valid_to > m.month
     join ref.company c using (company)
     where p.company <> '*'
+), held as (
+    -- The first row that holds on the month's first day.
+    select distinct on (t.month, t.company_id, p.charge) t.month, t.company_id, p.charge, p.value
+    from candidate t
+    join ref.company c using (company_id)
+    left join spend s using (month, company_id)
+    join monthly p on p.valid_from <= t.month and p.valid_to > t.month
+        and (p.company = c.company or (p.company = '*' and s.month is not null and t.company_id <> 0))
+    order by t.month, t.company_id, p.charge, p.line
 )
 select t.month, t.company_id, coalesce(s.credits_usd, 0) as credits_usd, coalesce(s.byok_usd, 0) as byok_usd,
     coalesce(s.usage_usd, 0) as usage_usd,
     greatest(n.value - coalesce(s.usage_usd, 0), 0) as minimum_usd,
     coalesce(f.value, 0) as monthly_fee_usd, coalesce(s.purchase_fee_usd, 0) as purchase_fee_usd
 from candidate t
-join ref.company c using (company_id)
 left join spend s using (month, company_id)
-left join lateral (
-    select p.value
-    from monthly p
-    where p.charge = 'monthly_fee_usd' and p.valid_from <= t.month and p.valid_to > t.month
-        and (p.company = c.company or (p.company = '*' and s.month is not null and t.company_id <> 0))
-    order by p.line
-    limit 1
-) f on true
-left join lateral (
-    select p.value
-    from monthly p
-    where p.charge = 'monthly_minimum_usd' and p.valid_from <= t.month and p.valid_to > t.month
-        and (p.company = c.company or (p.company = '*' and s.month is not null and t.company_id <> 0))
-    order by p.line
-    limit 1
-) n on true
+left join held f on f.month = t.month and f.company_id = t.company_id and f.charge = 'monthly_fee_usd'
+left join held n on n.month = t.month and n.company_id = t.company_id and n.charge = 'monthly_minimum_usd'
 where s.month is not null or f.value is not null or n.value is not null;

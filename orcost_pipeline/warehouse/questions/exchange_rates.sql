@@ -1,0 +1,2 @@
+select date, currency, per_usd
+from ref.exchange_rate
