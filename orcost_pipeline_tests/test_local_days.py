@@ -140,10 +140,10 @@ def test_a_day_before_the_known_hours_names_the_first_that_is_known(engine: sa.E
 @pytest.mark.parametrize("first", ["0001-01-01", "1500-01-01", "1900-01-01"])
 def test_a_day_long_before_the_known_hours_is_refused_at_once(engine: sa.Engine, zone: str, first: str) -> None:
     """Warsaw was no whole hours from UTC then, which nobody has to know."""
-    with refused(f"{first} begins before the known hours in {zone}: the first day that does not is 2026-10-24"):
-        with engine.connect() as connection:
-            connection.exec_driver_sql("set local statement_timeout = '2s'")
-            connection.execute(sa.text(LOCAL), {"zone": zone, "first": date.fromisoformat(first), "last": MONTH})
+    told = f"{first} begins before the known hours in {zone}: the first day that does not is 2026-10-24"
+    with engine.connect() as connection, refused(told):
+        connection.exec_driver_sql("set local statement_timeout = '2s'")
+        connection.execute(sa.text(LOCAL), {"zone": zone, "first": date.fromisoformat(first), "last": MONTH})
 
 
 @pytest.mark.usefixtures("truth")
