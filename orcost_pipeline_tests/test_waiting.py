@@ -503,18 +503,51 @@ def test_a_refusal_tells_the_clock_as_well() -> None:
 # ── a signal while an answer is awaited ──────────────────────────────────────────────────────────────────────────────
 
 HANGING = """
-import asyncio, signal, threading
+import asyncio, os, signal, threading
 from orcost_pipeline.openrouter.api.waiting import wait_for
-signal.signal(signal.SIGTERM, signal.default_int_handler)
-threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+
+class Interrupted(BaseException):
+    "As Dagster's: no KeyboardInterrupt."
+
+def interrupt(number, frame):
+    raise Interrupted
+
+def stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def stop_another_thread():
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+async def stopping():
+    stop()
+
+async def hanging():
+    loop = asyncio.get_running_loop()
+    {signal}
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0)
+        print("closed")
+
+signal.signal(signal.SIGTERM, interrupt)
 try:
-    wait_for(asyncio.sleep(60))
-except KeyboardInterrupt:
-    print("stopped")
+    wait_for(hanging())
+except Interrupted:
+    print("stopped", signal.getsignal(signal.SIGTERM) is interrupt)
 """
+SIGNALLED = {
+    "to another thread": "threading.Timer(0.3, stop_another_thread).start()",
+    "in a callback": "loop.call_soon(stop)",
+    "in a callback, later": "loop.call_later(0.3, stop)",
+    "in another task": "loop.create_task(stopping())",
+    "in the task itself": "stop()",
+}
 
 
-def test_a_signal_that_another_thread_takes_ends_the_wait() -> None:
-    """It does not wake the loop, and so it is with one that comes just before the loop begins to wait."""
-    ended = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=20, check=True)
-    assert ended.stdout == "stopped\n"
+@pytest.mark.parametrize("place", SIGNALLED)
+def test_a_signal_ends_the_wait_wherever_it_arrives(place: str) -> None:
+    """One that another thread takes does not wake the loop; an exception in a callback does not leave it."""
+    program = HANGING.replace("{signal}", SIGNALLED[place])
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    assert (ended.stdout, ended.stderr) == ("closed\nstopped True\n", "")
