@@ -228,11 +228,36 @@ def test_months_are_closed_in_their_order(world: Billed, orcost: Orcost) -> None
     world.later(days=30).sync()
     assert refused(orcost, "close", "2026-11") == (
         "2026-11 cannot be closed while an earlier month is open: 2026-10 (A, B).\n"
-        "Months are closed in their order. The first one: orcost close 2026-10\n"
+        "Months are closed in their order. The first one: orcost close 2026-10; all of them, the oldest first: orcost "
+        "close 2026-11 --with-earlier\n"
     )
     done(orcost, "close", "2026-10", "--company", "A")
     assert done(orcost, "close", "2026-11", "--company", "A").startswith("2026-11 is closed for 1 company.")
     assert "2026-10 (B)" in refused(orcost, "close", "2026-11")
+
+
+def test_earlier_months_are_closed_with_a_later_one_the_oldest_first(world: Billed, orcost: Orcost) -> None:
+    world.spend("app", "2026-11-05", "1")
+    world.later(days=30).sync()
+    assert "2026-12 has not ended" in refused(orcost, "close", "2026-12", "--with-earlier")
+    assert world.rows(CLOSINGS) == []
+    done(orcost, "close", "2026-10", "--company", "B")
+    told = done(orcost, "close", "2026-11", "--with-earlier")
+    assert [line for line in told.splitlines() if "closed" in line] == [
+        *("2026-10 is closed for 1 company.", "2026-11 is closed for 1 company.")
+    ]
+    assert [row[:2] for row in world.rows(CLOSINGS)] == [(OCTOBER, "B"), (OCTOBER, None), (NOVEMBER, None)]
+    assert "already; nothing was changed" in done(orcost, "close", "2026-11", "--with-earlier")
+
+
+def test_where_an_earlier_month_is_refused_no_later_one_is_closed(world: Billed, orcost: Orcost) -> None:
+    world.spend("app", "2026-10-20", "2")
+    world.spend("app", "2026-11-05", "1")
+    world.later(days=30).sync(since=date(2026, 10, 15))
+    assert "2026-10 is not closed" in refused(orcost, "close", "2026-11", "--with-earlier")
+    assert world.rows(CLOSINGS) == []
+    done(orcost, "close", "2026-11", "--with-earlier", "--accept-open")
+    assert len(world.rows(CLOSINGS)) == 2
 
 
 def test_each_obstacle_has_its_words() -> None:

@@ -158,6 +158,17 @@ def test_the_page_sums_the_rounded_lines_of_each_key_and_ends_with_the_total(wor
     assert "account" not in shown.text.replace("own accounts", "")
 
 
+def test_the_page_says_which_minimum_usage_is_topped_up_to(world: Billed, orcost: Orcost) -> None:
+    world.plans("A,markup_percent,12.5", "A,monthly_minimum_usd,49.50,,2026-10-01", "A,monthly_fee_usd,5,,2026-10-01")
+    world.rate("2026-10-30", "EUR", "0.5")
+    world.charge_in("A", "EUR")
+    world.sync()
+    shown = Page(stated(orcost))
+    assert [cells[0] for kind, cells in shown.rows if not kind] == [
+        *("Addition up to the monthly minimum of 24.75 EUR", "Monthly fee")
+    ]
+
+
 def test_a_company_with_nothing_in_the_month_has_a_statement_without_lines(world: Billed, orcost: Orcost) -> None:
     world.sync()
     assert Page(stated(orcost, month="2026-11")).rows == []

@@ -40,6 +40,17 @@ class Closing:
     is_new: bool
 
 
+def open_months(engine: sa.Engine, upto: date, company: str | None, now: datetime) -> list[date]:
+    """The first days of the months to close for a company or (None) for every one: open earlier ones, then `upto`.
+
+    Raises PermanentError where `upto` has not ended.
+    """
+    _require_ended(upto, now)
+    with engine.connect() as connection:
+        months = billing.charged_months(connection, upto)
+    return sorted({upto, *(it.month for it in months if it.status == "open" and company in (None, it.company))})
+
+
 def close_month(
     engine: sa.Engine,
     month: date,
@@ -60,8 +71,7 @@ def close_month(
 
     edited: files that are not in force as they are written now; with any, the month is refused.
     """
-    if now < day_start(next_month(month)):
-        raise PermanentError(f"{month:%Y-%m} has not ended: it can be closed after its last day is settled.")
+    _require_ended(month, now)
     with _at_one_instant(engine) as connection:
         if company is not None:
             require_company(connection, company)
@@ -130,12 +140,18 @@ def _at_one_instant(engine: sa.Engine) -> Iterator[sa.Connection]:
             still_held()
 
 
+def _require_ended(month: date, now: datetime) -> None:
+    if now < day_start(next_month(month)):
+        raise PermanentError(f"{month:%Y-%m} has not ended: it can be closed after its last day is settled.")
+
+
 def _require_earlier_closed(open_ones: Iterable[ChargedMonth], month: date) -> None:
     earlier = [it for it in open_ones if it.month < month]
     if earlier:
         raise PermanentError(
             f"{month:%Y-%m} cannot be closed while an earlier month is open: {_named(earlier)}.\n"
-            f"Months are closed in their order. The first one: orcost close {earlier[0].month:%Y-%m}"
+            f"Months are closed in their order. The first one: orcost close {earlier[0].month:%Y-%m}; all of them, the "
+            f"oldest first: orcost close {month:%Y-%m} --with-earlier"
         )
 
 

@@ -78,6 +78,9 @@ def close_command(
             help="Also where days do not reconcile, usage is known in part, or an account is no longer configured.",
         ),
     ] = False,
+    with_earlier: Annotated[
+        bool, typer.Option("--with-earlier", help="Before it, each earlier month that is open, the oldest first.")
+    ] = False,
 ) -> None:
     """Close a month: its statements no longer change.
 
@@ -85,7 +88,9 @@ def close_command(
     """
     from orcost_pipeline.cli.billing import months
 
-    months.close(options.settings(), month, company, options.now(context), accepts_open=accepts_open)
+    months.close(
+        options.settings(), month, company, options.now(context), accepts_open=accepts_open, with_earlier=with_earlier
+    )
 
 
 @billing_group.command("reopen")

@@ -1,8 +1,11 @@
 """`orcost close` and `orcost reopen`, and what they say."""
 
+from collections.abc import Collection
 from datetime import date, datetime
 
-from orcost_pipeline.billing.closing import close_month, reopen_month
+import sqlalchemy as sa
+
+from orcost_pipeline.billing.closing import close_month, open_months, reopen_month
 from orcost_pipeline.billing.statement import Statement
 from orcost_pipeline.cli.billing.documents import documents
 from orcost_pipeline.cli.billing.statements import total
@@ -14,30 +17,47 @@ from orcost_pipeline.warehouse.access import warehouse
 from orcost_pipeline.warehouse.questions.billing import Documents
 
 
-def close(settings: Settings, month: date, company: str | None, now: datetime, *, accepts_open: bool) -> None:
+def close(
+    settings: Settings, month: date, company: str | None, now: datetime, *, accepts_open: bool, with_earlier: bool
+) -> None:
     """Closes the month for a company or (None) for every one, and prints the totals of those that had something in it.
 
-    Raises PermanentError, and changes nothing, as `close_month` does.
+    `with_earlier` closes every earlier month that is open before it, the oldest first; the first refusal ends it.
+    Raises PermanentError, and changes nothing of the refused month, as `close_month` does.
     """
+    with warehouse(settings) as engine:
+        with engine.connect() as connection:
+            edited = not_in_force(settings, connection, engine.connect)
+        for each in open_months(engine, month, company, now) if with_earlier else [month]:
+            _close(engine, settings, each, company, now, accepts_open=accepts_open, edited=edited)
+
+
+def _close(
+    engine: sa.Engine,
+    settings: Settings,
+    month: date,
+    company: str | None,
+    now: datetime,
+    *,
+    accepts_open: bool,
+    edited: Collection[str],
+) -> None:
     totals: dict[str, str] = {}
 
     def render(statement: Statement) -> Documents:
         totals[statement.head.company] = total(statement)
         return documents(statement, shows_cost=settings.billing.show_cost)
 
-    with warehouse(settings) as engine:
-        with engine.connect() as connection:
-            edited = not_in_force(settings, connection, engine.connect)
-        closed = close_month(
-            engine,
-            month,
-            company,
-            accepts_open=accepts_open,
-            configured=[account.name for account in settings.accounts],
-            render=render,
-            now=now,
-            edited=edited,
-        )
+    closed = close_month(
+        engine,
+        month,
+        company,
+        accepts_open=accepts_open,
+        configured=[account.name for account in settings.accounts],
+        render=render,
+        now=now,
+        edited=edited,
+    )
     whose = f" for {quoted(company)}" if company is not None else ""
     if not closed.is_new:
         say(f"{month:%Y-%m} is closed{whose} already; nothing was changed.")

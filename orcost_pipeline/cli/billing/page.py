@@ -19,7 +19,6 @@ from orcost_pipeline.windows import next_month
 # A name of a company is its address, of which nothing may be missing.
 LONGEST_COMPANY = 300
 NAMES = {
-    "minimum": "Addition up to the monthly minimum",
     "monthly_fee": "Monthly fee",
     "purchase_fee": "Fee for buying credits",
     "rounding": "Rounding",
@@ -96,7 +95,7 @@ def _table(statement: Statement, *, shows_cost: bool) -> Table:
     rows = list(_usage_rows(usage, columns))
     if usage and others:
         rows.append(_row("Usage", usage, columns, "sum"))
-    rows += [_row(_name(line), [line], columns) for line in others]
+    rows += [_row(_name(line, statement), [line], columns) for line in others]
     rows.append(_row("Total", statement.lines, columns, "total"))
     titles = [Column("API key, model", "text"), *(Column(title) for title, _ in columns)]
     return Table("Charges", "", titles, rows)
@@ -158,11 +157,21 @@ def _key_names(usage: Iterable[StatementLine]) -> dict[Key, str]:
     return made
 
 
-def _name(line: StatementLine) -> str:
+def _name(line: StatementLine, statement: Statement) -> str:
+    if line.kind == "minimum":
+        return f"Addition up to the monthly minimum of {_minimum(statement)}"
     if line.kind != "adjustment" or line.adjusted_month is None:
         return NAMES.get(line.kind, line.kind)
     reasons = ", ".join(REASONS.get(it, it) for it in (line.reason or "").split("; ") if it)
     return f"Adjustment of {_month(line.adjusted_month)}" + (f": {reasons}" if reasons else "")
+
+
+def _minimum(statement: Statement) -> str:
+    """The monthly minimum that usage was topped up to, in the currency."""
+    head = statement.head
+    topped_up = [line.amount_usd for line in statement.lines if line.kind in {"usage", "minimum"}]
+    minimum = EXACT.multiply(reduce(EXACT.add, topped_up), head.per_usd or NOTHING)
+    return f"{rounded(minimum, head.minor_unit)} {head.currency}"
 
 
 def _row(name: str, lines: Sequence[StatementLine], columns: Columns, kind: str = "") -> Row:
@@ -222,7 +231,7 @@ def _meaning(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
     if shows_cost:
         yield "Cost is what OpenRouter charged for it."
     if shows_cost and any(line.byok_usd for line in statement.lines):
-        yield "BYOK is what own accounts at providers were charged, an estimate."
+        yield "BYOK is what own accounts at providers were charged, an estimate; it is paid there, not here."
 
 
 def _month(month: date) -> str:
