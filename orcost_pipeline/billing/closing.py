@@ -196,11 +196,12 @@ def _words(it: Obstacle) -> str:
 
 
 def _named(months: Iterable[ChargedMonth]) -> str:
-    """Companies with their months, of many the first."""
-    return "; ".join(
+    """Months with their companies, of many the first ones."""
+    named = [
         f"{month:%Y-%m} ({listed(it.company for it in of_month)})"
         for month, of_month in groupby(months, key=lambda it: it.month)
-    )
+    ]
+    return "; ".join(few(named, most=3))
 
 
 def _who() -> str:
