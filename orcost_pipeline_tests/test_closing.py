@@ -129,7 +129,7 @@ def test_a_month_that_has_not_ended_is_refused(world: Billed, orcost: Orcost) ->
     words = "2026-11 has not ended: it can be closed after its last day is settled.\n"
     assert refused(orcost, "close", "2026-11") == words
     assert "'2026-1' is not a month such as 2026-10." in orcost("close", "2026-1").err
-    assert refused(orcost, "close", "2026-10", "--company", "AA") == 'No company is called "AA". Did you mean A?\n'
+    assert refused(orcost, "close", "2026-10", "--company", "AA") == 'No company is called "AA". Near: "A".\n'
     assert world.rows(CLOSINGS) == []
 
 

@@ -438,7 +438,7 @@ def test_the_ending_of_the_file_says_the_format(world: Billed, orcost: Orcost, t
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("Bb", *OF_OCTOBER), 'No company is called "Bb". Did you mean B?'),
+        (("Bb", *OF_OCTOBER), 'No company is called "Bb". Near: "B".'),
         (("unattributed", *OF_OCTOBER), "Unattributed is no company: nobody is charged for it."),
         (("A", "--month", "2026-12"), "2026-12 has not begun: there is no statement of it yet."),
         (("--all", "--month", "2026-12", "--output", "x"), "2026-12 has not begun: there is no statement of it yet."),

@@ -15,11 +15,12 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from orcost_pipeline.billing.statement import Statement, read_statements, require_company, require_rates
+from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.text import few, listed, plural, quoted
 from orcost_pipeline.warehouse.locks import CLOSING_LOCK, kept_lock
 from orcost_pipeline.warehouse.questions import billing
-from orcost_pipeline.warehouse.questions.billing import ChargedMonth, Documents, Obstacle
+from orcost_pipeline.warehouse.questions.billing import ChargedMonth, CompanyMonth, Documents, Obstacle
 from orcost_pipeline.warehouse.statements import change
 from orcost_pipeline.windows import day_start, next_month
 
@@ -113,11 +114,14 @@ def reopen_month(engine: sa.Engine, month: date, company: str | None, reason: st
         if company is not None:
             require_company(connection, company)
         whose = f"{quoted(company)} in " if company else ""
-        if not billing.is_closed(connection, month, company) and not billing.closed_companies(
-            connection, month, company
-        ):
+        closed = [
+            it
+            for it in billing.closed_months(connection)
+            if it.company != UNATTRIBUTED and company in (None, it.company)
+        ]
+        if not billing.is_closed(connection, month, company) and not any(it.month == month for it in closed):
             raise PermanentError(f"{whose}{month:%Y-%m} is not closed.")
-        if later := billing.later_closed(connection, month, company):
+        if later := [it for it in closed if it.month > month]:
             raise PermanentError(
                 f"{month:%Y-%m} cannot be opened again while a later month is closed: {_named(later)}.\n"
                 f"Open the last one first: orcost reopen {later[-1].month:%Y-%m} --reason TEXT"
@@ -195,7 +199,7 @@ def _words(it: Obstacle) -> str:
             return f"{account} is not configured any more"
 
 
-def _named(months: Iterable[ChargedMonth]) -> str:
+def _named(months: Iterable[ChargedMonth | CompanyMonth]) -> str:
     """Months with their companies, of many the first ones."""
     named = [
         f"{month:%Y-%m} ({listed(it.company for it in of_month)})"

@@ -22,11 +22,10 @@ from orcost_pipeline.billing.prices import (
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.measures import EXACT
+from orcost_pipeline.warehouse.questions.billing import CompanyMonth, closed_months
 from orcost_pipeline.warehouse.questions.charges import (
-    CompanyMonth,
     SpanUsage,
     charges_by_month,
-    closed_months,
     known_months,
     usage_by_span,
 )
@@ -62,7 +61,7 @@ def plan_effect(connection: sa.Connection, rows: Sequence[PlanRow]) -> list[Effe
     days = sorted({day for row in rows for day in (row.valid_from, row.valid_to) if day})
     before = {CompanyMonth(it.month, it.company): it.total_usd for it in charges_by_month(connection)}
     used = charges(rows, usage_by_span(connection, days), days)
-    closed, companies = closed_months(connection), set(company_names(connection))
+    closed, companies = set(closed_months(connection)), set(company_names(connection))
     # What is closed for Unattributed is closed for every company, those that are not there yet included.
     for_all = {key.month for key in closed if key.company == UNATTRIBUTED}
     after = totals(rows, used, known_months(connection))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from orcost_pipeline.companies.assignment import glob_matches
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.measures import EXACT
+from orcost_pipeline.warehouse.publication.transaction import Price
 from orcost_pipeline.warehouse.questions.plans import PlanRow
 
 EVERYBODY = "*"
@@ -38,28 +39,6 @@ class Used(NamedTuple):
 
     company: str
     model: str
-
-
-class Price(NamedTuple):
-    """The price of a company's use of a model from UTC day `valid_from` to before `valid_to` (None: without limit).
-
-    The rates are USD for each USD of credits, USD of BYOK, prompt token, completion token and request; `purchase_rate`
-    is the fee for buying credits for each USD of them, which is charged by itself. `plan` names the rows that hold as
-    `charge=value`. is_counter: for usage that is known from counters only, which has no tokens.
-    """
-
-    company: str
-    model: str
-    is_counter: bool
-    valid_from: date | None
-    valid_to: date | None
-    credits_rate: Decimal
-    byok_rate: Decimal
-    prompt_rate: Decimal
-    completion_rate: Decimal
-    request_rate: Decimal
-    purchase_rate: Decimal
-    plan: str
 
 
 def prices(rows: Sequence[PlanRow], used: Iterable[Used]) -> list[Price]:

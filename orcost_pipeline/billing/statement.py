@@ -10,7 +10,7 @@ from functools import reduce
 import sqlalchemy as sa
 
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
-from orcost_pipeline.companies.rows import did_you_mean
+from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.text import few, quoted
@@ -71,9 +71,7 @@ def require_company(connection: sa.Connection, company: str) -> None:
     """Raises PermanentError for a company that nobody knows, with the nearest name, and for Unattributed."""
     if company.casefold() == UNATTRIBUTED.casefold():
         raise PermanentError(f"{UNATTRIBUTED} is no company: nobody is charged for it. To assign it: orcost map todo")
-    known = tuple(billing.charged_companies(connection))
-    if company not in known:
-        raise PermanentError(f"No company is called {quoted(company)}.{did_you_mean(company, known)}")
+    require_known(company, billing.charged_companies(connection))
 
 
 def require_rates(months: Iterable[ChargedMonth]) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import typer
 
 from orcost_pipeline.cli.rendering import as_json, cells, say, show, table
-from orcost_pipeline.cli.report import require_company
+from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import listed, plural, quoted
@@ -17,6 +17,7 @@ from orcost_pipeline.warehouse.access import warehouse
 from orcost_pipeline.warehouse.logins.granting import execute, reader_script, revocation_script, viewer_script
 from orcost_pipeline.warehouse.logins.script import Script
 from orcost_pipeline.warehouse.opening import open_existing, open_warehouse
+from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.rights import Login, listed_logins, open_sessions
 from orcost_pipeline.warehouse.questions.spend import UNATTRIBUTED
 
@@ -43,7 +44,7 @@ def viewer(settings: Settings, login: str, companies: Sequence[str], *, is_print
         for company in companies:
             if company == UNATTRIBUTED:
                 raise PermanentError(f"{UNATTRIBUTED} spend is of no company: no viewer sees it.")
-            require_company(connection, company)
+            require_known(company, company_names(connection))
         script = viewer_script(connection, login, companies)
         seen = listed(sorted(set(companies)))
         _give(connection, script, f"{quoted(login)} sees {seen} in the schema viewer.", is_printed=is_printed)

@@ -14,7 +14,8 @@ from rich.text import Text
 from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.rendering import cells, show, table
-from orcost_pipeline.cli.report import require_company, synced_accounts
+from orcost_pipeline.cli.report import synced_accounts
+from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import UNKNOWN, key_name, money, rounded, short_hash
@@ -24,6 +25,7 @@ from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.questions.explanation import (
     company_figure,
+    company_names,
     figure_hours,
     figure_parts,
     known_days,
@@ -40,7 +42,7 @@ def explain(settings: Settings, company: str, day: date, account: str | None, ou
     """Prints the parts of a company's cost on a UTC day; raises PermanentError for an unknown company or day."""
     with snapshot(settings) as connection:
         as_of = min(it.as_of for it in synced_accounts(connection, settings, account))
-        require_company(connection, company)
+        require_known(company, company_names(connection))
         is_settled = _require_day(connection, day, account)
         parts = figure_parts(connection, company, day, account)
         if output == "table":

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +19,7 @@ from orcost_pipeline import formats
 from orcost_pipeline.cli import rendering
 from orcost_pipeline.cli.rendering import cells, table
 from orcost_pipeline.cli.report_request import ReportRequest, report_request
+from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import change, clock, key_name, money, rounded, share, short_hash, tokens
 from orcost_pipeline.health.finding import sync_command
@@ -126,7 +126,7 @@ def answer_to(connection: sa.Connection, settings: Settings, question: ReportReq
     """The answer to a request; raises PermanentError where the account was not synced yet or the company is unknown."""
     accounts = synced_accounts(connection, settings, question.account)
     if question.company is not None:
-        require_company(connection, question.company)
+        require_known(question.company, company_names(connection))
     question = question.placed(connection)
     rows = question.spend(connection)
     companies = rows
@@ -158,17 +158,6 @@ def require_account(settings: Settings, accounts: Sequence[AccountState], wanted
     names = {account.account for account in accounts} | {account.name for account in settings.accounts}
     if wanted not in names:
         raise PermanentError(f"No account is called {quoted(wanted)}. Known: {listed(sorted(names))}.")
-
-
-def require_company(connection: sa.Connection, company: str) -> None:
-    """Raises PermanentError, with similar names, for a company that no mapping ever named."""
-    names = company_names(connection)
-    if company not in names:
-        known = {name.lower(): name for name in names}
-        near = [quoted(known[name]) for name in get_close_matches(company.lower(), known, n=3)]
-        raise PermanentError(
-            f"No company is called {quoted(company)}." + (f" Near: {', '.join(near)}." if near else "")
-        )
 
 
 def _amounts(rows: Sequence[Row]) -> dict[str, Decimal]:

@@ -15,12 +15,14 @@ from orcost_pipeline import formats
 from orcost_pipeline.cli.export.formats import BINARY, TEXT, require_parquet
 from orcost_pipeline.cli.files import writing
 from orcost_pipeline.cli.rendering import say
-from orcost_pipeline.cli.report import require_company, synced_accounts
+from orcost_pipeline.cli.report import synced_accounts
 from orcost_pipeline.cli.report_request import between
+from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.errors import ContractError, PermanentError
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.text import plural, quoted
 from orcost_pipeline.warehouse.access import snapshot
+from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.exports import (
     Export,
     ExportGrain,
@@ -56,7 +58,7 @@ def spend(
 
     def chosen(connection: sa.Connection) -> Export:
         if company is not None:
-            require_company(connection, company)
+            require_known(company, company_names(connection))
         return exported_spend(connection, grain, window, company)
 
     _export(settings, chosen, target, now)

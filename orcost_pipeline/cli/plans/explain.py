@@ -11,13 +11,14 @@ from rich.text import Text
 from orcost_pipeline.billing.explanation import Explanation
 from orcost_pipeline.billing.explanation import explain as explained
 from orcost_pipeline.cli.rendering import as_json, cells, left_out, say, show
-from orcost_pipeline.cli.report import require_company
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
+from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import not_in_force
 from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, short
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.questions.charges import has_month_spend, models_of_company
+from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.plans import PlanRow, plan_rows
 
 MONTHLY = "for the month"
@@ -29,7 +30,7 @@ def explain(settings: Settings, company: str, day: date, model: str | None, outp
     Raises PermanentError for an unknown company.
     """
     with snapshot(settings) as connection:
-        require_company(connection, company)
+        require_known(company, company_names(connection))
         models = [model] if model is not None else models_of_company(connection, company, day)
         rows = plan_rows(connection) if company != UNATTRIBUTED else ()
         has_spend = has_month_spend(connection, company, day.replace(day=1))

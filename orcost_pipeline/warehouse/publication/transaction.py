@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -53,33 +53,26 @@ class Owner(Protocol):
     def rule(self) -> str | None: ...
 
 
-class Price(Protocol):
-    """What a company's use of a model costs on a span of days (None: open-ended): USD for each unit of what is used."""
+class Price(NamedTuple):
+    """The price of a company's use of a model from UTC day `valid_from` to before `valid_to` (None: without limit).
 
-    @property
-    def company(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def is_counter(self) -> bool: ...
-    @property
-    def valid_from(self) -> date | None: ...
-    @property
-    def valid_to(self) -> date | None: ...
-    @property
-    def credits_rate(self) -> Decimal: ...
-    @property
-    def byok_rate(self) -> Decimal: ...
-    @property
-    def prompt_rate(self) -> Decimal: ...
-    @property
-    def completion_rate(self) -> Decimal: ...
-    @property
-    def request_rate(self) -> Decimal: ...
-    @property
-    def purchase_rate(self) -> Decimal: ...
-    @property
-    def plan(self) -> str: ...
+    The rates are USD for each USD of credits, USD of BYOK, prompt token, completion token and request; `purchase_rate`
+    is the fee for buying credits for each USD of them, which is charged by itself. `plan` names the rows that hold as
+    `charge=value`. is_counter: for usage that is known from counters only, which has no tokens.
+    """
+
+    company: str
+    model: str
+    is_counter: bool
+    valid_from: date | None
+    valid_to: date | None
+    credits_rate: Decimal
+    byok_rate: Decimal
+    prompt_rate: Decimal
+    completion_rate: Decimal
+    request_rate: Decimal
+    purchase_rate: Decimal
+    plan: str
 
 
 class InForce(Protocol):

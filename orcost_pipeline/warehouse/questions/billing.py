@@ -67,6 +67,13 @@ class Documents(NamedTuple):
     json: str
 
 
+class CompanyMonth(NamedTuple):
+    """A UTC month, by its first day, of a company."""
+
+    month: date
+    company: str
+
+
 class ChargedMonth(NamedTuple):
     """A company's month, in its currency; `per_usd` is None where that has no rate."""
 
@@ -124,9 +131,9 @@ def is_closed(connection: sa.Connection, month: date, company: str | None) -> bo
     return ask(connection, "is_closed", month=month, company=company).scalar_one()
 
 
-def closed_companies(connection: sa.Connection, month: date, company: str | None) -> list[str]:
-    """The companies (this one, or None: all) whose month is closed."""
-    return list(ask(connection, "closed_companies", month=month, company=company).scalars())
+def closed_months(connection: sa.Connection) -> list[CompanyMonth]:
+    """The closed months of each company there is, Unattributed included; oldest first."""
+    return records(CompanyMonth, ask(connection, "closed_months"))
 
 
 def obstacles(
@@ -138,8 +145,3 @@ def obstacles(
     """
     answer = ask(connection, "closing_obstacles", month=month, company=company, configured=list(configured))
     return records(Obstacle, answer)
-
-
-def later_closed(connection: sa.Connection, month: date, company: str | None) -> list[ChargedMonth]:
-    """The later months that are closed for a company (None: for any)."""
-    return records(ChargedMonth, ask(connection, "later_closed", month=month, company=company))

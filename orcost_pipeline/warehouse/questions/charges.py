@@ -36,13 +36,6 @@ class MonthCharge(NamedTuple):
     total_usd: Decimal
 
 
-class CompanyMonth(NamedTuple):
-    """A UTC month, by its first day, of a company."""
-
-    month: date
-    company: str
-
-
 def usage_by_span(connection: sa.Connection, days: Sequence[date]) -> Sequence[SpanUsage]:
     """The usage of all months by span of days: span 0 is before the first of `days`, which are in order."""
     return records(SpanUsage, ask(connection, "usage_by_span", days=list(days)))
@@ -51,11 +44,6 @@ def usage_by_span(connection: sa.Connection, days: Sequence[date]) -> Sequence[S
 def charges_by_month(connection: sa.Connection) -> Sequence[MonthCharge]:
     """The charges of all months, by month and company, without adjustments."""
     return records(MonthCharge, ask(connection, "charges_by_month"))
-
-
-def closed_months(connection: sa.Connection) -> set[CompanyMonth]:
-    """The months that are closed, of each company there is."""
-    return set(records(CompanyMonth, ask(connection, "closed_months")))
 
 
 def known_months(connection: sa.Connection) -> list[date]:
