@@ -28,7 +28,7 @@ from orcost_pipeline_tests.world import DAY
 START = datetime(2026, 11, 3, 12, 20, tzinfo=UTC)
 KEYS = ("app", "web", "free")
 COMPANIES = ("A", "B", "C")
-SEED = 6
+SEED = 9
 DATES = ("", "2026-10-01", "2026-10-25", "2026-11-01", "2026-11-20", "2026-12-01")
 CHARGES = (
     *("markup_percent", "byok_percent", "prompt_usd_per_million", "completion_usd_per_million", "request_usd"),
@@ -52,11 +52,32 @@ class Invoices:
                 self.world.spend(key, f"{(START - (days + number) * DAY).date()}", "1.234567", "0.5")
         self._sync(timedelta(0))
 
+    def live_in_short(self) -> None:
+        """What a closed month goes through: it is adjusted, its adjustment is closed, and adjusted again."""
+        with self.stack:
+            self.is_planned(most=20)
+            self.is_mapped()
+            self.is_closed(None)
+            self.is_used()
+            self.is_restated()
+            self.days_pass(30)
+            self.is_planned(most=20)
+            self.is_closed(None)
+            self.is_used()
+            self.is_mapped()
+            self.is_restated()
+            self.is_opened_again(None)
+            self.is_planned(most=20)
+            self.is_charged_in()
+            self.is_closed("A")
+
     def live(self, steps: int) -> None:
-        """So many deeds, each followed by the laws."""
+        """So many deeds by chance, each followed by the laws."""
         deeds = (
             *(self.is_used, self.is_used, self.is_restated, self.is_mapped, self.is_planned, self.is_planned),
-            *(self.is_charged_in, self.days_pass, self.days_pass, self.is_closed, self.is_closed, self.is_opened_again),
+            *(self.is_charged_in, self.days_pass, self.days_pass),
+            *(lambda: self.is_closed(self.chance.choice((None, None, *COMPANIES))),) * 2,
+            lambda: self.is_opened_again(self.chance.choice((None, *COMPANIES))),
         )
         with self.stack:
             for _ in range(steps):
@@ -94,9 +115,9 @@ class Invoices:
         )
         self._sync(timedelta(hours=1))
 
-    def is_planned(self) -> None:
+    def is_planned(self, most: int = 7) -> None:
         """The same company, charge, model and dates twice is refused when a file is read."""
-        rows = [self._plan_row() for _ in range(self.chance.randint(0, 7))]
+        rows = [self._plan_row() for _ in range(self.chance.randint(most - 7, most))]
         self.rows = list({(row.split(",")[0], row.split(",")[1], *row.split(",")[3:]): row for row in rows}.values())
         self.world.plans(*self.rows)
         self._sync(timedelta(hours=1))
@@ -115,12 +136,11 @@ class Invoices:
         self.world.charge_in(self.chance.choice(COMPANIES), currency)
         self._laws()
 
-    def days_pass(self) -> None:
-        self._sync(self.chance.randint(1, 16) * DAY)
+    def days_pass(self, days: int | None = None) -> None:
+        self._sync((days or self.chance.randint(1, 16)) * DAY)
 
-    def is_closed(self) -> None:
-        """Month by month, as far as that goes."""
-        company = self.chance.choice((None, None, *COMPANIES))
+    def is_closed(self, company: str | None) -> None:
+        """Month by month, as far as that goes, for a company or for all."""
         for month in self._months():
             try:
                 self.world.close(month, company, accepts_open=True)
@@ -129,9 +149,8 @@ class Invoices:
                 break
         self._laws()
 
-    def is_opened_again(self) -> None:
+    def is_opened_again(self, company: str | None) -> None:
         """The last month that can be."""
-        company = self.chance.choice((None, *COMPANIES))
         for month in reversed(self._months()):
             try:
                 self.world.reopen(month, company)
@@ -267,7 +286,7 @@ HAPPENED = {"closed", "opened again", "restatement", "late usage", "mapping", "p
 def test_the_laws_of_billing_hold_over_a_history(postgres_url: str) -> None:
     """The same one each time, so that nobody's unrelated change fails by chance."""
     history = Invoices(postgres_url, seed=SEED)
-    history.live(26)
+    history.live_in_short()
     assert {word for reasons in history.seen for word in reasons.split("; ")} >= HAPPENED, history.seen
 
 
