@@ -93,14 +93,29 @@ def test_a_slow_part_makes_every_part_shorter_and_a_round_one_only_itself() -> N
     assert slow.rest == round_.rest
 
 
-def test_parts_are_asked_for_at_once_as_soon_as_an_answer_showed_how_full_they_are() -> None:
-    division = Division(WINDOW, HOUR, Limits(), dict.fromkeys(STARTS, 1_000))
+def test_parts_are_asked_for_at_once_as_soon_as_one_nearly_as_large_was_whole() -> None:
+    division = Division(WINDOW, HOUR, limits := Limits(), dict.fromkeys(STARTS, 1_000))
     (first,) = division.parts(3)
     division.note_answer(first, 100 * len(first.hours()))
+    limits.note_whole(100 * len(first.hours()))
+    (second,) = division.parts(3)
+    assert second.end == first.start
+    assert len(second.hours()) * 100 < ROW_LIMIT
+    limits.note_whole(95 * len(second.hours()))
     parts = division.parts(3)
-    assert (len(parts), parts[0]) == (3, division.part())
+    assert (len(parts), parts[0]) == (3, second)
     assert [newer.start for newer in (first, *parts[:-1])] == [older.end for older in parts]
-    assert all(len(part.hours()) * 100 < ROW_LIMIT for part in parts)
+
+
+def test_while_a_part_is_in_doubt_nothing_else_is_asked_for() -> None:
+    division = Division(WINDOW, HOUR, limits := Limits(), dict.fromkeys(STARTS, 1_000))
+    limits.note_whole(ROW_LIMIT)
+    division.note_answer(first := division.part(), 500 * len(first.hours()))
+    doubted = division.part()
+    division.doubt(doubted, 8_000)
+    assert division.shorten(doubted, is_truncated=False, is_slow=False)
+    parts = division.parts(8)
+    assert Window(parts[-1].start, parts[0].end) == doubted
 
 
 @pytest.mark.parametrize("lacking", [0, 1])

@@ -15,6 +15,8 @@ from orcost_pipeline.windows import Window, ceil, floor
 # Rows of a full answer, as a share of the limit, that a part is chosen for: hours differ in how many of the rows that
 # they may have they turn out to have.
 FILLED = Fraction(9, 10)
+# An answer with this share of another's rows is nearly as large.
+NEARLY = Fraction(9, 10)
 
 
 @dataclass
@@ -41,9 +43,13 @@ class RowBounds:
                 return window.end - max(window.start, min(at + self.grain, newest))
         return window.end - window.start
 
+    def expected(self, window: Window) -> Fraction:
+        """How many rows a window has where its hours (or days) are as full as the last ones."""
+        return self.share * self._bound(window)
+
     def note_answer(self, window: Window, rows: int) -> None:
         """Learns the share from an answer."""
-        if rows and (bound := sum(self.by_start[at] for at in self._starts(window))):
+        if rows and (bound := self._bound(window)):
             self.share = min(Fraction(1), Fraction(rows, bound))
 
     def note_truncated(self, rest: Window, part: Window, most_rows: int) -> bool:
@@ -53,6 +59,9 @@ class RowBounds:
         """
         self.share = min(Fraction(1), 2 * self.share)
         return self.longest_end(rest, most_rows) < part.end - part.start
+
+    def _bound(self, window: Window) -> int:
+        return sum(self.by_start[at] for at in self._starts(window))
 
     def _starts(self, window: Window) -> list[datetime]:
         """Starts of hours (or days) with rows that the window touches, the newest first."""
@@ -94,10 +103,16 @@ class Division:
         return self._newest_part(self.rest)
 
     def parts(self, most: int) -> list[Window]:
-        """The newest parts of the rest, to be asked for at the same time; one while nothing is known of how full
-        answers are."""
+        """The newest parts of the rest, to be asked for at the same time.
+
+        One while nothing is known of how full answers are, and until one nearly as large was whole: where an answer
+        is not, those about later parts are of no use.
+        """
         parts = [self.part()]
-        while self._bounds.share < 1 and len(parts) < most and parts[-1].start > self.rest.start:
+        is_usual = self._bounds.share < 1 and NEARLY * self._bounds.expected(parts[0]) <= self._limits.rows_answered
+        # What a doubt is about is asked for in short parts; nothing before it is.
+        oldest = self._doubt.window.start if self._doubt else self.rest.start
+        while is_usual and len(parts) < most and parts[-1].start > oldest:
             parts.append(self._newest_part(Window(self.rest.start, parts[-1].start)))
         return parts
 
