@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from orcost_pipeline.errors import InvalidKeyError, OrcostError, PermanentError, TransientError
 from orcost_pipeline.openrouter.api.client import OpenRouter
+from orcost_pipeline.openrouter.api.connection import certificates
 from orcost_pipeline.settings import DEFAULT_BASE_URL
 from orcost_pipeline.simulator import Fault, Simulator, serve
 from orcost_pipeline_tests.client_world import CATCHES_UP, assert_no_secret
@@ -196,6 +197,7 @@ def test_a_proxy_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPat
 
 
 def test_certificates_that_are_not_there_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     error = asked_in_vain("https://openrouter.test/api/v1")
     assert isinstance(error, PermanentError)

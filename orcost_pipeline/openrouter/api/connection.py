@@ -1,7 +1,6 @@
 """The connection to OpenRouter: which address the key may be sent to, and the HTTP client that sends it."""
 
 import ipaddress
-import os
 import re
 import ssl
 from contextlib import suppress
@@ -52,7 +51,7 @@ def open_connection(
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout)),
             transport=transport,
-            verify=_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
+            verify=certificates(),
             # A proxy cannot reach this machine's own ports, where the simulated account of the demo listens.
             mounts={f"all://{base_url.netloc.decode()}": None} if is_this_machine(base_url.host) else None,
         )
@@ -64,9 +63,8 @@ def open_connection(
 
 
 @cache
-def _certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
-    """The trusted certificates, as httpx finds them by these variables. Kept: reading them takes 40 ms, and a sync has
-    ten connections."""
+def certificates() -> ssl.SSLContext:
+    """The trusted certificates, as httpx finds them. Read once: that takes 40 ms, and a sync has ten clients."""
     return httpx.create_ssl_context()
 
 
