@@ -34,6 +34,7 @@ from orcost_pipeline.warehouse.questions.reconciliation import disagreeing_keys
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.processes import orcost
+from orcost_pipeline_tests.sampling import examples
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 MILLIONTH = Decimal("0.000001")
@@ -414,7 +415,7 @@ spends = st.tuples(
 )
 
 
-@settings(max_examples=6, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=examples(12), derandomize=True, phases=[Phase.generate])
 @given(used=st.lists(spends, min_size=1, max_size=25), cut=st.sampled_from([*CUTS, "none"]), silent=st.booleans())
 def test_no_day_is_open_whatever_is_spent_and_whoever_cuts(
     postgres_url: str, used: list[tuple[Any, ...]], cut: str, silent: bool
