@@ -109,7 +109,7 @@ def main() -> None:
         load_plans(world.engine, plans.rows, source=plans.source, sha256=plans.sha256, now=world.now)
         world.sync()
         print(f"$ orcost close 2026-10    # {world.now:%B %-d}")
-        months.close(settings, OCTOBER, None, world.now, accepts_open=False)
+        months.close(settings, OCTOBER, None, world.now, accepts_open=False, with_earlier=False)
         world.now = datetime.fromisoformat("2026-11-12T12:20+00:00")
         world.ledger.restate("acme", date(2026, 10, 28), world.keys["app"], CLAUDE, factor=Decimal(2))
         world.sync()
