@@ -354,7 +354,7 @@ def test_one_company_is_opened_again_alone(world: Billed, orcost: Orcost) -> Non
     done(orcost, "close", "2026-10")
     kept = printed(orcost, "B")
     told = done(orcost, "reopen", "2026-10", "--company", "A", "--reason", "dispute")
-    assert told == f'2026-10 is open again for "A".\n{NEXT}'
+    assert told == f'2026-10 is open again for "A".\n{NEXT[:-1]} --company A\n'
     assert '"status": "open"' in printed(orcost)["json"]
     assert printed(orcost, "B") == kept
     assert done(orcost, "close", "2026-10").startswith("2026-10 is closed for 1 company.")

@@ -210,6 +210,11 @@ def test_a_monthly_row_without_a_first_of_a_month_is_doubted(start: str, end: st
         (["*,byok_percent,10", "A,markup_percent,5"], None),
         (["A,markup_percent,10,gpt", "A,markup_percent,5"], None),
         (["A,markup_percent,10,,2026-01-01", "A,markup_percent,5"], None),
+        (["A,markup_percent,10,,2026-01-01", "A,markup_percent,5,,2026-05-01"], 3),
+        (["*,markup_percent,10,,2026-01-01,2026-09-01", "A,markup_percent,5,,2026-05-01,2026-06-01"], 3),
+        (["A,markup_percent,10,,2026-01-01,2026-05-01", "A,markup_percent,5,,2026-04-30,2026-05-02"], None),
+        (["A,markup_percent,10,,2026-05-01", "A,markup_percent,5,,2026-01-01"], None),
+        (["A,markup_percent,10,,,2026-05-01", "A,markup_percent,5,,2026-01-01"], None),
     ],
 )
 def test_a_row_that_an_earlier_one_covers_is_doubted(rows: list[str], line: int | None) -> None:

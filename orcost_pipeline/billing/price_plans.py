@@ -5,6 +5,7 @@ after a rejection. Pure functions.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -128,28 +129,37 @@ def _plan_row(row: _Cells) -> PlanRow:
 
 def _warnings(rows: Iterable[PlanRow]) -> Iterator[Mistake]:
     """A warning for each row that can hold on no day: an earlier one comes first, or no month begins in its period."""
-    seen: dict[tuple[object, ...], PlanRow] = {}
+    seen: defaultdict[tuple[str, str, str | None], list[PlanRow]] = defaultdict(list)
     for row in rows:
-        earlier = min((seen[it] for it in _wider(row) if it in seen), key=lambda it: it.line, default=None)
+        earlier = min(
+            (it for wider in _wider(row) for it in seen[wider] if _covers(it, row)),
+            key=lambda it: it.line,
+            default=None,
+        )
         if earlier:
             message = f"{row.charge} of {quoted(row.company)} never holds: line {earlier.line} comes first."
             yield Mistake(row.line, message)
-        seen.setdefault((row.company, row.charge, row.model, row.valid_from, row.valid_to), row)
+        seen[row.company, row.charge, row.model].append(row)
         if row.charge in MONTHLY and not _begins_a_month(row.valid_from, row.valid_to):
             message = f"{row.charge} never holds: it covers no first day of a month, which decides for the whole month."
             yield Mistake(row.line, message)
 
 
-def _wider(row: PlanRow) -> Iterator[tuple[object, ...]]:
-    """Identities of rows that are for everything `row` is for: itself, or wider in company, model or period.
+def _wider(row: PlanRow) -> Iterator[tuple[str, str, str | None]]:
+    """Companies, charge and models of rows that are for everything `row` is for.
 
     A monthly row for every company does not reach one without spend.
     """
     for company in {row.company} if row.charge in MONTHLY else {row.company, EVERYBODY}:
         for model in {row.model, None, EVERYBODY}:
-            for start in {row.valid_from, None}:
-                for end in {row.valid_to, None}:
-                    yield company, row.charge, model, start, end
+            yield company, row.charge, model
+
+
+def _covers(earlier: PlanRow, row: PlanRow) -> bool:
+    """Whether the days of one row are among those of another."""
+    begins = earlier.valid_from is None or (row.valid_from is not None and earlier.valid_from <= row.valid_from)
+    ends = earlier.valid_to is None or (row.valid_to is not None and row.valid_to <= earlier.valid_to)
+    return begins and ends
 
 
 def _begins_a_month(start: date | None, end: date | None) -> bool:

@@ -1,5 +1,6 @@
 """`orcost close` and `orcost reopen`, and what they say."""
 
+import shlex
 from collections.abc import Collection
 from datetime import date, datetime
 
@@ -78,4 +79,5 @@ def reopen(settings: Settings, month: date, company: str | None, reason: str, no
     with warehouse(settings) as engine:
         reopen_month(engine, month, company, reason, now)
     say(f"{month:%Y-%m} is open again for {quoted(company) if company is not None else 'every company'}.")
-    say(f"Next: correct what was wrong, then: orcost sync, and: orcost close {month:%Y-%m}")
+    alone = f" --company {shlex.quote(company)}" if company is not None else ""
+    say(f"Next: correct what was wrong, then: orcost sync, and: orcost close {month:%Y-%m}{alone}")
