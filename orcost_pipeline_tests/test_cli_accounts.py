@@ -133,6 +133,24 @@ def test_a_lost_key_of_a_known_account_is_told_at_the_account(project: Project) 
     assert "OPENROUTER_API_KEY is not set" in error
 
 
+def test_edited_files_charge_what_is_stored_although_the_sync_fails(project: Project) -> None:
+    mapping, plans = project.folder / "company_mapping.csv", project.folder / "price_plans.csv"
+    mapping.write_text("company,match,pattern\nA,key_name,*\n", encoding="utf-8")
+    plans.write_text("company,charge,value\nA,markup_percent,10\n", encoding="utf-8")
+    project.orcost("sync", OPENROUTER_API_KEY=project.key_of("acme"))
+    charges = "select company, sum(usage_usd) / sum(credits_usd) from marts.company_charge_monthly group by 1"
+    assert {company: round(factor, 9) for company, factor in project.rows(charges)}["A"] == Decimal("1.1")
+    mapping.write_text("company,match,pattern\nB,key_name,*\n", encoding="utf-8")
+    plans.write_text("company,charge,value\nB,markup_percent,20\n", encoding="utf-8")
+    sync = project.orcost("sync")
+    assert sync.returncode == 1
+    assert "What is stored is now attributed and charged by the edited mapping and price plans." in sync.stderr
+    assert {company: round(factor, 9) for company, factor in project.rows(charges)}["B"] == Decimal("1.2")
+    assert project.rows("select status from ops.sync_run order by started_at") == [("succeeded",), ("failed",)]
+    again = project.orcost("sync")
+    assert (again.returncode, "What is stored" in again.stderr) == (1, False)
+
+
 def test_what_was_never_synced_and_is_not_configured_is_no_account(project: Project) -> None:
     runs.start_run(project.engine, "old", "left over", None, datetime.now(UTC))
     project.orcost("sync", OPENROUTER_API_KEY=project.key_of("acme"))

@@ -534,6 +534,20 @@ def test_a_month_is_closed_by_what_is_in_force(world: Billed) -> None:
     assert world.close(OCTOBER).companies == ("A", "B")
 
 
+def test_fees_and_minimums_follow_new_plans_together_with_usage(world: Billed) -> None:
+    """Plans that are loaded by a sync that fails afterwards charge nothing before an account is published by them."""
+    world.plans("A,markup_percent,50", "A,monthly_fee_usd,5,,2026-10-01", "B,monthly_minimum_usd,80,,2026-10-01")
+    world.sync()
+    world.close(OCTOBER)
+    before, adjustments = world.months("*"), world.adjustments()
+    world.plans("A,monthly_fee_usd,50,,2026-10-01", "B,monthly_minimum_usd,800,,2026-10-01", "C,monthly_fee_usd,7")
+    assert (world.months("*"), world.adjustments()) == (before, adjustments)
+    world.publish()
+    fees = world.rows("select company, fees_usd from marts.company_charge_monthly where month = :month", month=NOVEMBER)
+    assert {company: fee for company, fee in fees if fee} == {"A": 50, "C": 7}
+    assert {row[-1] for row in world.adjustments()} == {"plan"}
+
+
 def test_a_company_called_like_every_company_is_no_exception(world: Billed) -> None:
     world.map("*,key_name,app,,,", "B,key_name,web,,,")
     world.plans("*,monthly_fee_usd,5")

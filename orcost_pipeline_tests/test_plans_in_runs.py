@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from orcost_pipeline.billing.exchange_rates import read_exchange_rates
 from orcost_pipeline.billing.price_plans import read_price_plans
 from orcost_pipeline.health.finding import Code
+from orcost_pipeline.simulator import Fault
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.warehouse.billing_files import load_plans, load_rates
 from orcost_pipeline.warehouse.questions.plans import PlanVersion, has_rates, plan_rows, plan_version_in_force
@@ -263,6 +264,21 @@ def test_edited_plans_and_rates_are_followed_at_once_and_openrouter_is_asked_not
     assert billed.run(job="reattribute").success
     assert billed.value("select per_usd from ref.exchange_rate where currency = 'EUR'") == Decimal("0.95")
     assert look(billed, seen)[0] == []
+
+
+def test_edited_files_that_a_failed_sync_loaded_are_followed_too(billed: Deployment) -> None:
+    """They are in force then, but what is stored is not yet attributed and charged by them."""
+    _, seen = look(billed, None)
+    write(billed, PLANS.replace("20", "50"))
+    billed.simulator.inject(Fault("401", times=None))
+    assert not billed.run().success
+    assert charged(billed) == Decimal("13.02")
+    (request,), seen = look(billed, seen)
+    assert request.partition_key == "acme"
+    assert look(billed, seen)[0] == [], "once"
+    assert billed.run(job="reattribute").success
+    assert charged(billed) == Decimal("16.275")
+    assert look(billed, None)[0] == []
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from orcost_pipeline.warehouse.access import configured_url, database_snapshot, 
 from orcost_pipeline.warehouse.failures import database_errors, failure_named
 from orcost_pipeline.warehouse.home import require_home
 from orcost_pipeline.warehouse.opening import database_url, open_warehouse
-from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.accounts import account_states, outdated_accounts
 from orcost_pipeline.warehouse.questions.health import RecentSpend, recent_spend
 from orcost_pipeline.warehouse.questions.syncs import run_problems
 
@@ -146,7 +146,8 @@ def sync_account(
     settings: Settings, instance: dg.DagsterInstance, account: str, since: date | None, console: Console
 ) -> list[str]:
     """Runs hourly_sync for one account; returns the problems as messages, none for a success."""
-    run_id = str(uuid.uuid4())
+    from orcost_pipeline.defs.automation import HOURLY_SYNC, run_request
+
     first = (
         ""
         if is_synced(settings, account)
@@ -156,10 +157,26 @@ def sync_account(
     try:
         # Dagster's storage is in the same database: in a long outage, Dagster itself fails.
         with database_errors():
-            result = _run(settings, instance, account, since, run_id, console)
-            return problems_of(settings, run_id, result)
+            request = run_request(account, since=since.isoformat() if since else None)
+            result = _run(settings, instance, HOURLY_SYNC, request, console)
+            problems = problems_of(settings, result)
+            if not result.success:
+                _attribute_stored(settings, instance, account, console)
+            return problems
     except OrcostError as error:
         return [str(error)]
+
+
+def _attribute_stored(settings: Settings, instance: dg.DagsterInstance, account: str, console: Console) -> None:
+    """After a sync that failed: attributes and charges what is stored, if the mapping or price plans were edited."""
+    from orcost_pipeline.defs.automation import reattribution
+    from orcost_pipeline.defs.resources import REATTRIBUTE
+
+    with snapshot(settings) as connection:
+        if account not in outdated_accounts(connection):
+            return
+    if _run(settings, instance, REATTRIBUTE, reattribution(account), console).success:
+        tell(console, "What is stored is now attributed and charged by the edited mapping and price plans.")
 
 
 def is_synced(settings: Settings, account: str) -> bool:
@@ -172,21 +189,20 @@ def is_synced(settings: Settings, account: str) -> bool:
 
 
 def _run(
-    settings: Settings, instance: dg.DagsterInstance, account: str, since: date | None, run_id: str, console: Console
+    settings: Settings, instance: dg.DagsterInstance, job: str, request: dg.RunRequest, console: Console
 ) -> dg.ExecuteInProcessResult:
     from orcost_pipeline.definitions import build_defs
-    from orcost_pipeline.defs.automation import run_request
 
-    request = run_request(account, since=since.isoformat() if since else None)
+    run_id = str(uuid.uuid4())
     with shown_steps(console) as show:
         instance.add_event_listener(run_id, show)
         return (
             build_defs(settings)
-            .resolve_job_def("hourly_sync")
+            .resolve_job_def(job)
             .execute_in_process(
                 run_id=run_id,
                 instance=instance,
-                partition_key=account,
+                partition_key=request.partition_key,
                 tags=request.tags,
                 # Dagster's own lines go to the log file; messages for people are printed here.
                 run_config={**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
@@ -195,7 +211,7 @@ def _run(
         )
 
 
-def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResult) -> list[str]:
+def problems_of(settings: Settings, result: dg.ExecuteInProcessResult) -> list[str]:
     """The problems that the run noted, and the first error that Dagster saw.
 
     Raises KeyboardInterrupt where that stopped the run.
@@ -205,8 +221,8 @@ def problems_of(settings: Settings, run_id: str, result: dg.ExecuteInProcessResu
     failure = runs.STOPPED if is_stopped else next((_sentence(event) for event in failures), "The run failed.")
     engine = open_warehouse(configured_url(settings), settings.home)
     if not result.success:
-        runs.close_run(engine, run_id, "failed", failure, datetime.now(UTC))
-    noted = list(run_problems(engine, [run_id]))
+        runs.close_run(engine, result.run_id, "failed", failure, datetime.now(UTC))
+    noted = list(run_problems(engine, [result.run_id]))
     engine.dispose()
     if is_stopped:
         raise KeyboardInterrupt

@@ -26,7 +26,7 @@ from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.failures import database_errors
 from orcost_pipeline.warehouse.opening import open_database
-from orcost_pipeline.warehouse.questions.accounts import account_states
+from orcost_pipeline.warehouse.questions.accounts import account_states, outdated_accounts
 from orcost_pipeline.warehouse.questions.mapping import version_in_force
 from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
 
@@ -82,6 +82,11 @@ def run_request(account: str, *, run_key: str | None = None, since: str | None =
         tags={ACCOUNT_TAG: account, **tags},
         run_config=dg.RunConfig(resources={"orcost_window": SyncWindow(since=since)}),
     )
+
+
+def reattribution(account: str) -> dg.RunRequest:
+    """A run of reattribute for one account."""
+    return dg.RunRequest(partition_key=account, tags={ACCOUNT_TAG: account})
 
 
 def accounts_with_waiting_run(instance: dg.DagsterInstance, job_name: str, **tags: str) -> set[str]:
@@ -188,14 +193,17 @@ def mapping_change_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.Ru
             yield dg.SkipReason("The mapping and the other files are as they were.")
             return
         with engine.connect() as connection:
-            is_in_force = _is_in_force(connection, files)
-            synced = [account.account for account in account_states(connection) if account.as_of]
-    is_as_seen = _is_as_seen(context.cursor, files)
+            if _is_in_force(connection, files) and _is_as_seen(context.cursor, files):
+                # A sync that failed after it had loaded them left an account as it was.
+                behind = outdated_accounts(connection)
+            else:
+                behind = [account.account for account in account_states(connection) if account.as_of]
     context.update_cursor(seen)
-    if is_in_force and is_as_seen:
-        yield dg.SkipReason("The mapping and the price plans are in force.")
+    accounts = [account for account in settings.accounts if account.name in behind]
+    if not accounts:
+        yield dg.SkipReason("Every account is published by the mapping and the price plans.")
         return
     waiting = accounts_with_waiting_run(context.instance, REATTRIBUTE)
-    for account in settings.accounts:
-        if account.name in synced and account.name not in waiting:
-            yield dg.RunRequest(partition_key=account.name, tags={ACCOUNT_TAG: account.name})
+    for account in accounts:
+        if account.name not in waiting:
+            yield reattribution(account.name)

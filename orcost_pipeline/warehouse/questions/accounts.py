@@ -64,6 +64,11 @@ def account_states(connection: sa.Connection) -> Sequence[AccountState]:
     return records(AccountState, ask(connection, "account_states"))
 
 
+def outdated_accounts(connection: sa.Connection) -> list[str]:
+    """The accounts that were published, but not by the mapping and the price plans in force, by name."""
+    return list(ask(connection, "outdated_accounts").scalars())
+
+
 class AccountRow(NamedTuple):
     """An account and what is stored of it; `spent_usd` is the sum of its days in credits."""
 

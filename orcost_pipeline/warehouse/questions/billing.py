@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from orcost_pipeline.warehouse.questions.accounts import outdated_accounts
 from orcost_pipeline.warehouse.questions.asking import ask, records
 
 
@@ -143,5 +144,5 @@ def obstacles(
 
     Of one company, accounts count in which it has a key or spend in the month.
     """
-    answer = ask(connection, "closing_obstacles", month=month, company=company, configured=list(configured))
-    return records(Obstacle, answer)
+    of_month = {"month": month, "company": company, "configured": list(configured)}
+    return records(Obstacle, ask(connection, "closing_obstacles", **of_month, outdated=outdated_accounts(connection)))

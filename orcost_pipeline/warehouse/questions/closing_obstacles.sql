@@ -15,15 +15,15 @@ with bound as (
     cross join bound b
     where c.company = :company and s.day >= b.first_day and s.day < b.end_day
 ), counting as (
-    select account_id, account, as_of, counted_from is not null as is_counted, mapping_version, plan_version
+    select account_id, account, as_of, counted_from is not null as is_counted
     from ref.account
     where not exists (select from of_company) or account_id in (select account_id from of_company)
 ), configured as (
-    select t.account_id, t.account, t.as_of, t.is_counted, t.mapping_version, t.plan_version
+    select t.account_id, t.account, t.as_of, t.is_counted
     from counting t
     where t.account = any(:configured)
     union all
-    select null, n.account, null, false, null, null
+    select null, n.account, null, false
     from unnest(cast(:configured as text[])) as n (account)
     where not exists (select from of_company) and not exists (select from ref.account a where a.account = n.account)
 ), day as (
@@ -62,9 +62,7 @@ with bound as (
     select t.account, t.as_of, b.first_day, 'pending'
     from configured t
     cross join bound b
-    where t.as_of is not null and (t.mapping_version, t.plan_version) is distinct from (
-            (select max(version) from ref.mapping_version), (select max(version) from ref.price_plan_version)
-        )
+    where t.account = any(:outdated)
     union all
     select t.account, t.as_of, b.first_day, 'gone'
     from counting t

@@ -6,7 +6,7 @@ with plan as (
             replace(regexp_replace(coalesce(model, '*'), '([\\%_])', '\\\1', 'g'), '*', '%'), '?', '_'
         ) as pattern
     from ref.price_plan
-    where version = (select max(version) from ref.price_plan_version)
+    where version = (select plan_version from ref.account where account = :account)
 ), cell as (
     select s.day, s.company, s.model, s.source = 'counter' as is_counter, sum(s.requests) as requests,
         sum(s.prompt_tokens) as prompt_tokens, sum(s.completion_tokens) as completion_tokens,

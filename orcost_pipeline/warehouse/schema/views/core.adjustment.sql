@@ -73,10 +73,13 @@ cross join lateral (
     where r.day >= d.month and r.day < (d.month + interval '1 month')::date and (l.as_of is null or r.noticed_at > l.as_of)
 ) r
 cross join (
-    select (select max(version) from ref.mapping_version) as mapping_version,
-        (select max(loaded_at) from ref.mapping_version) as mapping_at,
-        (select max(version) from ref.price_plan_version) as plan_version,
-        (select max(loaded_at) from ref.price_plan_version) as plan_at, (select max(as_of) from ref.account) as as_of
+    select a.mapping_version, m.loaded_at as mapping_at, a.plan_version, p.loaded_at as plan_at, a.as_of
+    from (
+        select max(mapping_version) as mapping_version, max(plan_version) as plan_version, max(as_of) as as_of
+        from ref.account
+    ) a
+    left join ref.mapping_version m on m.version = a.mapping_version
+    left join ref.price_plan_version p on p.version = a.plan_version
 ) v
 cross join lateral (
     -- Restatements are noted from a billionth of a dollar on; a few that are smaller are no other owner.

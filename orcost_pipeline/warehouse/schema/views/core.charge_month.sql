@@ -1,7 +1,8 @@
 -- One row per UTC month and company that has spend in it, or a monthly fee or minimum of its own: what is charged by what
 -- is known today, whether or not the month is closed, without adjustments.
 
--- A row of the plans for every company reaches those with spend in the month only.
+-- Fees and minimums are those of the newest plans by which usage is charged: plans that are loaded charge nothing before
+-- an account is published by them. A row for every company reaches those with spend in the month only.
 create or replace view core.charge_month as
 with spend as (
     select date_trunc('month', day::timestamp)::date as month, company_id, sum(credits_usd) as credits_usd,
@@ -12,7 +13,7 @@ with spend as (
     select p.line, p.company, p.charge, p.value, coalesce(p.valid_from, '-infinity') as valid_from,
         coalesce(p.valid_to, 'infinity') as valid_to
     from ref.price_plan p
-    where p.version = (select max(version) from ref.price_plan_version)
+    where p.version = (select max(plan_version) from ref.account)
         and p.charge in ('monthly_fee_usd', 'monthly_minimum_usd')
 ), candidate as (
     select month, company_id
