@@ -35,16 +35,25 @@ def short_hash(key_hash: str | None) -> str:
 # Amounts and counts
 
 
+def as_rounded(amount: Decimal, places: int) -> Decimal:
+    """An amount rounded half up to `places` decimals."""
+    return amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)
+
+
 def rounded(amount: Decimal, places: int) -> str:
     """An amount rounded half up to `places` decimals, with thousands separators and a typographic minus."""
-    shown = amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)
-    return f"{shown + 0:,}".replace("-", "−")
+    return f"{as_rounded(amount, places) + 0:,}".replace("-", "−")
+
+
+def money_places(column: Iterable[Decimal | None]) -> int:
+    """The decimals with which the amounts (USD) of a column are shown: two, or four where all are below a dollar."""
+    largest = max((abs(amount) for amount in column if amount is not None), default=Decimal(0))
+    return 4 if 0 < largest < 1 else 2
 
 
 def money(column: Iterable[Decimal | None]) -> Callable[[Decimal | None], str]:
-    """A formatter for the amounts (USD) of a column: two decimals, or four where all are below a dollar."""
-    largest = max((abs(amount) for amount in column if amount is not None), default=Decimal(0))
-    places = 4 if 0 < largest < 1 else 2
+    """A formatter for the amounts (USD) of a column, with as many decimals as `money_places` says."""
+    places = money_places(column)
     return lambda amount: UNKNOWN if amount is None else rounded(amount, places)
 
 

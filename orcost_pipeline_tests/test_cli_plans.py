@@ -174,6 +174,37 @@ def test_check_says_what_would_change_and_loads_nothing(desk: Billed, plans: Cal
     assert plans("explain", "A", "--day", "2026-11-01").stderr == ""
 
 
+def test_plans_that_are_loaded_and_charge_nothing_yet_are_not_in_force(desk: Billed, plans: Callable[..., Any]) -> None:
+    """As after a sync that failed when it had loaded them."""
+    loaded = read_price_plans(PLANS.encode(), "price_plans.csv")
+    load_plans(desk.engine, loaded.rows, source=loaded.source, sha256=loaded.sha256, now=desk.now)
+    told = plans("check").output.splitlines()
+    assert ["2026-10", "B", "3.37", "8.37", "5.00"] in [line.split() for line in told]
+    assert told[-1] == 'They are loaded, but usage of "acme" is not charged by them yet. Next: orcost sync'
+    assert json.loads(plans("check", "--format", "json").output)["is_in_force"] is False
+    assert plans("explain", "A", "--day", "2026-11-01").stderr == (
+        'Usage of "acme" is not charged by these rows yet. Next: orcost sync\n'
+    )
+
+
+def test_another_file_has_to_be_put_where_syncs_read_it(plans: Callable[..., Any]) -> None:
+    Path("next_year.csv").write_text(PLANS)
+    assert plans("check", "next_year.csv").output.splitlines()[-1] == (
+        "They are not in force: syncs read price_plans.csv. Next: put them there, then: orcost sync"
+    )
+    assert plans("check", "./price_plans.csv").output.splitlines()[-1] == "They are not in force yet. Next: orcost sync"
+
+
+def test_changes_and_sums_are_those_of_the_amounts_as_shown(desk: Billed, plans: Callable[..., Any]) -> None:
+    Path("price_plans.csv").write_text(HEADER + "*,markup_percent,12.345678\n")
+    rows = [line.split()[2:] for line in plans("check").output.splitlines() if line.startswith("  2026-")]
+    amounts = [[Decimal(amount) for amount in row] for row in rows]
+    assert len(amounts) == 4
+    assert all(after - before == change for before, after, change in amounts)
+    before, after, _ = map(sum, zip(*amounts, strict=True))
+    assert f"In all: {before} → {after} USD." in plans("check").output
+
+
 def test_check_tells_programs_exact_amounts(plans: Callable[..., Any]) -> None:
     told = json.loads(plans("check", "--format", "json").output)
     assert {name: told[name] for name in ("source", "is_valid", "rows", "companies", "warnings")} == {

@@ -180,23 +180,25 @@ def test_a_table_of_plans_needs_its_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "can_hold"),
+    ("start", "end", "doubt"),
     [
-        ("2026-01-02", "2026-02-01", False),
-        ("2026-01-02", "2026-02-02", True),
-        ("2026-01-01", "2026-01-02", True),
-        ("2026-01-31", "2026-02-01", False),
-        ("2026-12-15", "2027-01-01", False),
-        ("2026-12-15", "2027-01-02", True),
-        ("2025-01-15", "2026-01-10", True),
-        ("9999-12-02", "9999-12-31", False),
-        ("2026-01-02", "", True),
-        ("", "2026-01-20", True),
+        ("2026-01-02", "2026-02-01", "never holds"),
+        ("2026-01-02", "2026-02-02", "holds from 2026-02-01 on"),
+        ("2026-01-01", "2026-01-02", None),
+        ("2026-01-31", "2026-02-01", "never holds"),
+        ("2026-12-15", "2027-01-01", "never holds"),
+        ("2026-12-15", "2027-01-02", "holds from 2027-01-01 on"),
+        ("2025-01-15", "2026-01-10", "holds from 2025-02-01 on"),
+        ("9999-12-02", "9999-12-31", "never holds"),
+        ("9999-12-02", "", "never holds"),
+        ("2026-01-02", "", "holds from 2026-02-01 on"),
+        ("", "2026-01-20", None),
     ],
 )
-def test_a_monthly_row_without_a_first_of_a_month_is_doubted(start: str, end: str, can_hold: bool) -> None:
+def test_a_monthly_row_that_begins_within_a_month_is_doubted(start: str, end: str, doubt: str | None) -> None:
     plans = read(HEADER + f"A,monthly_fee_usd,5,,{start},{end}\nA,byok_percent,5,,{start},{end}\n")
-    assert [warning.line for warning in plans.warnings] == ([] if can_hold else [2])
+    told = [(warning.line, warning.message.partition(":")[0]) for warning in plans.warnings]
+    assert told == ([(2, f"monthly_fee_usd {doubt}")] if doubt else [])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from orcost_pipeline.companies.rows import (
 from orcost_pipeline.companies.values import date_of, period_mistakes
 from orcost_pipeline.text import quoted
 from orcost_pipeline.warehouse.questions.plans import PlanRow
+from orcost_pipeline.windows import next_month
 
 REQUIRED_COLUMNS = ("company", "charge", "value")
 COLUMNS = (*REQUIRED_COLUMNS, "model", "valid_from", "valid_to", "note")
@@ -43,7 +44,7 @@ class PricePlansError(RefusedError):
 
 @dataclass(frozen=True)
 class PricePlans:
-    """Valid price plans: their rows in order, and warnings about rows that can never hold."""
+    """Valid price plans: their rows in order, and warnings about rows that never hold, or later than they say."""
 
     source: str
     sha256: str
@@ -128,7 +129,8 @@ def _plan_row(row: _Cells) -> PlanRow:
 
 
 def _warnings(rows: Iterable[PlanRow]) -> Iterator[Mistake]:
-    """A warning for each row that can hold on no day: an earlier one comes first, or no month begins in its period."""
+    """A warning for each row that can hold on no day, as an earlier one comes first or no month begins in its period,
+    and for each monthly one that begins within a month."""
     seen: defaultdict[tuple[str, str, str | None], list[PlanRow]] = defaultdict(list)
     for row in rows:
         earlier = min(
@@ -140,9 +142,19 @@ def _warnings(rows: Iterable[PlanRow]) -> Iterator[Mistake]:
             message = f"{row.charge} of {quoted(row.company)} never holds: line {earlier.line} comes first."
             yield Mistake(row.line, message)
         seen[row.company, row.charge, row.model].append(row)
-        if row.charge in MONTHLY and not _begins_a_month(row.valid_from, row.valid_to):
-            message = f"{row.charge} never holds: it covers no first day of a month, which decides for the whole month."
-            yield Mistake(row.line, message)
+        if row.charge in MONTHLY:
+            yield from _late(row)
+
+
+def _late(row: PlanRow) -> Iterator[Mistake]:
+    """A warning for a monthly row that begins within a month, which the month's first day decided already."""
+    first = _first_of_a_month(row.valid_from, row.valid_to)
+    if first is None:
+        message = f"{row.charge} never holds: it covers no first day of a month, which decides for the whole month."
+        yield Mistake(row.line, message)
+    elif row.valid_from and first > row.valid_from:
+        message = f"{row.charge} holds from {first} on: the first day of a month decides for the whole month."
+        yield Mistake(row.line, message)
 
 
 def _wider(row: PlanRow) -> Iterator[tuple[str, str, str | None]]:
@@ -162,9 +174,11 @@ def _covers(earlier: PlanRow, row: PlanRow) -> bool:
     return begins and ends
 
 
-def _begins_a_month(start: date | None, end: date | None) -> bool:
-    """Whether the first day of a month is in a period of days; `end` is exclusive, None is without limit."""
-    if start is None or end is None or start.day == 1:
-        return True
-    last = end - timedelta(days=1)
-    return (last.year, last.month) != (start.year, start.month)
+def _first_of_a_month(start: date | None, end: date | None) -> date | None:
+    """The first day that begins a month in a period of days; `end` is exclusive, None is without limit."""
+    if start is None or start.day == 1:
+        return start or date.min
+    if start.replace(day=1) == date.max.replace(day=1):
+        return None
+    first = next_month(start)
+    return first if end is None or first < end else None

@@ -20,16 +20,17 @@ from orcost_pipeline.companies.mapping import Mapping, MappingError
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.errors import OrcostError, PermanentError
-from orcost_pipeline.formats import money
+from orcost_pipeline.formats import as_rounded, money_places, rounded
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import synced
 from orcost_pipeline.sync.mapping_source import read_companies, read_source
 from orcost_pipeline.sync.plans import plan_doubts, read_plans
 from orcost_pipeline.sync.sources import UnreadableSourceError
-from orcost_pipeline.text import few, plural, short
+from orcost_pipeline.text import few, listed, plural, quoted, short
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
+from orcost_pipeline.warehouse.questions.accounts import outdated_accounts
 from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
 
 MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
@@ -37,13 +38,19 @@ MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
 
 @dataclass(frozen=True)
 class Preview:
-    """The charges of months before and after, doubts, and whether the plans are in force already; `left_out` says why
-    there is no preview."""
+    """The charges of months before and after, doubts, and whether the plans are loaded already; `left_out` says why
+    there is no preview. `outdated` are the accounts that are not charged by what is loaded."""
 
     effects: Sequence[Effect] = ()
     doubts: Sequence[Mistake] = ()
     left_out: str | None = None
-    is_in_force: bool = False
+    is_loaded: bool = False
+    outdated: Sequence[str] = ()
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether every account is charged by the plans."""
+        return self.is_loaded and not self.outdated
 
     @property
     def moved(self) -> list[Effect]:
@@ -73,7 +80,7 @@ def check(settings: Settings, file: Path | None, output: str, now: datetime) -> 
     for line in few([f"warning, {warning}" for warning in warnings]):
         say(f"  {line}")
     show("", *_parts(preview))
-    say("They are in force." if preview.is_in_force else "They are not in force yet. Next: orcost sync")
+    say(_next(settings, file, preview))
 
 
 def _project_plans(settings: Settings) -> PricePlans:
@@ -92,12 +99,13 @@ def _preview(settings: Settings, plans: PricePlans, now: datetime) -> Preview:
     try:
         mapping = _mapping(settings)
         with snapshot(settings) as connection:
-            if not synced(connection, settings):
+            if not (accounts := synced(connection, settings)):
                 return Preview(left_out=NOTHING_YET)
             doubts = plan_doubts(connection, plans.rows, mapping, companies, now)
             version = plan_version_in_force(connection)
-            is_in_force = version is not None and version.content_sha256 == plans.sha256
-            return Preview(plan_effect(connection, plans.rows), doubts, is_in_force=is_in_force)
+            is_loaded = version is not None and version.content_sha256 == plans.sha256
+            effects, outdated = plan_effect(connection, plans.rows), outdated_accounts(connection)
+            return Preview(effects, doubts, is_loaded=is_loaded, outdated=[it for it in outdated if it in accounts])
     except OrcostError as error:
         return Preview(left_out=str(error))
 
@@ -115,6 +123,19 @@ def _companies(plans: PricePlans) -> set[str]:
 
 
 # Output
+
+
+def _next(settings: Settings, file: Path | None, preview: Preview) -> str:
+    """Whether the plans are in force, and what brings them there."""
+    own = settings.price_plans
+    if preview.is_in_force:
+        return "They are in force."
+    if preview.is_loaded:
+        accounts = listed(quoted(it) for it in preview.outdated)
+        return f"They are loaded, but usage of {accounts} is not charged by them yet. Next: orcost sync"
+    if file is None or (own.table is None and file.resolve() == own.path.resolve()):
+        return "They are not in force yet. Next: orcost sync"
+    return f"They are not in force: syncs read {own.name}. Next: put them there, then: orcost sync"
 
 
 def _as_data(plans: PricePlans, preview: Preview, warnings: Sequence[Mistake]) -> dict[str, object]:
@@ -140,15 +161,16 @@ def _parts(preview: Preview) -> Iterator[RenderableType]:
     else:
         yield Text("If they take effect, charges change, in USD:", style="bold")
         drawn = table("  Month", "Company", "Before", "After", "Change", right=["Before", "After", "Change"])
-        write = money(amount for it in moved for amount in (it.before_usd, it.after_usd))
-        for it in moved[:MOST_ROWS]:
-            change = EXACT.subtract(it.after_usd, it.before_usd)
-            amounts = (write(it.before_usd), write(it.after_usd), write(change))
+        places = money_places(amount for it in moved for amount in (it.before_usd, it.after_usd))
+        # Changes and sums are of the amounts as shown, so that they add up.
+        before = [as_rounded(it.before_usd, places) for it in moved]
+        after = [as_rounded(it.after_usd, places) for it in moved]
+        for it, was, becomes in [*zip(moved, before, after, strict=True)][:MOST_ROWS]:
+            amounts = [rounded(amount, places) for amount in (was, becomes, EXACT.subtract(becomes, was))]
             month = f"  {it.month:%Y-%m}{' (closed)' if it.is_closed else ''}"
             drawn.add_row(*cells(month, short(it.company), *amounts))
         yield drawn
         yield from left_out(len(moved), min(len(moved), MOST_ROWS), "--format json")
-        before, after = exact_sum(it.before_usd for it in moved), exact_sum(it.after_usd for it in moved)
-        yield Text(f"In all: {write(before)} → {write(after)} USD.")
+        yield Text(f"In all: {rounded(exact_sum(before), places)} → {rounded(exact_sum(after), places)} USD.")
         if any(it.is_closed for it in moved):
             yield Text("Changes to closed months are charged as adjustments in the next open month.")
