@@ -24,6 +24,7 @@ from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.sampling import examples
 
 HEADER = "company,charge,value,model,valid_from,valid_to\n"
+OF_COMPANY = ("markup_percent", "monthly_fee_usd", "monthly_minimum_usd")
 PLANS = HEADER + "A,markup_percent,20\n*,monthly_fee_usd,5\n"
 
 
@@ -366,12 +367,14 @@ def test_init_writes_a_file_without_effect_and_never_replaces_one(plans: Callabl
     assert answer.output.endswith("Next: edit it, then: orcost plans check\n")
     text = file.read_text()
     assert read_price_plans(text.encode(), "it").rows == ()
+    assert ",2026-10-01," in text, "the month that can be closed first"
     assert plans("check").output.startswith("price_plans.csv is valid: 0 rows, 0 companies.")
     used = text.replace("\n# ", "\n")
     rows = read_price_plans(used.encode(), "it")
     assert [(it.company, it.charge) for it in rows.rows] == [
-        *((name, charge) for name in ("A", "B", 'D, "E"') for charge in ("markup_percent", "monthly_fee_usd")),
+        *((name, charge) for name in ("A", "B", 'D, "E"') for charge in OF_COMPANY),
         ("*", "markup_percent"),
+        ("*", "credit_purchase_percent"),
     ]
     assert rows.warnings == ()
 
@@ -391,5 +394,5 @@ def test_init_needs_no_warehouse(plans: Callable[..., Any], tmp_path: Path, monk
     monkeypatch.delenv("ORCOST_DATABASE_URL")
     (tmp_path / "price_plans.csv").unlink()
     assert plans("init").exit_code == 0
-    assert "# A,markup_percent,0,,2026-11-01,,no markup: at cost\n" in (tmp_path / "price_plans.csv").read_text()
+    assert "# A,markup_percent,0,,2026-10-01,,no markup: at cost\n" in (tmp_path / "price_plans.csv").read_text()
     assert not (tmp_path / ".orcost").exists()

@@ -1,5 +1,6 @@
 """`orcost close` and `orcost reopen`: a closed month stays as it is, and what changes of it is charged later."""
 
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -41,6 +42,11 @@ def done(orcost: Orcost, *arguments: str) -> str:
     return told.out
 
 
+def table_of(told: str) -> list[list[str]]:
+    """The words of each line."""
+    return [line.split() for line in told.splitlines()]
+
+
 def refused(orcost: Orcost, *arguments: str) -> str:
     told = orcost(*arguments)
     assert (told.code, told.out) == (1, "")
@@ -60,6 +66,8 @@ def test_closing_says_what_each_company_owes(world: Billed, orcost: Orcost) -> N
         "Company       Total",
         "A         10.00 USD",
         "B          3.67 EUR",
+        "Charged at cost, as no price plan says otherwise: A, B",
+        "Next: orcost statement --all --month 2026-10 --output statements",
         "",
     ]
     assert done(orcost, "close", "2026-10") == "2026-10 is closed already; nothing was changed.\n"
@@ -101,7 +109,9 @@ def test_a_closed_statement_is_the_same_for_ever(world: Billed, orcost: Orcost, 
         assert printed(orcost) == kept
     world.rate("2026-10-29", "JPY", "150")
     assert "byok" not in printed(orcost, month="2026-11")["csv"]
-    done(orcost, "statement", "--all", "--month", "2026-10", "--output", "out")
+    told = orcost("statement", "--all", "--month", "2026-10", "--output", "out")
+    assert told.err.startswith("Shown with cost, as when the month was closed: A, B. To leave it out: orcost reopen")
+    assert "byok" not in printed(orcost, month="2026-11")["csv"]
     assert (tmp_path / "out" / "2026-10 A.html").read_text(encoding="utf-8") == kept["html"]
 
 
@@ -172,7 +182,7 @@ def test_days_that_do_not_reconcile_have_to_be_accepted(world: Billed, orcost: O
     assert refused(orcost, "close", "2026-10") == (
         f"2026-10 is not closed, as it is not certain:\n  {doubt}\nTo close it as it is: --accept-open\n"
     )
-    assert done(orcost, "close", "2026-10", "--accept-open").splitlines()[-1] == f"Accepted: {doubt}"
+    assert done(orcost, "close", "2026-10", "--accept-open").splitlines()[-2] == f"Accepted: {doubt}"
     assert world.rows(CLOSINGS) == [(OCTOBER, None, doubt, False, None)]
 
 
@@ -181,7 +191,7 @@ def test_a_month_known_in_part_has_to_be_accepted(world: Billed, orcost: Orcost)
     world.sync(since=date(2026, 10, 15))
     doubt = 'account "acme": known from 2026-10-15 on only'
     assert doubt in refused(orcost, "close", "2026-10")
-    assert done(orcost, "close", "2026-10", "--accept-open").endswith(f"Accepted: {doubt}\n")
+    assert f"\nAccepted: {doubt}\n" in done(orcost, "close", "2026-10", "--accept-open")
     assert "Usage is known from 2026-10-15 00:00 UTC on only" in printed(orcost)["html"]
 
 
@@ -192,7 +202,7 @@ def test_an_account_that_is_no_longer_configured_has_to_be_accepted(
     (tmp_path / "orcost.toml").write_text(ACCOUNT.replace("acme", "beta"), encoding="utf-8")
     doubt = 'account "acme" is not configured any more'
     assert doubt in refused(orcost, "close", "2026-10", "--company", "A")
-    assert done(orcost, "close", "2026-10", "--company", "A", "--accept-open").endswith(f"Accepted: {doubt}\n")
+    assert f"\nAccepted: {doubt}\n" in done(orcost, "close", "2026-10", "--company", "A", "--accept-open")
 
 
 def test_a_month_that_only_counters_know_has_to_be_accepted(world: Billed, orcost: Orcost) -> None:
@@ -218,7 +228,7 @@ def test_a_currency_without_rate_is_refused(world: Billed, orcost: Orcost) -> No
     world.charge_in("A", "EUR")
     assert refused(orcost, "close", "2026-10", "--accept-open") == (
         '"A" is charged in EUR, and no exchange rate of EUR is dated in 2026-10 or before.\n'
-        "Add a rate to the exchange rates, then: orcost sync\n"
+        "Add a line to the exchange rates (exchange_rates.csv: date,currency,per_usd), then: orcost sync\n"
     )
     assert done(orcost, "close", "2026-10", "--company", "B").startswith("2026-10 is closed for 1 company.")
 
@@ -310,7 +320,7 @@ def test_late_usage_is_charged_later(world: Billed, orcost: Orcost) -> None:
 def test_an_adjustment_is_kept_with_the_month_in_which_it_is_charged(world: Billed, orcost: Orcost) -> None:
     changed(world, lambda: world.plans("A,markup_percent,10"))
     world.later(days=30).sync()
-    assert done(orcost, "close", "2026-11", "--company", "A").splitlines()[-1].split() == ["A", "1.00", "USD"]
+    assert ["A", "1.00", "USD"] in table_of(done(orcost, "close", "2026-11", "--company", "A"))
     kept = printed(orcost, month="2026-11")
     world.plans("A,markup_percent,20")
     world.later(hours=1).sync()
@@ -329,15 +339,25 @@ def test_a_month_that_is_opened_again_is_live_and_closed_by_a_second_row(world: 
     done(orcost, "close", "2026-10")
     first = printed(orcost)
     assert done(orcost, "reopen", "2026-10", "--reason", "wrong plan") == (
-        f"2026-10 is open again for every company.\n{NEXT}"
+        "2026-10 is open again for every company.\n\n"
+        "Company   Void statement   Closed on\n"
+        "A              10.00 USD   2026-11-03\n"
+        "B               4.00 USD   2026-11-03\n\n"
+        f"{NEXT}"
     )
     world.plans("A,markup_percent,10")
     world.later(hours=1).sync()
     assert world.adjustments() == []
     assert "11.01" in printed(orcost)["html"]
     assert '"status": "open"' in printed(orcost)["json"]
-    done(orcost, "close", "2026-10")
+    replaced = "replaces the statement closed on 2026-11-03"
+    assert replaced in printed(orcost)["html"]
+    told = table_of(done(orcost, "close", "2026-10"))
+    assert ["A", "11.01", "USD", "10.00", "USD", "of", "2026-11-03"] in told
     assert printed(orcost) != first
+    assert (replaced in printed(orcost)["html"], replaced in first["html"]) == (True, False)
+    void = world.rows("select html, csv, json, total, total_usd from ops.void_statement where company = 'A'")
+    assert void == [(*first.values(), Decimal("10.00"), Decimal(json.loads(first["json"])["total_usd"]))]
     assert world.rows(CLOSINGS) == [
         (OCTOBER, None, None, True, "wrong plan"),
         (OCTOBER, None, None, False, None),
@@ -354,7 +374,9 @@ def test_one_company_is_opened_again_alone(world: Billed, orcost: Orcost) -> Non
     done(orcost, "close", "2026-10")
     kept = printed(orcost, "B")
     told = done(orcost, "reopen", "2026-10", "--company", "A", "--reason", "dispute")
-    assert told == f'2026-10 is open again for "A".\n{NEXT[:-1]} --company A\n'
+    assert told.startswith('2026-10 is open again for "A".\n')
+    assert told.endswith(f"\n{NEXT[:-1]} --company A\n")
+    assert world.rows("select company from ops.void_statement") == [("A",)]
     assert '"status": "open"' in printed(orcost)["json"]
     assert printed(orcost, "B") == kept
     assert done(orcost, "close", "2026-10").startswith("2026-10 is closed for 1 company.")
@@ -397,9 +419,9 @@ def test_a_month_closed_for_all_is_closed_for_who_gets_something_later(world: Bi
 def test_a_month_closed_for_one_is_open_for_the_others(world: Billed, orcost: Orcost) -> None:
     world.sync()
     told = done(orcost, "close", "2026-10", "--company", "A")
-    assert told.splitlines()[-1].split() == ["A", "10.00", "USD"]
+    assert ["A", "10.00", "USD"] in table_of(told)
     assert '"status": "open"' in printed(orcost, "B")["json"]
-    assert done(orcost, "close", "2026-10").splitlines()[-1].split() == ["B", "4.00", "USD"]
+    assert ["B", "4.00", "USD"] in table_of(done(orcost, "close", "2026-10"))
     assert [row[:2] for row in world.rows(CLOSINGS)] == [(OCTOBER, "A"), (OCTOBER, None)]
 
 

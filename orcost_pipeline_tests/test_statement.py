@@ -298,7 +298,7 @@ def test_yen_have_no_decimals_and_dinars_three(world: Billed, orcost: Orcost) ->
 # Keys and standing, whatever is stored
 
 HEAD = StatementHead(
-    "A", None, None, OCTOBER, "open", None, IN_NOVEMBER, True, True, None, "closed", "USD", 2, Decimal(1), None
+    "A", None, None, OCTOBER, "open", None, IN_NOVEMBER, True, True, None, "closed", "USD", 2, Decimal(1), None, None
 )  # fmt: skip
 
 
@@ -396,16 +396,18 @@ def test_no_two_companies_share_a_file(companies: list[str]) -> None:
         assert 0 < len(f"2026-10 {name}.html".encode()) <= 255
 
 
-def test_nothing_is_written_where_a_company_has_no_rate(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
+def test_a_company_without_a_rate_is_named_once_the_others_are_written(
+    world: Billed, orcost: Orcost, tmp_path: Path
+) -> None:
     world.sync()
     world.charge_in("B", "EUR")
     told = orcost("statement", "--all", *OF_OCTOBER, "--output", "out")
-    assert (told.code, told.out) == (1, "")
+    assert (told.code, told.out) == (1, "out/2026-10 A.html: 10.00 USD, open: it may still change\n")
     assert told.err == (
         '"B" is charged in EUR, and no exchange rate of EUR is dated in 2026-10 or before.\n'
-        "Add a rate to the exchange rates, then: orcost sync\n"
+        "Add a line to the exchange rates (exchange_rates.csv: date,currency,per_usd), then: orcost sync\n"
     )
-    assert not (tmp_path / "out").exists()
+    assert [it.name for it in (tmp_path / "out").iterdir()] == ["2026-10 A.html"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(world: Billed, orcost: Orcost, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.text import few, listed, plural, quoted
 from orcost_pipeline.warehouse.locks import CLOSING_LOCK, kept_lock
 from orcost_pipeline.warehouse.questions import billing
-from orcost_pipeline.warehouse.questions.billing import ChargedMonth, CompanyMonth, Documents, Obstacle
+from orcost_pipeline.warehouse.questions.asking import records
+from orcost_pipeline.warehouse.questions.billing import ChargedMonth, CompanyMonth, Documents, Obstacle, VoidStatement
 from orcost_pipeline.warehouse.statements import change
 from orcost_pipeline.windows import day_start, next_month
 
@@ -103,10 +104,13 @@ def close_month(
         return Closing(names, accepted, is_new=True)
 
 
-def reopen_month(engine: sa.Engine, month: date, company: str | None, reason: str, now: datetime) -> None:
+def reopen_month(
+    engine: sa.Engine, month: date, company: str | None, reason: str, now: datetime
+) -> list[VoidStatement]:
     """Opens a closed month again, for a company or (None) for every one: it and its adjustments are live again.
 
-    Raises PermanentError for a month that is not closed, while a later one is closed, and without a reason.
+    Returns the statements that are void now, which stay in `ops.void_statement`. Raises PermanentError for a month that
+    is not closed, while a later one is closed, and without a reason.
     """
     if not reason.strip():
         raise PermanentError("Say why the month is opened again: --reason TEXT")
@@ -127,8 +131,10 @@ def reopen_month(engine: sa.Engine, month: date, company: str | None, reason: st
                 f"Open the last one first: orcost reopen {later[-1].month:%Y-%m} --reason TEXT"
             )
         reopened = {"month": month, "company": company}
+        void = records(VoidStatement, change(connection, "void_statements", **reopened, at=now))
         change(connection, "note_reopening", **reopened, at=now, who=_who(), reason=reason.strip())
         change(connection, "drop_closed_months", **reopened)
+    return sorted(void, key=lambda it: it.company)
 
 
 @contextmanager

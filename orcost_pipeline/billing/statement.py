@@ -18,6 +18,8 @@ from orcost_pipeline.warehouse.questions import billing
 from orcost_pipeline.warehouse.questions.billing import ChargedMonth, Documents, StatementHead, StatementLine
 
 NOTHING = Decimal(0)
+# The columns of exchange rates are those of `billing.exchange_rates`.
+ADD_A_RATE = "Add a line to the exchange rates (exchange_rates.csv: date,currency,per_usd), then: orcost sync"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def read_statements(connection: sa.Connection, companies: Sequence[str], month: 
     for company in companies:
         head = heads[company]
         if head.per_usd is None:
-            raise PermanentError(no_rate(company, head.currency, month))
+            raise PermanentError(f"{no_rate(head)}\n{ADD_A_RATE}")
         yield Statement(head, lines[company], billing.documents(connection, company, month))
 
 
@@ -75,16 +77,15 @@ def require_company(connection: sa.Connection, company: str) -> None:
 
 
 def require_rates(months: Iterable[ChargedMonth]) -> None:
-    """Raises PermanentError where the currency of a month has no rate, with the companies."""
+    """Raises PermanentError where the currency of a month has no rate, with the companies and what to do."""
     missing = [it for it in months if it.per_usd is None]
     if missing:
-        lines = few([no_rate(it.company, it.currency, it.month).splitlines()[0] for it in missing])
-        raise PermanentError("\n".join([*lines, "Add a rate to the exchange rates, then: orcost sync"]))
+        raise PermanentError("\n".join([*few([no_rate(it) for it in missing]), ADD_A_RATE]))
 
 
-def no_rate(company: str, currency: str, month: date) -> str:
+def no_rate(it: ChargedMonth | StatementHead) -> str:
     """That a month cannot be charged in a currency."""
     return (
-        f"{quoted(company)} is charged in {currency}, and no exchange rate of {currency} is dated in {month:%Y-%m} or "
-        "before.\nAdd one to the exchange rates, then: orcost sync"
+        f"{quoted(it.company)} is charged in {it.currency}, and no exchange rate of {it.currency} is dated in "
+        f"{it.month:%Y-%m} or before."
     )

@@ -61,9 +61,15 @@ def statement_command(
         return
     if company is None:
         raise typer.BadParameter("Name a COMPANY, or give --all.")
+    statements.write_one(options.settings(), company, month, (form or _named(output)).value, output, now)
+
+
+def _named(output: Path | None) -> StatementFormat:
+    """The format that the ending of a file names; raises typer.BadParameter for a PDF, which none of them is."""
     ending = output.suffix.removeprefix(".").lower() if output is not None else ""
-    named = StatementFormat(ending) if ending in set(StatementFormat) else StatementFormat.HTML
-    statements.write_one(options.settings(), company, month, (form or named).value, output, now)
+    if ending == "pdf":
+        raise typer.BadParameter("No PDF is written: write a page (.html), and print it to PDF from a browser.")
+    return StatementFormat(ending) if ending in set(StatementFormat) else StatementFormat.HTML
 
 
 @billing_group.command("close")

@@ -24,6 +24,11 @@ def document(statement: Statement, form: StatementFormat, *, shows_cost: bool) -
     return _WRITERS[form](statement, shows_cost=shows_cost)
 
 
+def keeps_cost(statement: Statement) -> bool:
+    """Whether a closed statement was kept with what OpenRouter charged."""
+    return statement.documents is not None and COST[0] in statement.documents.csv.partition("\n")[0]
+
+
 def documents(statement: Statement, *, shows_cost: bool) -> Documents:
     """A statement in every format, as it is now."""
     return Documents(**{form: write(statement, shows_cost=shows_cost) for form, write in _WRITERS.items()})

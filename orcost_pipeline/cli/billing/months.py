@@ -1,21 +1,22 @@
 """`orcost close` and `orcost reopen`, and what they say."""
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 
 import sqlalchemy as sa
+from rich.table import Table
 
 from orcost_pipeline.billing.closing import close_month, open_months, reopen_month
 from orcost_pipeline.billing.statement import Statement
 from orcost_pipeline.cli.billing.documents import documents
-from orcost_pipeline.cli.billing.statements import total
+from orcost_pipeline.cli.billing.statements import owed, total
 from orcost_pipeline.cli.rendering import cells, say, show, table
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import not_in_force
-from orcost_pipeline.text import plural, quoted
+from orcost_pipeline.text import few, listed, plural, quoted
 from orcost_pipeline.warehouse.access import warehouse
-from orcost_pipeline.warehouse.questions.billing import Documents
+from orcost_pipeline.warehouse.questions.billing import Documents, VoidStatement, void_statements
 
 
 def close(
@@ -29,8 +30,13 @@ def close(
     with warehouse(settings) as engine:
         with engine.connect() as connection:
             edited = not_in_force(settings, connection, engine.connect)
+        has_statements = False
         for each in open_months(engine, month, company, now) if with_earlier else [month]:
-            _close(engine, settings, each, company, now, accepts_open=accepts_open, edited=edited)
+            has_statements = _close(engine, settings, each, company, now, accepts_open=accepts_open, edited=edited)
+    if not has_statements:
+        return
+    whose = "--all" if company is None else shlex.quote(company)
+    say(f"Next: orcost statement {whose} --month {month:%Y-%m} --output {'statements' if company is None else 'FILE'}")
 
 
 def _close(
@@ -42,11 +48,12 @@ def _close(
     *,
     accepts_open: bool,
     edited: Collection[str],
-) -> None:
-    totals: dict[str, str] = {}
+) -> bool:
+    """Closes one month, and prints what came of it; returns whether statements were made."""
+    made: dict[str, Statement] = {}
 
     def render(statement: Statement) -> Documents:
-        totals[statement.head.company] = total(statement)
+        made[statement.head.company] = statement
         return documents(statement, shows_cost=settings.billing.show_cost)
 
     closed = close_month(
@@ -62,22 +69,53 @@ def _close(
     whose = f" for {quoted(company)}" if company is not None else ""
     if not closed.is_new:
         say(f"{month:%Y-%m} is closed{whose} already; nothing was changed.")
-        return
-    if closed.companies:
-        drawn = table("Company", "Total", right=["Total"])
-        for name in closed.companies:
-            drawn.add_row(*cells(name, totals[name]))
-        show(f"{month:%Y-%m} is closed for {plural(len(totals), 'company', 'companies')}.", "", drawn)
+        return False
+    if made:
+        with engine.connect() as connection:
+            void = void_statements(connection, month)
+        show(
+            f"{month:%Y-%m} is closed for {plural(len(made), 'company', 'companies')}.",
+            "",
+            _totals([made[name] for name in closed.companies], void),
+        )
     else:
         say(f"{month:%Y-%m} is closed{whose}. Nothing was charged in it.")
+    if at_cost := [name for name in closed.companies if _is_at_cost(made[name])]:
+        say(f"Charged at cost, as no price plan says otherwise: {listed(few(at_cost))}")
     if closed.accepted:
         say(f"Accepted: {closed.accepted}")
+    return bool(made)
+
+
+def _totals(statements: Sequence[Statement], void: Mapping[str, VoidStatement]) -> Table:
+    """What each company owes, beside what a statement said that is replaced."""
+    replacing = ["Replaces"] if any(it.head.company in void for it in statements) else []
+    drawn = table("Company", "Total", *replacing, right=["Total", "Replaces"])
+    for it in statements:
+        replaced = void.get(it.head.company)
+        before = f"{owed(replaced.total, replaced)} of {replaced.closed_at:%Y-%m-%d}" if replaced else ""
+        drawn.add_row(*cells(it.head.company, total(it), *([before] if replacing else [])))
+    return drawn
+
+
+def _is_at_cost(statement: Statement) -> bool:
+    """Whether a company used something, and is charged what OpenRouter charged for it, without fees."""
+    lines = [line for line in statement.lines if line.kind not in {"adjustment", "rounding"}]
+    return any(line.credits_usd for line in lines) and all(line.amount_usd == line.credits_usd for line in lines)
 
 
 def reopen(settings: Settings, month: date, company: str | None, reason: str, now: datetime) -> None:
-    """Opens the month again for a company or (None) for every one; raises PermanentError as `reopen_month` does."""
+    """Opens the month again for a company or (None) for every one, and prints which statements are void.
+
+    Raises PermanentError as `reopen_month` does.
+    """
     with warehouse(settings) as engine:
-        reopen_month(engine, month, company, reason, now)
+        void = reopen_month(engine, month, company, reason, now)
     say(f"{month:%Y-%m} is open again for {quoted(company) if company is not None else 'every company'}.")
+    if void:
+        drawn = table("Company", "Void statement", "Closed on", right=["Void statement"])
+        for it in void:
+            drawn.add_row(*cells(it.company, owed(it.total, it), f"{it.closed_at:%Y-%m-%d}"))
+        show("", drawn, "")
     alone = f" --company {shlex.quote(company)}" if company is not None else ""
     say(f"Next: correct what was wrong, then: orcost sync, and: orcost close {month:%Y-%m}{alone}")

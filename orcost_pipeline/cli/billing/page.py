@@ -45,9 +45,11 @@ def statement_page(statement: Statement, *, shows_cost: bool) -> str:
     """The page of a statement; `shows_cost` adds what OpenRouter and own providers charged."""
     head = statement.head
     name = short(head.display_name or head.company, LONGEST_COMPANY)
+    kind = "Statement" if head.status == "closed" else "Draft of a statement"
     return page(
         "statement.html",
-        title=f"Statement, {name}, {_month(head.month)}",
+        title=f"{kind}, {name}, {_month(head.month)}",
+        kind=kind,
         name=name,
         about=list(_about(head)),
         figures=list(_figures(statement)),
@@ -66,6 +68,8 @@ def _about(head: StatementHead) -> Iterator[str]:
         yield short(head.company, LONGEST_COMPANY)
     if head.external_id:
         yield f"ID {short(head.external_id, LONGEST_VALUE)}"
+    if head.replaces is not None:
+        yield f"replaces the statement closed on {head.replaces:%Y-%m-%d}"
 
 
 def _figures(statement: Statement) -> Iterator[Figure]:
@@ -220,16 +224,16 @@ def _footer(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
 
 def _meaning(statement: Statement, *, shows_cost: bool) -> Iterator[str]:
     head = statement.head
-    converted = "" if head.currency == "USD" else "converted at the exchange rate above and "
+    converted = "" if head.currency == "USD" else " in USD, converted at the exchange rate above"
     decimals = "whole units" if head.minor_unit == 0 else f"{head.minor_unit} decimals"
     yield (
-        f"Each amount is exact in USD, {converted}rounded to {decimals} of {head.currency}, halves to the even digit. "
-        "Amounts of keys are sums of the rounded amounts below them."
+        f"Each amount is computed exactly{converted} and rounded to {decimals} of {head.currency}, halves to the even "
+        "digit. Amounts of keys are sums of the rounded amounts below them."
     )
     if any(line.kind == "rounding" for line in statement.lines):
         yield "Rounding is the difference between the rounded exact total and the sum of the rounded amounts."
     if shows_cost:
-        yield "Cost is what OpenRouter charged for it."
+        yield "Cost is what OpenRouter charged; its figures are exact sums, rounded for display."
     if shows_cost and any(line.byok_usd for line in statement.lines):
         yield "BYOK is what own accounts at providers were charged, an estimate; it is paid there, not here."
 

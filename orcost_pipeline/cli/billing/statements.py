@@ -5,21 +5,23 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 
 import typer
 
 from orcost_pipeline.billing.statement import Statement, read_statement, read_statements, require_rates
-from orcost_pipeline.cli.billing.documents import StatementFormat, document
+from orcost_pipeline.cli.billing.documents import StatementFormat, document, keeps_cost
 from orcost_pipeline.cli.files import printing_to, writing
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import rounded
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import short
+from orcost_pipeline.text import few, listed, short
 from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.questions import billing
+from orcost_pipeline.warehouse.questions.billing import StatementHead, VoidStatement
 
 LONGEST_FILE_NAME = 120  # in bytes, of the 255 that file systems allow
 
@@ -41,29 +43,43 @@ def write_one(
         typer.echo(made, nl=False, color=True)
     if output is not None:
         say(_told(output, statement))
+    _tell_kept_cost(settings, month, [statement])
 
 
 def write_all(settings: Settings, month: date, form: StatementFormat, folder: Path, now: datetime) -> None:
     """Writes a file for each company that has something in the month, and prints its name and total.
 
-    Raises PermanentError for a month that has not begun, for a currency without rate before anything is written, and
-    for a file or folder that cannot be written.
+    Raises PermanentError for a month that has not begun, for a file or folder that cannot be written, and, once all
+    others are written, for companies whose currency has no rate.
     """
     _require_begun(month, now)
     with snapshot(settings) as connection:
         charged = [it for it in billing.charged_months(connection, month) if it.month == month]
-        require_rates(charged)
         names = file_names(billing.charged_companies(connection))
         if not charged:
             say(f"No company has anything in {month:%Y-%m}; nothing was written.")
             return
         _make(folder)
-        for statement in read_statements(connection, [it.company for it in charged], month):
+        made = list(read_statements(connection, [it.company for it in charged if it.per_usd is not None], month))
+        for statement in made:
             file = folder / f"{month:%Y-%m} {names[statement.head.company]}.{form}"
-            with writing(file) as made:
+            with writing(file) as written:
                 text = document(statement, form, shows_cost=settings.billing.show_cost)
-                made.write_text(text, encoding="utf-8", newline="")
+                written.write_text(text, encoding="utf-8", newline="")
             say(_told(file, statement))
+    _tell_kept_cost(settings, month, made)
+    require_rates(charged)
+
+
+def _tell_kept_cost(settings: Settings, month: date, statements: Iterable[Statement]) -> None:
+    """Says whose closed statements show cost, where [billing] hides it now."""
+    kept = [it.head.company for it in statements if not settings.billing.show_cost and keeps_cost(it)]
+    if kept:
+        say(
+            f"Shown with cost, as when the month was closed: {listed(few(kept))}. To leave it out: orcost reopen "
+            f"{month:%Y-%m} --reason TEXT, and close it again.",
+            is_error=True,
+        )
 
 
 def _told(file: Path, statement: Statement) -> str:
@@ -74,7 +90,12 @@ def _told(file: Path, statement: Statement) -> str:
 
 def total(statement: Statement) -> str:
     """What is owed, with its currency."""
-    return f"{rounded(statement.total, statement.head.minor_unit)} {statement.head.currency}"
+    return owed(statement.total, statement.head)
+
+
+def owed(amount: Decimal, of: StatementHead | VoidStatement) -> str:
+    """An amount of a statement, with its currency."""
+    return f"{rounded(amount, of.minor_unit)} {of.currency}"
 
 
 def file_names(companies: Iterable[str]) -> Mapping[str, str]:

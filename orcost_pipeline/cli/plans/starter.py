@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 
 from orcost_pipeline.billing.price_plans import COLUMNS
-from orcost_pipeline.billing.prices import EVERYBODY, MARKUP, MONTHLY_FEE
+from orcost_pipeline.billing.prices import EVERYBODY, MARKUP, MONTHLY_FEE, MONTHLY_MINIMUM, PURCHASE
 from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.companies.mapping import UNATTRIBUTED, MappingError
 from orcost_pipeline.companies.rows import csv_line
@@ -16,7 +16,7 @@ from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.opening import NoWarehouseError
 from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
-from orcost_pipeline.windows import utc_day
+from orcost_pipeline.windows import DAY, utc_day
 
 MOST_COMPANIES = 200
 STARTER = f"""\
@@ -24,13 +24,14 @@ STARTER = f"""\
 ## What companies are charged. For each company, charge, model and day the first line that matches holds, so exceptions
 ## stand above the line for everybody (*). Without a line, usage is charged at cost.
 ## To use a line, take away its "# " and write the right value: percent or USD, or none for an exception.
-## valid_from is the first day on which a line holds; without one, it holds for earlier months too.
+## valid_from is the first day on which a line holds: that of last month here, the first one to be closed. Without
+## one, a line holds for earlier months too.
 ## All kinds of charge: docs/configuration.md. Is it right?  orcost plans check
 """
 
 
 def init(settings: Settings, now: datetime) -> None:
-    """Writes the starter and says what to do next; fees in it begin with the month of `now`.
+    """Writes the starter and says what to do next; its lines begin with the month before that of `now`.
 
     Raises PermanentError where there is a file, where price plans are in force, which it would replace, and where they
     are kept in a table.
@@ -44,7 +45,7 @@ def init(settings: Settings, now: datetime) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(starter(companies, utc_day(now).replace(day=1)))
+            file.write(starter(companies, (utc_day(now).replace(day=1) - DAY).replace(day=1)))
     except OSError as error:
         raise PermanentError(f"{path} cannot be written ({error.strerror}).") from None
     say(f"{path}: a starter for {plural(len(companies), 'company', 'companies')}, without effect until you edit it.")
@@ -52,7 +53,7 @@ def init(settings: Settings, now: datetime) -> None:
 
 
 def starter(companies: Iterable[str], first: date) -> str:
-    """The text of the file: each line a comment but the header. `first` is the day on which fees begin."""
+    """The text of the file: each line a comment but the header. `first` is the day on which they begin."""
     return STARTER + "".join(f"# {line}\n" for line in _lines(companies, first))
 
 
@@ -60,7 +61,9 @@ def _lines(companies: Iterable[str], first: date) -> Iterator[str]:
     for company in companies:
         yield _line(company, MARKUP, "0", "no markup: at cost", f"{first}")
         yield _line(company, MONTHLY_FEE, "0", "each month from then on", f"{first}")
+        yield _line(company, MONTHLY_MINIMUM, "0", "usage is topped up to it", f"{first}")
     yield _line(EVERYBODY, MARKUP, "10", "everybody else", f"{first}")
+    yield _line(EVERYBODY, PURCHASE, "5.5", "OpenRouter's fee for buying credits, passed on", f"{first}")
 
 
 def _line(company: str, charge: str, value: str, note: str, valid_from: str = "") -> str:

@@ -41,6 +41,7 @@ class StatementHead(NamedTuple):
     status: open or closed, then since `closed_at`. data_until: up to when the data of all accounts is complete.
     reconciliation: the worst status of the month's days; None where none is known. known_from: of the month.
     per_usd: units of the currency for one USD, by the rate of `rate_date` (None: USD); None where there is no rate.
+    replaces: when the statement was closed that became void as its month was opened again; None where none did.
     """
 
     company: str
@@ -58,6 +59,17 @@ class StatementHead(NamedTuple):
     minor_unit: int
     per_usd: Decimal | None
     rate_date: date | None
+    replaces: datetime | None
+
+
+class VoidStatement(NamedTuple):
+    """A statement that became void as its month was opened again: what it said is owed, in its currency."""
+
+    company: str
+    closed_at: datetime
+    currency: str
+    minor_unit: int
+    total: Decimal
 
 
 class Documents(NamedTuple):
@@ -120,6 +132,12 @@ def statement_lines(connection: sa.Connection, companies: Collection[str], month
 def documents(connection: sa.Connection, company: str, month: date) -> Documents | None:
     """The documents of a closed statement; None where the month is open, or had nothing when it was closed."""
     return next(iter(records(Documents, ask(connection, "documents", company=company, month=month))), None)
+
+
+def void_statements(connection: sa.Connection, month: date) -> dict[str, VoidStatement]:
+    """Of each company, the statement of a month that became void last."""
+    found = records(VoidStatement, ask(connection, "void_statements", month=month))
+    return {it.company: it for it in found}
 
 
 def charged_months(connection: sa.Connection, upto: date) -> list[ChargedMonth]:

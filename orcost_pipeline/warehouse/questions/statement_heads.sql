@@ -35,7 +35,8 @@ select h.company, h.display_name, h.external_id, cast(:month as date) as month,
     ) as reconciliation,
     h.currency, core.minor_unit(h.currency) as minor_unit,
     coalesce(h.kept_per_usd, k.per_usd, case h.currency when 'USD' then 1 end) as per_usd,
-    case when h.is_kept then h.kept_rate_date else k.rate_date end as rate_date
+    case when h.is_kept then h.kept_rate_date else k.rate_date end as rate_date,
+    (select max(v.closed_at) from ops.void_statement v where v.month = :month and v.company = h.company) as replaces
 from head h
 cross join span s
 -- Of any month, also one of which nothing is known.

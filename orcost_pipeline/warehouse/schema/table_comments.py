@@ -60,6 +60,8 @@ TABLES = {
     "ops.schema_object": "One row per view and function of orcost, and one for all comments: what was applied last.",
     "ops.period_close": "One row per closing of a UTC month, for one company or for all (null); the newest one that is "
     "about a company says whether its month is closed.",
+    "ops.void_statement": "One row per UTC month, company and closing of the month that was opened again: the "
+    "statement as it was closed.",
     "ops.alert": "One row per alert: a finding, from the look that found it to the look that resolved it.",
     "ops.alert_delivery": "One row per alert, kind of message and receiver.",
     "ops.sync_request": "One row per requested sync (Sync Now); its status follows the runs that serve it.",
