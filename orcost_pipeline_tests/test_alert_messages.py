@@ -225,6 +225,17 @@ def credits_run_out(project: Project) -> Undo:
     return undo
 
 
+def charged_in_euros(project: Project) -> Undo:
+    project.write("companies.csv", "company,currency\nA,EUR\n")
+    assert project.sync(minutes=10)
+
+    def undo() -> None:
+        project.write("exchange_rates.csv", "date,currency,per_usd\n2026-11-01,EUR,0.9\n")
+        assert project.sync(minutes=10)
+
+    return undo
+
+
 def budget_of(usd: str) -> Callable[[Project], Undo]:
     """Company A has a budget and spends; then the budget is raised."""
 
@@ -451,6 +462,12 @@ CASES = {
         wrong("exchange_rates.csv", "date,currency,per_usd\n2026-11-01,EUR,0\n"),
         "deployment: exchange_rates.csv was refused; the exchange rates stay as last read.",
         "Correct it",
+    ),
+    "no rate": Case(
+        Code.RATE_MISSING,
+        charged_in_euros,
+        "deployment: There is no exchange rate of EUR: no statement can be made for A.",
+        "Add a line with date, EUR and its units per USD to exchange_rates.csv",
     ),
     "gone": Case(Code.MAPPING_GONE, gone, "deployment: *company_mapping.csv is gone; the mapping of *", "Put it back"),
     "open": Case(

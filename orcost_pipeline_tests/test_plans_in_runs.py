@@ -332,6 +332,18 @@ def test_wrong_plans_and_rates_are_findings_with_what_stays(healthy: Healthy) ->
     assert "is gone; the exchange rates stay" in healthy.only("error", Code.RATES_WRONG, None).message
 
 
+def test_a_currency_without_rate_is_a_finding_before_a_statement_is_wanted(healthy: Healthy) -> None:
+    healthy.do("insert into ref.company (company, currency) values ('A', 'EUR'), ('B', 'EUR'), ('C', 'USD')")
+    (finding,) = healthy.stored_findings()
+    assert (finding.code, finding.severity, finding.subject) == (Code.RATE_MISSING, "warning", "EUR")
+    assert finding.message == "There is no exchange rate of EUR: no statement can be made for A, B."
+    assert finding.todo == ("Add a line with date, EUR and its units per USD to exchange_rates.csv, then: orcost sync")
+    load_rates(healthy.engine, [(date(2026, 12, 1), "EUR", 1)])
+    assert healthy.stored_findings() == [finding], "it holds from the next month on"
+    load_rates(healthy.engine, [(date(2026, 1, 31), "EUR", 1)])
+    assert healthy.stored_findings() == []
+
+
 def test_what_the_last_sync_said_of_each_file_is_a_finding_of_its_own(healthy: Healthy) -> None:
     problems = (
         "company_mapping.csv was refused; the mapping of 2026-11-23 stays active.\n  line 2: match is blank.\n"

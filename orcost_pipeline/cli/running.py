@@ -21,7 +21,7 @@ from orcost_pipeline.cli.rendering import LONGEST_CELL, tell
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.deployment import orcost_up
 from orcost_pipeline.deployment.dagster_home import keep_connections, prepare
-from orcost_pipeline.errors import OrcostError
+from orcost_pipeline.errors import OrcostError, PermanentError
 from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.settings import Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
@@ -50,7 +50,12 @@ _STEPS = {
 
 
 def sync(settings: Settings, account: str | None, since: date | None) -> int:
-    """Syncs each account once, as Dagster runs in this process; returns 0 only if everything was synced."""
+    """Syncs each account once, as Dagster runs in this process; returns 0 only if everything was synced.
+
+    Raises PermanentError in the demo's folder, whose account is there while `orcost demo` runs.
+    """
+    if _is_demo(settings) and not any(configured.api_key for configured in settings.accounts):
+        raise PermanentError("This is the demo's folder, and its account is simulated. To sync it: orcost demo --once")
     names = [settings.account(account).name] if account else [configured.name for configured in settings.accounts]
     return sync_accounts(settings, names, since, Console(stderr=True, highlight=False))
 
@@ -307,8 +312,11 @@ def demo(once: bool, port: int) -> int:
 
 def demo_home(settings: Settings) -> Path:
     """The demo's home, also if the command runs inside it."""
-    is_there = settings.home == settings.folder and settings.home.name == DEMO
-    return settings.home if is_there else settings.home / DEMO
+    return settings.home if _is_demo(settings) else settings.home / DEMO
+
+
+def _is_demo(settings: Settings) -> bool:
+    return settings.home == settings.folder and settings.home.name == DEMO
 
 
 def _what_next(settings: Settings) -> str:
@@ -318,7 +326,7 @@ def _what_next(settings: Settings) -> str:
 This was a simulated account: nothing left this machine. What next:
   cd {shlex.quote(str(settings.folder))}
       explore the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
-      (the simulated account answers only orcost demo: orcost sync and orcost doctor find no key there)
+      (there, orcost demo --once stands for orcost sync)
   {command} demo
       Dagster's UI over the same data, with the hourly schedule running
   psql "{url}"
@@ -331,7 +339,8 @@ def _become_demo(home: Path, base_url: str, key: str) -> None:
     """Sets the environment of this process and its children to the simulator and the demo's own database."""
     home.mkdir(parents=True, exist_ok=True)
     mapping = home / "company_mapping.csv"
-    mapping.write_bytes((resources.files("orcost_pipeline.simulator") / "demo_mapping.csv").read_bytes())
+    if not mapping.exists():
+        mapping.write_bytes((resources.files("orcost_pipeline.simulator") / "demo_mapping.csv").read_bytes())
     # So that commands run in this folder use the demo, and no project above it.
     (home / ".env").write_text(f"ORCOST_HOME={shlex.quote(str(home))}\n", encoding="utf-8")
     os.chdir(home)

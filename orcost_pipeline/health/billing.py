@@ -1,4 +1,4 @@
-"""Findings from the price plans and the exchange rates as they are now, against those in force."""
+"""Findings from the price plans and the exchange rates: as they are written now, and as they are in force."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,10 +6,11 @@ from orcost_pipeline.companies.rows import RefusedError
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.health.database import DatabaseCheck
 from orcost_pipeline.health.finding import Code, Finding, Severity, correct
-from orcost_pipeline.health.standing import is_syncing
+from orcost_pipeline.health.standing import WarehouseState, is_syncing
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import RATES_STAY, plans_that_stay, read_plans, read_rates
 from orcost_pipeline.sync.sources import Connect, UnreadableSourceError, refusal
+from orcost_pipeline.text import few, listed, short
 from orcost_pipeline.warehouse.access import database_snapshot
 
 
@@ -26,6 +27,15 @@ def billing_findings(settings: Settings, check: DatabaseCheck) -> Iterator[Findi
     yield from _wrong(settings, Code.PLANS_WRONG, read_plans, stays, is_in_force=version is not None)
     has_rates = stored is not None and stored.has_rates
     yield from _wrong(settings, Code.RATES_WRONG, read_rates, RATES_STAY, is_in_force=has_rates)
+
+
+def rate_findings(stored: WarehouseState, settings: Settings) -> Iterator[Finding]:
+    """Currencies without exchange rate, each with the companies whose statements cannot be made."""
+    for it in stored.missing_rates:
+        companies = listed(few([short(company) for company in it.companies]))
+        message = f"There is no exchange rate of {it.currency}: no statement can be made for {companies}."
+        todo = f"Add a line with date, {it.currency} and its units per USD to {settings.exchange_rates.name}, then: "
+        yield Finding(Severity.WARNING, Code.RATE_MISSING, None, message, f"{todo}orcost sync", subject=it.currency)
 
 
 def _wrong(

@@ -65,6 +65,7 @@ class Code(StrEnum):
     BUDGET_AT_RISK = "budget_at_risk"
     BUDGET_NEAR = "budget_near"
     SPEND_SPIKE = "spend_spike"
+    RATE_MISSING = "rate_missing"
     KEY_LIMIT_NEAR = "key_limit_near"
     KEY_UNASSIGNED = "key_unassigned"
     PORT_TAKEN = "port_taken"

@@ -24,7 +24,13 @@ from orcost_pipeline.warehouse.questions.health import (
 from orcost_pipeline.warehouse.questions.key_health import LimitedKey, NewKey, limited_keys, new_unattributed_keys
 from orcost_pipeline.warehouse.questions.keys import KnownKeys, known_keys
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, version_in_force
-from orcost_pipeline.warehouse.questions.plans import PlanVersion, has_rates, plan_version_in_force
+from orcost_pipeline.warehouse.questions.plans import (
+    MissingRate,
+    PlanVersion,
+    has_rates,
+    missing_rates,
+    plan_version_in_force,
+)
 from orcost_pipeline.warehouse.questions.syncs import RunningSync, WaitingRequest, running_syncs, waiting_requests
 
 REQUESTS_WAIT = timedelta(minutes=2)
@@ -84,8 +90,8 @@ class Standing:
 class WarehouseState:
     """The warehouse's view of a deployment: accounts, mapping in force, waiting requests, the state of Dagster's
     automation, receivers of alerts that take no message; then keys near their limit, new keys that belong to nobody,
-    budgets of this month, companies with a day far above others; the price plans in force, and whether there are
-    exchange rates."""
+    budgets of this month, companies with a day far above others; the price plans in force, whether there are
+    exchange rates, and currencies that lack one."""
 
     standings: Sequence[Standing]
     mapping: MappingVersion | None
@@ -98,6 +104,7 @@ class WarehouseState:
     spikes: Sequence[Spike] = ()
     plans: PlanVersion | None = None
     has_rates: bool = False
+    missing_rates: Sequence[MissingRate] = ()
 
     @property
     def lacks_rules(self) -> bool:
@@ -131,6 +138,7 @@ def read(connection: sa.Connection, settings: Settings, now: datetime) -> Wareho
         spikes=spend_spikes(connection, alerts.spike_factor, alerts.spike_usd),
         plans=plan_version_in_force(connection),
         has_rates=has_rates(connection),
+        missing_rates=missing_rates(connection),
     )
 
 

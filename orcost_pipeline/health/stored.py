@@ -6,6 +6,7 @@ from itertools import groupby
 
 from orcost_pipeline.formats import clock, rounded, share
 from orcost_pipeline.health.automation import automation_findings
+from orcost_pipeline.health.billing import rate_findings
 from orcost_pipeline.health.budgets import budget_findings
 from orcost_pipeline.health.finding import Code, Finding, Severity, correct, sync_command
 from orcost_pipeline.health.keys import key_use_findings
@@ -41,6 +42,7 @@ def stored_findings(
         yield from _account_findings(standing, settings, now, is_up)
     yield from key_use_findings(stored)
     yield from budget_findings(stored)
+    yield from rate_findings(stored, settings)
     if stored.lacks_rules:
         yield no_mapping(settings, Severity.WARNING)
     yield from automation_findings(stored.automation)

@@ -37,6 +37,13 @@ class PlanVersion(NamedTuple):
     row_count: int
 
 
+class MissingRate(NamedTuple):
+    """A currency without exchange rate for the running month, and the companies that are charged in it."""
+
+    currency: str
+    companies: list[str]
+
+
 def plan_version_in_force(connection: sa.Connection) -> PlanVersion | None:
     """The version in force; None where no price plans were ever loaded."""
     return next(iter(records(PlanVersion, ask(connection, "newest_plan_version"))), None)
@@ -50,6 +57,11 @@ def plan_rows(connection: sa.Connection) -> Sequence[PlanRow]:
 def has_rates(connection: sa.Connection) -> bool:
     """Whether there is any exchange rate."""
     return ask(connection, "has_rates").scalar_one()
+
+
+def missing_rates(connection: sa.Connection) -> list[MissingRate]:
+    """The currencies that statements of the running month cannot be made in."""
+    return records(MissingRate, ask(connection, "missing_rates"))
 
 
 def exchange_rates(connection: sa.Connection) -> set[tuple[date, str, Decimal]]:
