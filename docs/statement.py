@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orcost_pipeline.billing.closing import close_month
 from orcost_pipeline.cli.billing.documents import documents
+from orcost_pipeline.project_file import BillingConfig
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
 from orcost_pipeline.warehouse.company_list import publish_companies
 from orcost_pipeline.warehouse.database import connect
@@ -62,7 +63,7 @@ def statements(world: Billed, folder: Path) -> None:
     world.plans("*,markup_percent,15", "Company A,monthly_fee_usd,49,,2026-10-01")
     world.now = IN_DECEMBER
     world.sync()
-    large = documents(world.statement(LARGE, NOVEMBER), shows_cost=True)
+    large = documents(world.statement(LARGE, NOVEMBER), BillingConfig())
     close(world, NOVEMBER)
     for name, made in (("small", world.statement(COMPANY, NOVEMBER).documents), ("large", large)):
         assert made is not None
@@ -78,7 +79,7 @@ def close(world: Billed, month: date) -> None:
         None,
         accepts_open=True,
         configured=["acme"],
-        render=lambda it: documents(it, shows_cost=False),
+        render=lambda it: documents(it, BillingConfig(show_cost=False, issuer="Example Ltd")),
         now=world.now,
     )
 

@@ -119,10 +119,11 @@ class RetentionConfig(BaseModel):
 
 class BillingConfig(BaseModel):
     """`[billing]` of orcost.toml. show_cost: whether statements and viewers show cost; without it, viewers see
-    what they are charged."""
+    what they are charged. issuer: who is named on statements as the one who charges."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     show_cost: bool = True
+    issuer: str | None = Field(default=None, min_length=1, max_length=300)
 
 
 class NameTakenError(ValueError):

@@ -7,6 +7,7 @@ text is shown, and how much of it. What stays out: JSON and the tables of the wa
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
 LONGEST_NAME = 40
 LONGEST_VALUE = 80
@@ -39,6 +40,11 @@ def short(text: str, longest: int = LONGEST_NAME) -> str:
 def quoted(text: str | None) -> str:
     """A value in quotes, cleaned and cut for one line of a message."""
     return f'"{short(" ".join((text or "").split()), LONGEST_VALUE)}"'
+
+
+def digits(text: str) -> str:
+    """Eight hexadecimal digits of the text's hash, where the text itself cannot stand."""
+    return sha256(text.encode()).hexdigest()[:8]
 
 
 def few(items: Sequence[str], most: int = MOST_ITEMS) -> list[str]:

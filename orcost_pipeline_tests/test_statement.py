@@ -21,7 +21,7 @@ from orcost_pipeline.billing.statement import Statement
 from orcost_pipeline.cli.billing.page import statement_page
 from orcost_pipeline.cli.billing.statements import file_names
 from orcost_pipeline.measures import EXACT
-from orcost_pipeline.project_file import ProjectConfig
+from orcost_pipeline.project_file import BillingConfig, ProjectConfig
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.text import inert
 from orcost_pipeline.warehouse.questions.billing import StatementHead, StatementLine
@@ -221,8 +221,8 @@ def test_without_cost_nothing_in_the_source_tells_it(world: Billed, orcost: Orco
 def test_without_cost_an_adjustment_of_cost_alone_is_no_row_of_the_page() -> None:
     nothing = line("adjustment", "0", adjusted_month=date(2026, 9, 1), credits_usd=Decimal(1), reason="restatement")
     statement = Statement(HEAD, [line("usage", "1.50", key_hash="ab", key_name="app"), nothing])
-    assert "Adjustment of September 2026: usage corrected" in statement_page(statement, shows_cost=True)
-    assert "Adjustment" not in statement_page(statement, shows_cost=False)
+    assert "Adjustment of September 2026: usage corrected" in statement_page(statement, BillingConfig())
+    assert "Adjustment" not in statement_page(statement, BillingConfig(show_cost=False))
 
 
 def test_names_are_text_in_every_format(world: Billed, orcost: Orcost) -> None:
@@ -279,7 +279,7 @@ def test_lines_are_rounded_half_to_even_and_sum_to_the_rounded_total(
         assert it.kind == "rounding" or it.amount == owed(it.amount_usd)
         assert -it.amount.as_tuple().exponent == digits
     assert statement.total == owed(statement.total_usd)
-    shown = Page(statement_page(statement, shows_cost=False))
+    shown = Page(statement_page(statement, BillingConfig(show_cost=False)))
     assert number(shown.figures["Total"][0].split()[0]) == statement.total
     assert sum(map(number, shown.amounts("detail") + shown.amounts(""))) == statement.total
 
@@ -298,7 +298,7 @@ def test_yen_have_no_decimals_and_dinars_three(world: Billed, orcost: Orcost) ->
 # Keys and standing, whatever is stored
 
 HEAD = StatementHead(
-    "A", None, None, OCTOBER, "open", None, IN_NOVEMBER, True, True, None, "closed", "USD", 2, Decimal(1), None, None
+    "A", None, None, OCTOBER, "open", None, IN_NOVEMBER, True, True, None, "closed", "USD", 2, Decimal(1), None, 0, None
 )  # fmt: skip
 
 
@@ -321,7 +321,7 @@ def keys(*named: tuple[str | None, str | None, str]) -> list[str]:
         line("usage", "1.00", key_name=name, key_hash=key_hash, account=account, model=GPT)
         for name, key_hash, account in named
     ]
-    shown = Page(statement_page(Statement(HEAD, made), shows_cost=True))
+    shown = Page(statement_page(Statement(HEAD, made), BillingConfig()))
     return [cells[0] for kind, cells in shown.rows if kind == "group"]
 
 
@@ -335,14 +335,14 @@ def test_a_key_is_called_by_what_tells_it_from_others() -> None:
 
 def test_what_is_doubtful_is_said() -> None:
     def doubts(**fields: Any) -> list[str]:
-        shown = Page(statement_page(Statement(HEAD._replace(**fields), []), shows_cost=True))
+        shown = Page(statement_page(Statement(HEAD._replace(**fields), []), BillingConfig()))
         return [_text(it) for it in shown.root.iterfind(".//li[@class='doubt']")]
 
     assert doubts() == []
     assert doubts(reconciliation=None) == ["No day of the month is known"]
     assert doubts(reconciliation="explained") == []
     assert doubts(reconciliation="open") == ["Not every day reconciles with OpenRouter's total"]
-    assert doubts(is_settled=False) == ["Not every day of the month was final yet"]
+    assert doubts(is_settled=False) == ["Not every day of the month is final yet"]
     assert doubts(known_from=IN_NOVEMBER - 20 * DAY, is_complete=False) == [
         "Usage is known from 2026-10-14 12:20 UTC on only"
     ]
@@ -394,6 +394,17 @@ def test_no_two_companies_share_a_file(companies: list[str]) -> None:
         assert not re.search(r'[/\\:*?"<>|\x00-\x1f]', name)
         assert name == name.strip(" .")
         assert 0 < len(f"2026-10 {name}.html".encode()) <= 255
+
+
+def test_the_page_names_who_charges_and_whether_it_is_a_draft(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
+    world.sync()
+    (tmp_path / "orcost.toml").write_text(ACCOUNT + '[billing]\nissuer = "<b>Example</b> & Co"\n', encoding="utf-8")
+    page = stated(orcost)
+    assert 'class="kicker">Draft statement <span>from &lt;b&gt;Example&lt;/b&gt; &amp; Co</span>' in page
+    assert "No. 2026-10" not in page
+    world.close(OCTOBER)
+    told = orcost("statement", "A", *OF_OCTOBER, "--output", "a.pdf")
+    assert (told.code, "No PDF is written" in told.err, (tmp_path / "a.pdf").exists()) == (2, True, False)
 
 
 def test_a_company_without_a_rate_is_named_once_the_others_are_written(

@@ -10,7 +10,7 @@ from orcost_pipeline.health.standing import WarehouseState, is_syncing
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import RATES_STAY, plans_that_stay, read_plans, read_rates
 from orcost_pipeline.sync.sources import Connect, UnreadableSourceError, refusal
-from orcost_pipeline.text import few, listed, short
+from orcost_pipeline.text import listed
 from orcost_pipeline.warehouse.access import database_snapshot
 
 
@@ -32,7 +32,7 @@ def billing_findings(settings: Settings, check: DatabaseCheck) -> Iterator[Findi
 def rate_findings(stored: WarehouseState, settings: Settings) -> Iterator[Finding]:
     """Currencies without exchange rate, each with the companies whose statements cannot be made."""
     for it in stored.missing_rates:
-        companies = listed(few([short(company) for company in it.companies]))
+        companies = listed(it.companies)
         message = f"There is no exchange rate of {it.currency}: no statement can be made for {companies}."
         todo = f"Add a line with date, {it.currency} and its units per USD to {settings.exchange_rates.name}, then: "
         yield Finding(Severity.WARNING, Code.RATE_MISSING, None, message, f"{todo}orcost sync", subject=it.currency)

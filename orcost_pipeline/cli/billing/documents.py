@@ -9,6 +9,7 @@ from typing import Any, Literal
 from orcost_pipeline.billing.statement import Statement
 from orcost_pipeline.cli.billing.page import statement_page
 from orcost_pipeline.cli.rendering import as_json, csv_line
+from orcost_pipeline.project_file import BillingConfig
 from orcost_pipeline.warehouse.questions.billing import Documents, StatementLine
 
 StatementFormat = Literal["html", "csv", "json"]
@@ -17,11 +18,11 @@ COST = ("credits_usd", "byok_usd")
 COLUMNS = tuple(name for name in StatementLine._fields if name != "reason")
 
 
-def document(statement: Statement, form: StatementFormat, *, shows_cost: bool) -> str:
+def document(statement: Statement, form: StatementFormat, billing: BillingConfig) -> str:
     """A statement in a format; one that was kept when its month was closed, as it was kept."""
     if statement.documents is not None:
         return getattr(statement.documents, form)
-    return _WRITERS[form](statement, shows_cost=shows_cost)
+    return _WRITERS[form](statement, billing)
 
 
 def keeps_cost(statement: Statement) -> bool:
@@ -29,21 +30,21 @@ def keeps_cost(statement: Statement) -> bool:
     return statement.documents is not None and COST[0] in statement.documents.csv.partition("\n")[0]
 
 
-def documents(statement: Statement, *, shows_cost: bool) -> Documents:
+def documents(statement: Statement, billing: BillingConfig) -> Documents:
     """A statement in every format, as it is now."""
-    return Documents(**{form: write(statement, shows_cost=shows_cost) for form, write in _WRITERS.items()})
+    return Documents(**{form: write(statement, billing) for form, write in _WRITERS.items()})
 
 
-def statement_csv(statement: Statement, *, shows_cost: bool) -> str:
+def statement_csv(statement: Statement, billing: BillingConfig) -> str:
     """The lines with the columns of `marts.statement`, without a total; text is no formula."""
-    columns = _columns(shows_cost=shows_cost)
+    columns = _columns(shows_cost=billing.show_cost)
     rows = (csv_line(getattr(line, name) for name in columns) for line in statement.lines)
     return "".join([csv_line(columns), *rows])
 
 
-def statement_json(statement: Statement, *, shows_cost: bool) -> str:
+def statement_json(statement: Statement, billing: BillingConfig) -> str:
     """The statement as an object; amounts and counts are strings, days are those of UTC."""
-    head, columns = statement.head, _columns(shows_cost=shows_cost)
+    head, columns = statement.head, _columns(shows_cost=billing.show_cost)
     about: Mapping[str, Any] = {
         "company": head.company,
         "month": head.month,
@@ -65,7 +66,7 @@ def _columns(*, shows_cost: bool) -> tuple[str, ...]:
     return COLUMNS if shows_cost else tuple(name for name in COLUMNS if name not in COST)
 
 
-_WRITERS: Mapping[StatementFormat, Callable[..., str]] = {
+_WRITERS: Mapping[StatementFormat, Callable[[Statement, BillingConfig], str]] = {
     "html": statement_page,
     "csv": statement_csv,
     "json": statement_json,

@@ -14,7 +14,7 @@ from orcost_pipeline.cli.billing.statements import owed, total
 from orcost_pipeline.cli.rendering import cells, say, show, table
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import not_in_force
-from orcost_pipeline.text import few, listed, plural, quoted
+from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse.access import warehouse
 from orcost_pipeline.warehouse.questions.billing import Documents, VoidStatement, void_statements
 
@@ -54,7 +54,7 @@ def _close(
 
     def render(statement: Statement) -> Documents:
         made[statement.head.company] = statement
-        return documents(statement, shows_cost=settings.billing.show_cost)
+        return documents(statement, settings.billing)
 
     closed = close_month(
         engine,
@@ -81,7 +81,7 @@ def _close(
     else:
         say(f"{month:%Y-%m} is closed{whose}. Nothing was charged in it.")
     if at_cost := [name for name in closed.companies if _is_at_cost(made[name])]:
-        say(f"Charged at cost, as no price plan says otherwise: {listed(few(at_cost))}")
+        say(f"Charged at cost, as no price plan says otherwise: {listed(at_cost)}")
     if closed.accepted:
         say(f"Accepted: {closed.accepted}")
     return bool(made)

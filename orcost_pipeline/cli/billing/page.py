@@ -12,7 +12,8 @@ from orcost_pipeline.formats import NO_KEY, UNKNOWN, money, rounded, short_hash
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.pages.page import page
 from orcost_pipeline.pages.parts import Column, Figure, Row, Table
-from orcost_pipeline.text import LONGEST_VALUE, short
+from orcost_pipeline.project_file import BillingConfig
+from orcost_pipeline.text import LONGEST_VALUE, digits, short
 from orcost_pipeline.warehouse.questions.billing import StatementHead, StatementLine
 from orcost_pipeline.windows import next_month
 
@@ -41,15 +42,16 @@ class Standing(NamedTuple):
     is_doubtful: bool = False
 
 
-def statement_page(statement: Statement, *, shows_cost: bool) -> str:
-    """The page of a statement; `shows_cost` adds what OpenRouter and own providers charged."""
-    head = statement.head
+def statement_page(statement: Statement, billing: BillingConfig) -> str:
+    """The page of a statement: from whom, and whether it shows what OpenRouter and own providers charged."""
+    head, shows_cost = statement.head, billing.show_cost
     name = short(head.display_name or head.company, LONGEST_COMPANY)
-    kind = "Statement" if head.status == "closed" else "Draft of a statement"
+    kind = "Statement" if head.status == "closed" else "Draft statement"
     return page(
         "statement.html",
         title=f"{kind}, {name}, {_month(head.month)}",
         kind=kind,
+        issuer=short(billing.issuer or "", LONGEST_COMPANY),
         name=name,
         about=list(_about(head)),
         figures=list(_figures(statement)),
@@ -68,8 +70,15 @@ def _about(head: StatementHead) -> Iterator[str]:
         yield short(head.company, LONGEST_COMPANY)
     if head.external_id:
         yield f"ID {short(head.external_id, LONGEST_VALUE)}"
-    if head.replaces is not None:
-        yield f"replaces the statement closed on {head.replaces:%Y-%m-%d}"
+    if head.status == "closed":
+        yield f"No. {_number(head, head.voided)}"
+    if head.void_closed_at is not None:
+        yield f"replaces No. {_number(head, head.voided - 1)} of {head.void_closed_at:%Y-%m-%d}"
+
+
+def _number(head: StatementHead, voided: int) -> str:
+    """The number of a closed statement, after so many of the company and month that are void."""
+    return f"{head.month:%Y-%m}-{digits(head.company)}" + (f"-{voided + 1}" if voided else "")
 
 
 def _figures(statement: Statement) -> Iterator[Figure]:
@@ -210,8 +219,8 @@ def _standing(head: StatementHead) -> Iterator[Standing]:
     if head.known_from is not None and not head.is_complete:
         yield Standing(f"Usage is known from {_moment(head.known_from)} on only", is_doubtful=True)
     if head.reconciliation is not None and not head.is_settled:
-        when = "when the month was closed" if head.status == "closed" else "yet"
-        yield Standing(f"Not every day of the month was final {when}", is_doubtful=True)
+        when = "was final when the month was closed" if head.status == "closed" else "is final yet"
+        yield Standing(f"Not every day of the month {when}", is_doubtful=True)
 
 
 def _footer(statement: Statement, *, shows_cost: bool) -> Iterator[str]:

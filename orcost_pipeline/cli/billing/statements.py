@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from hashlib import sha256
 from pathlib import Path
 
 import typer
@@ -18,7 +17,7 @@ from orcost_pipeline.cli.rendering import say
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.formats import rounded
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.text import few, listed, short
+from orcost_pipeline.text import digits, listed, short
 from orcost_pipeline.warehouse.access import snapshot
 from orcost_pipeline.warehouse.questions import billing
 from orcost_pipeline.warehouse.questions.billing import StatementHead, VoidStatement
@@ -37,7 +36,7 @@ def write_one(
     _require_begun(month, now)
     with snapshot(settings) as connection:
         statement = read_statement(connection, company, month)
-    made = document(statement, form, shows_cost=settings.billing.show_cost)
+    made = document(statement, form, settings.billing)
     with printing_to(output):
         # With colour: otherwise typer removes what looks like colour codes from a pipe.
         typer.echo(made, nl=False, color=True)
@@ -64,7 +63,7 @@ def write_all(settings: Settings, month: date, form: StatementFormat, folder: Pa
         for statement in made:
             file = folder / f"{month:%Y-%m} {names[statement.head.company]}.{form}"
             with writing(file) as written:
-                text = document(statement, form, shows_cost=settings.billing.show_cost)
+                text = document(statement, form, settings.billing)
                 written.write_text(text, encoding="utf-8", newline="")
             say(_told(file, statement))
     _tell_kept_cost(settings, month, made)
@@ -76,7 +75,7 @@ def _tell_kept_cost(settings: Settings, month: date, statements: Iterable[Statem
     kept = [it.head.company for it in statements if not settings.billing.show_cost and keeps_cost(it)]
     if kept:
         say(
-            f"Shown with cost, as when the month was closed: {listed(few(kept))}. To leave it out: orcost reopen "
+            f"Shown with cost, as when the month was closed: {listed(kept)}. To leave it out: orcost reopen "
             f"{month:%Y-%m} --reason TEXT, and close it again.",
             is_error=True,
         )
@@ -106,7 +105,7 @@ def file_names(companies: Iterable[str]) -> Mapping[str, str]:
     safe = {company: _safe(company) for company in companies}
     alike = Counter(map(_folded, safe.values()))
     return {
-        company: name if name == company and alike[_folded(name)] == 1 else f"{name} {_digits(company)}".strip()
+        company: name if name == company and alike[_folded(name)] == 1 else f"{name} {digits(company)}".strip()
         for company, name in safe.items()
     }
 
@@ -120,10 +119,6 @@ def _safe(name: str) -> str:
 def _folded(name: str) -> str:
     """A name as file systems compare it that know neither case nor width of letters."""
     return unicodedata.normalize("NFKC", name).casefold()
-
-
-def _digits(company: str) -> str:
-    return sha256(company.encode()).hexdigest()[:8]
 
 
 def _require_begun(month: date, now: datetime) -> None:

@@ -41,7 +41,8 @@ class StatementHead(NamedTuple):
     status: open or closed, then since `closed_at`. data_until: up to when the data of all accounts is complete.
     reconciliation: the worst status of the month's days; None where none is known. known_from: of the month.
     per_usd: units of the currency for one USD, by the rate of `rate_date` (None: USD); None where there is no rate.
-    replaces: when the statement was closed that became void as its month was opened again; None where none did.
+    voided: how many statements became void as their month was opened again, the last of which was closed at
+    void_closed_at.
     """
 
     company: str
@@ -59,7 +60,8 @@ class StatementHead(NamedTuple):
     minor_unit: int
     per_usd: Decimal | None
     rate_date: date | None
-    replaces: datetime | None
+    voided: int
+    void_closed_at: datetime | None
 
 
 class VoidStatement(NamedTuple):

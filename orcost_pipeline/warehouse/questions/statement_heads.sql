@@ -36,7 +36,7 @@ select h.company, h.display_name, h.external_id, cast(:month as date) as month,
     h.currency, core.minor_unit(h.currency) as minor_unit,
     coalesce(h.kept_per_usd, k.per_usd, case h.currency when 'USD' then 1 end) as per_usd,
     case when h.is_kept then h.kept_rate_date else k.rate_date end as rate_date,
-    (select max(v.closed_at) from ops.void_statement v where v.month = :month and v.company = h.company) as replaces
+    v.voided, v.void_closed_at
 from head h
 cross join span s
 -- Of any month, also one of which nothing is known.
@@ -47,3 +47,8 @@ left join lateral (
     order by r.date desc
     limit 1
 ) k on true
+cross join lateral (
+    select count(*) as voided, max(closed_at) as void_closed_at
+    from ops.void_statement
+    where month = :month and company = h.company
+) v
