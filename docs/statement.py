@@ -102,6 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         Path(home).chmod(0o755)
         folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else Path(home)
+        folder.mkdir(parents=True, exist_ok=True)
         postgres = EmbeddedPostgres(Path(home))
         try:
             engine = connect(postgres.start())
