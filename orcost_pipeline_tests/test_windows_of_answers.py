@@ -226,6 +226,29 @@ def test_metadata_that_tells_of_more_rows_is_believed(engine: sa.Engine, metadat
     world.assert_hours_are_true()
 
 
+def test_an_account_whose_hours_are_more_than_an_answer_holds_is_asked_for_in_parts(engine: sa.Engine) -> None:
+    """At first the activity says so, later what is stored: no answer is truncated."""
+    ledger, (key,) = account("A")
+    for number in range(744 * 14):
+        at = NOON - timedelta(minutes=5) - number // 14 * HOUR
+        ledger.spend("acme", at, key, f"x/model-{number % 14}", usage("0.001"))
+    world = World(engine, ledger)
+    honest, truncated = world.simulator.handle, []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = honest(request)
+        if request.url.path == QUERY and "filters" not in json.loads(request.content):
+            truncated.append(answer.json()["data"]["metadata"]["truncated"])
+        return answer
+
+    world.simulator.handle = handle  # type: ignore[method-assign]
+    world.sync()
+    world.assert_hours_are_true()
+    assert truncated, "the account was asked about"
+    world.later(hours=1).sync()
+    assert not any(truncated)
+
+
 def test_an_hour_of_a_round_number_of_rows_is_taken_for_whole(engine: sa.Engine) -> None:
     ledger, keys = account(*(f"key {number}" for number in range(500)))
     for key in keys:

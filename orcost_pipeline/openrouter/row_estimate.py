@@ -1,15 +1,38 @@
-"""How many rows by key usage has, before it is read: so that no more are held at a time than memory should hold."""
+"""How many rows usage has before it is read: of the account, so that no answer is truncated; by key, so that no more
+are held at a time than memory should hold."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 
+from orcost_pipeline.measures import grouped
+from orcost_pipeline.openrouter.api.limits import ROW_LIMIT
+from orcost_pipeline.openrouter.api.records import ActivityRow
 from orcost_pipeline.openrouter.reading import AnalyticsReading
-from orcost_pipeline.windows import DAY, Window, day_start, days_between, first_whole_day, utc_day
+from orcost_pipeline.windows import DAY, HOUR, Window, day_start, days_between, first_whole_day, utc_day
 
 # Parts differ in how many of the rows that they may have they turn out to have.
 MARGIN = Fraction(10, 9)
+
+
+def rows_by_hour(activity: Iterable[ActivityRow]) -> dict[datetime, int]:
+    """About how many rows by hour and model the hours of each UTC day have: no model has more than it had requests."""
+    requests = grouped(((row.date, row.model_permaslug), row.measures) for row in activity)
+    of_day: Counter[date] = Counter()
+    for (day, _), measures in requests.items():
+        of_day[day] += min(24, math.ceil(measures.requests))
+    return {day_start(day) + i * HOUR: math.ceil(rows / 24) for day, rows in of_day.items() for i in range(24)}
+
+
+def most_rows(window: Window, known: Mapping[datetime, int]) -> dict[datetime, int] | None:
+    """At most how many rows each hour of a window has, where some are known: others as many as the fullest one. None
+    where one answer is expected to have all of them."""
+    fullest = max(known.values(), default=0)
+    rows = {at: known.get(at, fullest) for at in window.hours()}
+    return rows if sum(rows.values()) >= ROW_LIMIT else None
 
 
 @dataclass

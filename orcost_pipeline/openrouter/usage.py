@@ -5,6 +5,7 @@ account costs a handful of requests.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
@@ -26,6 +27,7 @@ from orcost_pipeline.openrouter.reading import (
     UsageReading,
     UsageSummary,
 )
+from orcost_pipeline.openrouter.row_estimate import most_rows, rows_by_hour
 from orcost_pipeline.openrouter.usage_by_key import account_usage, covered_window, read_hours, read_past_days
 from orcost_pipeline.windows import (
     DAY,
@@ -69,8 +71,8 @@ async def read_usage(
     is_full = is_full or since is not None or stored.hours_from() is None
     keys = AccountKeys({key.key_hash: key for key in listed}, stored.known_keys())
     window = _hours_to_compare(stored, as_of, since)
-    account, activity = await asyncio.gather(allowed(account_usage(client, window)), client.activity())
     before = stored.account_hours(window)
+    account, activity = await _read_account(client, window, before)
     days = None
     if activity is not None:
         first = min(stored.hours_from() or window.start, window.start)
@@ -85,6 +87,21 @@ async def read_usage(
         settled = await read_days(client, keys, stored, days, before, reading.hours, tolerance_usd, is_full=is_full)
         reading = replace(reading, activity=settled)
     return reading
+
+
+async def _read_account(
+    client: OpenRouter, window: Window, before: Mapping[Cell, Measures]
+) -> tuple[AccountUsage | None, list[ActivityRow] | None]:
+    """The account's usage by hour, and its activity; None where OpenRouter does not report it.
+
+    What is stored (`before`), at first the activity, says how large the answer by hour is.
+    """
+    if before:
+        asked = account_usage(client, window, most_rows=most_rows(window, Counter(at for at, _ in before)))
+        return await asyncio.gather(allowed(asked), client.activity())
+    activity = await client.activity()
+    expected = most_rows(window, rows_by_hour(activity or ()))
+    return await allowed(account_usage(client, window, most_rows=expected)), activity
 
 
 def _hours_to_compare(stored: Stored, as_of: datetime, since: date | None) -> Window:

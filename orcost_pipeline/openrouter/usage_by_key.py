@@ -49,9 +49,14 @@ MOST_ROWS = 100_000
 NameCell = tuple[datetime, str, str]  # start of an hour or a day, name of a key, model
 
 
-async def account_usage(client: OpenRouter, window: Window, grain: timedelta = HOUR) -> AccountUsage:
-    """The account's usage per model and hour (or day) in a window of whole grains. Raises as OpenRouter.usage does."""
-    response = await client.usage(window, ["model"], grain=grain)
+async def account_usage(
+    client: OpenRouter, window: Window, grain: timedelta = HOUR, *, most_rows: Mapping[datetime, int] | None = None
+) -> AccountUsage:
+    """The account's usage per model and hour (or day) in a window of whole grains.
+
+    `most_rows` and what is raised: as for OpenRouter.usage.
+    """
+    response = await client.usage(window, ["model"], grain=grain, most_rows=most_rows)
     client.note_cells(response.cells, None, grain)
     is_old = response.cached_at is not None and response.cached_at < window.end - CLOCK_WRONG
     return AccountUsage(
