@@ -9,6 +9,7 @@ from functools import reduce
 
 import sqlalchemy as sa
 
+from orcost_pipeline.billing.exchange_rates import COLUMNS
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.errors import PermanentError
@@ -18,8 +19,7 @@ from orcost_pipeline.warehouse.questions import billing
 from orcost_pipeline.warehouse.questions.billing import ChargedMonth, Documents, StatementHead, StatementLine
 
 NOTHING = Decimal(0)
-# The columns of exchange rates are those of `billing.exchange_rates`.
-ADD_A_RATE = "Add a line to the exchange rates (exchange_rates.csv: date,currency,per_usd), then: orcost sync"
+ADD_A_RATE = f"Add a line to the exchange rates (exchange_rates.csv: {','.join(COLUMNS)}), then: orcost sync"
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,9 @@ def sync_account(
             result = _run(settings, instance, HOURLY_SYNC, request, console)
             problems = problems_of(settings, result)
             if not result.success:
-                _attribute_stored(settings, instance, account, console)
+                # What failed is told already; the next sync tries this again.
+                with suppress(OrcostError):
+                    _attribute_stored(settings, instance, account, console)
             return problems
     except OrcostError as error:
         return [str(error)]

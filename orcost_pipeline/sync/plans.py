@@ -24,6 +24,7 @@ from orcost_pipeline.sync.sources import (
     read_content,
     read_now,
 )
+from orcost_pipeline.warehouse.questions.accounts import outdated_accounts
 from orcost_pipeline.warehouse.questions.mapping import rules_in_force, version_in_force
 from orcost_pipeline.warehouse.questions.plans import (
     PlanRow,
@@ -71,6 +72,12 @@ def read_rates_now(settings: Settings, engine: sa.Engine) -> Outcome[ExchangeRat
     with engine.connect() as connection:
         is_in_force = has_rates(connection)
     return read_now(lambda: read_rates(settings, engine.connect), RATES_STAY, is_in_force=is_in_force)
+
+
+def not_charged(settings: Settings, connection: sa.Connection) -> list[str]:
+    """The configured accounts whose usage is not charged by the plans in force: a sync loaded these, and failed."""
+    configured = {account.name for account in settings.accounts}
+    return [it for it in outdated_accounts(connection) if it in configured]
 
 
 def not_in_force(settings: Settings, connection: sa.Connection, connect: Connect) -> list[str]:

@@ -25,12 +25,11 @@ from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import synced
 from orcost_pipeline.sync.mapping_source import read_companies, read_source
-from orcost_pipeline.sync.plans import plan_doubts, read_plans
+from orcost_pipeline.sync.plans import not_charged, plan_doubts, read_plans
 from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import few, listed, plural, quoted, short
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
 from orcost_pipeline.warehouse.opening import NOTHING_YET
-from orcost_pipeline.warehouse.questions.accounts import outdated_accounts
 from orcost_pipeline.warehouse.questions.plans import plan_version_in_force
 
 MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
@@ -39,18 +38,18 @@ MISSING = "Give the path of the price plans, or begin a file: orcost plans init"
 @dataclass(frozen=True)
 class Preview:
     """The charges of months before and after, doubts, and whether the plans are loaded already; `left_out` says why
-    there is no preview. `outdated` are the accounts that are not charged by what is loaded."""
+    there is no preview. `uncharged` are the accounts that are not charged by what is loaded."""
 
     effects: Sequence[Effect] = ()
     doubts: Sequence[Mistake] = ()
     left_out: str | None = None
     is_loaded: bool = False
-    outdated: Sequence[str] = ()
+    uncharged: Sequence[str] = ()
 
     @property
     def is_in_force(self) -> bool:
         """Whether every account is charged by the plans."""
-        return self.is_loaded and not self.outdated
+        return self.is_loaded and not self.uncharged
 
     @property
     def moved(self) -> list[Effect]:
@@ -99,13 +98,13 @@ def _preview(settings: Settings, plans: PricePlans, now: datetime) -> Preview:
     try:
         mapping = _mapping(settings)
         with snapshot(settings) as connection:
-            if not (accounts := synced(connection, settings)):
+            if not synced(connection, settings):
                 return Preview(left_out=NOTHING_YET)
             doubts = plan_doubts(connection, plans.rows, mapping, companies, now)
             version = plan_version_in_force(connection)
             is_loaded = version is not None and version.content_sha256 == plans.sha256
-            effects, outdated = plan_effect(connection, plans.rows), outdated_accounts(connection)
-            return Preview(effects, doubts, is_loaded=is_loaded, outdated=[it for it in outdated if it in accounts])
+            effects, uncharged = plan_effect(connection, plans.rows), not_charged(settings, connection)
+            return Preview(effects, doubts, is_loaded=is_loaded, uncharged=uncharged)
     except OrcostError as error:
         return Preview(left_out=str(error))
 
@@ -131,7 +130,7 @@ def _next(settings: Settings, file: Path | None, preview: Preview) -> str:
     if preview.is_in_force:
         return "They are in force."
     if preview.is_loaded:
-        accounts = listed(quoted(it) for it in preview.outdated)
+        accounts = listed(quoted(it) for it in preview.uncharged)
         return f"They are loaded, but usage of {accounts} is not charged by them yet. Next: orcost sync"
     if file is None or (own.table is None and file.resolve() == own.path.resolve()):
         return "They are not in force yet. Next: orcost sync"

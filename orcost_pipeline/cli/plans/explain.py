@@ -14,10 +14,9 @@ from orcost_pipeline.cli.rendering import as_json, cells, left_out, say, show
 from orcost_pipeline.companies.mapping import UNATTRIBUTED
 from orcost_pipeline.companies.names import require_known
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.plans import not_in_force
+from orcost_pipeline.sync.plans import not_charged, not_in_force
 from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, listed, quoted, short
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
-from orcost_pipeline.warehouse.questions.accounts import outdated_accounts
 from orcost_pipeline.warehouse.questions.charges import has_month_spend, models_of_company
 from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.plans import PlanRow, plan_rows
@@ -36,7 +35,7 @@ def explain(settings: Settings, company: str, day: date, model: str | None, outp
         rows = plan_rows(connection) if company != UNATTRIBUTED else ()
         has_spend = has_month_spend(connection, company, day.replace(day=1))
         edited = settings.price_plans.name in not_in_force(settings, connection, lambda: database_snapshot(settings))
-        outdated = outdated_accounts(connection)
+        uncharged = not_charged(settings, connection)
     found = explained(rows, company, models, day, has_spend=has_spend)
     if output == "json":
         charges = [_as_data(it) for it in found]
@@ -45,8 +44,8 @@ def explain(settings: Settings, company: str, day: date, model: str | None, outp
     show(*_parts(company, day, models, found))
     if edited:
         say(f"{settings.price_plans.name} was changed since and is not in force yet. Next: orcost sync", is_error=True)
-    if outdated:
-        accounts = listed(quoted(it) for it in outdated)
+    if uncharged:
+        accounts = listed(quoted(it) for it in uncharged)
         say(f"Usage of {accounts} is not charged by these rows yet. Next: orcost sync", is_error=True)
 
 
