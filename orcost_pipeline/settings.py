@@ -45,6 +45,9 @@ UP = "ORCOST_UP"  # set by orcost up for its own services, in no .env
 BASE_URL_ENV = "OPENROUTER_BASE_URL"
 OUR_PREFIXES = ("ORCOST_", "OPENROUTER_")
 
+# The folder of the demo, below ORCOST_HOME.
+DEMO = "demo"
+
 # It would log every unreadable line each time; `Settings.notes` name them once.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
@@ -106,6 +109,12 @@ class Settings(BaseModel):
     heartbeat_url: SecretStr | None = None
     is_of_up: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is the folder of the demo, whose account is simulated: its key is nowhere."""
+        has_key = any(account.api_key is not None for account in self.accounts)
+        return self.home == self.folder and self.home.name == DEMO and self.database_url is None and not has_key
 
     def account(self, name: str) -> Account:
         """The account of that name; raises PermanentError with the configured names."""

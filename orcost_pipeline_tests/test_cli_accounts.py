@@ -141,9 +141,10 @@ def test_edited_files_charge_what_is_stored_although_the_sync_fails(project: Pro
     charges = "select company, sum(usage_usd) / sum(credits_usd) from marts.company_charge_monthly group by 1"
     assert {company: round(factor, 9) for company, factor in project.rows(charges)}["A"] == Decimal("1.1")
     mapping.write_text("company,match,pattern\nB,key_name,*\n", encoding="utf-8")
-    plans.write_text("company,charge,value\nB,markup_percent,20\n", encoding="utf-8")
+    plans.write_text("company,charge,value\nB,markup_percent,20\nBB,markup_percent,5\n", encoding="utf-8")
     sync = project.orcost("sync")
     assert sync.returncode == 1
+    assert 'price_plans.csv, line 3: company "BB" is in no rule and no list, and has no usage.' in sync.stderr
     assert "What is stored is now attributed and charged by the edited mapping and price plans." in sync.stderr
     assert {company: round(factor, 9) for company, factor in project.rows(charges)}["B"] == Decimal("1.2")
     assert project.rows("select status from ops.sync_run order by started_at") == [("succeeded",), ("failed",)]

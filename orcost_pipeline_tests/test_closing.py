@@ -66,7 +66,7 @@ def test_closing_says_what_each_company_owes(world: Billed, orcost: Orcost) -> N
         "Company       Total",
         "A         10.00 USD",
         "B          3.67 EUR",
-        "Charged at cost, as no price plan says otherwise: A, B",
+        "Usage charged at cost, as no price plan says otherwise: A, B",
         "Next: orcost statement --all --month 2026-10 --output statements",
         "",
     ]
@@ -601,7 +601,7 @@ def test_edited_files_are_brought_into_force_before_a_month_is_closed(
     told = refused(orcost, "close", "2026-10")
     assert told == (
         "2026-10 is not closed: changes of price_plans.csv are not in force yet.\n"
-        "Bring them into force first: orcost sync\n"
+        "Bring them into force first: orcost sync, which says what is wrong where it refuses them\n"
     )
     assert world.value("select count(*) from ops.period_close") == 0
     load_file(world, tmp_path / "price_plans.csv")
@@ -610,6 +610,11 @@ def test_edited_files_are_brought_into_force_before_a_month_is_closed(
         rates.write_text(wrong, encoding="utf-8")
         assert "changes of exchange_rates.csv are not in force yet" in refused(orcost, "close", "2026-10")
     rates.unlink()
+    companies = tmp_path / "companies.csv"
+    for edited in ("company,display_name,currency\nA,Aurora,EUR\n", "company,currency\nA,Euro\n"):
+        companies.write_text(edited, encoding="utf-8")
+        assert "changes of companies.csv are not in force yet" in refused(orcost, "close", "2026-10")
+    companies.write_text("company,owner_email\nA,a@a.example\n", encoding="utf-8")
     assert "15.01" in done(orcost, "close", "2026-10")
     (tmp_path / "price_plans.csv").write_text("company,charge,value\n", encoding="utf-8")
     assert "closed already" in done(orcost, "close", "2026-10"), "nothing is closed by it"

@@ -431,7 +431,13 @@ def test_a_file_is_written_whole_or_not_at_all(world: Billed, orcost: Orcost, tm
     assert orcost("statement", "Aa", *OF_OCTOBER, "--output", "a.html").code == 1
     assert file.read_text(encoding="utf-8") == before
     told = orcost("statement", "--all", *OF_OCTOBER, "--output", "a.html")
-    assert (told.code, told.err) == (1, "a.html cannot be made a folder (File exists).\n")
+    assert (told.code, "a.html looks like a single one" in told.err) == (2, True)
+    (tmp_path / "taken").touch()
+    told = orcost("statement", "--all", *OF_OCTOBER, "--output", "taken")
+    assert (told.code, told.err) == (1, "taken cannot be made a folder (File exists).\n")
+    (tmp_path / "folder").mkdir()
+    told = orcost("statement", "A", *OF_OCTOBER, "--output", "folder")
+    assert (told.code, told.err) == (1, "folder cannot be written: it is a folder: name a file in it.\n")
 
 
 def test_the_ending_of_the_file_says_the_format(world: Billed, orcost: Orcost, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ as an adjustment (`core.adjustment`).
 """
 
 import getpass
+import shlex
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -85,7 +86,7 @@ def close_month(
         if edited:
             raise PermanentError(
                 f"{month:%Y-%m} is not closed: changes of {listed(edited)} are not in force yet.\n"
-                "Bring them into force first: orcost sync"
+                "Bring them into force first: orcost sync, which says what is wrong where it refuses them"
             )
         _require_earlier_closed(open_ones, month)
         require_rates(to_close)
@@ -126,9 +127,10 @@ def reopen_month(
         if not billing.is_closed(connection, month, company) and not any(it.month == month for it in closed):
             raise PermanentError(f"{whose}{month:%Y-%m} is not closed.")
         if later := [it for it in closed if it.month > month]:
+            alone = f" --company {shlex.quote(company)}" if company else ""
             raise PermanentError(
                 f"{month:%Y-%m} cannot be opened again while a later month is closed: {_named(later)}.\n"
-                f"Open the last one first: orcost reopen {later[-1].month:%Y-%m} --reason TEXT"
+                f"Open the last one first: orcost reopen {later[-1].month:%Y-%m}{alone} --reason TEXT"
             )
         reopened = {"month": month, "company": company}
         void = records(VoidStatement, change(connection, "void_statements", **reopened, at=now))

@@ -47,7 +47,7 @@ class Statement:
 def read_statement(connection: sa.Connection, company: str, month: date) -> Statement:
     """The statement of a company for the month that begins on a day.
 
-    Raises PermanentError for an unknown company, for Unattributed, and where its currency has no rate.
+    Raises PermanentError for an unknown company, for Unattributed, and where its currency has no rate for its lines.
     """
     require_company(connection, company)
     return next(read_statements(connection, [company], month))
@@ -64,7 +64,7 @@ def read_statements(connection: sa.Connection, companies: Sequence[str], month: 
         lines[line.company].append(line)
     for company in companies:
         head = heads[company]
-        if head.per_usd is None:
+        if head.per_usd is None and lines[company]:
             raise PermanentError(f"{no_rate(head)}\n{ADD_A_RATE}")
         yield Statement(head, lines[company], billing.documents(connection, company, month))
 

@@ -33,7 +33,8 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         file = path.resolve()
         if file.exists() and not file.is_file():
-            raise PermanentError(f"{path} cannot be written: it is no file.")
+            what = "a folder: name a file in it" if file.is_dir() else "no file"
+            raise PermanentError(f"{path} cannot be written: it is {what}.")
         with replacing(file) as made:
             yield made
     except OSError as error:

@@ -21,10 +21,11 @@ from orcost_pipeline.cli.rendering import LONGEST_CELL, tell
 from orcost_pipeline.companies.mapping import MappingError
 from orcost_pipeline.deployment import orcost_up
 from orcost_pipeline.deployment.dagster_home import keep_connections, prepare
-from orcost_pipeline.errors import OrcostError, PermanentError
+from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.formats import clock, rounded, share
-from orcost_pipeline.settings import Settings, load_settings
+from orcost_pipeline.settings import DEMO, Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
+from orcost_pipeline.sync.plans import plan_warnings
 from orcost_pipeline.text import few, short
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.access import configured_url, database_snapshot, snapshot
@@ -34,8 +35,6 @@ from orcost_pipeline.warehouse.opening import database_url, open_warehouse
 from orcost_pipeline.warehouse.questions.accounts import account_states, outdated_accounts
 from orcost_pipeline.warehouse.questions.health import RecentSpend, recent_spend
 from orcost_pipeline.warehouse.questions.syncs import run_problems
-
-DEMO = "demo"
 
 _STEPS = {
     "raw__account": "account and credits",
@@ -52,12 +51,14 @@ _STEPS = {
 def sync(settings: Settings, account: str | None, since: date | None) -> int:
     """Syncs each account once, as Dagster runs in this process; returns 0 only if everything was synced.
 
-    Raises PermanentError in the demo's folder, whose account is there while `orcost demo` runs.
+    In the folder of the demo, its account is simulated for as long as that takes.
     """
-    if _is_demo(settings) and not any(configured.api_key for configured in settings.accounts):
-        raise PermanentError("This is the demo's folder, and its account is simulated. To sync it: orcost demo --once")
     names = [settings.account(account).name] if account else [configured.name for configured in settings.accounts]
-    return sync_accounts(settings, names, since, Console(stderr=True, highlight=False))
+    console = Console(stderr=True, highlight=False)
+    if settings.is_demo:
+        with _demo_account(settings.home) as of_demo:
+            return sync_accounts(of_demo, names, since, console)
+    return sync_accounts(settings, names, since, console)
 
 
 def sync_accounts(settings: Settings, names: list[str], since: date | None, console: Console) -> int:
@@ -99,7 +100,7 @@ def _sync_accounts(settings: Settings, names: list[str], since: date | None, con
                 # Everything is synced, even if the database cannot be read at this moment.
                 with suppress(OrcostError):
                     tell(console, _standing(settings, name), style="dim")
-    for warning in few(mapping_warnings(settings)):
+    for warning in few([*mapping_warnings(settings), *_plan_warnings(settings)]):
         tell(console, warning, style="yellow")
     # A wrong mapping is noted by the run of every account, and printed once.
     for problem in dict.fromkeys(problems):
@@ -145,6 +146,15 @@ def mapping_warnings(settings: Settings) -> list[str]:
     except (OrcostError, MappingError):
         return []
     return [f"{mapping.source}, {warning}" for warning in warnings_of(settings, mapping)]
+
+
+def _plan_warnings(settings: Settings) -> list[str]:
+    """Warnings about the price plans; none where the database cannot be read."""
+    try:
+        with snapshot(settings) as connection:
+            return plan_warnings(settings, connection, lambda: database_snapshot(settings), datetime.now(UTC))
+    except OrcostError:
+        return []
 
 
 def sync_account(
@@ -290,18 +300,12 @@ def demo(once: bool, port: int) -> int:
 
     With `once` prints a report and ends, otherwise serves Dagster on `port`.
     """
-    from orcost_pipeline.simulator import Options, Simulator, serve
-    from orcost_pipeline.simulator import demo as demo_ledger
-
     console = Console(stderr=True, highlight=False)
     home = demo_home(load_settings())
     require_home(home)
-    ledger = demo_ledger(datetime.now(UTC))
     with ExitStack() as stack:
         reserved = None if once else stack.enter_context(orcost_up.reserved(home, port))
-        base_url = stack.enter_context(serve(Simulator(ledger, options=Options.live())))
-        _become_demo(home, base_url, next(iter(ledger.accounts.values())).management_key)
-        settings = load_settings()
+        settings = stack.enter_context(_demo_account(home))
         code = sync_accounts(settings, ["default"], None, console)
         if code == 0:
             _show_report(settings)
@@ -312,13 +316,22 @@ def demo(once: bool, port: int) -> int:
         return code
 
 
+@contextmanager
+def _demo_account(home: Path) -> Iterator[Settings]:
+    """Simulates the demo's account, and makes its folder the project; yields the settings."""
+    from orcost_pipeline.simulator import Options, Simulator, serve
+    from orcost_pipeline.simulator import demo as demo_ledger
+
+    ledger = demo_ledger(datetime.now(UTC))
+    with serve(Simulator(ledger, options=Options.live())) as base_url:
+        _become_demo(home, base_url, next(iter(ledger.accounts.values())).management_key)
+        yield load_settings()
+
+
 def demo_home(settings: Settings) -> Path:
     """The demo's home, also if the command runs inside it."""
-    return settings.home if _is_demo(settings) else settings.home / DEMO
-
-
-def _is_demo(settings: Settings) -> bool:
-    return settings.home == settings.folder and settings.home.name == DEMO
+    is_there = settings.home == settings.folder and settings.home.name == DEMO
+    return settings.home if is_there else settings.home / DEMO
 
 
 def _what_next(settings: Settings) -> str:
@@ -328,7 +341,6 @@ def _what_next(settings: Settings) -> str:
 This was a simulated account: nothing left this machine. What next:
   cd {shlex.quote(str(settings.folder))}
       explore the demo there: orcost map suggest, orcost report --by key, orcost explain "Company A"
-      (there, orcost demo --once stands for orcost sync)
   {command} demo
       Dagster's UI over the same data, with the hourly schedule running
   psql "{url}"

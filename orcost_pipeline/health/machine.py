@@ -72,6 +72,8 @@ def _git(folder: Path, *arguments: str) -> int | None:
 
 def key_findings(settings: Settings, standings: Mapping[str, Standing]) -> Iterator[Finding]:
     """Accounts without a configured key; one note where this machine only reads what others sync."""
+    if settings.is_demo:
+        return
     is_reader = any(standing.state.as_of for standing in standings.values()) and not is_syncing(settings)
     for account in settings.accounts:
         if account.api_key is not None:

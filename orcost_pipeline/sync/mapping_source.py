@@ -6,10 +6,10 @@ No Dagster here.
 import hashlib
 
 from orcost_pipeline.companies.company_list import Company, CompanyListError, read_company_list, unlisted
-from orcost_pipeline.companies.mapping import Mapping, read_mapping
+from orcost_pipeline.companies.mapping import Mapping, MappingError, read_mapping
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.settings import Settings
-from orcost_pipeline.sync.sources import NOTHING, Connect, read_content, refusal
+from orcost_pipeline.sync.sources import NOTHING, Connect, UnreadableSourceError, read_content, refusal
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion
 
 
@@ -22,6 +22,14 @@ def read_source(settings: Settings, connect: Connect) -> Mapping:
     """The project's mapping as it is written now. Raises MappingError for an invalid one, UnreadableSourceError where
     it is missing or cannot be read."""
     return read_mapping(read_content(settings.mapping, connect), settings.mapping.name)
+
+
+def valid_mapping(settings: Settings, connect: Connect) -> Mapping | None:
+    """The mapping as it is written now; None where it is missing or wrong."""
+    try:
+        return read_source(settings, connect)
+    except (MappingError, UnreadableSourceError):
+        return None
 
 
 def read_companies(settings: Settings) -> tuple[list[Company] | None, str | None]:

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 
 from orcost_pipeline.billing.doubts import DAYS, doubts
 from orcost_pipeline.billing.exchange_rates import ExchangeRates, read_exchange_rates
-from orcost_pipeline.billing.price_plans import PricePlans, read_price_plans
+from orcost_pipeline.billing.price_plans import PricePlans, PricePlansError, read_price_plans
 from orcost_pipeline.companies.company_list import Company
 from orcost_pipeline.companies.mapping import Mapping
 from orcost_pipeline.companies.rows import Mistake, RefusedError
 from orcost_pipeline.settings import Settings
+from orcost_pipeline.sync.mapping_source import read_companies, valid_mapping
 from orcost_pipeline.sync.sources import (
     NOTHING,
     Connect,
@@ -29,6 +30,7 @@ from orcost_pipeline.warehouse.questions.mapping import rules_in_force, version_
 from orcost_pipeline.warehouse.questions.plans import (
     PlanRow,
     PlanVersion,
+    companies_on_statements,
     companies_with_usage,
     exchange_rates,
     has_rates,
@@ -81,8 +83,9 @@ def not_charged(settings: Settings, connection: sa.Connection) -> list[str]:
 
 
 def not_in_force(settings: Settings, connection: sa.Connection, connect: Connect) -> list[str]:
-    """Which of mapping, price plans and exchange rates are written otherwise than they are in force, as messages name
-    them: edited since the last sync, or refused by it. What cannot be read here is kept elsewhere, and not among them.
+    """Which of mapping, price plans, exchange rates and list of companies are written otherwise than they are in force,
+    as messages name them: edited since the last sync, or refused by it. Of the list, what statements say counts. What
+    cannot be read here is kept elsewhere, and not among them.
     """
     versions = version_in_force(connection), plan_version_in_force(connection)
     found = [
@@ -90,7 +93,11 @@ def not_in_force(settings: Settings, connection: sa.Connection, connect: Connect
         for source, version in zip((settings.mapping, settings.price_plans), versions, strict=True)
         if content_sha256(source, connect) not in (NOTHING, version.content_sha256 if version else NOTHING)
     ]
-    return [*found, settings.exchange_rates.name] if _has_other_rates(settings, connection, connect) else found
+    if _has_other_rates(settings, connection, connect):
+        found.append(settings.exchange_rates.name)
+    if _has_other_companies(settings, connection):
+        found.append(settings.companies.name)
+    return found
 
 
 def _has_other_rates(settings: Settings, connection: sa.Connection, connect: Connect) -> bool:
@@ -101,6 +108,26 @@ def _has_other_rates(settings: Settings, connection: sa.Connection, connect: Con
     except RefusedError:
         return True
     return written != exchange_rates(connection)
+
+
+def _has_other_companies(settings: Settings, connection: sa.Connection) -> bool:
+    companies, problem = read_companies(settings)
+    if companies is None:
+        return problem is not None
+    told = {(it.company, it.display_name, it.external_id, it.currency) for it in companies}
+    return {it for it in told if any(it[1:])} != companies_on_statements(connection)
+
+
+def plan_warnings(settings: Settings, connection: sa.Connection, connect: Connect, now: datetime) -> list[str]:
+    """Warnings about the price plans as they are written now, each with file and line; none for invalid ones, which
+    runs report. Raises database errors."""
+    try:
+        plans = read_plans(settings, connect)
+    except (PricePlansError, UnreadableSourceError):
+        return []
+    companies, _ = read_companies(settings)
+    doubted = plan_doubts(connection, plans.rows, valid_mapping(settings, connect), companies, now)
+    return [f"{plans.source}, {warning}" for warning in [*plans.warnings, *doubted]]
 
 
 def plan_doubts(

@@ -57,6 +57,8 @@ def statement_command(
             raise typer.BadParameter("--all is for every company: leave out COMPANY.")
         if output is None:
             raise typer.BadParameter("--all writes a file for each company: name a folder with --output.")
+        if output.suffix and not output.is_dir():
+            raise typer.BadParameter(f"--all writes a file for each company: {output.name} looks like a single one.")
         statements.write_all(options.settings(), month, (form or StatementFormat.HTML).value, output, now)
         return
     if company is None:
@@ -65,10 +67,12 @@ def statement_command(
 
 
 def _named(output: Path | None) -> StatementFormat:
-    """The format that the ending of a file names; raises typer.BadParameter for a PDF, which none of them is."""
+    """The format that the ending of a file names; raises typer.BadParameter for a PDF or a workbook, which none is."""
     ending = output.suffix.removeprefix(".").lower() if output is not None else ""
     if ending == "pdf":
         raise typer.BadParameter("No PDF is written: write a page (.html), and print it to PDF from a browser.")
+    if ending in {"xlsx", "xls", "ods"}:
+        raise typer.BadParameter("No workbook is written: write .csv, which spreadsheets open.")
     return StatementFormat(ending) if ending in set(StatementFormat) else StatementFormat.HTML
 
 

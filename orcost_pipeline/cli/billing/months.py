@@ -81,7 +81,7 @@ def _close(
     else:
         say(f"{month:%Y-%m} is closed{whose}. Nothing was charged in it.")
     if at_cost := [name for name in closed.companies if _is_at_cost(made[name])]:
-        say(f"Charged at cost, as no price plan says otherwise: {listed(at_cost)}")
+        say(f"Usage charged at cost, as no price plan says otherwise: {listed(at_cost)}")
     if closed.accepted:
         say(f"Accepted: {closed.accepted}")
     return bool(made)
@@ -99,8 +99,8 @@ def _totals(statements: Sequence[Statement], void: Mapping[str, VoidStatement]) 
 
 
 def _is_at_cost(statement: Statement) -> bool:
-    """Whether a company used something, and is charged what OpenRouter charged for it, without fees."""
-    lines = [line for line in statement.lines if line.kind not in {"adjustment", "rounding"}]
+    """Whether a company used something, and is charged what OpenRouter charged for it."""
+    lines = [line for line in statement.lines if line.kind == "usage"]
     return any(line.credits_usd for line in lines) and all(line.amount_usd == line.credits_usd for line in lines)
 
 

@@ -16,7 +16,6 @@ from orcost_pipeline.billing.preview import Effect, plan_effect
 from orcost_pipeline.billing.price_plans import PricePlans, PricePlansError, read_price_plans
 from orcost_pipeline.cli.files import content_of
 from orcost_pipeline.cli.rendering import MOST_ROWS, as_json, cells, left_out, mistakes_data, say, show, table
-from orcost_pipeline.companies.mapping import Mapping, MappingError
 from orcost_pipeline.companies.preview import exact_sum
 from orcost_pipeline.companies.rows import Mistake
 from orcost_pipeline.errors import OrcostError, PermanentError
@@ -24,7 +23,7 @@ from orcost_pipeline.formats import as_rounded, money_places, rounded
 from orcost_pipeline.measures import EXACT
 from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.attribution import synced
-from orcost_pipeline.sync.mapping_source import read_companies, read_source
+from orcost_pipeline.sync.mapping_source import read_companies, valid_mapping
 from orcost_pipeline.sync.plans import not_charged, plan_doubts, read_plans
 from orcost_pipeline.sync.sources import UnreadableSourceError
 from orcost_pipeline.text import few, listed, plural, quoted, short
@@ -96,7 +95,7 @@ def _preview(settings: Settings, plans: PricePlans, now: datetime) -> Preview:
     """What the plans would change. Never raises for a warehouse that is missing or cannot be read."""
     companies, _ = read_companies(settings)
     try:
-        mapping = _mapping(settings)
+        mapping = valid_mapping(settings, lambda: database_snapshot(settings))
         with snapshot(settings) as connection:
             if not synced(connection, settings):
                 return Preview(left_out=NOTHING_YET)
@@ -107,14 +106,6 @@ def _preview(settings: Settings, plans: PricePlans, now: datetime) -> Preview:
             return Preview(effects, doubts, is_loaded=is_loaded, uncharged=uncharged)
     except OrcostError as error:
         return Preview(left_out=str(error))
-
-
-def _mapping(settings: Settings) -> Mapping | None:
-    """The mapping as written now; None where it is missing or wrong, which is not for this command to say."""
-    try:
-        return read_source(settings, lambda: database_snapshot(settings))
-    except (MappingError, UnreadableSourceError):
-        return None
 
 
 def _companies(plans: PricePlans) -> set[str]:

@@ -69,6 +69,11 @@ def exchange_rates(connection: sa.Connection) -> set[tuple[date, str, Decimal]]:
     return {tuple(row) for row in ask(connection, "exchange_rates")}
 
 
+def companies_on_statements(connection: sa.Connection) -> set[tuple[str, str | None, str | None, str | None]]:
+    """Company, display name, external id and currency of every company of which the list says one of them."""
+    return {tuple(row) for row in ask(connection, "companies_on_statements")}
+
+
 def used_models(connection: sa.Connection, first: date) -> list[str]:
     """The permaslugs of the models that were used on or after a UTC day."""
     return list(ask(connection, "used_models", first=first).scalars())
