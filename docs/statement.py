@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from orcost_pipeline.billing.closing import close_month
+from orcost_pipeline.billing.closing import ACCEPTABLE, close_month
 from orcost_pipeline.cli.billing.documents import documents
 from orcost_pipeline.project_file import BillingConfig
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
@@ -77,7 +77,7 @@ def close(world: Billed, month: date) -> None:
         world.engine,
         month,
         None,
-        accepts_open=True,
+        accepts=ACCEPTABLE,
         configured=["acme"],
         render=lambda it: documents(it, BillingConfig(show_cost=False, issuer="Example Ltd")),
         now=world.now,

@@ -14,7 +14,8 @@ UNKNOWN = "–"
 NO_KEY, NO_NAME, NEVER_LISTED = "(no key)", "(no name)", "(never listed)"
 SHORT_HASH = 8
 _MINUTE = timedelta(minutes=1)
-_ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
+_ROUNDING = Context(prec=1_000, rounding=ROUND_HALF_UP)
+_NOTHING = Decimal(0)
 
 
 # Keys
@@ -42,7 +43,8 @@ def as_rounded(amount: Decimal, places: int) -> Decimal:
 
 def rounded(amount: Decimal, places: int) -> str:
     """An amount rounded half up to `places` decimals, with thousands separators and a typographic minus."""
-    return f"{as_rounded(amount, places) + 0:,}".replace("-", "−")
+    # A sum with 0 is never −0.
+    return f"{_ROUNDING.add(as_rounded(amount, places), _NOTHING):,}".replace("-", "−")
 
 
 def money_places(column: Iterable[Decimal | None]) -> int:

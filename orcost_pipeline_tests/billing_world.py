@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orcost_pipeline.billing.closing import Closing, close_month, reopen_month
+from orcost_pipeline.billing.closing import ACCEPTABLE, Closing, close_month, reopen_month
 from orcost_pipeline.billing.statement import Statement, read_statement
 from orcost_pipeline.simulator import Ledger, Usage
 from orcost_pipeline.simulator.catalogue import GPT
@@ -97,7 +97,7 @@ class Billed(World):
             self.engine,
             month,
             company,
-            accepts_open=accepts_open,
+            accepts=ACCEPTABLE if accepts_open else (),
             configured=[self.account],
             render=as_text,
             now=self.now,

@@ -23,5 +23,7 @@ def sampled(cases: Iterable[Any], fast: int) -> list[Any]:
 
 
 def _slow(case: Any) -> Any:
+    if hasattr(case, "marks"):
+        return pytest.param(*case.values, marks=(*case.marks, pytest.mark.slow), id=case.id)
     values = case if isinstance(case, tuple) else (case,)
     return pytest.param(*values, marks=pytest.mark.slow)

@@ -13,12 +13,15 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from orcost_pipeline.billing.explanation import explain
 from orcost_pipeline.billing.preview import Effect, plan_effect
 from orcost_pipeline.billing.price_plans import PricePlansError, read_price_plans
 from orcost_pipeline.billing.prices import CHARGES
 from orcost_pipeline.cli import app
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.warehouse.billing_files import load_plans
+from orcost_pipeline.warehouse.questions.charges import UsedModel
+from orcost_pipeline.warehouse.questions.plans import PlanRow
 from orcost_pipeline_tests.billing_world import NOVEMBER, OCTOBER, Billed, billed
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.sampling import examples
@@ -331,6 +334,20 @@ def test_explain_agrees_with_the_plan_that_each_charge_names(desk: Billed, plans
         told = json.loads(plans("explain", company, "--day", f"{day}", "--model", model, "--format", "json").output)
         applied = [f"{it['charge']}={it['row']['value']}" for it in told["charges"] if it["applies"] and it["model"]]
         assert "; ".join(applied) == plan, (day, model)
+
+
+def test_explain_of_usage_that_only_counters_know_names_the_markup() -> None:
+    rows = [
+        PlanRow(2, "A", "markup_percent", Decimal(50), None, None, None, None),
+        PlanRow(3, "A", "request_usd", Decimal(1), None, None, None, None),
+    ]
+    found = {
+        is_counter: {
+            it.charge for it in explain(rows, "A", [UsedModel("x", is_counter)], NOVEMBER, has_spend=True) if it.applies
+        }
+        for is_counter in (True, False)
+    }
+    assert found == {True: {"markup_percent"}, False: {"request_usd"}}
 
 
 def test_explain_says_where_nothing_holds(desk: Billed, plans: Callable[..., Any]) -> None:

@@ -66,7 +66,7 @@ def test_closing_says_what_each_company_owes(world: Billed, orcost: Orcost) -> N
         "Company       Total",
         "A         10.00 USD",
         "B          3.67 EUR",
-        "Usage charged at cost, as no price plan says otherwise: A, B",
+        "Usage is charged at cost: A, B",
         "Next: orcost statement --all --month 2026-10 --output statements",
         "",
     ]
@@ -200,7 +200,7 @@ def test_an_account_that_is_no_longer_configured_has_to_be_accepted(
 ) -> None:
     world.sync()
     (tmp_path / "orcost.toml").write_text(ACCOUNT.replace("acme", "beta"), encoding="utf-8")
-    doubt = 'account "acme" is not configured any more'
+    doubt = 'account "acme" is not configured any more: what it has is charged as when it was synced last'
     assert doubt in refused(orcost, "close", "2026-10", "--company", "A")
     assert f"\nAccepted: {doubt}\n" in done(orcost, "close", "2026-10", "--company", "A", "--accept-open")
 
@@ -261,13 +261,69 @@ def test_earlier_months_are_closed_with_a_later_one_the_oldest_first(world: Bill
 
 
 def test_where_an_earlier_month_is_refused_no_later_one_is_closed(world: Billed, orcost: Orcost) -> None:
-    world.spend("app", "2026-10-20", "2")
+    at = datetime(2026, 10, 20, 6, tzinfo=UTC)
+    world.ledger.spend("acme", at, world.keys["app"], GPT, usage("2"), activity_from=world.now + 90 * DAY)
+    world.sync()
     world.spend("app", "2026-11-05", "1")
-    world.later(days=30).sync(since=date(2026, 10, 15))
+    world.later(days=30).sync()
     assert "2026-10 is not closed" in refused(orcost, "close", "2026-11", "--with-earlier")
     assert world.rows(CLOSINGS) == []
     done(orcost, "close", "2026-11", "--with-earlier", "--accept-open")
     assert len(world.rows(CLOSINGS)) == 2
+
+
+def test_the_first_month_stored_is_closed_with_a_later_one_although_it_is_known_in_part(
+    world: Billed, orcost: Orcost
+) -> None:
+    """Of a year's history, the first month is never whole; nobody is billed for it."""
+    world.spend("app", "2026-10-20", "2")
+    world.spend("app", "2026-11-05", "1")
+    world.later(days=30).sync(since=date(2026, 10, 15))
+    assert "known from 2026-10-15 on only" in refused(orcost, "close", "2026-10", "--with-earlier")
+    told = done(orcost, "close", "2026-11", "--with-earlier")
+    assert 'Accepted: account "acme": known from 2026-10-15 on only' in told.splitlines()
+    assert [row[:3] for row in world.rows(CLOSINGS)] == [
+        (OCTOBER, None, 'account "acme": known from 2026-10-15 on only'),
+        (NOVEMBER, None, None),
+    ]
+
+
+def test_a_month_without_anything_between_closed_ones_gets_no_adjustment(world: Billed) -> None:
+    """It would be charged before a statement that is sent already."""
+    world.spend("app", "2026-12-05", "3")
+    world.now = datetime(2027, 1, 4, 12, 20, tzinfo=UTC)
+    world.sync()
+    world.close(OCTOBER)
+    world.close(DECEMBER)
+    world.plans("A,markup_percent,100")
+    world.later(hours=1).sync()
+    assert {booked for _, _, booked, *_ in world.adjustments()} == {date(2027, 1, 1)}
+
+
+def test_a_void_statement_with_nothing_in_its_place_is_named_and_replaced(
+    world: Billed, orcost: Orcost, tmp_path: Path
+) -> None:
+    world.sync()
+    done(orcost, "close", "2026-10")
+    done(orcost, "reopen", "2026-10", "--reason", "all of it is B's")
+    world.map("B,key_name,*,,,")
+    world.later(hours=1).sync()
+    told = done(orcost, "close", "2026-10")
+    assert "Nothing is charged instead of the void statement of: A" in told.splitlines()
+    done(orcost, "statement", "--all", "--month", "2026-10", "--output", "out")
+    assert "replaces No." in (tmp_path / "out" / "2026-10 A.html").read_text(encoding="utf-8")
+
+
+def test_a_closed_month_without_anything_says_the_same_whatever_is_set(
+    world: Billed, orcost: Orcost, tmp_path: Path
+) -> None:
+    world.spend("app", "2026-11-05", "1")
+    world.sync()
+    done(orcost, "close", "2026-09", "--accept-open")
+    kept = printed(orcost, month="2026-09")
+    (tmp_path / "orcost.toml").write_text(ACCOUNT + HIDDEN + 'issuer = "Example Ltd"\n', encoding="utf-8")
+    world.later(days=1).sync()
+    assert printed(orcost, month="2026-09") == kept
 
 
 def test_each_obstacle_has_its_words() -> None:
@@ -469,7 +525,7 @@ def test_a_failure_in_the_middle_leaves_nothing(world: Billed) -> None:
             world.engine,
             OCTOBER,
             None,
-            accepts_open=False,
+            accepts=(),
             configured=["acme"],
             render=render,
             now=world.now + timedelta(hours=1),
@@ -490,9 +546,7 @@ def test_a_publication_that_ends_meanwhile_changes_nothing_of_what_is_closed(wor
             world.later(hours=1).sync()
         return as_text(statement)
 
-    close_month(
-        world.engine, OCTOBER, None, accepts_open=False, configured=["acme"], render=render, now=world.now + HOUR
-    )
+    close_month(world.engine, OCTOBER, None, accepts=(), configured=["acme"], render=render, now=world.now + HOUR)
     kept = world.rows(
         "select c.company, m.usage_usd, sum(l.amount_usd) from core.closed_month m join core.closed_line l "
         "using (month, company_id) join ref.company c using (company_id) group by 1, 2 order by 1"
@@ -571,6 +625,42 @@ def test_fees_and_minimums_follow_new_plans_together_with_usage(world: Billed) -
     assert {row[-1] for row in world.adjustments()} == {"plan"}
 
 
+def test_an_adjustment_of_plan_and_usage_says_both(world: Billed) -> None:
+    world.sync()
+    world.close(OCTOBER)
+    for key in ("app", "web"):
+        world.spend(key, "2026-10-20", "0.01", model=CLAUDE)
+    world.plans("A,monthly_minimum_usd,500,,2026-10-01", "B,credit_purchase_percent,50")
+    world.later(hours=1).sync()
+    assert [row[-1] for row in world.adjustments()] == ["late usage; plan", "late usage; plan"]
+    world.reopen(OCTOBER)
+    world.close(OCTOBER)
+    world.plans("A,monthly_minimum_usd,500,,2026-10-01", "B,credit_purchase_percent,50", "C,monthly_fee_usd,1")
+    world.ledger.restate("acme", date(2026, 10, 5), world.keys["app"], GPT, factor=Decimal(2))
+    world.ledger.restate("acme", date(2026, 10, 7), world.keys["web"], GPT, factor=Decimal(2))
+    world.later(hours=1).sync()
+    reasons = {company: reason for company, _, _, _, _, reason in world.adjustments()}
+    assert reasons == {"A": "restatement", "B": "restatement", "C": "plan"}, "rows of C alone differ"
+
+
+def test_what_an_account_had_noticed_before_the_closing_is_no_reason(world: Billed, orcost: Orcost) -> None:
+    """Accounts are synced one after the other: each knows what its own last sync knew."""
+    world.ledger.add_account("beta", credits_bought=Decimal(1000))
+    beta = Billed(world.engine, world.ledger, world.now, account="beta")
+    beta.keys = {"web": world.ledger.add_key("beta", "web", world.now - 200 * DAY)}
+    beta.spend("web", "2026-10-08", "6")
+    world.sync()
+    beta.sync()
+    world.ledger.restate("acme", date(2026, 10, 5), world.keys["app"], GPT, factor=Decimal(2))
+    world.later(hours=1).sync()
+    world.close(OCTOBER, accepts_open=True)
+    world.plans("A,markup_percent,10")
+    for account in (world, beta):
+        account.now = world.now + HOUR
+        account.publish()
+    assert {row[-1] for row in world.adjustments()} == {"plan"}
+
+
 def test_a_company_called_like_every_company_is_no_exception(world: Billed) -> None:
     world.map("*,key_name,app,,,", "B,key_name,web,,,")
     world.plans("*,monthly_fee_usd,5")
@@ -586,9 +676,22 @@ def test_an_account_on_closed_statements_is_renamed_without_them_and_not_forgott
     before = world.rows("select * from marts.statement where month = '2026-10-01' order by company, line")
     assert "on statements of closed months (2026-10)" in refused(orcost, "accounts", "forget", "acme", "--yes")
     done(orcost, "accounts", "rename", "acme", "globex")
+    assert "on statements of closed months (2026-10)" in refused(orcost, "accounts", "forget", "globex", "--yes")
     assert world.rows("select * from marts.statement where month = '2026-10-01' order by company, line") == before
     with world.engine.connect() as connection:
         assert differing_closed_months(connection).rows == []
+
+
+def test_an_account_whose_usage_was_charged_as_an_adjustment_is_not_forgotten(world: Billed, orcost: Orcost) -> None:
+    world.ledger.add_account("beta", credits_bought=Decimal(1000))
+    beta = Billed(world.engine, world.ledger, world.now, account="beta")
+    beta.keys = {"web": world.ledger.add_key("beta", "web", world.now - 200 * DAY)}
+    world.sync()
+    beta.sync()
+    done(orcost, "close", "2026-10", "--company", "B", "--accept-open")
+    beta.spend("web", "2026-10-30", "6")
+    beta.later(hours=1).sync()
+    assert "on statements of closed months (2026-10)" in refused(orcost, "accounts", "forget", "beta", "--yes")
 
 
 def test_edited_files_are_brought_into_force_before_a_month_is_closed(

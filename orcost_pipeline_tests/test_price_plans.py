@@ -14,6 +14,7 @@ from orcost_pipeline.billing.explanation import NO_SPEND, OVERRULED, Explanation
 from orcost_pipeline.billing.price_plans import COLUMNS, PricePlans, PricePlansError, read_price_plans
 from orcost_pipeline.billing.prices import CHARGES, MONTHLY
 from orcost_pipeline.companies.rows import csv_line
+from orcost_pipeline.warehouse.questions.charges import UsedModel
 from orcost_pipeline.warehouse.questions.plans import PlanRow
 
 HEADER = "company,charge,value,model,valid_from,valid_to,note\n"
@@ -261,7 +262,7 @@ def test_the_first_row_that_matches_holds_and_the_others_are_told_why_not() -> N
         row(6, "A", "markup_percent", "8"),
         row(7, "B", "markup_percent", "9"),
     ]
-    found = explain(rows, "A", ["free/m", "m"], DAY, has_spend=True)
+    found = explain(rows, "A", [UsedModel("free/m"), UsedModel("m")], DAY, has_spend=True)
     assert held(found) == {("markup_percent", "free/m"): 2, ("markup_percent", "m"): 5}
     free, paid = (it for it in found if it.charge == "markup_percent")
     assert (free.applies, paid.applies) == (False, True)
@@ -279,7 +280,11 @@ def test_prices_of_tokens_overrule_a_markup_but_not_where_they_are_none() -> Non
         row(3, "A", "prompt_usd_per_million", "3"),
         row(4, "A", "markup_percent", "5"),
     ]
-    markups = [it for it in explain(rows, "A", ["free", "m"], DAY, has_spend=True) if it.charge == "markup_percent"]
+    markups = [
+        it
+        for it in explain(rows, "A", [UsedModel("free"), UsedModel("m")], DAY, has_spend=True)
+        if it.charge == "markup_percent"
+    ]
     assert [(it.model, it.overruled, it.applies) for it in markups] == [("free", None, True), ("m", OVERRULED, False)]
 
 

@@ -7,7 +7,7 @@ as an adjustment (`core.adjustment`).
 import getpass
 import shlex
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -28,6 +28,8 @@ from orcost_pipeline.windows import day_start, next_month
 
 # Obstacles that --accept-open accepts.
 ACCEPTABLE = frozenset({"open", "counted", "part", "unknown", "gone"})
+# Those of months before the account's history, or in which it begins.
+PARTLY_KNOWN = frozenset({"part", "unknown"})
 
 # A statement as page, CSV and JSON.
 Render = Callable[[Statement], Documents]
@@ -59,7 +61,7 @@ def close_month(
     month: date,
     company: str | None,
     *,
-    accepts_open: bool,
+    accepts: Collection[str],
     configured: Collection[str],
     render: Render,
     now: datetime,
@@ -68,9 +70,9 @@ def close_month(
     """Closes the month that begins on a day, for a company or (None) for every one, and keeps its statements.
 
     Raises PermanentError, and changes nothing, for a month that has not ended, or whose days are not settled; where an
-    earlier month is open, a currency has no rate, or an account is not published by what is in force; and, unless
-    `accepts_open`, for days that do not reconcile or that only counters know, a month that an account knows in part or
-    not at all, and accounts that are not among the configured ones.
+    earlier month is open, a currency has no rate, or an account is not published by what is in force; and, unless their
+    kind is among `accepts` (of ACCEPTABLE), for days that do not reconcile or that only counters know, a month that an
+    account knows in part or not at all, and accounts that are not among the configured ones.
 
     edited: files that are not in force as they are written now; with any, the month is refused.
     """
@@ -90,9 +92,7 @@ def close_month(
             )
         _require_earlier_closed(open_ones, month)
         require_rates(to_close)
-        accepted = _accepted(
-            billing.obstacles(connection, month, company, configured), month, accepts_open=accepts_open
-        )
+        accepted = _accepted(billing.obstacles(connection, month, company, configured), month, accepts)
         closed = {"month": month, "company": company}
         change(connection, "close_month", **closed)
         change(connection, "close_adjustments", **closed)
@@ -167,18 +167,18 @@ def _require_earlier_closed(open_ones: Iterable[ChargedMonth], month: date) -> N
         )
 
 
-def _accepted(found: Iterable[Obstacle], month: date, *, accepts_open: bool) -> str | None:
+def _accepted(found: Sequence[Obstacle], month: date, accepts: Collection[str]) -> str | None:
     """What is accepted, as a sentence; None where nothing has to be. Raises PermanentError where something may not."""
     fatal = [it for it in found if it.kind not in ACCEPTABLE]
     if fatal:
         raise PermanentError(
             "\n".join([f"{month:%Y-%m} cannot be closed yet:", *few([f"  {_words(it)}" for it in fatal])])
         )
-    doubts = [_words(it) for it in found]
-    if doubts and not accepts_open:
+    if any(it.kind not in accepts for it in found):
+        doubts = [_words(it) for it in found if it.kind not in accepts]
         lines = [f"{month:%Y-%m} is not closed, as it is not certain:", *few([f"  {it}" for it in doubts])]
         raise PermanentError("\n".join([*lines, "To close it as it is: --accept-open"]))
-    return "; ".join(doubts) or None
+    return "; ".join(_words(it) for it in found) or None
 
 
 def _words(it: Obstacle) -> str:
@@ -204,7 +204,7 @@ def _words(it: Obstacle) -> str:
         case "part":
             return f"{account}: known from {it.first_day} on only"
         case _:
-            return f"{account} is not configured any more"
+            return f"{account} is not configured any more: what it has is charged as when it was synced last"
 
 
 def _named(months: Iterable[ChargedMonth | CompanyMonth]) -> str:

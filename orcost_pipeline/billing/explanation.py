@@ -5,9 +5,11 @@ from datetime import date
 from typing import NamedTuple
 
 from orcost_pipeline.billing.prices import CHARGES, EVERYBODY, MARKUP, MONTHLY, UNIT_PRICES, holds_on, is_for
+from orcost_pipeline.warehouse.questions.charges import UsedModel
 from orcost_pipeline.warehouse.questions.plans import PlanRow
 
 NO_SPEND = "it has no spend in the month"
+COUNTED = "counters tell no tokens"
 OVERRULED = "prices for tokens or requests hold"
 
 
@@ -37,7 +39,7 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    rows: Sequence[PlanRow], company: str, models: Iterable[str], day: date, *, has_spend: bool
+    rows: Sequence[PlanRow], company: str, models: Iterable[UsedModel], day: date, *, has_spend: bool
 ) -> list[Explanation]:
     """Each kind of charge for each model, then the monthly ones.
 
@@ -48,9 +50,9 @@ def explain(
     return [*found, *(_monthly(of_company, charge, day, has_spend=has_spend) for charge in MONTHLY)]
 
 
-def _of_model(rows: Sequence[PlanRow], model: str, day: date) -> Iterator[Explanation]:
+def _of_model(rows: Sequence[PlanRow], used: UsedModel, day: date) -> Iterator[Explanation]:
     found = [
-        _explanation(charge, model, [(row, _unfit(row, model, day)) for row in rows if row.charge == charge])
+        _explanation(charge, used.model, [(row, _unfit(row, used, day)) for row in rows if row.charge == charge])
         for charge in CHARGES
         if charge not in MONTHLY
     ]
@@ -70,10 +72,12 @@ def _monthly(rows: Sequence[PlanRow], charge: str, day: date, *, has_spend: bool
     return _explanation(charge, None, [(row, unfit(row)) for row in rows if row.charge == charge])
 
 
-def _unfit(row: PlanRow, model: str, day: date) -> str | None:
+def _unfit(row: PlanRow, used: UsedModel, day: date) -> str | None:
     """Why a row is not for a model and a day; None where it is."""
-    if not is_for(row, model):
+    if not is_for(row, used.model):
         return "another model"
+    if used.is_counter and row.charge in UNIT_PRICES:
+        return COUNTED
     if row.valid_from and day < row.valid_from:
         return f"from {row.valid_from}"
     return f"until {row.valid_to}" if row.valid_to and row.valid_to <= day else None

@@ -19,10 +19,13 @@ COLUMNS = tuple(name for name in StatementLine._fields if name != "reason")
 
 
 def document(statement: Statement, form: StatementFormat, billing: BillingConfig) -> str:
-    """A statement in a format; one that was kept when its month was closed, as it was kept."""
+    """A statement in a format; one that was kept when its month was closed, as it was kept.
+
+    Of a month that was closed without anything, nothing is kept: its statement has no lines, and depends on no setting.
+    """
     if statement.documents is not None:
         return getattr(statement.documents, form)
-    return _WRITERS[form](statement, billing)
+    return _WRITERS[form](statement, BillingConfig() if statement.head.status == "closed" else billing)
 
 
 def keeps_cost(statement: Statement) -> bool:

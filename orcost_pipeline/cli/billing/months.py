@@ -7,7 +7,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 from rich.table import Table
 
-from orcost_pipeline.billing.closing import close_month, open_months, reopen_month
+from orcost_pipeline.billing.closing import ACCEPTABLE, PARTLY_KNOWN, close_month, open_months, reopen_month
 from orcost_pipeline.billing.statement import Statement
 from orcost_pipeline.cli.billing.documents import documents
 from orcost_pipeline.cli.billing.statements import owed, total
@@ -16,7 +16,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import not_in_force
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse.access import warehouse
-from orcost_pipeline.warehouse.questions.billing import Documents, VoidStatement, void_statements
+from orcost_pipeline.warehouse.questions.billing import Documents, VoidStatement, is_closed, void_statements
 
 
 def close(
@@ -24,7 +24,8 @@ def close(
 ) -> None:
     """Closes the month for a company or (None) for every one, and prints the totals of those that had something in it.
 
-    `with_earlier` closes every earlier month that is open before it, the oldest first; the first refusal ends it.
+    `with_earlier` closes every earlier month that is open before it, the oldest first, also one that is known in part;
+    the first refusal ends it.
     Raises PermanentError, and changes nothing of the refused month, as `close_month` does.
     """
     with warehouse(settings) as engine:
@@ -32,7 +33,9 @@ def close(
             edited = not_in_force(settings, connection, engine.connect)
         has_statements = False
         for each in open_months(engine, month, company, now) if with_earlier else [month]:
-            has_statements = _close(engine, settings, each, company, now, accepts_open=accepts_open, edited=edited)
+            # Where what is stored begins, before what is to be billed, nothing more will be known.
+            accepts = ACCEPTABLE if accepts_open else PARTLY_KNOWN if each < month else frozenset[str]()
+            has_statements = _close(engine, settings, each, company, now, accepts=accepts, edited=edited)
     if not has_statements:
         return
     whose = "--all" if company is None else shlex.quote(company)
@@ -46,7 +49,7 @@ def _close(
     company: str | None,
     now: datetime,
     *,
-    accepts_open: bool,
+    accepts: Collection[str],
     edited: Collection[str],
 ) -> bool:
     """Closes one month, and prints what came of it; returns whether statements were made."""
@@ -60,7 +63,7 @@ def _close(
         engine,
         month,
         company,
-        accepts_open=accepts_open,
+        accepts=accepts,
         configured=[account.name for account in settings.accounts],
         render=render,
         now=now,
@@ -70,9 +73,10 @@ def _close(
     if not closed.is_new:
         say(f"{month:%Y-%m} is closed{whose} already; nothing was changed.")
         return False
+    with engine.connect() as connection:
+        void = void_statements(connection, month)
+        still_void = [name for name in void if name not in made and is_closed(connection, month, name)]
     if made:
-        with engine.connect() as connection:
-            void = void_statements(connection, month)
         show(
             f"{month:%Y-%m} is closed for {plural(len(made), 'company', 'companies')}.",
             "",
@@ -81,10 +85,12 @@ def _close(
     else:
         say(f"{month:%Y-%m} is closed{whose}. Nothing was charged in it.")
     if at_cost := [name for name in closed.companies if _is_at_cost(made[name])]:
-        say(f"Usage charged at cost, as no price plan says otherwise: {listed(at_cost)}")
+        say(f"Usage is charged at cost: {listed(at_cost)}")
+    if still_void and company in (None, *still_void):
+        say(f"Nothing is charged instead of the void statement of: {listed(still_void)}")
     if closed.accepted:
         say(f"Accepted: {closed.accepted}")
-    return bool(made)
+    return bool(made or still_void)
 
 
 def _totals(statements: Sequence[Statement], void: Mapping[str, VoidStatement]) -> Table:

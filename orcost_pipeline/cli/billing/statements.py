@@ -55,11 +55,14 @@ def write_all(settings: Settings, month: date, form: StatementFormat, folder: Pa
     with snapshot(settings) as connection:
         charged = [it for it in billing.charged_months(connection, month) if it.month == month]
         names = file_names(billing.charged_companies(connection))
-        if not charged:
+        # Without lines, the statement that replaces a void one.
+        also = billing.void_statements(connection, month).keys() - {it.company for it in charged}
+        if not charged and not also:
             say(f"No company has anything in {month:%Y-%m}; nothing was written.")
             return
         _make(folder)
-        made = list(read_statements(connection, [it.company for it in charged if it.per_usd is not None], month))
+        companies = [*(it.company for it in charged if it.per_usd is not None), *also]
+        made = list(read_statements(connection, sorted(companies), month))
         for statement in made:
             file = folder / f"{month:%Y-%m} {names[statement.head.company]}.{form}"
             with writing(file) as written:

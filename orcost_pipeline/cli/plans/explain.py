@@ -17,7 +17,8 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import not_charged, not_in_force
 from orcost_pipeline.text import LONGEST_VALUE, MOST_ITEMS, listed, quoted, short
 from orcost_pipeline.warehouse.access import database_snapshot, snapshot
-from orcost_pipeline.warehouse.questions.charges import has_month_spend, models_of_company
+from orcost_pipeline.warehouse.questions.billing import CompanyMonth, closed_months
+from orcost_pipeline.warehouse.questions.charges import UsedModel, has_month_spend, models_of_company
 from orcost_pipeline.warehouse.questions.explanation import company_names
 from orcost_pipeline.warehouse.questions.plans import PlanRow, plan_rows
 
@@ -31,12 +32,15 @@ def explain(settings: Settings, company: str, day: date, model: str | None, outp
     """
     with snapshot(settings) as connection:
         require_known(company, company_names(connection))
-        models = [model] if model is not None else models_of_company(connection, company, day)
+        used = models_of_company(connection, company, day)
+        if model is not None:
+            used = [it for it in used if it.model == model] or [UsedModel(model)]
         rows = plan_rows(connection) if company != UNATTRIBUTED else ()
         has_spend = has_month_spend(connection, company, day.replace(day=1))
         edited = settings.price_plans.name in not_in_force(settings, connection, lambda: database_snapshot(settings))
         uncharged = not_charged(settings, connection)
-    found = explained(rows, company, models, day, has_spend=has_spend)
+        is_closed = CompanyMonth(day.replace(day=1), company) in closed_months(connection)
+    found, models = explained(rows, company, used, day, has_spend=has_spend), [it.model for it in used]
     if output == "json":
         charges = [_as_data(it) for it in found]
         typer.echo(as_json({"company": company, "day": day, "models": models, "charges": charges}))
@@ -44,6 +48,8 @@ def explain(settings: Settings, company: str, day: date, model: str | None, outp
     show(*_parts(company, day, models, found))
     if edited:
         say(f"{settings.price_plans.name} was changed since and is not in force yet. Next: orcost sync", is_error=True)
+    if is_closed:
+        say(f"{day:%Y-%m} is closed for it: its statement stays, and what is charged otherwise now is an adjustment.")
     if uncharged:
         accounts = listed(quoted(it) for it in uncharged)
         say(f"Usage of {accounts} is not charged by these rows yet. Next: orcost sync", is_error=True)

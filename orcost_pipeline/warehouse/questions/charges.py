@@ -28,6 +28,13 @@ class SpanUsage(NamedTuple):
     byok_usd: Decimal
 
 
+class UsedModel(NamedTuple):
+    """A model, by its permaslug; is_counter: its usage is known from counters only, which count no tokens."""
+
+    model: str
+    is_counter: bool = False
+
+
 class MonthCharge(NamedTuple):
     """What a company is charged for a month by what is known today, whether or not it is closed, in USD."""
 
@@ -51,9 +58,9 @@ def known_months(connection: sa.Connection) -> list[date]:
     return list(ask(connection, "known_months").scalars())
 
 
-def models_of_company(connection: sa.Connection, company: str, day: date) -> list[str]:
-    """The permaslugs of the models that a company used on a UTC day."""
-    return list(ask(connection, "models_of_company", company=company, day=day).scalars())
+def models_of_company(connection: sa.Connection, company: str, day: date) -> list[UsedModel]:
+    """The models that a company used on a UTC day."""
+    return records(UsedModel, ask(connection, "models_of_company", company=company, day=day))
 
 
 def has_month_spend(connection: sa.Connection, company: str, month: date) -> bool:

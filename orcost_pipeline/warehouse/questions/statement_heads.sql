@@ -24,7 +24,9 @@ with span as (
 )
 select h.company, h.display_name, h.external_id, cast(:month as date) as month,
     case when h.is_closed then 'closed' else 'open' end as status, h.closed_at,
-    coalesce(h.kept_as_of, h.as_of, s.as_of, (select min(as_of) from ref.account)) as data_until,
+    coalesce(
+        h.kept_as_of, h.as_of, case when h.is_empty then h.closed_at end, s.as_of, (select min(as_of) from ref.account)
+    ) as data_until,
     h.is_empty or coalesce(h.was_settled, s.is_settled, false) as is_settled,
     h.is_empty or coalesce(s.is_complete, false) as is_complete, case when not h.is_empty then s.known_from end as known_from,
     (

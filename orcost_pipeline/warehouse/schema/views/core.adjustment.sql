@@ -1,5 +1,6 @@
 -- One row per company, closed UTC month and month in which a change of it is charged: what was kept when that month was
--- closed, and what differs today, in the first open month after it.
+-- closed, and what differs today, in the month after the last one that is closed. A month before that one is open only
+-- where it had nothing.
 create or replace view core.adjustment as
 with booked as (
     select company_id, month, sum(amount_usd) as amount_usd, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd,
@@ -22,15 +23,16 @@ with booked as (
     left join booked b using (month, company_id)
 ), last_closed as (
     -- What was known when the last month was closed is in what was kept.
-    select distinct on (company_id) company_id, month, as_of, coalesce(mapping_version, 0) as mapping_version,
-        coalesce(plan_version, 0) as plan_version
+    select distinct on (company_id) company_id, month, closed_at, as_of,
+        coalesce(mapping_version, 0) as mapping_version, coalesce(plan_version, 0) as plan_version
     from core.closed
     order by company_id, month desc
 )
 select company_id, month, booked_month, amount_usd, credits_usd, byok_usd, purchase_fee_usd, reason, noticed_at
 from core.closed_adjustment
 union all
-select d.company_id, d.month, o.booked_month, d.amount_usd, d.credits_usd, d.byok_usd, d.purchase_fee_usd,
+select d.company_id, d.month, (l.month + interval '1 month')::date, d.amount_usd, d.credits_usd, d.byok_usd,
+    d.purchase_fee_usd,
     coalesce(
         nullif(
             concat_ws(
@@ -55,11 +57,6 @@ select d.company_id, d.month, o.booked_month, d.amount_usd, d.credits_usd, d.byo
 from difference d
 join last_closed l using (company_id)
 cross join lateral (
-    select min(g.month)::date as booked_month
-    from generate_series(d.month + interval '1 month', l.month + interval '1 month', interval '1 month') as g (month)
-    where not exists (select from core.closed c where c.company_id = d.company_id and c.month = g.month::date)
-) o
-cross join lateral (
     -- Restated since then, as the company owns it today.
     select coalesce(sum((r.credits_usd_after - r.credits_usd_before) * s.share), 0) as credits_usd,
         coalesce(sum((r.byok_usd_after - r.byok_usd_before) * s.share), 0) as byok_usd,
@@ -70,7 +67,17 @@ cross join lateral (
     left join core.api_key k on k.account_id = a.account_id and k.key_hash = r.key_hash
     join core.assignment s on s.account_id = a.account_id and s.key_id = coalesce(k.key_id, 0)
         and s.valid_from <= r.day and s.valid_to > r.day and s.company_id = d.company_id
-    where r.day >= d.month and r.day < (d.month + interval '1 month')::date and (l.as_of is null or r.noticed_at > l.as_of)
+    where r.day >= d.month and r.day < (d.month + interval '1 month')::date and (
+        l.as_of is null or r.noticed_at > coalesce(
+            (
+                -- An account may have been synced later than the others.
+                select max(n.as_of)
+                from ops.sync_run n
+                where n.account = r.account and n.status = 'succeeded' and n.finished_at <= l.closed_at
+            ),
+            l.as_of
+        )
+    )
 ) r
 cross join (
     select a.mapping_version, m.loaded_at as mapping_at, a.plan_version, p.loaded_at as plan_at, a.as_of
@@ -86,7 +93,18 @@ cross join lateral (
     select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.0000001 as is_moved,
         coalesce(v.plan_version, 0) > l.plan_version and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
         d.has_other_fee or (d.credits_usd = 0 and d.byok_usd = 0)
-        -- The same usage at another price.
+        -- Rows that are for the company and a day of the month, in one of the two versions only.
+        or exists (
+            select
+            from ref.price_plan p
+            join ref.company c on c.company_id = d.company_id and p.company in (c.company, '*')
+            where p.version in (l.plan_version, v.plan_version)
+                and coalesce(p.valid_from, '-infinity') < d.month + interval '1 month'
+                and coalesce(p.valid_to, 'infinity') > d.month
+            group by p.company, p.charge, p.value, p.model, p.valid_from, p.valid_to
+            having count(*) = 1
+        )
+        -- The same usage at another price, as of rows in another order.
         or exists (
             select
             from core.closed_line k
