@@ -639,6 +639,7 @@ def test_printed_statements_have_the_effect_of_the_command(site: Site, login: st
 # ── upgrades ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_what_an_upgrade_adds_or_makes_anew_is_open_to_those_it_is_for(
     postgres_url: str,
     tmp_path: Path,
@@ -765,6 +766,7 @@ def owned(admin_url: str, folder: Path, *attributes: str) -> Iterator[Site]:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_an_owner_who_may_make_no_roles_is_told_what_to_run(
     empty_url: str, site: Site, tmp_path: Path, login: str
 ) -> None:

@@ -12,10 +12,12 @@ from orcost_pipeline_tests.webhook import Webhook
 pytest_plugins = ["orcost_pipeline_tests.watched"]
 
 
+@pytest.mark.slow
 def test_a_healthy_deployment_sends_nothing(watched: Watched) -> None:
     assert watched.looks() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_revoked_key_is_one_message_and_one_recovery(watched: Watched, hours: int) -> None:
     key = watched.acme.settings.accounts[0].api_key
@@ -66,6 +68,7 @@ def test_how_old_data_may_be_is_a_setting(watched: Watched) -> None:
     assert len(watched.looks()) == 1
 
 
+@pytest.mark.slow
 def test_a_wrong_mapping_is_told_within_a_look_of_its_edit_and_when_it_is_mended(watched: Watched) -> None:
     watched.acme.settings.mapping.path.write_text("company,match,pattern\nA,nonsense,*\n", encoding="utf-8")
     (wrong,) = watched.look()
@@ -97,6 +100,7 @@ def test_settings_that_cannot_be_read_resolve_nothing_else(watched: Watched) -> 
     assert [it.title for it in watched.looks()] == ["orcost: deployment: resolved: orcost.toml is not valid TOML."]
 
 
+@pytest.mark.slow
 def test_severity_and_mute_decide_what_is_sent(watched: Watched) -> None:
     watched.acme.settings.mapping.path.write_text("company,match,pattern\nA,key_name,nothing\n", encoding="utf-8")
     assert watched.sync(minutes=10)
@@ -115,6 +119,7 @@ def test_a_code_that_no_finding_has_is_told_instead_of_muting_nothing(watched: W
     assert told.message.startswith("orcost.toml mutes unatributed, which no finding is called.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sync", "reattribute", "failed"])
 def test_the_heartbeat_follows_each_sync_that_succeeded(watched: Watched, how: str) -> None:
     with Webhook() as outside:

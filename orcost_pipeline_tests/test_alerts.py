@@ -102,6 +102,7 @@ def test_code_account_and_subject_make_a_finding_and_its_figures_do_not(engine: 
     assert webhook.taken() == []
 
 
+@pytest.mark.slow
 def test_a_receiver_that_is_down_delays_its_own_messages_only(
     engine: sa.Engine, webhook: Webhook, other: Webhook
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_receiver_that_is_down_delays_its_own_messages_only(
     assert None not in (alert["sent_at"], alert["resolution_sent_at"])
 
 
+@pytest.mark.slow
 def test_what_is_gone_before_anybody_got_it_is_never_told(engine: sa.Engine, webhook: Webhook) -> None:
     looking = Looking(engine, webhook)
     webhook.status = 500
@@ -285,6 +287,7 @@ def test_one_look_at_a_time(engine: sa.Engine, webhook: Webhook) -> None:
     assert look(engine, Seen([finding()]), looking.receivers, NOON) is not None
 
 
+@pytest.mark.slow
 def test_a_look_that_dies_after_sending_is_continued_by_the_next(
     engine: sa.Engine, webhook: Webhook, other: Webhook
 ) -> None:

@@ -50,6 +50,7 @@ def evaluation(result: Any, check: str) -> Any:
     return told
 
 
+@pytest.mark.slow
 def test_a_verdict_is_that_of_its_account_and_says_whose_how_much_and_which_share(deploy: Deploy) -> None:
     both = deploy(two_accounts())
     both.settings.mapping.path.write_text("company,match,pattern,account\nGlobex,key_name,*,globex\n", encoding="utf-8")

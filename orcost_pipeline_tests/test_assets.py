@@ -45,6 +45,7 @@ def test_a_run_materializes_every_asset_and_says_as_of_when_and_how_much(acme: D
     assert told["ops/restatement"]["rows_written"] == 0
 
 
+@pytest.mark.slow
 def test_published_assets_carry_the_columns_of_the_catalogue(acme: Deployment) -> None:
     for key, metadata in materialized(acme.run()).items():
         if not key.startswith("raw/") and key != "ref/company_mapping":
@@ -65,6 +66,7 @@ def test_raw_assets_carry_the_columns_of_the_catalogue(acme: Deployment) -> None
     assert not [key for key, metadata in told.items() if "dagster/column_schema" not in metadata]
 
 
+@pytest.mark.slow
 def test_the_run_is_recorded_with_its_instant_requests_and_rows(acme: Deployment) -> None:
     result = acme.run()
     run = acme.last_run()
@@ -85,6 +87,7 @@ def test_the_run_is_recorded_with_its_instant_requests_and_rows(acme: Deployment
     assert account == [("management", "ok", NOON, NOON, None, 500)]
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_account(acme: Deployment) -> None:
     acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success
@@ -94,6 +97,7 @@ def test_the_figures_are_those_of_the_account(acme: Deployment) -> None:
     assert told == [("B", 3)]
 
 
+@pytest.mark.slow
 def test_a_second_run_writes_no_row_of_usage_and_asks_little(synced: Deployment) -> None:
     asked = synced.simulator.count
     before, age = synced.figures_without_age(), synced.figures()["as_of"]

@@ -171,6 +171,7 @@ def test_assignment_equals_the_slow_reference_on_every_day(mapping, keys):
             assert set(found) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(120))
 @given(rule_lists(), KEYS)
 def test_every_key_and_no_key_is_covered_without_gap_or_overlap(mapping, keys):
@@ -189,6 +190,7 @@ def test_every_key_and_no_key_is_covered_without_gap_or_overlap(mapping, keys):
         assert all(len({row.company for row in span}) == len(span) for span in spans.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(120))
 @given(rule_lists(), KEYS)
 def test_neighbouring_spans_differ(mapping, keys):

@@ -118,6 +118,7 @@ def contents(site: Project) -> list[tuple[object, ...]]:
     )
 
 
+@pytest.mark.slow
 def test_a_warehouse_with_accounts_is_replaced_only_if_asked_and_rights_are_kept(site: Project) -> None:
     reader = f"reader_{uuid.uuid4().hex}"
     with site.engine.begin() as connection:

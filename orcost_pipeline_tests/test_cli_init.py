@@ -202,7 +202,7 @@ def test_at_a_terminal_the_name_is_asked_and_the_key_is_not_shown(folder: Path) 
 
 @pytest.mark.parametrize(
     "steps",
-    [[("[default]: ", "\x03")], [("[default]: ", "\n"), ("as you type: ", "\x03")]],
+    sampled([[("[default]: ", "\x03")], [("[default]: ", "\n"), ("as you type: ", "\x03")]], 1),
     ids=["at the name", "at the key"],
 )
 def test_who_interrupts_a_question_leaves_no_trace(folder: Path, steps: list[tuple[str, str]]) -> None:
@@ -212,18 +212,21 @@ def test_who_interrupts_a_question_leaves_no_trace(folder: Path, steps: list[tup
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_at_a_terminal_an_end_of_input_is_no_key(folder: Path) -> None:
     code, shown = at_a_terminal(("[default]: ", "\n"), ("as you type: ", "\x04"))
     assert (code, files(folder)) == (1, {})
     assert "No key was given; nothing was written." in shown
 
 
+@pytest.mark.slow
 def test_without_a_stdin_and_without_a_key_it_ends(folder: Path) -> None:
     outcome = program(before=WITHOUT_STDIN)
     assert (outcome.code, outcome.out, files(folder)) == (1, "", {})
     assert outcome.err.startswith("No key was given; nothing was written.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdin", sampled(["closed", "empty", "silent"], 1))
 def test_with_a_key_in_the_environment_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, stdin: str) -> None:
     monkeypatch.setenv("OPENROUTER_API_KEY", MANAGEMENT)
@@ -240,6 +243,7 @@ def test_with_a_key_in_the_environment_nobody_is_asked(monkeypatch: pytest.Monke
     assert keys() == {"default": MANAGEMENT}
 
 
+@pytest.mark.slow
 @needs_a_user
 def test_a_folder_that_may_not_be_written_is_told_before_anything_is_asked(folder: Path) -> None:
     folder.chmod(0o555)
@@ -250,6 +254,7 @@ def test_a_folder_that_may_not_be_written_is_told_before_anything_is_asked(folde
     assert files(folder) == {}
 
 
+@pytest.mark.slow
 @needs_a_user
 def test_an_env_that_may_not_be_read_is_told_in_a_sentence(folder: Path) -> None:
     write_env(folder, "A=1\n").chmod(0)
@@ -302,6 +307,7 @@ def test_a_key_is_no_argument_and_is_not_repeated(folder: Path, orcost: Orcost, 
     assert files(folder) == {}
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_told_soon(folder: Path, orcost: Orcost, simulator: Simulator) -> None:
     """Somebody waits, who can try again: a sync would be more patient."""
     simulator.inject(Fault("503", times=None))
@@ -313,6 +319,7 @@ def test_a_server_that_is_down_is_told_soon(folder: Path, orcost: Orcost, simula
     assert 1 < simulator.count < 100
 
 
+@pytest.mark.slow
 def test_an_address_where_nobody_answers_is_told(folder: Path, orcost: Orcost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/api/v1")
     outcome = orcost(lines=["", MANAGEMENT])

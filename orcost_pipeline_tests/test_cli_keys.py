@@ -68,6 +68,7 @@ def test_every_key_has_its_owners_its_state_and_its_spend_the_largest_first(worl
     assert lines[-1] == "2 keys · Complete to 12:20 UTC (just now)"
 
 
+@pytest.mark.slow
 def test_disabled_expired_and_deleted_keys_say_so(world: World, told: Told) -> None:
     app, batch = hashes(world)
     at = world.now + timedelta(minutes=1)

@@ -297,6 +297,7 @@ def test_a_rule_is_asked_for_only_where_it_would_help(orcost: Orcost, truth: Tru
     assert hint not in text, "only spend with no key is without an owner"
 
 
+@pytest.mark.slow
 def test_several_accounts_are_one_table_but_keep_their_rows_for_programs(orcost: Orcost, truth_of_two: Truth) -> None:
     answer = orcost("report", "--format", "json")
     assert {row["account"] for row in answer.rows} == {"acme", "globex"}
@@ -723,6 +724,7 @@ def test_help_says_in_one_line_what_each_command_does(orcost: Orcost, group: lis
     assert "..." not in told.split("Commands:")[1]
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_failure(orcost: Orcost, truth: Truth) -> None:
     script = f"{sys.executable} -c 'from orcost_pipeline.cli import main; main()' report --by key --format csv | true"
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=dict(os.environ))
@@ -730,6 +732,7 @@ def test_a_closed_pipe_is_no_failure(orcost: Orcost, truth: Truth) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_embedded_postgres_is_found_from_a_subfolder_and_stopped(
     orcost: Orcost, monkeypatch: pytest.MonkeyPatch, reachable_folder: Path
 ) -> None:

@@ -235,6 +235,7 @@ def test_eight_requests_at_most_are_under_way() -> None:
     assert 2 <= most <= 8
 
 
+@pytest.mark.slow
 def test_a_failure_among_questions_under_way_leaves_no_noise_behind() -> None:
     """Connections that were just being opened are closed: Python would warn of each on stderr."""
     ledger, keys = account_with_keys(*(f"key {number}" for number in range(20)))

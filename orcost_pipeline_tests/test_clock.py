@@ -225,6 +225,7 @@ def test_a_restatement_that_was_noticed_in_the_future_was_noticed_now_and_once(t
     twins.assert_alike()
 
 
+@pytest.mark.slow
 def test_a_clock_that_both_sides_share_is_healed_too(twins: Twins) -> None:
     """Nobody can tell then that it is off, and usage of the future is stored."""
     twins.spend()
@@ -257,7 +258,9 @@ def world(twins: Twins) -> World:
     return twins.right
 
 
-@pytest.mark.parametrize("ahead", [26 * HOUR, -26 * HOUR, YEARS, timedelta(minutes=6), -timedelta(minutes=6)], ids=str)
+@pytest.mark.parametrize(
+    "ahead", sampled([26 * HOUR, -26 * HOUR, YEARS, timedelta(minutes=6), -timedelta(minutes=6)], 1), ids=str
+)
 def test_a_sync_whose_clock_is_off_stores_nothing_and_names_both_times(world: World, ahead: timedelta) -> None:
     before = figures(world)
     world.ahead = ahead
@@ -276,7 +279,7 @@ def test_a_sync_whose_clock_is_off_stores_nothing_and_names_both_times(world: Wo
     world.assert_hours_are_true()
 
 
-@pytest.mark.parametrize("minutes", [4, -4])
+@pytest.mark.parametrize("minutes", sampled([4, -4], 1))
 def test_a_clock_that_is_a_little_off_syncs(world: World, minutes: int) -> None:
     world.ahead = timedelta(minutes=minutes)
     assert world.sync()
@@ -353,6 +356,7 @@ def test_the_simulator_tells_its_own_time_on_a_real_port(has_date: bool) -> None
 # ── a sync that publishes nothing ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_sync_that_began_with_a_clock_ahead_is_not_published_once_the_clock_is_right(world: World) -> None:
     before = figures(world)
     world.simulator.options = Options(has_date=False, has_cached_at=False)
@@ -394,6 +398,7 @@ def test_a_clock_that_is_a_little_ahead_is_none_of_the_future(twins: Twins) -> N
     assert twins.wrong.value("select as_of from ref.account") == as_of
 
 
+@pytest.mark.slow
 def test_a_retry_of_what_is_published_is_no_failure(world: World) -> None:
     step = world.step()
     world.read(step)

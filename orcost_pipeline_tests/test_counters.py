@@ -18,7 +18,7 @@ from orcost_pipeline.sync import steps
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline.windows import HOURS_REACH, surely_one_day
 from orcost_pipeline_tests.conftest import fresh_engine
-from orcost_pipeline_tests.sampling import examples
+from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 MONTH = datetime(2026, 11, 1, tzinfo=UTC)
@@ -205,7 +205,7 @@ def test_midnight_and_a_months_end_split_what_was_spent_between_two_syncs(world:
     assert months == {MONTH.date(): Decimal(3), december.date(): Decimal(4)}
 
 
-@pytest.mark.parametrize("minute", [59, 0])
+@pytest.mark.parametrize("minute", sampled([59, 0], 1))
 def test_a_sync_at_midnight_leaves_the_cut_to_the_next_one(world: World, minute: int) -> None:
     """Within a minute of midnight the server may count another day already than our clock says."""
     world.now = datetime(2026, 11, 24, 22, 20, tzinfo=UTC)
@@ -381,7 +381,7 @@ def total_since(world: World, start: datetime) -> Decimal:
 # ── a management key without analytics ──────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", sampled([403, 404], 1))
 def test_a_management_key_without_analytics_counts_every_key(world: World, status: int) -> None:
     world.simulator.options = Options(analytics_status=status)
     spend(world, NOON - HOUR, "1")
@@ -511,6 +511,7 @@ def test_days_of_a_sum_that_settled_are_restated_although_activity_has_let_go_of
     assert by_day == {date(2026, 12, 3): 2, date(2026, 12, 20): 7}
 
 
+@pytest.mark.slow
 def test_sums_that_share_a_day_settle_together(world: World) -> None:
     """Two syncs within a minute of a midnight do not know the day of their counters: their sums are not cut there."""
     world.simulator.options = Options(analytics_status=403)
@@ -579,6 +580,7 @@ def test_a_key_is_not_given_twice_what_counters_booked_on_another_day(world: Wor
     world.assert_days_are_true()
 
 
+@pytest.mark.slow
 def test_analytics_that_are_lost_and_found_leave_the_figures_true(world: World) -> None:
     for hours in range(72):
         spend(world, NOON - 60 * HOUR + hours * HOUR - timedelta(minutes=30), "0.1", number=hours % 2)
@@ -605,6 +607,7 @@ def _spent(world: World) -> Decimal:
     return sum((world.ledger.counters("acme", key, world.now).usage for key in accounts), Decimal(0))
 
 
+@pytest.mark.slow
 def test_what_replaces_counters_is_told_day_by_day(world: World) -> None:
     """Counters booked an outage of three days in one hour; analytics know each of them."""
     world.options = Options(analytics_status=403)

@@ -78,6 +78,7 @@ def test_a_schema_of_somebody_else_is_refused_by_name_before_anything_is_made(
         assert query(engine, "select oid from pg_class union all select oid from pg_namespace order by 1") == before
 
 
+@pytest.mark.slow
 def test_empty_schemas_of_our_names_are_used_without_the_right_to_make_any(empty_url: str, tmp_path: Any) -> None:
     role = f"r_{uuid.uuid4().hex}"
     owned = [f"create schema {name} authorization {role}" for name in SCHEMAS]
@@ -93,6 +94,7 @@ def test_empty_schemas_of_our_names_are_used_without_the_right_to_make_any(empty
         script(empty_url, f"drop owned by {role} cascade", f"drop role {role}")
 
 
+@pytest.mark.slow
 def test_schemas_that_are_another_users_keep_their_comments(empty_url: str, tmp_path: Any) -> None:
     role = f"r_{uuid.uuid4().hex}"
     made = [f"create schema {name}; grant all on schema {name} to {role}" for name in SCHEMAS]
@@ -364,6 +366,7 @@ def reader_url(database_url: str) -> Iterator[str]:
         script(database_url, f"drop owned by {role}", f"drop role {role}")
 
 
+@pytest.mark.slow
 def test_a_reader_reads_and_asks_for_a_sync_with_what_the_documentation_grants(
     database_url: str, reader_url: str, tmp_path: Path
 ) -> None:

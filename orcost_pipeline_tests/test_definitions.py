@@ -267,6 +267,7 @@ def scheduled(settings: Settings, at: datetime, instance: dg.DagsterInstance) ->
         return schedule.evaluate_tick(context)
 
 
+@pytest.mark.slow
 def test_hours_while_a_run_hangs_leave_one_scheduled_run_waiting_for_each_account(two_accounts: Settings) -> None:
     by_schedule = {"dagster/schedule_name": "hourly_schedule"}
     acme, globex = ({**by_schedule, "dagster/partition": name} for name in ("acme", "globex"))
@@ -295,6 +296,7 @@ def test_the_schedule_and_the_sensor_run_by_default(repository: dg.RepositoryDef
     assert sensor.minimum_interval_seconds == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", sampled(["hourly_schedule", "sync_request_sensor", "mapping_change_sensor", "housekeeping_sensor"], 1)
 )
@@ -347,11 +349,13 @@ def test_each_hour_asks_for_one_run_per_account_under_a_key_of_its_own(two_accou
     assert len({request.run_key for request in requests}) == 4
 
 
+@pytest.mark.slow
 def test_the_same_hour_asked_again_asks_for_the_same_runs(two_accounts: Settings) -> None:
     at = datetime(2026, 11, 23, 11, 5, tzinfo=UTC)
     assert [r.run_key for r in tick(two_accounts, at)] == [r.run_key for r in tick(two_accounts, at)]
 
 
+@pytest.mark.slow
 def test_an_hour_told_in_another_zone_is_the_same_hour(two_accounts: Settings) -> None:
     at = datetime(2026, 11, 23, 11, 5, tzinfo=UTC)
     elsewhere = datetime.fromisoformat("2026-11-23T12:05:00+01:00")
@@ -434,6 +438,7 @@ def test_importing_the_definitions_warns_of_nothing_and_touches_nothing(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
     done = run(
         *(sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(CHECKOUT / "workspace.yaml")),

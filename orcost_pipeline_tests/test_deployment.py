@@ -64,6 +64,7 @@ def test_any_folder_is_told_as_it_is_called(engine: sa.Engine, home: str) -> Non
         assert who(engine) == f"process 1 on web1, home {home}, since now"
 
 
+@pytest.mark.slow
 def test_a_lost_session_takes_the_lock_again(engine: sa.Engine) -> None:
     with sole_deployment(engine, FIRST) as is_alone:
         lose_session(engine)
@@ -73,6 +74,7 @@ def test_a_lost_session_takes_the_lock_again(engine: sa.Engine) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_who_finds_another_one_there_after_a_restart_is_told(engine: sa.Engine, database_url: str) -> None:
     with sole_deployment(engine, FIRST) as is_alone, psycopg.connect(database_url, autocommit=True) as other:
         lock = f"select pg_advisory_lock({DEPLOYMENT_LOCK}, hashtext('orcost up'))"

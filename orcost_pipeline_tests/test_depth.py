@@ -119,6 +119,7 @@ def test_since_shortens_the_first_sync_for_good(world: World) -> None:
     assert world.value("select hours_from from ref.account") == world.now.replace(minute=0) - 743 * HOUR
 
 
+@pytest.mark.slow
 def test_since_yesterday_after_days_off_leaves_no_hole(world: World) -> None:
     world.sync()
     spend_while_away(world, 5)
@@ -195,6 +196,7 @@ def test_a_past_day_that_was_restated_is_noted_and_taken(world: World) -> None:
     assert standing(world, day)[:2] == ("explained", "a restated day"), "its hours cannot be asked again"
 
 
+@pytest.mark.slow
 def test_past_days_of_a_deleted_key_are_its_own_where_it_alone_bore_the_name(engine: sa.Engine, ledger: Ledger) -> None:
     world = World(engine, ledger, options=Options(deleted_by_hash="empty", deleted_activity="empty"))
     world.sync(since=TODAY - 30 * DAY)
@@ -243,6 +245,7 @@ def test_twelve_days_off_every_day_is_right_after_one_sync(world: World) -> None
     assert world.rows("select distinct is_complete from marts.company_spend_rolling") == [(True,)]
 
 
+@pytest.mark.slow
 def test_days_that_hours_do_not_reach_any_more_are_had_by_day_and_marked(world: World) -> None:
     world.sync(since=TODAY - 30 * DAY)
     spend_while_away(world, 45)
@@ -277,6 +280,7 @@ def test_rolling_windows_that_lack_hours_say_so(world: World) -> None:
     assert sorted(told) == [("24h", False, monday), ("30d", False, month), ("7d", False, monday)]
 
 
+@pytest.mark.slow
 def test_the_last_window_before_a_hole_is_not_compared_with(world: World) -> None:
     world.sync()
     spend_while_away(world, 3)
@@ -285,6 +289,7 @@ def test_the_last_window_before_a_hole_is_not_compared_with(world: World) -> Non
     assert sorted(world.rows(previous)) == [("24h", False), ("30d", True), ("7d", False)]
 
 
+@pytest.mark.slow
 def test_a_deleted_key_that_tells_its_past_days_keeps_the_recent_ones_that_activity_told(
     engine: sa.Engine, ledger: Ledger
 ) -> None:
@@ -314,6 +319,7 @@ def test_a_silent_key_keeps_its_past_day_when_another_keys_is_restated(engine: s
     assert standing(world, day) == ("closed", None, None)
 
 
+@pytest.mark.slow
 def test_past_days_that_do_not_fit_one_answer_are_split_at_midnight(engine: sa.Engine, ledger: Ledger) -> None:
     world = World(engine, ledger, options=Options(max_rows=2))
     world.sync(since=TODAY - 60 * DAY)

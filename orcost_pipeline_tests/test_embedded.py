@@ -201,6 +201,7 @@ def test_the_password_is_readable_by_its_owner_only(server: EmbeddedPostgres, ar
     assert stat.S_IMODE(area.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", sampled(["Kosten für Ökonomen", """it's "quoted" $HOME `id` \\ %d""", "long/" * 40 + "home"], 1)
 )
@@ -235,6 +236,7 @@ def test_concurrent_starts_end_with_one_server(server: EmbeddedPostgres, folder:
     assert ask(server.start(), "SELECT 1") == 1
 
 
+@pytest.mark.slow
 def test_the_server_is_out_of_reach_of_the_terminal(server: EmbeddedPostgres, area: Path):
     server.start()
     assert os.getsid(pid_of(area)) != os.getsid(0)
@@ -382,6 +384,7 @@ def _start_and_stop_as(name: str, home: Path, answers: "multiprocessing.SimpleQu
     server.stop()
 
 
+@pytest.mark.slow
 @as_root
 def test_an_ordinary_user_needs_no_other_account(folder: Path, area: Path):
     area.parent.mkdir()
@@ -399,6 +402,7 @@ def test_an_ordinary_user_needs_no_other_account(folder: Path, area: Path):
     assert processes_of(area) == []
 
 
+@pytest.mark.slow
 @as_root
 def test_root_continues_as_the_owner_of_the_files(server: EmbeddedPostgres, area: Path):
     area.parent.mkdir()

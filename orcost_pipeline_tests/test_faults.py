@@ -273,7 +273,7 @@ def test_each_question_of_a_sync_is_one_that_a_fault_can_meet(world: PortWorld) 
 QUICK = ["408 429", "403_html 502_html", "500 503", "reset cut_body", "cut_json_200 garbled", "html_200 html_200"]
 
 
-@pytest.mark.parametrize("kinds", sampled(QUICK, 2))
+@pytest.mark.parametrize("kinds", sampled(QUICK, 1))
 def test_faults_that_meet_every_question_twice_are_survived(world: PortWorld, kinds: str) -> None:
     for kind in kinds.split():
         world.simulator.inject(*(Fault(kind, times=2, match=asks) for asks in QUESTIONS.values()))  # type: ignore[arg-type]
@@ -314,11 +314,13 @@ def closed_port() -> int:
         return int(free.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_server_that_is_restarted_meanwhile_is_asked_again(world: PortWorld) -> None:
     world.transport = Detour(closed_port(), times=3)
     world.succeed()
 
 
+@pytest.mark.slow
 def test_retry_after_is_waited_for(world: PortWorld) -> None:
     started = time.monotonic()
     world.succeed(Fault("429", retry_after=1, match=QUESTIONS["analytics"]))
@@ -353,6 +355,7 @@ def test_a_listing_that_repeats_a_key_or_skips_one_costs_none_its_name(crowded: 
     assert crowded.value("select count(*) from core.spend_hourly where key_hash is null") == 0
 
 
+@pytest.mark.slow
 def test_keys_deleted_and_made_while_they_are_listed_cost_no_other_its_name(crowded: PortWorld) -> None:
     ledger = crowded.ledger
     keys = list(ledger.accounts["acme"].keys)
@@ -462,6 +465,7 @@ def test_a_key_that_is_revoked_at_any_moment_is_invalid_and_changes_nothing(worl
     world.later(minutes=5).succeed()
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_for_a_moment_is_not_asked_with_again(world: PortWorld) -> None:
     """Unlike a busy server, a refused key does not get better by asking."""
     world.fail(Fault("401", times=1, match=QUESTIONS["workspaces"]))
@@ -484,6 +488,7 @@ def test_an_answer_that_takes_for_ever_for_ever_ends_the_sync_soon(world: PortWo
     world.succeed()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_changes_nothing(world: PortWorld) -> None:
     there, world.base_url = world.base_url, f"http://127.0.0.1:{closed_port()}/api/v1"
     error = world.fail()
@@ -493,6 +498,7 @@ def test_a_server_that_is_not_there_changes_nothing(world: PortWorld) -> None:
     world.succeed()
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_changes_nothing(world: PortWorld) -> None:
     """Its port closes for good while usage is read."""
     world.transport = Detour(closed_port(), times=0)
@@ -519,6 +525,7 @@ def test_a_server_that_asks_for_an_hour_for_ever_ends_the_sync_soon(world: PortW
     world.succeed()
 
 
+@pytest.mark.slow
 def test_workspaces_that_fail_alone_take_no_workspace_away(world: PortWorld) -> None:
     error = world.fail(Fault("workspaces_500", times=None))
     assert 'GET /workspaces of account "acme" answered 500 (Internal Server Error).' in error
@@ -536,6 +543,7 @@ def test_answers_that_are_truncated_for_ever_are_not_taken(world: PortWorld, nam
     world.succeed()
 
 
+@pytest.mark.slow
 def test_a_first_sync_that_fails_leaves_nothing_and_the_next_is_whole(fresh: PortWorld) -> None:
     for name in ("keys", "activity of a key"):
         fresh.fail(Fault("500", times=None, match=QUESTIONS[name]))
@@ -544,6 +552,7 @@ def test_a_first_sync_that_fails_leaves_nothing_and_the_next_is_whole(fresh: Por
     fresh.succeed()
 
 
+@pytest.mark.slow
 def test_what_was_asked_is_counted_although_the_sync_failed(world: PortWorld) -> None:
     world.fail(Fault("503", times=None, match=QUESTIONS["analytics"]))
     (made,) = world.run("requests_made")
@@ -594,6 +603,7 @@ def assert_never_silently_wrong(world: PortWorld, seed: str, syncs: int) -> tupl
     return outcomes[True], outcomes[False]
 
 
+@pytest.mark.slow
 def test_no_mix_of_faults_is_silently_wrong(world: PortWorld) -> None:
     assert all(assert_never_silently_wrong(world, "seed", 6))
 
@@ -646,6 +656,7 @@ def run(world: PortWorld, database_url: str, tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_after_the_first_step_is_waited_for_once(world: PortWorld, run: Run) -> None:
     is_later = lambda request: not request.url.path.endswith(("/key", "/credits"))  # noqa: E731
     world.simulator.inject(Fault("503", times=None, match=is_later))

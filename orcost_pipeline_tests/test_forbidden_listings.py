@@ -20,6 +20,7 @@ from orcost_pipeline.simulator.faults import BASE_PATH
 from orcost_pipeline.simulator.wire import ApiError
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline_tests.processes import Outcome, clean_environment, orcost
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 BOTH_REFUSED = Options(workspaces_status=403, members_status=403)
@@ -139,6 +140,7 @@ def test_a_key_that_is_gone_from_a_workspace_that_answers_is_deleted(world: Worl
     world.assert_hours_are_true()
 
 
+@pytest.mark.slow
 def test_listings_that_count_more_than_they_tell_are_published_with_a_warning(world: World, keys: Keys) -> None:
     restricted(world, untold_rows=6).sync()
     assert living(world) == {keys.default_key, keys.production_key, keys.lab_key}
@@ -166,7 +168,7 @@ def test_a_personal_account_has_no_members_and_no_warning(world: World) -> None:
 # ── one workspace ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", sampled([403, 404], 1))
 def test_keys_of_a_workspace_that_does_not_list_them_live_as_long_as_they_answer(
     world: World, keys: Keys, status: int
 ) -> None:
@@ -180,7 +182,7 @@ def test_keys_of_a_workspace_that_does_not_list_them_live_as_long_as_they_answer
     world.assert_books_close()
 
 
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", sampled([403, 404], 1))
 def test_a_key_whose_workspace_refuses_is_not_deleted_by_what_its_hash_answers(
     world: World, keys: Keys, status: int
 ) -> None:
@@ -213,7 +215,7 @@ def test_where_every_workspace_refuses_the_keys_listed_without_a_filter_are_told
 # ── what else may be refused ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", sampled([403, 404], 1))
 def test_credits_that_are_not_told_are_unknown(world: World, status: int) -> None:
     world.sync()
     assert world.value("select credits_total_usd from ref.account") == 500

@@ -87,6 +87,7 @@ def test_people_get_a_line_for_each_company_and_a_total(world: World, orcost: Or
     assert lines[-1].endswith("Complete to 12:00 UTC (just now)")
 
 
+@pytest.mark.slow
 def test_a_month_that_is_over_is_forecast_as_it_was_on_the_same_day(orcost: Orcost) -> None:
     lines = orcost("forecast", "--month", "2026-10").output.splitlines()
     assert lines[0] == "Spend of 2026-10, as forecast on 2026-10-23"
@@ -99,6 +100,7 @@ def test_a_month_that_is_over_is_forecast_as_it_was_on_the_same_day(orcost: Orco
     ]
 
 
+@pytest.mark.slow
 def test_the_last_day_of_a_month_stands_for_days_that_a_shorter_one_does_not_have(world: World, orcost: Orcost) -> None:
     world.now = datetime(2026, 12, 31, 12, tzinfo=UTC)
     world.sync()

@@ -14,6 +14,7 @@ from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync import steps
 from orcost_pipeline.sync.kept_usage import KeptUsage
 from orcost_pipeline.sync.sync_step import SyncStep
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 DAYS = 31
@@ -51,6 +52,7 @@ def assert_all_is_true(world: World) -> None:
 # ── a little with each sync ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_usage_that_moved_between_keys_unseen_by_the_account_is_found_within_a_week(engine: sa.Engine) -> None:
     ledger, keys = busy(2)
     days = (NOON - 20 * DAY, NOON - 4 * DAY)
@@ -91,6 +93,7 @@ def test_usage_without_a_key_around_a_day_that_is_read_in_full_counts_once(engin
     assert_all_is_true(world)
 
 
+@pytest.mark.slow
 def test_a_week_of_syncs_reads_every_day_and_no_sync_much(world: World) -> None:
     world.sync()
     full: set[Any] = set()
@@ -156,7 +159,7 @@ def interrupt(world: World, step: SyncStep, after: int) -> int:
 
 
 @pytest.mark.usefixtures("in_parts")
-@pytest.mark.parametrize("after", [1, 4])
+@pytest.mark.parametrize("after", sampled([1, 4], 1))
 def test_the_next_sync_goes_on_from_what_was_read(world: World, after: int) -> None:
     first = interrupt(world, world.step(), after)
     world.later(hours=1)
@@ -169,6 +172,7 @@ def test_the_next_sync_goes_on_from_what_was_read(world: World, after: int) -> N
     assert world.sync() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_parts")
 def test_a_retry_goes_on_from_what_its_run_has_read(world: World) -> None:
     step = world.step()
@@ -182,6 +186,7 @@ def test_a_retry_goes_on_from_what_its_run_has_read(world: World) -> None:
     assert world.value("select count(distinct run_id) from raw.usage_hourly") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_parts")
 def test_a_part_whose_usage_is_another_by_now_is_read_again(engine: sa.Engine) -> None:
     ledger, keys = busy()
@@ -196,6 +201,7 @@ def test_a_part_whose_usage_is_another_by_now_is_read_again(engine: sa.Engine) -
     assert_all_is_true(world)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_parts")
 def test_what_was_read_and_never_published_is_not_read_again(world: World) -> None:
     world.read(world.step())
@@ -208,6 +214,7 @@ def test_what_was_read_and_never_published_is_not_read_again(world: World) -> No
     assert world.value("select count(distinct run_id) from raw.usage_hourly") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_parts")
 def test_what_the_sync_before_the_interrupted_one_has_read_is_not_lost(world: World) -> None:
     asked = []
@@ -220,6 +227,7 @@ def test_what_the_sync_before_the_interrupted_one_has_read_is_not_lost(world: Wo
     assert world.value("select count(distinct run_id) from raw.usage_hourly") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_parts")
 def test_the_hour_in_which_a_sync_was_interrupted_is_read_whole(engine: sa.Engine) -> None:
     ledger, keys = busy()
@@ -232,6 +240,7 @@ def test_the_hour_in_which_a_sync_was_interrupted_is_read_whole(engine: sa.Engin
     assert_all_is_true(world)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_parts")
 def test_what_was_left_more_than_a_day_ago_is_read_anew(world: World) -> None:
     interrupt(world, world.step(), 4)

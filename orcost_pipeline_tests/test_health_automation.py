@@ -53,6 +53,7 @@ def automation(healthy: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield instance
 
 
+@pytest.mark.slow
 def test_what_is_switched_off_under_orcost_up_is_found_and_switched_on_at_its_next_start(
     healthy: Deployment, automation: dg.DagsterInstance
 ) -> None:

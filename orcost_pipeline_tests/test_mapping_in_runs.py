@@ -12,6 +12,7 @@ from orcost_pipeline_tests.dagster_deployment import A_AND_B, HEADER, Deployment
 pytest_plugins = ["orcost_pipeline_tests.dagster_deployment"]
 
 
+@pytest.mark.slow
 def test_a_wrong_mapping_is_refused_whole_and_the_costs_still_load(acme: Deployment) -> None:
     acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success
@@ -53,6 +54,7 @@ def test_a_mapping_that_is_gone_stays_in_force_and_is_missed(acme: Deployment) -
     assert acme.companies() == before
 
 
+@pytest.mark.slow
 def test_a_mapping_that_is_right_again_clears_the_error(acme: Deployment) -> None:
     acme.settings.mapping.path.write_text("nonsense", encoding="utf-8")
     assert acme.run().success

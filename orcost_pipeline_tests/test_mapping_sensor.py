@@ -66,6 +66,7 @@ def test_a_changed_table_is_followed_too(acme: Deployment) -> None:
     assert look(acme, seen)[0] == []
 
 
+@pytest.mark.slow
 def test_a_list_of_companies_is_followed_and_a_wrong_one_is_told(acme: Deployment) -> None:
     acme.settings = acme.settings.model_copy(update={"companies": acme.settings.folder / "companies.csv"})
     acme.load_mapping("company,match,pattern\nA,key_name,*\n")
@@ -124,6 +125,7 @@ def test_only_what_moved_is_written_when_a_key_moves(acme: Deployment) -> None:
     assert len(written["assignment"]) == 2
 
 
+@pytest.mark.slow
 def test_a_wrong_mapping_is_told_once_and_changes_nothing(acme: Deployment) -> None:
     acme.load_mapping("company,match,pattern\nA,key_name,*\n")
     assert acme.run().success

@@ -23,6 +23,7 @@ from orcost_pipeline.sync.sources import NOTHING, UnreadableSourceError, content
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.questions.syncs import locked_accounts
 from orcost_pipeline.warehouse.source_table import UnreadableTableError, read_table
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import NOON
 
 TYPED = (
@@ -178,6 +179,7 @@ def test_the_content_alone_tells_whether_a_table_changed(told: Any, settings: Se
     assert content_sha256(settings.mapping, engine.connect) != before
 
 
+@pytest.mark.slow
 def test_check_and_doctor_read_the_table(told: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     told(TYPED, "insert into crm.key_owner values (1, 'A', 'key_name', '*'), (2, 'B', 'key_name', 'x')")
     answer = CliRunner().invoke(app, ["map", "check"])
@@ -309,10 +311,13 @@ def test_a_view_reads_what_the_user_of_the_syncs_reads_as_the_documentation_says
 
 @pytest.mark.parametrize(
     "body",
-    [
-        "begin perform pg_sleep(60); return 'x'; end",
-        "begin loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop; end",
-    ],
+    sampled(
+        [
+            "begin perform pg_sleep(60); return 'x'; end",
+            "begin loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop; end",
+        ],
+        1,
+    ),
     ids=["sleeps", "ignores that it is cancelled"],
 )
 def test_a_view_that_takes_long_holds_nobody_up(strangers: Strangers, body: str) -> None:

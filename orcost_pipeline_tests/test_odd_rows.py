@@ -22,6 +22,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.simulator.faults import BASE_PATH
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 TODAY = NOON.date()
@@ -144,7 +145,7 @@ KEY_FIELDS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(
-    "odd", [dict(zip(KEY_FIELDS, column, strict=True)) for column in zip(*KEY_FIELDS.values(), strict=True)]
+    "odd", sampled([dict(zip(KEY_FIELDS, column, strict=True)) for column in zip(*KEY_FIELDS.values(), strict=True)], 1)
 )
 def test_odd_fields_of_a_key_cost_nobody_a_cent(world: World, odd: dict[str, Any]) -> None:
     """Found on the first sync, and on one that knows the key."""
@@ -280,7 +281,7 @@ LABELS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "field", "value"), LABELS)
+@pytest.mark.parametrize(("path", "field", "value"), sampled(LABELS, 1))
 def test_an_odd_label_of_usage_costs_nobody_a_cent(world: World, path: str, field: str, value: Any) -> None:
     spoil(world, path, on(YESTERDAY, field, value))
     world.sync()
@@ -291,12 +292,15 @@ def test_an_odd_label_of_usage_costs_nobody_a_cent(world: World, path: str, fiel
 
 @pytest.mark.parametrize(
     ("path", "field", "value"),
-    [
-        ("/activity", "model_permaslug", None),
-        ("/activity", "model_permaslug", "x" * 5_000),
-        ("/analytics/query", "model", {}),
-        ("/analytics/query", "api_key_id", {}),
-    ],
+    sampled(
+        [
+            ("/activity", "model_permaslug", None),
+            ("/activity", "model_permaslug", "x" * 5_000),
+            ("/analytics/query", "model", {}),
+            ("/analytics/query", "api_key_id", {}),
+        ],
+        1,
+    ),
 )
 def test_usage_of_a_model_that_cannot_be_read_is_of_an_unknown_one(
     world: World, path: str, field: str, value: Any
@@ -310,14 +314,17 @@ def test_usage_of_a_model_that_cannot_be_read_is_of_an_unknown_one(
 
 @pytest.mark.parametrize(
     ("path", "field", "value"),
-    [
-        ("/activity", "usage", literal("1e200000")),
-        ("/activity", "usage", {}),
-        ("/activity", "byok_usage_inference", literal("NaN")),
-        ("/analytics/query", "credits_usage", literal("9" * 1_000_000)),
-        ("/analytics/query", "credits_usage", "abc"),
-        ("/analytics/query", "byok_usage", literal("1e3000000")),
-    ],
+    sampled(
+        [
+            ("/activity", "usage", literal("1e200000")),
+            ("/activity", "usage", {}),
+            ("/activity", "byok_usage_inference", literal("NaN")),
+            ("/analytics/query", "credits_usage", literal("9" * 1_000_000)),
+            ("/analytics/query", "credits_usage", "abc"),
+            ("/analytics/query", "byok_usage", literal("1e3000000")),
+        ],
+        2,
+    ),
 )
 def test_money_that_cannot_be_read_is_left_out_and_its_day_says_so(
     world: World, path: str, field: str, value: Any
@@ -335,7 +342,7 @@ def test_money_that_cannot_be_read_is_left_out_and_its_day_says_so(
     assert f"{YESTERDAY}" in finding(world).message
 
 
-@pytest.mark.parametrize("path", ["/activity", "/analytics/query"])
+@pytest.mark.parametrize("path", sampled(["/activity", "/analytics/query"], 1))
 def test_a_count_that_cannot_be_read_is_left_out_by_itself(world: World, path: str) -> None:
     field = "prompt_tokens" if path == "/activity" else "tokens_prompt"
     spoil(world, path, on(YESTERDAY, field, literal("1e3000000")))
@@ -347,12 +354,15 @@ def test_a_count_that_cannot_be_read_is_left_out_by_itself(world: World, path: s
 
 @pytest.mark.parametrize(
     ("path", "field", "value"),
-    [
-        ("/activity", "date", "9999-12-31"),
-        ("/activity", "date", {}),
-        ("/analytics/query", "date__hour", "0001-01-01"),
-        ("/analytics/query", "date__hour", literal("1e3000000")),
-    ],
+    sampled(
+        [
+            ("/activity", "date", "9999-12-31"),
+            ("/activity", "date", {}),
+            ("/analytics/query", "date__hour", "0001-01-01"),
+            ("/analytics/query", "date__hour", literal("1e3000000")),
+        ],
+        1,
+    ),
 )
 def test_usage_of_which_nobody_can_say_when_it_was_is_noted_without_a_day(
     world: World, path: str, field: str, value: Any
@@ -363,6 +373,7 @@ def test_usage_of_which_nobody_can_say_when_it_was_is_noted_without_a_day(
     assert {(name, day) for _, name, day, _ in noted(world)} == {(field, None)}
 
 
+@pytest.mark.slow
 def test_a_row_of_one_key_is_named_with_its_key_and_stays_noted_until_that_key_is_asked_again(world: World) -> None:
     """A sync in which that key does not move does not ask it, and says nothing of what it lacks."""
     keys = {key[0][1].name: key_hash for key_hash, key in world.ledger.accounts["acme"].keys.items()}
@@ -390,6 +401,7 @@ def test_a_row_of_one_key_is_named_with_its_key_and_stays_noted_until_that_key_i
     world.assert_days_are_true()
 
 
+@pytest.mark.slow
 def test_a_day_that_was_not_closed_is_made_good_by_the_next_sync_and_a_rerun_writes_nothing(world: World) -> None:
     for path, field in (("/activity", "usage"), ("/analytics/query", "byok_usage")):
         spoil(world, path, on(YESTERDAY, field, {}))
@@ -425,6 +437,7 @@ def test_an_open_day_says_that_it_lacks_a_row_rather_than_that_witnesses_disagre
 # ── an ordinary key ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_counter_that_cannot_be_read_books_nothing_and_the_next_one_all_of_it(world: World) -> None:
     """Money is not guessed: neither 0 nor what was known would be right."""
     world.simulator.options = Options(analytics_status=404)

@@ -92,6 +92,7 @@ def test_a_key_rotated_away_before_the_first_sync_is_not_late(engine: sa.Engine)
     assert list(world.reading.hours.windows) == []
 
 
+@pytest.mark.slow
 def test_last_spend_of_one_of_two_deleted_keys_of_one_name_is_a_deleted_keys(world: World) -> None:
     """Under a name that two keys bore nobody can say whose it is."""
     keys = [world.ledger.add_key("acme", "batch", NOON - 3 * HOUR) for _ in range(2)]
@@ -104,6 +105,7 @@ def test_last_spend_of_one_of_two_deleted_keys_of_one_name_is_a_deleted_keys(wor
     assert unkeyed(world) == [(TODAY, "batch", "spend of a deleted key", Decimal("0.4"), Decimal(0))]
 
 
+@pytest.mark.slow
 def test_the_name_that_one_key_alone_bore_is_that_keys_whatever_became_of_it(world: World) -> None:
     key = world.ledger.add_key("acme", "batch", NOON - 3 * HOUR)
     world.later(minutes=10).sync()
@@ -114,6 +116,7 @@ def test_the_name_that_one_key_alone_bore_is_that_keys_whatever_became_of_it(wor
     assert unkeyed(world) == []
 
 
+@pytest.mark.slow
 def test_hours_that_are_late_say_so_until_they_are_there(world: World) -> None:
     """The account's answer knows a row that its key's does not know yet."""
     app = next(iter(world.ledger.accounts["acme"].keys))
@@ -134,6 +137,7 @@ def test_hours_that_are_late_say_so_until_they_are_there(world: World) -> None:
     assert unkeyed(world) == []
 
 
+@pytest.mark.slow
 def test_a_cause_outlives_the_settling_of_its_day_and_the_next_syncs_write_nothing(world: World) -> None:
     made_and_deleted(world, "one night", "0.75")
     world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05"))
@@ -188,6 +192,7 @@ def test_a_restated_day_whose_hours_stay_is_explained(world: World) -> None:
     assert world.value("select sum(credits_usd_after - credits_usd_before) from ops.restatement") == Decimal("0.5")
 
 
+@pytest.mark.slow
 def test_every_witness_of_a_day_stands_beside_the_others(world: World) -> None:
     world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05", "0.2"))
     world.sync()
@@ -217,6 +222,7 @@ def test_the_tolerance_is_a_setting(world: World) -> None:
     assert reconciliation(world) == (Decimal("0.05"), "explained", "spend without a key")
 
 
+@pytest.mark.slow
 def test_a_cause_moves_with_what_is_learnt_later(world: World) -> None:
     """Nothing of the day changes when the second bearer of the name is deleted too."""
     keys = [world.ledger.add_key("acme", "batch", NOON - 3 * HOUR) for _ in range(2)]
@@ -232,6 +238,7 @@ def test_a_cause_moves_with_what_is_learnt_later(world: World) -> None:
     assert told == {reconciliation(world)[2]} == {"spend of a deleted key"}
 
 
+@pytest.mark.slow
 def test_a_key_never_listed_is_not_the_deleted_one_of_its_name_whose_hash_still_answers(world: World) -> None:
     """An empty answer alone does not tell a hash that is dead from one that has nothing to say of these hours."""
     world.options = Options()
@@ -263,6 +270,7 @@ def test_a_name_that_we_do_not_know_yet_of_a_key_that_we_do_is_no_cause(world: W
     assert "core.unkeyed_hour" not in world.sync()
 
 
+@pytest.mark.slow
 def test_a_silent_key_is_not_given_what_a_key_explains_that_took_its_name_and_died(world: World) -> None:
     """Renamed and deleted between two syncs: its hash still answers, analytics call it by the silent key's name."""
     world.options = Options()

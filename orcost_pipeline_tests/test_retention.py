@@ -318,6 +318,7 @@ def test_a_look_that_takes_long_goes_on_at_the_next(synced: Deployment) -> None:
     assert look(synced) == "Removed: 1 request for a sync."
 
 
+@pytest.mark.slow
 def test_orcost_db_clean_does_the_same_by_hand(stored: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = stored.run().run_id
     assert stored.run().success

@@ -109,6 +109,7 @@ def test_a_resumed_retry_publishes_what_its_parent_read_and_asks_nothing(
     assert sum(by_environment.companies().values()) == Decimal("111.75")
 
 
+@pytest.mark.slow
 def test_a_resumed_retry_of_a_retry_from_the_start_publishes_what_that_one_read(
     by_environment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

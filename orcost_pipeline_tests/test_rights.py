@@ -61,6 +61,7 @@ def limited(postgres_url: str) -> Iterator[Limited]:
         run(url, f"drop database if exists {database} with (force); drop role {user}")
 
 
+@pytest.mark.slow
 def test_the_documented_rights_are_enough_for_a_sync_and_for_dagsters_storage(limited: Limited, tmp_path: Path) -> None:
     with site_at(tmp_path, limited.url, limited.admin_url) as site:
         command = site.sync()

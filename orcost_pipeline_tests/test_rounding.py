@@ -34,7 +34,7 @@ from orcost_pipeline.warehouse.questions.reconciliation import disagreeing_keys
 from orcost_pipeline.warehouse.schema import migrations
 from orcost_pipeline_tests.conftest import fresh_engine
 from orcost_pipeline_tests.processes import orcost
-from orcost_pipeline_tests.sampling import examples
+from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 MILLIONTH = Decimal("0.000001")
@@ -227,7 +227,7 @@ def apart(engine: sa.Engine, amount: Decimal, options: Options, requests: int = 
     return world
 
 
-@pytest.mark.parametrize("options", [Options(), LIVE, CUTS["activity"]])
+@pytest.mark.parametrize("options", sampled([Options(), LIVE, CUTS["activity"]], 1))
 def test_a_difference_beyond_tolerance_and_rounding_is_open(engine: sa.Engine, options: Options) -> None:
     world = apart(engine, 1000 * MILLIONTH + 2 * MILLIONTH, options)
     assert told(world, YESTERDAY)[:2] == ("open", "hours and activity disagree")
@@ -253,7 +253,7 @@ def test_a_key_whose_activity_lacks_more_than_rounding_keeps_its_hours_and_one_t
     assert sources(world) == {"app": "activity", "web": "hours"}
 
 
-@pytest.mark.parametrize("tolerance", ["0.000001", "0.1"])
+@pytest.mark.parametrize("tolerance", sampled(["0.000001", "0.1"], 1))
 def test_a_day_settles_as_soon_as_its_activity_agrees_by_the_setting(engine: sa.Engine, tolerance: str) -> None:
     ledger, (key,) = account("app")
     ledger.spend("acme", NOON - DAY, key, GPT, usage("2"))
@@ -292,7 +292,7 @@ def test_the_requests_of_a_day_are_those_of_the_witness_that_counts_more(engine:
     assert told(world, at.date())[:2] == ("explained", "rounding")
 
 
-@pytest.mark.parametrize("options", [Options(), LIVE])
+@pytest.mark.parametrize("options", sampled([Options(), LIVE], 1))
 def test_spend_without_a_key_is_named_although_rounding_could_hide_it(engine: sa.Engine, options: Options) -> None:
     ledger, (key,) = account("app")
     for at in (NOON - DAY, NOON - 3 * HOUR):
@@ -320,6 +320,7 @@ def test_two_keys_of_one_name_are_not_named_for_the_rounding_of_their_common_row
     assert told(world, NOON.date()) == ("explained", "spend without a key", None)
 
 
+@pytest.mark.slow
 def test_spend_of_a_key_never_listed_keeps_its_cause(engine: sa.Engine) -> None:
     ledger, (key,) = account("app")
     ledger.spend("acme", NOON - 30 * HOUR, key, GPT, usage("1.000400123456", requests=500))
@@ -331,6 +332,7 @@ def test_spend_of_a_key_never_listed_keeps_its_cause(engine: sa.Engine) -> None:
     assert told(world, YESTERDAY)[:2] == ("explained", "spend of a key never listed; rounding")
 
 
+@pytest.mark.slow
 def test_a_restated_day_says_so_and_how_it_is_rounded(engine: sa.Engine) -> None:
     ledger, (key,) = account("app")
     ledger.spend("acme", NOON - DAY, key, GPT, usage("1.000400123456", requests=500))
@@ -346,6 +348,7 @@ def test_a_restated_day_says_so_and_how_it_is_rounded(engine: sa.Engine) -> None
 # ── what another witness tells anew ──────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_key_that_is_silent_in_activity_leaves_rounding_and_its_return_restates_nothing(engine: sa.Engine) -> None:
     """Its day is the sum of its hours, the account's is activity; once it answers again, its own is activity too."""
     ledger, (app, web) = account("app", "web")
@@ -366,6 +369,7 @@ def test_a_key_that_is_silent_in_activity_leaves_rounding_and_its_return_restate
     assert told(world, YESTERDAY)[:2] == ("explained", "rounding")
 
 
+@pytest.mark.slow
 def test_the_past_is_not_read_again_for_its_rounding(engine: sa.Engine) -> None:
     """Days that activity settled keep their providers, whatever analytics make of them by day."""
     ledger, keys = account("app", "web")
@@ -415,6 +419,7 @@ spends = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(12), derandomize=True, phases=[Phase.generate])
 @given(used=st.lists(spends, min_size=1, max_size=25), cut=st.sampled_from([*CUTS, "none"]), silent=st.booleans())
 def test_no_day_is_open_whatever_is_spent_and_whoever_cuts(

@@ -46,6 +46,7 @@ def test_a_revoked_key_fails_the_run_and_changes_no_figure(synced: Deployment) -
     assert account == [("invalid_key", synced.clock.now, run.error, NOON)]
 
 
+@pytest.mark.slow
 def test_a_revoked_key_is_asked_once_an_hour(synced: Deployment) -> None:
     """Neither the client nor Dagster asks again: a rerun cannot help."""
     synced.simulator.inject(Fault("401", times=None))
@@ -110,6 +111,7 @@ def test_analytics_that_fail_midway_publish_nothing(synced: Deployment) -> None:
     assert sum(synced.companies().values()) == Decimal("116.75")
 
 
+@pytest.mark.slow
 def test_an_ordinary_key_syncs_itself(acme: Deployment) -> None:
     versions = next(iter(acme.ledger.accounts["acme"].keys.values()))
     acme.with_account(api_key=SecretStr(versions[0][1].secret))
@@ -153,6 +155,7 @@ def test_a_launch_without_a_partition_fails_with_one_sentence(acme: Deployment) 
 # ── nothing is published that is wrong ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_connection_lost_in_the_middle_publishes_nothing(synced: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     before = synced.figures()
     synced.clock.later(hours=1)
@@ -233,6 +236,7 @@ def test_a_connection_that_is_always_lost_is_tried_three_times_and_told_once(
     assert acme.rows("select status, error from ref.account") == [("unreachable", sentence(result))]
 
 
+@pytest.mark.slow
 def test_a_commit_whose_answer_is_lost_is_a_publication(acme: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     def committed(step: SyncStep, *arguments: Any) -> None:
         publish_account(step)

@@ -22,6 +22,7 @@ from orcost_pipeline.warehouse.schema.declared import FOLDER, DeclaredSchema, de
 from orcost_pipeline.warehouse.schema.record import is_applied
 from orcost_pipeline.warehouse.schema.replacement import Patience
 from orcost_pipeline.warehouse.schema.upgrade import MIGRATIONS, migrate
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.test_upgrade import oldest  # noqa: F401 (a fixture)
 from orcost_pipeline_tests.world import query
 
@@ -112,7 +113,7 @@ CATALOGUE = {
 }
 
 
-@pytest.mark.parametrize("aspect", CATALOGUE)
+@pytest.mark.parametrize("aspect", sampled(CATALOGUE, 2))
 def test_a_warehouse_of_the_oldest_version_becomes_what_a_new_one_is(
     oldest: sa.Engine,  # noqa: F811
     engine: sa.Engine,
@@ -281,6 +282,7 @@ def test_a_long_query_is_named_in_bounded_time_and_nothing_is_half_done(
     assert shown(engine, DAILY)[-1] == "new"
 
 
+@pytest.mark.slow
 def test_who_holds_a_view_that_uses_the_changed_one_is_named(engine: sa.Engine, files: Files) -> None:
     files.edit("core.rolling_span", SPAN)
     with engine.connect() as other:
@@ -291,6 +293,7 @@ def test_who_holds_a_view_that_uses_the_changed_one_is_named(engine: sa.Engine, 
     assert "new" in shown(engine, "core.rolling_span")
 
 
+@pytest.mark.slow
 def test_tables_and_views_are_upgraded_together_or_not_at_all(
     oldest: sa.Engine,  # noqa: F811
     empty_url: str,

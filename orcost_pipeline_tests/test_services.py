@@ -174,12 +174,14 @@ def supervise(tmp_path: Path) -> Iterator[Any]:
 # ── started, and started again ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_services_start_one_after_the_other_and_are_said_to_be_ready_when_all_are(supervise: Any) -> None:
     it = supervise("first:steady", "second:steady")
     assert it.says("ready\n")
     assert len(it.pids("first")) == len(it.pids("second")) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_service_is_started_again_and_leaves_no_child(supervise: Any) -> None:
     it = supervise("one:steady", "two:parent")
     assert it.says("ready\n")
@@ -238,6 +240,7 @@ def test_a_service_that_dies_at_its_start_ends_it_all_with_its_last_words(superv
 HANGING_UP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", sampled([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 1))
 def test_asked_to_stop_it_stops_all_of_them_and_says_so(supervise: Any, number: signal.Signals) -> None:
     it = supervise("one:steady", "two:parent", through=[sys.executable, "-c", HANGING_UP])
@@ -260,6 +263,7 @@ def test_a_parent_that_ignores_signals_does_not_hand_that_on(supervise: Any, num
     assert time.monotonic() - begun < 8, "it was killed, not stopped"
 
 
+@pytest.mark.slow
 def test_nohup_is_respected(supervise: Any) -> None:
     it = supervise("one:steady", through=["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"])
     assert it.says("ready\n")
@@ -312,6 +316,7 @@ def test_asked_twice_it_kills_at_once(supervise: Any) -> None:
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_killed_supervisor_leaves_nothing(supervise: Any) -> None:
     it = supervise("one:steady", "two:parent")
     assert it.says("ready\n")
@@ -319,6 +324,7 @@ def test_a_killed_supervisor_leaves_nothing(supervise: Any) -> None:
     assert it.is_gone()
 
 
+@pytest.mark.slow
 def test_a_supervisor_killed_while_it_starts_leaves_nothing(supervise: Any) -> None:
     it = supervise("one:parent", "two:steady:never")
     assert eventually(lambda: it.pids("two"))

@@ -451,6 +451,7 @@ def test_another_users_link_to_ones_own_variables_is_not_followed(folder: Path, 
     assert load_settings(folder / "below").folder == folder / "below"
 
 
+@pytest.mark.slow
 def test_lines_that_say_nothing_are_counted(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / ".env").write_text("ORCOST_HOME=here\n" + "this says nothing\n" * 50_000, encoding="utf-8")
     (note,) = load_settings(folder).notes

@@ -38,6 +38,7 @@ def test_a_bad_key_in_one_account_does_not_stop_the_other(deploy: Deploy) -> Non
     assert both.rows("select distinct account from marts.company_spend_rolling") == [("globex",)]
 
 
+@pytest.mark.slow
 def test_two_accounts_share_companies_and_nothing_else(deploy: Deploy) -> None:
     both = deploy(two_accounts())
     both.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
@@ -88,6 +89,7 @@ def test_a_second_sync_waits_for_the_first(acme: Deployment) -> None:
     assert results[0].success
 
 
+@pytest.mark.slow
 def test_another_account_does_not_wait(deploy: Deploy) -> None:
     both = deploy(two_accounts())
     with runs.sync_lock(both.engine, "acme"):

@@ -887,6 +887,7 @@ def test_the_demos_mapping_names_three_companies_and_splits_the_gateway() -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_thousand_keys_are_answered_quickly() -> None:
     world = World(scale(NOW, days=16))
     window = {"start": text(NOW - 16 * DAY), "end": text(NOW)}

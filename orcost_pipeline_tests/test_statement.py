@@ -29,7 +29,7 @@ from orcost_pipeline.warehouse.questions.relations import relation_columns
 from orcost_pipeline_tests.billing_cli import ACCOUNT, HIDDEN, Orcost, load_file
 from orcost_pipeline_tests.billing_world import IN_NOVEMBER, OCTOBER, Billed, billed
 from orcost_pipeline_tests.conftest import fresh_engine
-from orcost_pipeline_tests.sampling import examples
+from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.test_readme import blocks, codes, page, rows
 from orcost_pipeline_tests.world import DAY
 
@@ -440,6 +440,7 @@ def test_a_file_is_written_whole_or_not_at_all(world: Billed, orcost: Orcost, tm
     assert (told.code, told.err) == (1, "folder cannot be written: it is a folder: name a file in it.\n")
 
 
+@pytest.mark.slow
 def test_the_ending_of_the_file_says_the_format(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
     world.sync()
     for name, form in (("a.csv", "csv"), ("a.JSON", "json"), ("a.html", "html"), ("a.txt", "html"), ("a", "html")):
@@ -456,17 +457,23 @@ def test_the_ending_of_the_file_says_the_format(world: Billed, orcost: Orcost, t
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [
-        (("Bb", *OF_OCTOBER), 'No company is called "Bb". Near: "B".'),
-        (("unattributed", *OF_OCTOBER), "Unattributed is no company: nobody is charged for it."),
-        (("A", "--month", "2026-12"), "2026-12 has not begun: there is no statement of it yet."),
-        (("--all", "--month", "2026-12", "--output", "x"), "2026-12 has not begun: there is no statement of it yet."),
-        (("A", "--month", "2026-13"), "'2026-13' is not a month such as 2026-10."),
-        (("A", "--month", "2026-10-01"), "'2026-10-01' is not a month such as 2026-10."),
-        (("A", "--all", *OF_OCTOBER), "--all is for every company: leave out COMPANY."),
-        (("--all", *OF_OCTOBER), "--all writes a file for each company: name a folder with --output."),
-        (OF_OCTOBER, "Name a COMPANY, or give --all."),
-    ],
+    sampled(
+        [
+            (("Bb", *OF_OCTOBER), 'No company is called "Bb". Near: "B".'),
+            (("unattributed", *OF_OCTOBER), "Unattributed is no company: nobody is charged for it."),
+            (("A", "--month", "2026-12"), "2026-12 has not begun: there is no statement of it yet."),
+            (
+                ("--all", "--month", "2026-12", "--output", "x"),
+                "2026-12 has not begun: there is no statement of it yet.",
+            ),
+            (("A", "--month", "2026-13"), "'2026-13' is not a month such as 2026-10."),
+            (("A", "--month", "2026-10-01"), "'2026-10-01' is not a month such as 2026-10."),
+            (("A", "--all", *OF_OCTOBER), "--all is for every company: leave out COMPANY."),
+            (("--all", *OF_OCTOBER), "--all writes a file for each company: name a folder with --output."),
+            (OF_OCTOBER, "Name a COMPANY, or give --all."),
+        ],
+        2,
+    ),
 )
 def test_what_has_no_statement_is_refused(
     world: Billed, orcost: Orcost, arguments: tuple[str, ...], words: str
@@ -482,6 +489,7 @@ def test_what_has_no_statement_is_refused(
 # The page of the documentation
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_about_billing_run(world: Billed, orcost: Orcost, tmp_path: Path) -> None:
     world.map("Company A,key_name,app,,,", "B,key_name,web,,,")
     world.sync()

@@ -35,6 +35,7 @@ def worlds(engine: sa.Engine) -> dict[str, World]:
     return made
 
 
+@pytest.mark.slow
 def test_a_first_publication_waits_for_no_other_account(
     worlds: dict[str, World], monkeypatch: pytest.MonkeyPatch
 ) -> None:

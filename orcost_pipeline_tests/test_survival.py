@@ -172,7 +172,7 @@ PLACES = (
 SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in range(6, 50)]
 
 
-@pytest.mark.parametrize("number", [*range(2), *SLOW])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow), *SLOW])
 def test_a_killed_sync_leaves_the_old_figures_or_the_new_ones_and_the_next_is_exact(site: Site, number: int) -> None:
     away_from_the_hour()
     old, as_of = figures(site), site.value("select as_of from ref.account")
@@ -235,6 +235,7 @@ def two_accounts(site: Site) -> None:
     site.configure()
 
 
+@pytest.mark.slow
 def test_dead_runs_are_closed_and_living_and_waiting_ones_are_not(site: Site, instance: dg.DagsterInstance) -> None:
     two_accounts(site)
     later = datetime.now(UTC) + 3 * MINUTE
@@ -494,6 +495,7 @@ TROUBLES = {
 }
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_used_is_told_in_a_sentence_and_nothing_changes(site: Site, server: Server) -> None:
     before = figures(site)
     move(site)
@@ -521,6 +523,7 @@ def restart_server(server: Server) -> None:
     server.start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "place"),
     [
@@ -639,6 +642,7 @@ def test_what_dagster_says_of_its_storage_goes_to_its_log_and_costs_are_publishe
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "place"),
     [

@@ -81,6 +81,7 @@ def test_a_request_for_all_is_a_run_for_each_account(deploy: Deploy) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_requests_that_wait_together_are_one_run_led_by_the_oldest(acme: Deployment) -> None:
     ids = [ask(acme, "acme"), ask(acme), ask(acme, "acme")]
     (request,) = sense(acme)
@@ -100,11 +101,13 @@ def test_two_requests_that_do_not_wait_together_have_run_keys_of_their_own(acme:
     assert [request.run_key for request in sense(acme)] == [f"sync-request-{second}-acme"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_not_launched_is_asked_for_again_under_the_same_key(acme: Deployment) -> None:
     ask(acme)
     assert [request.run_key for request in sense(acme)] == [request.run_key for request in sense(acme)]
 
 
+@pytest.mark.slow
 def test_a_request_is_queued_then_running_then_succeeded(deploy: Deploy) -> None:
     both = deploy(two_accounts())
     request_id = ask(both)
@@ -194,6 +197,7 @@ def test_since_of_a_request_reaches_the_run(synced: Deployment) -> None:
     assert materialized(result)["raw/usage_hourly"]["hours_asked"] == 2 * 24 + 13
 
 
+@pytest.mark.slow
 def test_a_request_whose_sync_fails_fails_with_it(acme: Deployment) -> None:
     acme.simulator.inject(Fault("401", times=None))
     request_id = ask(acme)
@@ -213,6 +217,7 @@ def test_what_ran_before_the_request_does_not_answer_it(synced: Deployment) -> N
 # Many at once
 
 
+@pytest.mark.slow
 def test_five_hundred_requests_in_a_minute_are_a_handful_of_runs(acme: Deployment) -> None:
     """A run takes 20 seconds; Dagster runs one at a time per account."""
     under_way: list[tuple[dg.DagsterRun, int]] = []
@@ -312,6 +317,7 @@ def test_a_request_for_earlier_days_than_a_waiting_run_reads_waits_for_the_next(
     assert {it for it, (status, _) in progress(acme).items() if status == "succeeded"} == {first, same, later, none}
 
 
+@pytest.mark.slow
 def test_a_daemon_that_dies_before_the_launch_asks_for_the_same_run_again(acme: Deployment) -> None:
     first = ask(acme)
     lost = sense(acme)
@@ -326,6 +332,7 @@ def test_a_daemon_that_dies_before_the_launch_asks_for_the_same_run_again(acme: 
     }
 
 
+@pytest.mark.slow
 def test_all_requests_of_a_run_follow_its_retry_and_name_both_runs(acme: Deployment) -> None:
     ids = [ask(acme), ask(acme)]
     sense(acme)

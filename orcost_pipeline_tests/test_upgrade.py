@@ -110,6 +110,7 @@ def test_a_warehouse_of_the_oldest_version_is_brought_to_the_newest_and_goes_on(
     assert query(oldest, "select max(account_id) from ref.account") == [(2,)]
 
 
+@pytest.mark.slow
 def test_numbers_that_syncs_used_up_are_free_again(oldest: sa.Engine) -> None:
     with oldest.begin() as connection:
         connection.exec_driver_sql("select setval('ref.account_account_id_seq', 32767)")

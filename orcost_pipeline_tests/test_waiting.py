@@ -24,6 +24,7 @@ from orcost_pipeline.openrouter.api.requests import LONGEST_PAUSE, PATIENCE, TIM
 from orcost_pipeline.simulator import Fault, Options, Simulator, serve
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.windows import Window
+from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.virtual_time import (
     BASE,
     CANARY,
@@ -163,6 +164,7 @@ def test_two_minutes_of_any_fault_are_survived(kind: Any) -> None:
     assert 120 <= api.seconds <= 120 + LAST_PAUSE
 
 
+@pytest.mark.slow
 def test_two_minutes_of_any_mix_of_faults_are_survived_by_every_question() -> None:
     for seed in range(10):
         ledger, keys = account_with_keys(*"ABCDEFGHIJKL")
@@ -400,10 +402,12 @@ def endless(more: dict[str, Any]) -> Api:
     return Api(handle)
 
 
-@pytest.mark.parametrize("more", [{}, {"total_count": 10**9}], ids=str)
+@pytest.mark.parametrize("more", sampled([{}, {"total_count": 10**9}], 1), ids=str)
 @pytest.mark.parametrize(
     ("question", "endpoint"),
-    [(lambda client: client.api_keys([]), "GET /keys"), (lambda client: client.workspaces(), "GET /workspaces")],
+    sampled(
+        [(lambda client: client.api_keys([]), "GET /keys"), (lambda client: client.workspaces(), "GET /workspaces")], 1
+    ),
 )
 def test_pages_that_never_end_are_refused(
     more: dict[str, Any], question: Question[Any], endpoint: str, monkeypatch: pytest.MonkeyPatch

@@ -108,6 +108,7 @@ def test_halves_meet_on_a_whole_hour_inside(window: Window) -> None:
     assert first.hours() + second.hours() == window.hours()
 
 
+@pytest.mark.slow
 @given(windows)
 def test_halving_ends_with_single_hours(window: Window) -> None:
     parts, left = [], [window]

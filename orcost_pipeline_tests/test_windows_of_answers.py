@@ -71,7 +71,7 @@ def complete_periods(world: World) -> dict[str, bool]:
 # ── windows that are too long ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("days", "at_most"), sampled([(1, 5), (2, 4), (3, 4), (7, 3), (30, 1)], 2))
+@pytest.mark.parametrize(("days", "at_most"), sampled([(1, 5), (2, 4), (3, 4), (7, 3), (30, 1)], 1))
 def test_a_window_that_is_too_long_is_halved_and_found_out_once(
     engine: sa.Engine, busy: Ledger, days: int, at_most: int
 ) -> None:
@@ -86,6 +86,7 @@ def test_a_window_that_is_too_long_is_halved_and_found_out_once(
     assert world.later(minutes=2).sync() == {}
 
 
+@pytest.mark.slow
 def test_windows_filters_and_metrics_are_told_apart_when_they_are_refused(engine: sa.Engine, busy: Ledger) -> None:
     options = Options(hour_window_days=2, max_filter_values=2, has_cached_tokens=False)
     world = World(engine, busy, options=options)
@@ -105,8 +106,8 @@ def test_windows_filters_and_metrics_are_told_apart_when_they_are_refused(engine
 # ── hours that are too old ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("old_hours", ["400", "clip"])
-@pytest.mark.parametrize("window_days", [None, 1])
+@pytest.mark.parametrize("old_hours", sampled(["400", "clip"], 1))
+@pytest.mark.parametrize("window_days", sampled([None, 1], 1))
 @pytest.mark.parametrize("days", sampled([2, 7, 20], 1))
 def test_hours_are_known_as_far_back_as_analytics_reach_and_days_tell_the_rest(
     engine: sa.Engine, busy: Ledger, old_hours: Any, window_days: int | None, days: int
@@ -168,6 +169,7 @@ def test_an_account_that_rests_is_known_from_the_end_of_its_last_day_that_hours_
     world.assert_days_are_true()
 
 
+@pytest.mark.slow
 def test_without_activity_hours_that_vanish_are_not_taken_for_zero(engine: sa.Engine, busy: Ledger) -> None:
     world = World(engine, busy)
     honest = world.simulator.handle
@@ -205,6 +207,7 @@ def test_a_cap_below_the_limit_is_believed_and_a_round_one_is_found(
     assert not open_days(world)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metadata", [{"row_count": 3}, {"row_count": 2, "limit": 2}, {"truncated": True}], ids=str)
 def test_metadata_that_tells_of_more_rows_is_believed(engine: sa.Engine, metadata: dict[str, Any]) -> None:
     ledger, (key,) = account("A")
@@ -226,6 +229,7 @@ def test_metadata_that_tells_of_more_rows_is_believed(engine: sa.Engine, metadat
     world.assert_hours_are_true()
 
 
+@pytest.mark.slow
 def test_an_account_whose_hours_are_more_than_an_answer_holds_is_asked_for_in_parts(engine: sa.Engine) -> None:
     """At first the activity says so, later what is stored: no answer is truncated."""
     ledger, (key,) = account("A")
@@ -249,6 +253,7 @@ def test_an_account_whose_hours_are_more_than_an_answer_holds_is_asked_for_in_pa
     assert not any(truncated)
 
 
+@pytest.mark.slow
 def test_an_hour_of_a_round_number_of_rows_is_taken_for_whole(engine: sa.Engine) -> None:
     ledger, keys = account(*(f"key {number}" for number in range(500)))
     for key in keys:
@@ -291,6 +296,7 @@ def test_the_account_is_asked_after_its_keys_in_a_form_that_no_cache_knows(engin
     assert len(set(bodies)) == len(bodies)
 
 
+@pytest.mark.slow
 def test_an_old_answer_of_the_account_makes_no_negative_residual_and_is_asked_again(engine: sa.Engine) -> None:
     ledger, (key,) = account("A")
     ledger.spend("acme", NOON - 2 * HOUR, key, GPT, usage("1"))
@@ -330,6 +336,7 @@ def answering_of(world: World, age: timedelta) -> None:
     world.simulator.handle = handle  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_nothing_is_complete_beyond_the_answer_that_tells_it(engine: sa.Engine, busy: Ledger) -> None:
     world = World(engine, busy, options=Options(has_date=False))
     honest = world.simulator.handle
@@ -353,6 +360,7 @@ def test_nothing_is_complete_beyond_the_answer_that_tells_it(engine: sa.Engine, 
     world.assert_books_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [-4, 4])
 def test_a_server_whose_clock_differs_a_little_answers_what_is_new(
     engine: sa.Engine, busy: Ledger, minutes: int
@@ -377,6 +385,7 @@ def test_a_server_whose_clock_differs_a_little_answers_what_is_new(
     assert other.simulator.count <= count
 
 
+@pytest.mark.slow
 def test_an_old_answer_about_the_account_leaves_no_day_behind(engine: sa.Engine, busy: Ledger) -> None:
     """Its keys tell more: what they tell is in days as in hours, then and once all is told."""
     world = World(engine, busy)
@@ -412,7 +421,7 @@ def test_the_instant_of_an_answer_may_be_in_seconds(unit: int) -> None:
     assert when_made({"cachedAt": int(NOON.timestamp()) * unit}) == NOON
 
 
-@pytest.mark.parametrize("told", [None, "yesterday", [], 1e300, -1e300, {"ms": 1}, 0, -1, True], ids=str)
+@pytest.mark.parametrize("told", sampled([None, "yesterday", [], 1e300, -1e300, {"ms": 1}, 0, -1, True], 2), ids=str)
 def test_an_instant_that_cannot_be_read_is_as_if_it_were_not_told(engine: sa.Engine, told: Any) -> None:
     ledger, (key,) = account("A")
     ledger.spend("acme", NOON - 2 * HOUR, key, GPT, usage("1"))

@@ -115,7 +115,7 @@ class WarehouseState:
 
 def is_syncing(settings: Settings) -> bool:
     """Whether this machine has any key, or is the demo's; without one it only reads what another machine syncs."""
-    return settings.is_demo or any(account.api_key is not None for account in settings.accounts)
+    return any(account.api_key is not None for account in settings.accounts) or settings.is_demo
 
 
 def read(connection: sa.Connection, settings: Settings, now: datetime) -> WarehouseState:
