@@ -60,6 +60,7 @@ def test_an_outage_is_told_once_the_data_is_old_and_with_the_last_error(watched:
     assert [it.type for it in watched.looks()] == ["success"]
 
 
+@pytest.mark.slow
 def test_how_old_data_may_be_is_a_setting(watched: Watched) -> None:
     watched.change(alerts=AlertsConfig(stale_after_hours=5))
     watched.acme.clock.later(hours=4.9)

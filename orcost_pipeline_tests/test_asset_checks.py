@@ -119,6 +119,7 @@ def test_every_contract_check_is_reported_as_passed(acme: Deployment) -> None:
     assert all(asked.values()), asked
 
 
+@pytest.mark.slow
 def test_a_contract_check_that_fails_publishes_nothing(synced: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     before = synced.figures()
     synced.clock.later(hours=1)

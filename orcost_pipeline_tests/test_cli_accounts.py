@@ -111,6 +111,7 @@ def test_a_rebuild_that_succeeds_beside_a_wrong_mapping_says_so(project: Project
 # Without a key
 
 
+@pytest.mark.slow
 def test_a_sync_without_a_key_leaves_nothing_and_init_begins_as_ever(project: Project) -> None:
     sync = project.orcost("sync")
     assert sync.returncode == 1
@@ -125,6 +126,7 @@ def test_a_sync_without_a_key_leaves_nothing_and_init_begins_as_ever(project: Pr
     assert [it["account"] for it in status["accounts"]] == ["acme"]
 
 
+@pytest.mark.slow
 def test_a_lost_key_of_a_known_account_is_told_at_the_account(project: Project) -> None:
     project.orcost("sync", OPENROUTER_API_KEY=project.key_of("acme"))
     assert project.orcost("sync").returncode == 1
@@ -133,6 +135,7 @@ def test_a_lost_key_of_a_known_account_is_told_at_the_account(project: Project) 
     assert "OPENROUTER_API_KEY is not set" in error
 
 
+@pytest.mark.slow
 def test_edited_files_charge_what_is_stored_although_the_sync_fails(project: Project) -> None:
     mapping, plans = project.folder / "company_mapping.csv", project.folder / "price_plans.csv"
     mapping.write_text("company,match,pattern\nA,key_name,*\n", encoding="utf-8")
@@ -152,6 +155,7 @@ def test_edited_files_charge_what_is_stored_although_the_sync_fails(project: Pro
     assert (again.returncode, "What is stored" in again.stderr) == (1, False)
 
 
+@pytest.mark.slow
 def test_what_was_never_synced_and_is_not_configured_is_no_account(project: Project) -> None:
     runs.start_run(project.engine, "old", "left over", None, datetime.now(UTC))
     project.orcost("sync", OPENROUTER_API_KEY=project.key_of("acme"))
@@ -277,6 +281,7 @@ def test_a_forgotten_account_leaves_nothing_and_others_stay(synced: Project) -> 
     ) == [(0,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sampled(["rename acme other", "confirm acme"], 1))
 def test_a_change_waits_for_the_sync_that_runs(synced: Project, command: str) -> None:
     with runs.sync_lock(synced.engine, "acme"):

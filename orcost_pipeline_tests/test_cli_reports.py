@@ -405,6 +405,7 @@ def test_data_dated_into_the_future_is_never_just_now(
     assert "Data is marked complete until" in status.out
 
 
+@pytest.mark.slow
 def test_one_account_that_is_dated_into_the_future_is_named(
     orcost: Orcost, truth_of_two: Truth, engine: sa.Engine
 ) -> None:

@@ -279,6 +279,7 @@ def test_a_sync_whose_clock_is_off_stores_nothing_and_names_both_times(world: Wo
     world.assert_hours_are_true()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", sampled([4, -4], 1))
 def test_a_clock_that_is_a_little_off_syncs(world: World, minutes: int) -> None:
     world.ahead = timedelta(minutes=minutes)

@@ -205,6 +205,7 @@ def test_an_account_that_is_no_longer_configured_has_to_be_accepted(
     assert f"\nAccepted: {doubt}\n" in done(orcost, "close", "2026-10", "--company", "A", "--accept-open")
 
 
+@pytest.mark.slow
 def test_a_month_that_only_counters_know_has_to_be_accepted(world: Billed, orcost: Orcost) -> None:
     """Days without spend too, which no hour of the counters tells of."""
     world.now = datetime(2026, 10, 30, 12, tzinfo=UTC)
@@ -246,6 +247,7 @@ def test_months_are_closed_in_their_order(world: Billed, orcost: Orcost) -> None
     assert "2026-10 (B)" in refused(orcost, "close", "2026-11")
 
 
+@pytest.mark.slow
 def test_earlier_months_are_closed_with_a_later_one_the_oldest_first(world: Billed, orcost: Orcost) -> None:
     world.spend("app", "2026-11-05", "1")
     world.later(days=30).sync()
@@ -260,6 +262,7 @@ def test_earlier_months_are_closed_with_a_later_one_the_oldest_first(world: Bill
     assert "already; nothing was changed" in done(orcost, "close", "2026-11", "--with-earlier")
 
 
+@pytest.mark.slow
 def test_where_an_earlier_month_is_refused_no_later_one_is_closed(world: Billed, orcost: Orcost) -> None:
     at = datetime(2026, 10, 20, 6, tzinfo=UTC)
     world.ledger.spend("acme", at, world.keys["app"], GPT, usage("2"), activity_from=world.now + 90 * DAY)
@@ -348,12 +351,14 @@ def changed(world: Billed, change: Callable[[], object]) -> list[tuple[Any, ...]
     return [(company, amount, reason) for company, _, booked, amount, _, reason in world.adjustments()]
 
 
+@pytest.mark.slow
 def test_another_plan_is_charged_later(world: Billed, orcost: Orcost) -> None:
     found = changed(world, lambda: world.plans("A,markup_percent,10"))
     assert found == [("A", Decimal("1.0005"), "plan")]
     assert "Adjustment of October 2026: prices changed" in printed(orcost, month="2026-11")["html"]
 
 
+@pytest.mark.slow
 def test_another_mapping_moves_from_one_company_to_another(world: Billed, orcost: Orcost) -> None:
     found = changed(world, lambda: world.map("B,key_name,*,,,"))
     assert found == [("A", Decimal("-10.005"), "mapping"), ("B", Decimal("10.005"), "mapping")]
@@ -440,6 +445,7 @@ def test_one_company_is_opened_again_alone(world: Billed, orcost: Orcost) -> Non
     assert printed(orcost, "B") == kept
 
 
+@pytest.mark.slow
 def test_what_cannot_be_opened_again_is_refused(world: Billed, orcost: Orcost) -> None:
     world.spend("app", "2026-11-05", "1")
     world.later(days=30).sync()
@@ -461,6 +467,7 @@ def test_what_cannot_be_opened_again_is_refused(world: Billed, orcost: Orcost) -
 # One company, and all of them
 
 
+@pytest.mark.slow
 def test_a_month_closed_for_all_is_closed_for_who_gets_something_later(world: Billed, orcost: Orcost) -> None:
     world.sync()
     done(orcost, "close", "2026-10")
@@ -473,6 +480,7 @@ def test_a_month_closed_for_all_is_closed_for_who_gets_something_later(world: Bi
     assert done(orcost, "close", "2026-10") == "2026-10 is closed already; nothing was changed.\n"
 
 
+@pytest.mark.slow
 def test_a_month_closed_for_one_is_open_for_the_others(world: Billed, orcost: Orcost) -> None:
     world.sync()
     told = done(orcost, "close", "2026-10", "--company", "A")
@@ -555,6 +563,7 @@ def test_a_publication_that_ends_meanwhile_changes_nothing_of_what_is_closed(wor
     assert [row[-1] for row in world.adjustments()] == ["plan", "plan"]
 
 
+@pytest.mark.slow
 def test_the_reason_of_an_adjustment_is_told_against_its_own_closing(world: Billed) -> None:
     """Closing again, for another company, moves nothing of what was closed before."""
     world.sync()
@@ -569,6 +578,7 @@ def test_the_reason_of_an_adjustment_is_told_against_its_own_closing(world: Bill
     assert world.rows("select * from ops.adjustment where company = 'A'") == before
 
 
+@pytest.mark.slow
 def test_a_closed_month_without_anything_says_nothing_that_can_change(world: Billed, orcost: Orcost) -> None:
     world.plans("C,monthly_fee_usd,5,,2026-11-01")
     world.sync()
@@ -668,6 +678,7 @@ def test_a_company_called_like_every_company_is_no_exception(world: Billed) -> N
     assert {row[1] for row in world.months() if row[0] == NOVEMBER} == set()
 
 
+@pytest.mark.slow
 def test_an_account_on_closed_statements_is_renamed_without_them_and_not_forgotten(
     world: Billed, orcost: Orcost
 ) -> None:

@@ -205,6 +205,7 @@ def test_midnight_and_a_months_end_split_what_was_spent_between_two_syncs(world:
     assert months == {MONTH.date(): Decimal(3), december.date(): Decimal(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minute", sampled([59, 0], 1))
 def test_a_sync_at_midnight_leaves_the_cut_to_the_next_one(world: World, minute: int) -> None:
     """Within a minute of midnight the server may count another day already than our clock says."""

@@ -431,6 +431,7 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_importing_the_definitions_warns_of_nothing_and_touches_nothing(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import orcost_pipeline.definitions"
     done = run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)

@@ -317,6 +317,7 @@ def test_data_held_by_an_unknown_process_is_left_alone(
     assert is_alive(pid)
 
 
+@pytest.mark.slow
 def test_stop_leaves_nothing_running_and_may_be_repeated(server: EmbeddedPostgres, area: Path):
     url, pid = server.start(), pid_of(area)
     with psycopg.connect(url, autocommit=True) as busy:

@@ -96,6 +96,7 @@ def test_the_first_sync_of_a_key_that_may_list_neither_publishes_what_is_told(wo
     world.assert_books_close()
 
 
+@pytest.mark.slow
 def test_names_stay_as_last_known_and_the_warning_begins_where_they_were_told_last(world: World, keys: Keys) -> None:
     world.sync()
     assert refused_since(world) == (None, None)
@@ -182,6 +183,7 @@ def test_keys_of_a_workspace_that_does_not_list_them_live_as_long_as_they_answer
     world.assert_books_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", sampled([403, 404], 1))
 def test_a_key_whose_workspace_refuses_is_not_deleted_by_what_its_hash_answers(
     world: World, keys: Keys, status: int

@@ -110,6 +110,7 @@ def test_the_last_day_of_a_month_stands_for_days_that_a_shorter_one_does_not_hav
     ]
 
 
+@pytest.mark.slow
 def test_a_month_to_come_and_a_month_that_is_none_are_a_sentence(orcost: Orcost) -> None:
     said = str(orcost("forecast", "--month", "2026-12").exception)
     assert said == "2026-12 has not begun: data reaches to 2026-11-23 12:00 UTC."

@@ -380,6 +380,7 @@ def test_a_rebuild_with_a_key_of_a_third_account_is_refused(mixed: World) -> Non
 # One account under two names
 
 
+@pytest.mark.slow
 def test_one_account_under_two_names_is_refused_before_it_is_published(world: World) -> None:
     world.sync()
     other = as_account(world, "again", "acme")

@@ -302,6 +302,7 @@ def test_the_money_of_its_days_is_shown(desk: Desk, dates: list[str], moves: dic
     assert moved(desk.add("B", "key_name", "web", *dates, "--yes")) == moves
 
 
+@pytest.mark.slow
 def test_a_rule_of_the_future_is_told_with_its_day(desk: Desk) -> None:
     desk.in_force("A,key_name,app,,,,")
     outcome = desk.add("B", "key_name", "web", "--from", "2027-03-01", "--yes")

@@ -33,6 +33,7 @@ def test_a_wrong_mapping_is_refused_whole_and_the_costs_still_load(acme: Deploym
     assert set(acme.companies()) == {"A", "B", "Unattributed"}
 
 
+@pytest.mark.slow
 def test_a_mapping_that_is_wrong_from_the_start_leaves_all_unattributed(acme: Deployment) -> None:
     acme.settings.mapping.path.write_text("company;pattern\nA;B\n", encoding="utf-8")
     assert acme.run().success

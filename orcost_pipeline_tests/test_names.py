@@ -237,6 +237,7 @@ def rename_first_unattributed(world: World, change: str) -> str:
     return key_hash
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blank", sampled(["", " "], 1))
 @pytest.mark.parametrize("command", sampled([*NAMING, "keys", "keys --history"], 1))
 def test_a_key_whose_name_is_blank_says_so(world: World, orcost: Orcost, command: str, blank: str) -> None:
@@ -267,6 +268,7 @@ def test_programs_get_blank_names_as_they_are(world: World, orcost: Orcost) -> N
     assert {row["key_name"] for row in rows if row["key_hash"] == key_hash} == {""}
 
 
+@pytest.mark.slow
 def test_programs_get_the_true_names_from_json_and_inert_ones_from_csv(orcost: Orcost) -> None:
     told = {row["name"] for row in json.loads(orcost("keys", "--format", "json").stdout)}
     # A name of thousands of characters is stored shorter.

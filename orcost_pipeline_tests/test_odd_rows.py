@@ -426,6 +426,7 @@ def test_an_answer_of_which_nothing_can_be_read_replaces_nothing(world: World) -
     assert world.rows("select * from core.usage_hourly order by 1, 2, 3, 4") == stored
 
 
+@pytest.mark.slow
 def test_an_open_day_says_that_it_lacks_a_row_rather_than_that_witnesses_disagree(world: World) -> None:
     spoil(world, "/activity", on(YESTERDAY, "usage", {}))
     world.sync()

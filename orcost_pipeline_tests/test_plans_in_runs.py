@@ -117,6 +117,7 @@ def test_rates_are_those_of_the_file_and_only_what_differs_is_written(engine: sa
 # Runs
 
 
+@pytest.mark.slow
 def test_without_files_nothing_is_wrong_and_usage_is_charged_at_cost(acme: Deployment) -> None:
     acme.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     assert acme.run().success
@@ -212,6 +213,7 @@ def test_plans_and_rates_may_be_tables(acme: Deployment) -> None:
     assert acme.rows("select currency, per_usd from ref.exchange_rate") == [("EUR", Decimal("0.92"))]
 
 
+@pytest.mark.slow
 def test_doubts_are_a_warning_with_their_lines(synced: Deployment) -> None:
     synced.settings.mapping.path.write_text(A_AND_B, encoding="utf-8")
     header = "company,charge,value,model,valid_from,valid_to\n"
@@ -248,6 +250,7 @@ def billed(acme: Deployment) -> Deployment:
     return acme
 
 
+@pytest.mark.slow
 def test_edited_plans_and_rates_are_followed_at_once_and_openrouter_is_asked_nothing(billed: Deployment) -> None:
     requests, seen = look(billed, None)
     assert requests == [], "they are in force"
@@ -296,6 +299,7 @@ def test_wrong_plans_are_told_once_and_gone_ones_too(billed: Deployment) -> None
     assert charged(billed) == Decimal("13.02")
 
 
+@pytest.mark.slow
 def test_a_sensor_that_remembers_two_files_only_goes_on(billed: Deployment) -> None:
     _, seen = look(billed, None)
     before_plans = " ".join((seen or "").split()[:2])
@@ -307,6 +311,7 @@ def test_a_sensor_that_remembers_two_files_only_goes_on(billed: Deployment) -> N
 # Findings
 
 
+@pytest.mark.slow
 def test_wrong_plans_and_rates_are_findings_with_what_stays(healthy: Healthy) -> None:
     plans, rates = healthy.folder / "price_plans.csv", healthy.folder / "exchange_rates.csv"
     plans.write_text("company,charge,value\nA,markup_percent,x\nA,nothing,1\n")
@@ -365,6 +370,7 @@ def test_what_the_last_sync_said_of_each_file_is_a_finding_of_its_own(healthy: H
     assert [it.message.splitlines()[0] for it in told] == ["price_plans.csv was refused; usage is charged at cost."]
 
 
+@pytest.mark.slow
 def test_wrong_plans_are_sent_within_a_look_and_the_mended_file_ends_it(watched: Watched) -> None:
     write(watched.acme, "company,charge,value\nA,markup_percent,x\n")
     (wrong,) = watched.look()

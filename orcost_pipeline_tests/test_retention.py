@@ -256,6 +256,7 @@ def latest(deployment: Deployment) -> dict[Any, Any]:
     return {**{key: event.run_id if event else None for key, event in events.items()}, "checks": checks}
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_ended_and_a_run_that_is_young_stay(stored: Deployment) -> None:
     states = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
     tags = {"dagster/partition": "acme"}

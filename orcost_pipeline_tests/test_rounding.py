@@ -193,6 +193,7 @@ def test_a_month_asks_and_settles_as_if_nothing_were_cut_and_leaves_no_day_open(
     assert [sync[2] for sync in rounded] == [sync[2] for sync in exact_month], "settled days"
 
 
+@pytest.mark.slow
 def test_each_day_says_by_how_much_it_is_rounded(engine: sa.Engine) -> None:
     ledger, (key,) = account("app")
     ledger.spend("acme", NOON - DAY, key, GPT, usage("0.000010987654", requests=5))

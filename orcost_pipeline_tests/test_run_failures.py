@@ -73,6 +73,7 @@ def test_no_event_and_no_table_ever_holds_a_key(acme: Deployment) -> None:
     assert wrong[-16:] not in told
 
 
+@pytest.mark.slow
 def test_a_key_put_right_makes_the_account_whole_again(acme: Deployment) -> None:
     acme.simulator.inject(Fault("401", times=None))
     assert not acme.run().success

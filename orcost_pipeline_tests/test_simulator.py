@@ -850,6 +850,7 @@ def test_the_demos_past_is_the_same_whenever_it_is_started(demo_ledger: Ledger) 
     assert World(demo_ledger).get("/credits").text == World(later).get("/credits").text
 
 
+@pytest.mark.slow
 def test_the_demos_current_hour_grows_with_the_minutes(demo_ledger: Ledger) -> None:
     hour = NOW.replace(minute=0)
     moments = [hour + minutes * timedelta(minutes=1) for minutes in (5, 20, 40, 59)]

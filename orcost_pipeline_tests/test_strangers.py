@@ -69,6 +69,7 @@ def test_a_first_publication_waits_for_no_other_account(
         world.assert_days_are_true()
 
 
+@pytest.mark.slow
 def test_the_clock_of_one_account_drops_nothing_that_was_read_of_another(worlds: dict[str, World]) -> None:
     acme, globex = worlds["acme"], worlds["globex"]
     acme.sync()

@@ -71,6 +71,7 @@ def complete_periods(world: World) -> dict[str, bool]:
 # ── windows that are too long ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("days", "at_most"), sampled([(1, 5), (2, 4), (3, 4), (7, 3), (30, 1)], 1))
 def test_a_window_that_is_too_long_is_halved_and_found_out_once(
     engine: sa.Engine, busy: Ledger, days: int, at_most: int
