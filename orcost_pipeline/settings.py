@@ -47,6 +47,7 @@ OUR_PREFIXES = ("ORCOST_", "OPENROUTER_")
 
 # The folder of the demo, below ORCOST_HOME.
 DEMO = "demo"
+DEMO_MARK = ".orcost-demo"  # a file in it
 
 # It would log every unreadable line each time; `Settings.notes` name them once.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
@@ -112,9 +113,8 @@ class Settings(BaseModel):
 
     @property
     def is_demo(self) -> bool:
-        """Whether this is the folder of the demo, whose account is simulated: its key is nowhere."""
-        has_key = any(account.api_key is not None for account in self.accounts)
-        return self.home == self.folder and self.home.name == DEMO and self.database_url is None and not has_key
+        """Whether this is the folder of the demo, whose account is simulated."""
+        return (self.home / DEMO_MARK).is_file()
 
     def account(self, name: str) -> Account:
         """The account of that name; raises PermanentError with the configured names."""

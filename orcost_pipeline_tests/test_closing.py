@@ -311,6 +311,7 @@ def test_a_void_statement_with_nothing_in_its_place_is_named_and_replaced(
     done(orcost, "reopen", "2026-10", "--reason", "all of it is B's")
     world.map("B,key_name,*,,,")
     world.later(hours=1).sync()
+    assert "void" not in done(orcost, "close", "2026-10", "--company", "B")
     told = done(orcost, "close", "2026-10")
     assert "Nothing is charged instead of the void statement of: A" in told.splitlines()
     done(orcost, "statement", "--all", "--month", "2026-10", "--output", "out")
@@ -645,12 +646,16 @@ def test_an_adjustment_of_plan_and_usage_says_both(world: Billed) -> None:
     assert [row[-1] for row in world.adjustments()] == ["late usage; plan", "late usage; plan"]
     world.reopen(OCTOBER)
     world.close(OCTOBER)
-    world.plans("A,monthly_minimum_usd,500,,2026-10-01", "B,credit_purchase_percent,50", "C,monthly_fee_usd,1")
+    world.plans(
+        "A,monthly_minimum_usd,500,,2026-10-01,2026-12-01",
+        *("B,credit_purchase_percent,50,,,2026-12-01", "B,credit_purchase_percent,60,,2026-12-01"),
+        "C,monthly_fee_usd,1",
+    )
     world.ledger.restate("acme", date(2026, 10, 5), world.keys["app"], GPT, factor=Decimal(2))
     world.ledger.restate("acme", date(2026, 10, 7), world.keys["web"], GPT, factor=Decimal(2))
     world.later(hours=1).sync()
     reasons = {company: reason for company, _, _, _, _, reason in world.adjustments()}
-    assert reasons == {"A": "restatement", "B": "restatement", "C": "plan"}, "rows of C alone differ"
+    assert reasons == {"A": "restatement", "B": "restatement", "C": "plan"}, "only rows of C differ in October"
 
 
 def test_what_an_account_had_noticed_before_the_closing_is_no_reason(world: Billed, orcost: Orcost) -> None:

@@ -12,7 +12,7 @@ import pytest
 from orcost_pipeline import cli
 from orcost_pipeline.cli import running
 from orcost_pipeline.health.machine import home_findings
-from orcost_pipeline.settings import load_settings
+from orcost_pipeline.settings import DEMO_MARK, load_settings
 from orcost_pipeline_tests.sampling import sampled
 
 VARIABLES = ("ORCOST_HOME", "ORCOST_CONFIG", "ORCOST_MAPPING", "ORCOST_DATABASE_URL", "OPENROUTER_API_KEY")
@@ -116,4 +116,6 @@ def test_a_demo_that_is_run_in_its_folder_is_the_same_demo(project: Path) -> Non
     assert running.demo_home(load_settings(project)) == folder
     folder.mkdir(parents=True)
     (folder / ".env").write_text(f"ORCOST_HOME={folder}\n", encoding="utf-8")
+    assert running.demo_home(load_settings(folder)) == folder / "demo", "a project that is called like it"
+    (folder / DEMO_MARK).touch()
     assert running.demo_home(load_settings(folder)) == folder

@@ -298,7 +298,8 @@ def test_yen_have_no_decimals_and_dinars_three(world: Billed, orcost: Orcost) ->
 # Keys and standing, whatever is stored
 
 HEAD = StatementHead(
-    "A", None, None, OCTOBER, "open", None, IN_NOVEMBER, True, True, None, "closed", "USD", 2, Decimal(1), None, 0, None
+    *("A", None, None, OCTOBER, "open", None, IN_NOVEMBER, True, True, None, "closed"),
+    *("USD", 2, Decimal(1), None, 0, None, None),
 )  # fmt: skip
 
 

@@ -141,13 +141,13 @@ def _warnings(rows: Iterable[PlanRow]) -> Iterator[Mistake]:
         if earlier:
             message = f"{row.charge} of {quoted(row.company)} never holds: line {earlier.line} comes first."
             yield Mistake(row.line, message)
-        seen[row.company, row.charge, row.model].append(row)
-        if row.charge in MONTHLY:
+        elif row.charge in MONTHLY:
             yield from _late(row)
+        seen[row.company, row.charge, row.model].append(row)
 
 
 def _late(row: PlanRow) -> Iterator[Mistake]:
-    """A warning for a monthly row that begins within a month, which the month's first day decided already."""
+    """A warning for a monthly row that begins within a month, which its first day decided, or covers no first day."""
     first = _first_of_a_month(row.valid_from, row.valid_to)
     if first is None:
         message = f"{row.charge} never holds: it covers no first day of a month, which decides for the whole month."

@@ -23,7 +23,7 @@ from orcost_pipeline.deployment import orcost_up
 from orcost_pipeline.deployment.dagster_home import keep_connections, prepare
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.formats import clock, rounded, share
-from orcost_pipeline.settings import DEMO, Settings, load_settings
+from orcost_pipeline.settings import DEMO, DEMO_MARK, Settings, load_settings
 from orcost_pipeline.sync.mapping_source import read_source, warnings_of
 from orcost_pipeline.sync.plans import plan_warnings
 from orcost_pipeline.text import few, short
@@ -177,7 +177,7 @@ def sync_account(
             problems = problems_of(settings, result)
             if not result.success:
                 # What failed is told already; the next sync tries this again.
-                with suppress(OrcostError):
+                with suppress(OrcostError), database_errors():
                     _attribute_stored(settings, instance, account, console)
             return problems
     except OrcostError as error:
@@ -192,7 +192,9 @@ def _attribute_stored(settings: Settings, instance: dg.DagsterInstance, account:
     with snapshot(settings) as connection:
         if account not in outdated_accounts(connection):
             return
-    if _run(settings, instance, REATTRIBUTE, reattribution(account), console).success:
+    result = _run(settings, instance, REATTRIBUTE, reattribution(account), console)
+    problems_of(settings, result)  # raises where that was stopped
+    if result.success:
         tell(console, "What is stored is now attributed and charged by the edited mapping and price plans.")
 
 
@@ -330,8 +332,7 @@ def _demo_account(home: Path) -> Iterator[Settings]:
 
 def demo_home(settings: Settings) -> Path:
     """The demo's home, also if the command runs inside it."""
-    is_there = settings.home == settings.folder and settings.home.name == DEMO
-    return settings.home if is_there else settings.home / DEMO
+    return settings.home if settings.is_demo else settings.home / DEMO
 
 
 def _what_next(settings: Settings) -> str:
@@ -356,6 +357,7 @@ def _become_demo(home: Path, base_url: str, key: str) -> None:
     if not mapping.exists():
         mapping.write_bytes((resources.files("orcost_pipeline.simulator") / "demo_mapping.csv").read_bytes())
     # So that commands run in this folder use the demo, and no project above it.
+    (home / DEMO_MARK).touch()
     (home / ".env").write_text(f"ORCOST_HOME={shlex.quote(str(home))}\n", encoding="utf-8")
     os.chdir(home)
     # Nor does a simulated account reach anybody's alerts.

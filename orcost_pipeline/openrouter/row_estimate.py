@@ -27,9 +27,9 @@ def rows_by_hour(activity: Iterable[ActivityRow]) -> dict[datetime, int]:
     return {day_start(day) + i * HOUR: math.ceil(rows / 24) for day, rows in of_day.items() for i in range(24)}
 
 
-def most_rows(window: Window, known: Mapping[datetime, int]) -> dict[datetime, int] | None:
-    """At most how many rows each hour of a window has, where some are known: others as many as the fullest one. None
-    where one answer is expected to have all of them."""
+def division_bounds(window: Window, known: Mapping[datetime, int]) -> dict[datetime, int] | None:
+    """About how many rows each hour of a window has, where some are known: others as many as the fullest one. None
+    where one answer is expected to have all of them, so that the window is not divided."""
     fullest = max(known.values(), default=0)
     rows = {at: known.get(at, fullest) for at in window.hours()}
     return rows if sum(rows.values()) >= ROW_LIMIT else None

@@ -27,7 +27,7 @@ from orcost_pipeline.openrouter.reading import (
     UsageReading,
     UsageSummary,
 )
-from orcost_pipeline.openrouter.row_estimate import most_rows, rows_by_hour
+from orcost_pipeline.openrouter.row_estimate import division_bounds, rows_by_hour
 from orcost_pipeline.openrouter.usage_by_key import account_usage, covered_window, read_hours, read_past_days
 from orcost_pipeline.windows import (
     DAY,
@@ -97,10 +97,10 @@ async def _read_account(
     What is stored (`before`), at first the activity, says how large the answer by hour is.
     """
     if before:
-        asked = account_usage(client, window, most_rows=most_rows(window, Counter(at for at, _ in before)))
+        asked = account_usage(client, window, most_rows=division_bounds(window, Counter(at for at, _ in before)))
         return await asyncio.gather(allowed(asked), client.activity())
     activity = await client.activity()
-    expected = most_rows(window, rows_by_hour(activity or ()))
+    expected = division_bounds(window, rows_by_hour(activity or ()))
     return await allowed(account_usage(client, window, most_rows=expected)), activity
 
 

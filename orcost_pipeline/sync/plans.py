@@ -79,13 +79,13 @@ def read_rates_now(settings: Settings, engine: sa.Engine) -> Outcome[ExchangeRat
 def not_charged(settings: Settings, connection: sa.Connection) -> list[str]:
     """The configured accounts whose usage is not charged by the plans in force: a sync loaded these, and failed."""
     configured = {account.name for account in settings.accounts}
-    return [it for it in outdated_accounts(connection) if it in configured]
+    return [name for name, it in outdated_accounts(connection).items() if it.lacks_plans and name in configured]
 
 
 def not_in_force(settings: Settings, connection: sa.Connection, connect: Connect) -> list[str]:
     """Which of mapping, price plans, exchange rates and list of companies are written otherwise than they are in force,
     as messages name them: edited since the last sync, or refused by it. Of the list, what statements say counts. What
-    cannot be read here is kept elsewhere, and not among them.
+    cannot be read here is kept elsewhere, and not among them, but for the list.
     """
     versions = version_in_force(connection), plan_version_in_force(connection)
     found = [

@@ -13,6 +13,9 @@ from orcost_pipeline.cli.options import group
 
 billing_group = group("Statements of companies.")
 
+WORKBOOKS = frozenset({".xlsx", ".xls", ".ods"})
+FILES = WORKBOOKS | {".pdf", ".html", ".csv", ".json"}
+
 
 class StatementFormat(StrEnum):
     HTML = "html"
@@ -57,7 +60,7 @@ def statement_command(
             raise typer.BadParameter("--all is for every company: leave out COMPANY.")
         if output is None:
             raise typer.BadParameter("--all writes a file for each company: name a folder with --output.")
-        if output.suffix and not output.is_dir():
+        if output.suffix.lower() in FILES and not output.is_dir():
             raise typer.BadParameter(f"--all writes a file for each company: {output.name} looks like a single one.")
         statements.write_all(options.settings(), month, (form or StatementFormat.HTML).value, output, now)
         return
@@ -71,7 +74,7 @@ def _named(output: Path | None) -> StatementFormat:
     ending = output.suffix.removeprefix(".").lower() if output is not None else ""
     if ending == "pdf":
         raise typer.BadParameter("No PDF is written: write a page (.html), and print it to PDF from a browser.")
-    if ending in {"xlsx", "xls", "ods"}:
+    if f".{ending}" in WORKBOOKS:
         raise typer.BadParameter("No workbook is written: write .csv, which spreadsheets open.")
     return StatementFormat(ending) if ending in set(StatementFormat) else StatementFormat.HTML
 

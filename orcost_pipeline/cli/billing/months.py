@@ -16,7 +16,7 @@ from orcost_pipeline.settings import Settings
 from orcost_pipeline.sync.plans import not_in_force
 from orcost_pipeline.text import listed, plural, quoted
 from orcost_pipeline.warehouse.access import warehouse
-from orcost_pipeline.warehouse.questions.billing import Documents, VoidStatement, is_closed, void_statements
+from orcost_pipeline.warehouse.questions.billing import Documents, VoidStatement, has_nothing, void_statements
 
 
 def close(
@@ -73,9 +73,7 @@ def _close(
     if not closed.is_new:
         say(f"{month:%Y-%m} is closed{whose} already; nothing was changed.")
         return False
-    with engine.connect() as connection:
-        void = void_statements(connection, month)
-        still_void = [name for name in void if name not in made and is_closed(connection, month, name)]
+    void, still_void = _void(engine, month, company, made)
     if made:
         show(
             f"{month:%Y-%m} is closed for {plural(len(made), 'company', 'companies')}.",
@@ -86,11 +84,21 @@ def _close(
         say(f"{month:%Y-%m} is closed{whose}. Nothing was charged in it.")
     if at_cost := [name for name in closed.companies if _is_at_cost(made[name])]:
         say(f"Usage is charged at cost: {listed(at_cost)}")
-    if still_void and company in (None, *still_void):
+    if still_void:
         say(f"Nothing is charged instead of the void statement of: {listed(still_void)}")
     if closed.accepted:
         say(f"Accepted: {closed.accepted}")
     return bool(made or still_void)
+
+
+def _void(
+    engine: sa.Engine, month: date, company: str | None, made: Collection[str]
+) -> tuple[Mapping[str, VoidStatement], list[str]]:
+    """The void statements of a month by company; and for whom of those closed now nothing is in its place."""
+    with engine.connect() as connection:
+        void = void_statements(connection, month)
+        wanted = [name for name in void if company in (None, name) and name not in made]
+        return void, [name for name in wanted if has_nothing(connection, month, name)]
 
 
 def _totals(statements: Sequence[Statement], void: Mapping[str, VoidStatement]) -> Table:

@@ -71,14 +71,14 @@ def _about(head: StatementHead) -> Iterator[str]:
     if head.external_id:
         yield f"ID {short(head.external_id, LONGEST_VALUE)}"
     if head.status == "closed":
-        yield f"No. {_number(head, head.voided)}"
+        yield f"No. {_number(head, head.reopened)}"
     if head.void_closed_at is not None:
-        yield f"replaces No. {_number(head, head.voided - 1)} of {head.void_closed_at:%Y-%m-%d}"
+        yield f"replaces No. {_number(head, head.void_reopened or 0)} of {head.void_closed_at:%Y-%m-%d}"
 
 
-def _number(head: StatementHead, voided: int) -> str:
-    """The number of a closed statement, after so many of the company and month that are void."""
-    return f"{head.month:%Y-%m}-{digits(head.company)}" + (f"-{voided + 1}" if voided else "")
+def _number(head: StatementHead, reopened: int) -> str:
+    """The number of a closed statement whose month had been opened again so often."""
+    return f"{head.month:%Y-%m}-{digits(head.company)}" + (f"-{reopened + 1}" if reopened else "")
 
 
 def _figures(statement: Statement) -> Iterator[Figure]:

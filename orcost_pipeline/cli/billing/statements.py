@@ -61,7 +61,8 @@ def write_all(settings: Settings, month: date, form: StatementFormat, folder: Pa
             say(f"No company has anything in {month:%Y-%m}; nothing was written.")
             return
         _make(folder)
-        companies = [*(it.company for it in charged if it.per_usd is not None), *also]
+        lacking = [it for it in charged if it.status == "open" and it.per_usd is None]
+        companies = [*(it.company for it in charged if it not in lacking), *also]
         made = list(read_statements(connection, sorted(companies), month))
         for statement in made:
             file = folder / f"{month:%Y-%m} {names[statement.head.company]}.{form}"
@@ -70,7 +71,7 @@ def write_all(settings: Settings, month: date, form: StatementFormat, folder: Pa
                 written.write_text(text, encoding="utf-8", newline="")
             say(_told(file, statement))
     _tell_kept_cost(settings, month, made)
-    require_rates(charged)
+    require_rates(lacking)
 
 
 def _tell_kept_cost(settings: Settings, month: date, statements: Iterable[Statement]) -> None:

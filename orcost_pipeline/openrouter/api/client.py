@@ -224,9 +224,9 @@ class OpenRouter:
     ) -> UsageAnswer:
         """Complete usage inside `window` by hour or by day, of `keys` (hashes) or of the whole account.
 
-        `most_rows` says how many rows each hour (or day) can have at most, by its start: no answer is then truncated.
-        Raises ContractError where a single hour (or day) does not fit one response, RefusedError where nothing of the
-        window is reported.
+        `most_rows` says how many rows each hour (or day) can have at most, by its start: answers are then rarely
+        truncated. Raises ContractError where a single hour (or day) does not fit one response, RefusedError where
+        nothing of the window is reported.
         """
         return await self._analytics.usage(window, dimensions, keys, grain=grain, most_rows=most_rows)
 

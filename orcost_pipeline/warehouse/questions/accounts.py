@@ -64,9 +64,17 @@ def account_states(connection: sa.Connection) -> Sequence[AccountState]:
     return records(AccountState, ask(connection, "account_states"))
 
 
-def outdated_accounts(connection: sa.Connection) -> list[str]:
+class OutdatedAccount(NamedTuple):
+    """An account that was published, but not by the mapping or the price plans in force."""
+
+    account: str
+    lacks_mapping: bool
+    lacks_plans: bool
+
+
+def outdated_accounts(connection: sa.Connection) -> dict[str, OutdatedAccount]:
     """The accounts that were published, but not by the mapping and the price plans in force, by name."""
-    return list(ask(connection, "outdated_accounts").scalars())
+    return {it.account: it for it in records(OutdatedAccount, ask(connection, "outdated_accounts"))}
 
 
 class AccountRow(NamedTuple):

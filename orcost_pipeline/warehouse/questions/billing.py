@@ -41,8 +41,8 @@ class StatementHead(NamedTuple):
     status: open or closed, then since `closed_at`. data_until: up to when the data of all accounts is complete.
     reconciliation: the worst status of the month's days; None where none is known. known_from: of the month.
     per_usd: units of the currency for one USD, by the rate of `rate_date` (None: USD); None where there is no rate.
-    voided: how many statements became void as their month was opened again, the last of which was closed at
-    void_closed_at.
+    reopened: how often the month was opened again. void_closed_at: when the last statement was closed that became void
+    by that, and how often the month had been opened again before (void_reopened); None where none did.
     """
 
     company: str
@@ -60,8 +60,9 @@ class StatementHead(NamedTuple):
     minor_unit: int
     per_usd: Decimal | None
     rate_date: date | None
-    voided: int
+    reopened: int
     void_closed_at: datetime | None
+    void_reopened: int | None
 
 
 class VoidStatement(NamedTuple):
@@ -152,6 +153,11 @@ def is_closed(connection: sa.Connection, month: date, company: str | None) -> bo
     return ask(connection, "is_closed", month=month, company=company).scalar_one()
 
 
+def has_nothing(connection: sa.Connection, month: date, company: str) -> bool:
+    """Whether a month is closed for a company, without anything in it."""
+    return is_closed(connection, month, company) and documents(connection, company, month) is None
+
+
 def closed_months(connection: sa.Connection) -> list[CompanyMonth]:
     """The closed months of each company there is, Unattributed included; oldest first."""
     return records(CompanyMonth, ask(connection, "closed_months"))
@@ -164,5 +170,5 @@ def obstacles(
 
     Of one company, accounts count in which it has a key or spend in the month.
     """
-    of_month = {"month": month, "company": company, "configured": list(configured)}
-    return records(Obstacle, ask(connection, "closing_obstacles", **of_month, outdated=outdated_accounts(connection)))
+    accounts = {"configured": list(configured), "outdated": list(outdated_accounts(connection))}
+    return records(Obstacle, ask(connection, "closing_obstacles", month=month, company=company, **accounts))

@@ -1,7 +1,10 @@
--- Accounts with figures that the newest mapping and price plans did not make: a sync loaded these and failed afterwards.
-select account
+-- Accounts with figures that the newest mapping, or the newest price plans, did not make: a sync loaded these and failed
+-- afterwards.
+select account, lacks_mapping, lacks_plans
 from ref.account
-where as_of is not null and (mapping_version, plan_version) is distinct from (
-        (select max(version) from ref.mapping_version), (select max(version) from ref.price_plan_version)
-    )
+cross join lateral (
+    select mapping_version is distinct from (select max(version) from ref.mapping_version) as lacks_mapping,
+        plan_version is distinct from (select max(version) from ref.price_plan_version) as lacks_plans
+) o
+where as_of is not null and (lacks_mapping or lacks_plans)
 order by account

@@ -38,7 +38,12 @@ select h.company, h.display_name, h.external_id, cast(:month as date) as month,
     h.currency, core.minor_unit(h.currency) as minor_unit,
     coalesce(h.kept_per_usd, k.per_usd, case h.currency when 'USD' then 1 end) as per_usd,
     case when h.is_kept then h.kept_rate_date else k.rate_date end as rate_date,
-    v.voided, v.void_closed_at
+    (
+        select count(distinct p.reopened_at)
+        from ops.period_close p
+        where p.month = :month and (p.company is null or p.company = h.company)
+    ) as reopened,
+    v.closed_at as void_closed_at, v.reopened as void_reopened
 from head h
 cross join span s
 -- Of any month, also one of which nothing is known.
@@ -49,8 +54,14 @@ left join lateral (
     order by r.date desc
     limit 1
 ) k on true
-cross join lateral (
-    select count(*) as voided, max(closed_at) as void_closed_at
-    from ops.void_statement
-    where month = :month and company = h.company
-) v
+left join lateral (
+    select s.closed_at, (
+            select count(distinct p.reopened_at)
+            from ops.period_close p
+            where p.month = :month and (p.company is null or p.company = h.company) and p.reopened_at < s.closed_at
+        ) as reopened
+    from ops.void_statement s
+    where s.month = :month and s.company = h.company
+    order by s.closed_at desc
+    limit 1
+) v on true

@@ -1,6 +1,6 @@
 -- One row per company, closed UTC month and month in which a change of it is charged: what was kept when that month was
 -- closed, and what differs today, in the month after the last one that is closed. A month before that one is open only
--- where it had nothing.
+-- where it had nothing when that one was closed.
 create or replace view core.adjustment as
 with booked as (
     select company_id, month, sum(amount_usd) as amount_usd, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd,
@@ -101,7 +101,8 @@ cross join lateral (
             where p.version in (l.plan_version, v.plan_version)
                 and coalesce(p.valid_from, '-infinity') < d.month + interval '1 month'
                 and coalesce(p.valid_to, 'infinity') > d.month
-            group by p.company, p.charge, p.value, p.model, p.valid_from, p.valid_to
+            group by p.company, p.charge, p.value, p.model, greatest(coalesce(p.valid_from, '-infinity'), d.month),
+                least(coalesce(p.valid_to, 'infinity'), (d.month + interval '1 month')::date)
             having count(*) = 1
         )
         -- The same usage at another price, as of rows in another order.
