@@ -206,7 +206,7 @@ def test_midnight_and_a_months_end_split_what_was_spent_between_two_syncs(world:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("minute", sampled([59, 0], 1))
+@pytest.mark.parametrize("minute", [59, 0])
 def test_a_sync_at_midnight_leaves_the_cut_to_the_next_one(world: World, minute: int) -> None:
     """Within a minute of midnight the server may count another day already than our clock says."""
     world.now = datetime(2026, 11, 24, 22, 20, tzinfo=UTC)

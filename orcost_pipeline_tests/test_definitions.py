@@ -17,7 +17,6 @@ from orcost_pipeline.defs.resources import SURROUNDINGS
 from orcost_pipeline.settings import UP, Settings, load_settings
 from orcost_pipeline.warehouse.deployment import sole_deployment
 from orcost_pipeline_tests.dagster_deployment import dagster_run
-from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import NOON
 
 CHECKOUT = Path(__file__).parents[1]
@@ -298,7 +297,7 @@ def test_the_schedule_and_the_sensor_run_by_default(repository: dg.RepositoryDef
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", sampled(["hourly_schedule", "sync_request_sensor", "mapping_change_sensor", "housekeeping_sensor"], 1)
+    "name", ["hourly_schedule", "sync_request_sensor", "mapping_change_sensor", "housekeeping_sensor"]
 )
 def test_beside_an_orcost_up_another_daemon_stands_back_and_says_why(
     engine: sa.Engine, database_url: str, two_accounts: Settings, name: str

@@ -238,8 +238,8 @@ def rename_first_unattributed(world: World, change: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("blank", sampled(["", " "], 1))
-@pytest.mark.parametrize("command", sampled([*NAMING, "keys", "keys --history"], 1))
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize("command", [*NAMING, "keys", "keys --history"])
 def test_a_key_whose_name_is_blank_says_so(world: World, orcost: Orcost, command: str, blank: str) -> None:
     rename_first_unattributed(world, f"update core.api_key_version set name = '{blank}'")
     told = orcost(*command.split()).output

@@ -36,7 +36,6 @@ from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.deployment import serving
 from orcost_pipeline.warehouse.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from orcost_pipeline_tests.processes import away_from_the_hour, free_port
-from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.webhook import Webhook
 
 CHECKOUT = Path(__file__).parents[1]
@@ -241,7 +240,7 @@ HANGING_UP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", sampled([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 1))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_asked_to_stop_it_stops_all_of_them_and_says_so(supervise: Any, number: signal.Signals) -> None:
     it = supervise("one:steady", "two:parent", through=[sys.executable, "-c", HANGING_UP])
     assert it.says("ready\n")

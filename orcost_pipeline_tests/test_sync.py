@@ -120,8 +120,8 @@ def test_a_free_model_is_counted_although_it_moves_no_counter(two_keys: tuple[Wo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deleted_by_hash", sampled(["rows", "empty", "warning"], 2))
-@pytest.mark.parametrize("deleted_name", sampled(["name", "label", "null", "hash"], 1))
+@pytest.mark.parametrize("deleted_by_hash", ["rows", "empty", "warning"])
+@pytest.mark.parametrize("deleted_name", ["name", "label", "null", "hash"])
 def test_twenty_keys_of_one_name_are_told_apart(engine: sa.Engine, deleted_by_hash: str, deleted_name: str) -> None:
     ledger, keys = account_with_keys(*["Twin"] * 20, "Other")
     world = World(engine, ledger)
@@ -192,8 +192,8 @@ def test_an_account_without_the_cached_tokens_metric_is_synced_without_it(engine
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answer", sampled(["rows", "empty", "warning"], 2))
-@pytest.mark.parametrize("activity", sampled(["rows", "empty", "404"], 1))
+@pytest.mark.parametrize("answer", ["rows", "empty", "warning"])
+@pytest.mark.parametrize("activity", ["rows", "empty", "404"])
 def test_a_deleted_key_keeps_its_spend_and_its_last_hour(engine: sa.Engine, answer: str, activity: str) -> None:
     ledger, keys = account_with_keys("Gone", "Here")
     world = World(

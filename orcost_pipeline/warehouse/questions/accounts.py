@@ -175,7 +175,7 @@ def holder(connection: sa.Connection, account: str, key_hashes: Collection[str])
 
 
 def closed_months_of_account(connection: sa.Connection, account: str) -> list[date]:
-    """The closed months, by their first days, whose statements have lines of the account."""
+    """The closed months, by their first days, for which companies are charged for usage of the account."""
     return list(ask(connection, "closed_months_of_account", account=account).scalars())
 
 
