@@ -1,6 +1,7 @@
 """An account whose companies are charged: usage, mapping, price plans and rates as a test says, month by month."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,10 +21,11 @@ OCTOBER, NOVEMBER, DECEMBER = date(2026, 10, 1), date(2026, 11, 1), date(2026, 1
 COLUMNS = ("company", "charge", "value", "model", "valid_from", "valid_to")
 
 
+@dataclass
 class Billed(World):
     """One account with the keys `app` (A) and `web` (B); see `billed`."""
 
-    keys: dict[str, str]
+    keys: dict[str, str] = field(default_factory=dict)
 
     def plans(self, *rows: str) -> None:
         """Puts rows of price plans into force, their columns as in COLUMNS; the next sync charges by them."""
@@ -127,7 +129,7 @@ def billed(
     """A world that begins with October, nothing spent yet."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(100_000))
-    world = Billed(engine, ledger, now)
-    world.keys = {name: ledger.add_key("acme", name, now - 200 * DAY) for name in ("app", "web", "free")}
+    keys = {name: ledger.add_key("acme", name, now - 200 * DAY) for name in ("app", "web", "free")}
+    world = Billed(engine, ledger, now, keys=keys)
     world.map(*(f"{rule},,," for rule in mapping))
     return world

@@ -7,8 +7,9 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import pytest
@@ -20,6 +21,21 @@ from orcost_pipeline.warehouse.embedded import EmbeddedPostgres
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline_tests import sampling
 from orcost_pipeline_tests.virtual_time import VirtualLoop
+
+if TYPE_CHECKING:
+    from orcost_pipeline_tests.world import World
+
+# Fixtures of tests that come first.
+EARLY = {
+    "demo_ledger",
+    "filled",
+    "known_templates",
+    "mapped_template",
+    "served",
+    "server",
+    "synced_template",
+    "template",
+}
 
 # Their fixtures are for who names them in `pytest_plugins`: Dagster is not loaded where nothing needs it.
 pytest.register_assert_rewrite(
@@ -49,6 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # No property is wrong because the machine is slow.
     settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what takes long to make come first, and so do long tests.
+
+    xdist hands out the first tests by the hundred and the last ones one by one: what the last ones share, each worker
+    would make for itself, and for the last long one the others would wait.
+    """
+    items.sort(key=lambda item: EARLY.isdisjoint(getattr(item, "fixturenames", ())))
 
 
 def pytest_collection_finish() -> None:
@@ -92,21 +117,21 @@ def url_of(postgres_url: str, name: str) -> str:
     return sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
 
 
-@contextlib.contextmanager
-def administration(postgres_url: str) -> Iterator[sa.Connection]:
-    """A session that creates and drops databases."""
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        yield connection
-    admin.dispose()
+def administer(postgres_url: str, *statements: str) -> None:
+    """Executes statements that create and drop databases, each in a transaction of its own."""
+    # Without SQLAlchemy, which asks each new engine's server what it can.
+    with psycopg.connect(url_of(postgres_url, "postgres"), autocommit=True) as session:
+        for statement in statements:
+            session.execute(statement.encode())
 
 
 def copy_database(postgres_url: str, name: str, template: str) -> None:
     """A copy of the template under this name, in the place of what bore it."""
-    with administration(postgres_url) as connection:
-        connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-        connection.exec_driver_sql(f"create database {name} template {template} strategy file_copy")
+    administer(
+        postgres_url,
+        f"drop database if exists {name} with (force)",
+        f"create database {name} template {template} strategy file_copy",
+    )
 
 
 @contextlib.contextmanager
@@ -117,8 +142,8 @@ def fresh_database(postgres_url: str, template: str = "orcost") -> Iterator[str]
     try:
         yield url_of(postgres_url, name)
     finally:
-        with contextlib.suppress(sa.exc.OperationalError), administration(postgres_url) as connection:
-            connection.exec_driver_sql(f"drop database if exists {name} with (force)")
+        with contextlib.suppress(psycopg.OperationalError):
+            administer(postgres_url, f"drop database if exists {name} with (force)")
 
 
 @contextlib.contextmanager
@@ -151,6 +176,29 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     made = connect(database_url)
     yield made
     made.dispose()
+
+
+W = TypeVar("W", bound="World")
+Filled = Callable[[Callable[[sa.Engine], W], sa.Engine], W]
+
+
+@pytest.fixture(scope="session")
+def filled(postgres_url: str) -> Filled[Any]:
+    """Fills a test's database as a function does. A worker calls the function once: every test gets a copy."""
+    made: dict[Callable[[sa.Engine], Any], tuple[str, Any]] = {}
+
+    def fill(how: Callable[[sa.Engine], W], engine: sa.Engine) -> W:
+        if how not in made:
+            name = f"filled_{len(made)}"
+            copy_database(postgres_url, name, "orcost")
+            original = connect(url_of(postgres_url, name))
+            made[how] = name, how(original)
+            original.dispose()
+        name, world = made[how]
+        copy_database(postgres_url, str(engine.url.database), name)
+        return world.over(engine)
+
+    return fill
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import http.server
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from orcost_pipeline.simulator import Ledger, Simulator, serve, small
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline.sync.attribution import load_mapping
 from orcost_pipeline.warehouse.database import connect
+from orcost_pipeline_tests.conftest import fresh_database
 from orcost_pipeline_tests.processes import Outcome, clean_environment, free_port, orcost
 from orcost_pipeline_tests.world import World
 
@@ -36,35 +36,19 @@ VARIABLES = ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "ORCOST_HOME", "ORCOST
 class Template:
     """A database in which the account `acme` was just synced, to be copied for each test."""
 
-    server: sa.URL
     name: str
     synced_at: datetime
-
-    @contextmanager
-    def copied(self, template: str | None = None) -> Iterator[str]:
-        name = f"t_{uuid.uuid4().hex}"
-        admin = sa.create_engine(self.server, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"create database {name} template {template or self.name} strategy file_copy")
-        try:
-            yield self.server.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
-        finally:
-            with admin.connect() as connection:
-                connection.exec_driver_sql(f"drop database if exists {name} with (force)")
-            admin.dispose()
 
 
 @pytest.fixture(scope="module")
 def template(postgres_url: str) -> Iterator[Template]:
     now = datetime.now(UTC)
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg", database="postgres")
-    migrated = Template(server, "orcost", now)
-    with migrated.copied() as url:
+    with fresh_database(postgres_url) as url:
         engine = connect(url)
         load_mapping(engine, read_mapping(MAPPING.encode(), "company_mapping.csv"), now)
         World(engine, small(now), now).sync()
         engine.dispose()
-        yield Template(server, sa.make_url(url).database or "", now)
+        yield Template(sa.make_url(url).database or "", now)
 
 
 @dataclass
@@ -129,7 +113,9 @@ class Deployment:
 
 
 @pytest.fixture
-def healthy(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def healthy(
+    postgres_url: str, template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployment]:
     """A deployment with nothing to complain of; its base URL is that of a simulator on a real port."""
     for name in (*VARIABLES, "ORCOST_DATABASE_URL", "OPENROUTER_API_KEY_ACME"):
         monkeypatch.delenv(name, raising=False)
@@ -137,7 +123,7 @@ def healthy(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "company_mapping.csv").write_text(MAPPING)
     ledger = small(template.synced_at)
     simulator = Simulator(ledger)
-    with template.copied() as url, serve(simulator) as base_url:
+    with fresh_database(postgres_url, template.name) as url, serve(simulator) as base_url:
         engine = connect(url)
         made = Deployment(tmp_path, url, engine, ledger, simulator, template.synced_at, free_port())
         made.configure(base_url)

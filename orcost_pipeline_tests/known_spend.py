@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 
 import pytest
 import sqlalchemy as sa
@@ -159,6 +160,7 @@ def summed(facts: list[Fact], by: Grouping) -> dict[tuple[str | None, ...], tupl
     return {group: tuple(values) for group, values in sums.items()}
 
 
+@cache
 def make_truth(*accounts: str) -> Truth:
     """Seeded usage of each account; the first day, a restated one and an open one are more than their hours."""
     truth = Truth()

@@ -30,7 +30,7 @@ from orcost_pipeline.warehouse.questions.rights import differing_rights, undue_r
 from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline.warehouse.thresholds import publish_thresholds
-from orcost_pipeline_tests.conftest import administration, fresh_database
+from orcost_pipeline_tests.conftest import fresh_database
 from orcost_pipeline_tests.test_schema import Files, files  # noqa: F401 (a fixture)
 from orcost_pipeline_tests.world import NOON, World, query
 
@@ -125,7 +125,7 @@ def login(site: Site) -> Iterator[str]:
     """The name of a login that is gone afterwards."""
     name = f'L "{uuid.uuid4().hex[:8]}'
     yield name
-    with administration(site.url) as connection:
+    with site.engine.connect() as connection:
         if connection.execute(sa.text("select from pg_roles where rolname = :name"), {"name": name}).all():
             quoted = sql.Identifier(name).as_string()
             site.execute(f"drop owned by {quoted}", f"drop role {quoted}")

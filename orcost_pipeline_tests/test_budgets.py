@@ -12,6 +12,7 @@ from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
 from orcost_pipeline.warehouse.thresholds import publish_thresholds
 from orcost_pipeline_tests.budget_world import budget, found
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
@@ -36,8 +37,7 @@ def spend(world: World, key: str, day: date, usd: str, byok: str = "0") -> None:
     world.ledger.spend("acme", datetime(day.year, day.month, day.day, 6, tzinfo=UTC), key, GPT, usage(usd, byok))
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """A spends 10 on each weekday (4 of it BYOK) and 2 on each day of a weekend since Monday, October 26; 3 today.
 
     In November that is 2 on Sunday the 1st, three weeks of 50 + 4 and 3: 167.
@@ -49,6 +49,11 @@ def world(engine: sa.Engine) -> World:
     spend(made, key, NOON.date(), "3")
     made.sync()
     return made
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 # Left of Monday, Tuesday to Friday, a weekend, the 30th: a Monday.

@@ -14,14 +14,14 @@ from orcost_pipeline import cli
 from orcost_pipeline.measures import MEASURES
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 YESTERDAY = NOON.date() - DAY
 Orcost = Callable[..., Any]
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """A key that is split in three, one that is A's, one that is nobody's, and the chat room."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(500))
@@ -37,6 +37,11 @@ def world(engine: sa.Engine) -> World:
     )
     world.sync()
     return world
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 @pytest.fixture

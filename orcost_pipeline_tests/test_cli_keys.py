@@ -14,13 +14,13 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 Told = Callable[..., str]
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """Two keys, `app` with spend and split between A and B, `batch` without; synced at noon."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(500))
@@ -31,6 +31,11 @@ def world(engine: sa.Engine) -> World:
     world.map("A,key_name,app,,,62.5", "B,key_name,app,,,37.5")
     world.sync()
     return world
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 @pytest.fixture

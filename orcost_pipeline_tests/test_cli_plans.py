@@ -23,7 +23,7 @@ from orcost_pipeline.warehouse.billing_files import load_plans
 from orcost_pipeline.warehouse.questions.charges import UsedModel
 from orcost_pipeline.warehouse.questions.plans import PlanRow
 from orcost_pipeline_tests.billing_world import NOVEMBER, OCTOBER, Billed, billed
-from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.conftest import Filled, fresh_engine
 from orcost_pipeline_tests.sampling import examples, sampled
 
 HEADER = "company,charge,value,model,valid_from,valid_to\n"
@@ -141,9 +141,9 @@ def test_what_is_closed_is_foretold_as_such_even_of_a_company_that_is_not_there_
 
 
 @pytest.fixture
-def desk(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Billed:
+def desk(filled: Filled[Billed], engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Billed:
     """The folder of a project whose warehouse has usage, its mapping and its plans; commands run there."""
-    world = spent(engine)
+    world = filled(spent, engine)
     (tmp_path / "company_mapping.csv").write_text("company,match,pattern\nA,key_name,app\nB,key_name,web\n")
     (tmp_path / "price_plans.csv").write_text(PLANS)
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')

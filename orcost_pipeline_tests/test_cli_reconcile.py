@@ -16,14 +16,14 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT, MISTRAL
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 YESTERDAY = NOON.date() - DAY
 Told = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """A key with spend each day, chat spend yesterday, synced."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(500))
@@ -34,6 +34,11 @@ def world(engine: sa.Engine) -> World:
     world = World(engine, ledger)
     world.sync()
     return world
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from orcost_pipeline import cli
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT
 from orcost_pipeline_tests.budget_world import budget
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.world import DAY, World, usage
 
 Orcost = Callable[..., Any]
 AT = datetime(2026, 11, 24, tzinfo=UTC) - timedelta(hours=12)
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """A spends 10 a day from July 1 on, B 1 a day from October 1 and 2 from October 25 on; half of today is over."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(10_000))
@@ -39,6 +39,11 @@ def world(engine: sa.Engine) -> World:
     made.map("A,key_name,a,,,", "B,key_name,b,,,")
     made.sync()
     return made
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 @pytest.fixture

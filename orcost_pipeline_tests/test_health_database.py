@@ -14,7 +14,7 @@ from orcost_pipeline.simulator import Fault
 from orcost_pipeline.warehouse.database import connect
 from orcost_pipeline.warehouse.questions.health import Server, server_state
 from orcost_pipeline.warehouse.schema.namespaces import schema_version
-from orcost_pipeline_tests.healthy_deployment import Deployment, Template, base_url_of, spend_nothing
+from orcost_pipeline_tests.healthy_deployment import Deployment, base_url_of, spend_nothing
 
 pytest_plugins = ["orcost_pipeline_tests.healthy_deployment"]
 
@@ -42,26 +42,22 @@ def test_before_the_first_sync_no_database_is_made(healthy: Deployment) -> None:
     assert sorted(healthy.folder.iterdir()) == before
 
 
-def test_an_empty_database_is_left_empty(healthy: Deployment, template: Template) -> None:
-    with template.copied("template0") as url:
-        healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=url)
-        healthy.only("note", Code.NEVER_SYNCED, None)
-        engine = connect(url)
-        with engine.connect() as connection:
-            assert server_state(connection).may_read is None
-        engine.dispose()
+def test_an_empty_database_is_left_empty(healthy: Deployment, empty_url: str) -> None:
+    healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=empty_url)
+    healthy.only("note", Code.NEVER_SYNCED, None)
+    engine = connect(empty_url)
+    with engine.connect() as connection:
+        assert server_state(connection).may_read is None
+    engine.dispose()
 
 
-def test_a_database_with_schemas_of_somebody_else_is_told_to_leave_to_them(
-    healthy: Deployment, template: Template
-) -> None:
-    with template.copied("template0") as url:
-        healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=url)
-        engine = connect(url)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("create schema raw; create table raw.orders (id int); create schema marts")
-        engine.dispose()
-        finding = healthy.only("error", Code.SCHEMAS_TAKEN, None)
+def test_a_database_with_schemas_of_somebody_else_is_told_to_leave_to_them(healthy: Deployment, empty_url: str) -> None:
+    healthy.configure(base_url_of(healthy), ORCOST_DATABASE_URL=empty_url)
+    engine = connect(empty_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create schema raw; create table raw.orders (id int); create schema marts")
+    engine.dispose()
+    finding = healthy.only("error", Code.SCHEMAS_TAKEN, None)
     assert finding.message.endswith("has schemas of orcost's names that are not orcost's: raw.")
     assert "create database orcost" in finding.todo
 

@@ -23,6 +23,7 @@ from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.sampling import examples, sampled
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
@@ -140,9 +141,8 @@ def test_a_rule_comes_above_those_that_match_whatever_comes() -> None:
 # The command
 
 
-@pytest.fixture
-def project(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose warehouse knows `app`, which is A's, and `web`, which is nobody's."""
+def synced_world(engine: sa.Engine) -> World:
+    """The warehouse knows `app`, which is A's, and `web`, which is nobody's."""
     ledger = Ledger()
     ledger.add_account("acme")
     for name in ("app", "web"):
@@ -150,6 +150,13 @@ def project(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     world = World(engine, ledger)
     world.map("A,key_name,app")
     world.sync()
+    return world
+
+
+@pytest.fixture
+def project(filled: Filled[World], engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a project with that warehouse."""
+    world = filled(synced_world, engine)
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')
     (tmp_path / "company_mapping.csv").write_bytes(HEADER + b"A,key_name,app\n")
     monkeypatch.setenv("ORCOST_DATABASE_URL", world.engine.url.render_as_string(hide_password=False))

@@ -21,7 +21,7 @@ from orcost_pipeline.project_file import Source
 from orcost_pipeline.settings import DEFAULT_BASE_URL, Account, Settings
 from orcost_pipeline.simulator import Ledger
 from orcost_pipeline.simulator.catalogue import GPT
-from orcost_pipeline_tests.conftest import fresh_engine
+from orcost_pipeline_tests.conftest import Filled, fresh_engine
 from orcost_pipeline_tests.sampling import examples
 from orcost_pipeline_tests.world import DAY, NOON, World, usage
 
@@ -113,9 +113,11 @@ def test_what_is_foretold_is_what_moves(
 
 
 @pytest.fixture
-def check(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def check(
+    filled: Filled[World], engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """`orcost map check` in a project whose warehouse lived."""
-    world = lived(engine)
+    world = filled(lived, engine)
     (tmp_path / "company_mapping.csv").write_text("company,match,pattern\nA,key_name,app*\n", encoding="utf-8")
     (tmp_path / "orcost.toml").write_text('[[accounts]]\nname = "acme"\napi_key_env = "OPENROUTER_API_KEY_ACME"\n')
     monkeypatch.setenv("ORCOST_DATABASE_URL", world.engine.url.render_as_string(hide_password=False))

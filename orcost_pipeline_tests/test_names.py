@@ -29,6 +29,7 @@ from orcost_pipeline.text import LONGEST_LINE, MOST_LINES, clean, few, inert, ma
 from orcost_pipeline.warehouse import runs
 from orcost_pipeline.warehouse.questions.asking import Rows
 from orcost_pipeline.warehouse.requests import store
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
@@ -169,8 +170,7 @@ def test_numbers_of_a_csv_stay_numbers_and_every_record_is_one(capsys: pytest.Ca
 # ── an account of attacks ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """Every name of the account, and of its companies, is an attack."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(500))
@@ -186,6 +186,11 @@ def world(engine: sa.Engine) -> World:
     world.map(*text.getvalue().removesuffix("\r\n").split("\r\n"))
     world.sync()
     return world
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 @pytest.fixture

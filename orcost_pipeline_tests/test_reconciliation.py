@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from orcost_pipeline.simulator import Ledger, Options
 from orcost_pipeline.simulator.catalogue import CLAUDE, GPT, MISTRAL
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, usage
 
 TODAY = NOON.date()
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> World:
+def synced_world(engine: sa.Engine) -> World:
     """One key `app` with spend each day, synced an hour ago; what a deleted key used is told under its name only."""
     ledger = Ledger()
     ledger.add_account("acme", credits_bought=Decimal(500))
@@ -26,6 +26,11 @@ def world(engine: sa.Engine) -> World:
     world.sync()
     world.now = NOON
     return world
+
+
+@pytest.fixture
+def world(filled: Filled[World], engine: sa.Engine) -> World:
+    return filled(synced_world, engine)
 
 
 def reconciliation(world: World, day: date = TODAY) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.schema.upgrade import migrate
 from orcost_pipeline.warehouse.thresholds import publish_thresholds
 from orcost_pipeline_tests.billing_world import OCTOBER, Billed, billed
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import query
 
@@ -26,8 +27,7 @@ def show(engine: sa.Engine, *, cost: bool) -> int:
     return publish_thresholds(engine, Decimal(80), Decimal(80), show_cost=cost)
 
 
-@pytest.fixture
-def world(engine: sa.Engine) -> Billed:
+def synced_world(engine: sa.Engine) -> Billed:
     """A is charged a fifth more than its 10 cost, and is what the tests' own login sees."""
     made = billed(engine)
     made.spend("app", "2026-10-30", "10", "2")
@@ -37,6 +37,11 @@ def world(engine: sa.Engine) -> Billed:
     with engine.begin() as connection:
         connection.exec_driver_sql("insert into ref.viewer values (session_user, 'A')")
     return made
+
+
+@pytest.fixture
+def world(filled: Filled[Billed], engine: sa.Engine) -> Billed:
+    return filled(synced_world, engine)
 
 
 def test_viewers_have_the_charge_in_the_place_of_cost(world: Billed, engine: sa.Engine) -> None:

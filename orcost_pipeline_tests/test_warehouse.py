@@ -33,6 +33,7 @@ from orcost_pipeline.warehouse.schema.declared import declared_schema
 from orcost_pipeline.warehouse.schema.relation_columns import OVERRIDES
 from orcost_pipeline.warehouse.schema.table_comments import SCHEMAS as SCHEMA_TEXTS
 from orcost_pipeline.warehouse.schema.upgrade import migrate
+from orcost_pipeline_tests.conftest import Filled
 from orcost_pipeline_tests.sampling import sampled
 from orcost_pipeline_tests.world import DAY, HOUR, NOON, World, after_step, query, usage
 
@@ -139,10 +140,17 @@ def world(engine: sa.Engine) -> World:
     return made
 
 
+def synced_world(engine: sa.Engine) -> World:
+    made = World(engine, small(NOON))
+    made.map(*MAPPING)
+    made.sync()
+    return made
+
+
 @pytest.fixture
-def synced(world: World) -> World:
-    world.sync()
-    return world
+def synced(filled: Filled[World], engine: sa.Engine) -> World:
+    """The same, synced."""
+    return filled(synced_world, engine)
 
 
 # ── the contract ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,11 +1,13 @@
 """A simulated account over a real Postgres: the truth on one side, the warehouse on the other, a clock between them."""
 
+import threading
 import uuid
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -79,6 +81,12 @@ class World:
             base_url="https://openrouter.test/api/v1",
         )
         self.reading: UsageReading | None = None
+
+    def over(self, engine: sa.Engine) -> Self:
+        """The same account at the same instant, over a copy of its warehouse; neither knows what befalls the other."""
+        # A lock cannot be copied: the copy gets a new one.
+        ledger = deepcopy(self.ledger, {id(self.ledger.lock): threading.RLock()})
+        return replace(self, engine=engine, ledger=ledger)
 
     def clock(self) -> datetime:
         """This machine's."""
