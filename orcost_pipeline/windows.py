@@ -53,7 +53,7 @@ class Window:
 
     def whole_days(self) -> "Window | None":
         """The UTC days that lie whole inside, None where none does."""
-        first, last = day_ceil(self.start), floor(self.end, DAY)
+        first, last = ceil(self.start, DAY), floor(self.end, DAY)
         return Window(first, last) if first < last else None
 
     def edges(self) -> "list[Window]":
@@ -89,11 +89,6 @@ def ceil(instant: datetime, grain: timedelta) -> datetime:
 def day_start(day: date) -> datetime:
     """The first instant of a UTC day."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def day_ceil(instant: datetime) -> datetime:
-    """The first start of a UTC day that is not before the instant."""
-    return day_start(first_whole_day(instant))
 
 
 def day_end(day: date) -> datetime:

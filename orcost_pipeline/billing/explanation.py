@@ -14,10 +14,14 @@ OVERRULED = "prices for tokens or requests hold"
 
 
 class Considered(NamedTuple):
-    """A row for the company and charge that does not hold, and why."""
+    """A row for the company and charge that does not hold, and why.
+
+    is_outranked: whether it could hold on the day, and another one comes before it.
+    """
 
     row: PlanRow
     reason: str
+    is_outranked: bool
 
 
 class Explanation(NamedTuple):
@@ -86,5 +90,9 @@ def _unfit(row: PlanRow, used: UsedModel, day: date) -> str | None:
 def _explanation(charge: str, model: str | None, rows: Sequence[tuple[PlanRow, str | None]]) -> Explanation:
     """The first row that nothing speaks against holds; the others are considered with what does."""
     held = next((row for row, unfit in rows if unfit is None), None)
-    considered = [Considered(row, unfit or "later in the file") for row, unfit in rows if row is not held]
+    considered = [
+        Considered(row, unfit or "later in the file", is_outranked=unfit is None)
+        for row, unfit in rows
+        if row is not held
+    ]
     return Explanation(charge, model, held, None, tuple(considered))

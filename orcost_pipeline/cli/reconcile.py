@@ -34,6 +34,7 @@ from orcost_pipeline.windows import DAY, utc_day
 
 DAYS_SHOWN = 31
 NAMED_HASHES = 3
+RESIDUAL, BYOK_RESIDUAL = "residual_credits_usd", "residual_byok_usd"
 ROUNDING = "rounding"
 CUT = "some of OpenRouter's answers cut each request's cost to a millionth"
 BARS = "▁▂▃▄▅▆▇█"
@@ -70,9 +71,9 @@ def _verdict(rows: Sequence[dict[str, Any]]) -> str:
 
 def _days(days: Rows) -> Table:
     several = len({row["account"] for row in days.rows}) > 1
-    numbers = {"OpenRouter USD": "account_credits_usd", "Keys USD": "keys_credits_usd", "Left": "residual_credits_usd"}
+    numbers = {"OpenRouter USD": "account_credits_usd", "Keys USD": "keys_credits_usd", "Left": RESIDUAL}
     if any(row["account_byok_usd"] for row in days.rows):
-        numbers["BYOK left"] = "residual_byok_usd"
+        numbers["BYOK left"] = BYOK_RESIDUAL
     drawn = table(*(["Account"] if several else []), "Day", *numbers, "Status", "Cause", right=list(numbers))
     shown = {title: _amounts([_left(row, column) for row in days.rows]) for title, column in numbers.items()}
     for number, row in enumerate(days.rows):
@@ -88,7 +89,7 @@ def _picture(days: Rows) -> Text:
     """The USD that no key explains, as a bar per day."""
     by_day: dict[date, Decimal] = defaultdict(Decimal)
     for row in days.rows:
-        by_day[row["day"]] += abs(_left(row, "residual_credits_usd"))
+        by_day[row["day"]] += abs(_left(row, RESIDUAL))
     largest = max(by_day.values(), default=Decimal(0))
     if not largest:
         return Text("")
@@ -177,7 +178,7 @@ def _named(column: str, row: dict[str, Any]) -> str:
 
 def _left(row: dict[str, Any], column: str) -> Decimal:
     """An amount of a day in USD; the residual of a closed day, or of mere rounding, is 0."""
-    closes = column.startswith("residual") and (row["status"] == "closed" or row["cause"] == ROUNDING)
+    closes = column in (RESIDUAL, BYOK_RESIDUAL) and (row["status"] == "closed" or row["cause"] == ROUNDING)
     return Decimal(0) if closes else row[column]
 
 

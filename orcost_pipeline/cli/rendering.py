@@ -53,17 +53,11 @@ def left_out(count: int, shown: int, where: str) -> list[Text]:
 
 def console(*, is_error: bool = False) -> Console:
     """A Rich console on stdout or stderr, without wrapping in a pipe."""
-    made = Console(
-        stderr=is_error, highlight=False, markup=False, emoji=False, color_system=None if is_plain() else "auto"
-    )
+    colors = None if os.environ.get("NO_COLOR") else "auto"
+    made = Console(stderr=is_error, highlight=False, markup=False, emoji=False, color_system=colors)
     if not made.is_terminal:
         made.width = 10_000
     return made
-
-
-def is_plain() -> bool:
-    """Whether NO_COLOR asks for output without colour."""
-    return bool(os.environ.get("NO_COLOR"))
 
 
 def is_terminal() -> bool:

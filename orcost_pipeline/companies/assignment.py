@@ -82,10 +82,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Considered:
-    """A rule that matches the key and did not win, and why."""
+    """A rule that matches the key and did not win, and why.
+
+    is_outranked: whether it is valid on the day, and another one comes before it.
+    """
 
     rule: Rule
     reason: str
+    is_outranked: bool
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def explain(account: str, rules: Sequence[Rule], key: KeyHistory, on: date) -> E
     matching = _Index(account, rules).matching(key.key_hash, version)
     winner = _winner(matching, day)
     shares = tuple((share.company, share.percent) for share in winner.shares) if winner else ()
-    considered = tuple(Considered(rule, _reason(rule, on)) for rule in matching if rule is not winner)
+    considered = tuple(_considered(rule, on) for rule in matching if rule is not winner)
     return Explanation(on, version, winner, shares or ((UNATTRIBUTED, Decimal(100)),), considered)
 
 
@@ -358,12 +362,12 @@ def _period(rule: Rule) -> tuple[int, int]:
     return start, rule.valid_to.toordinal() if rule.valid_to else _END
 
 
-def _reason(rule: Rule, on: date) -> str:
+def _considered(rule: Rule, on: date) -> Considered:
     if rule.valid_from and on < rule.valid_from:
-        return f"from {rule.valid_from}"
+        return Considered(rule, f"from {rule.valid_from}", is_outranked=False)
     if rule.valid_to and on >= rule.valid_to:
-        return f"until {rule.valid_to}"
-    return "later in the file"
+        return Considered(rule, f"until {rule.valid_to}", is_outranked=False)
+    return Considered(rule, "later in the file", is_outranked=True)
 
 
 def _assignments(key_hash: str | None, span: _Span) -> Iterator[Assignment]:

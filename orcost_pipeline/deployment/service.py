@@ -36,7 +36,7 @@ def main() -> None:
     leash, module, *arguments = sys.argv[1:]
     threading.Thread(target=_follow, args=(int(leash),), name="leash", daemon=True).start()
     _tidy_log()
-    if module.startswith("dagster"):
+    if module.partition(".")[0] == "dagster":
         _leave_env_files_alone()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

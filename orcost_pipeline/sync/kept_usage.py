@@ -1,7 +1,9 @@
 """Usage on its way into `raw`: kept a part at a time, and found there again by the sync after an interrupted one."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Set
 from datetime import timedelta
+from typing import Self
 
 from orcost_pipeline.measures import NOTHING, Measures
 from orcost_pipeline.openrouter.reading import AnalyticsReading, Cell, KeyUsage
@@ -21,19 +23,27 @@ class KeptUsage:
     What interrupted syncs have read, or an earlier attempt of this one, stays apart until this one is complete.
     """
 
-    def __init__(self, step: SyncStep) -> None:
+    def __init__(self, step: SyncStep, extraction_ids: Set[str], left: Mapping[Window, str]) -> None:
+        """`left` says which of the interrupted extractions has read a window."""
         self.rows = 0
         self._step = step
         self._account = step.account.name
+        self._extraction_ids = extraction_ids
+        self._left = left
+
+    @classmethod
+    def resumed(cls, step: SyncStep) -> Self:
+        """Sets apart what an earlier attempt of this sync stored, and finds what interrupted ones have read."""
+        account = step.account.name
         with step.engine.begin() as connection:
-            raw.set_apart(connection, step.extraction_id, self._account)
-            left = left_usage.left_windows(connection, self._account, step.extraction_id, step.as_of - LEFT_WITHIN)
-        self._extractions = {extraction_id for extraction_id, _ in left}
-        self._left = dict[Window, str]()
-        for extraction_id, window in left:
+            raw.set_apart(connection, step.extraction_id, account)
+            found = left_usage.left_windows(connection, account, step.extraction_id, step.as_of - LEFT_WITHIN)
+        left = dict[Window, str]()
+        for extraction_id, window in found:
             # One that ends within an hour lacks the rest of it.
-            if window.end == hour_floor(window.end) and without([window], self._left) == [window]:
-                self._left[window] = extraction_id
+            if window.end == hour_floor(window.end) and without([window], left) == [window]:
+                left[window] = extraction_id
+        return cls(step, {extraction_id for extraction_id, _ in found}, left)
 
     def keep_hours(self, part: AnalyticsReading) -> None:
         self.rows += self._step.keep(wire_rows.hours(part))
@@ -75,7 +85,7 @@ class KeptUsage:
     def forget_left(self) -> None:
         """Drops what interrupted syncs have left: this one is complete."""
         with self._step.engine.begin() as connection:
-            for extraction_id in self._extractions:
+            for extraction_id in self._extraction_ids:
                 raw.drop_rows(connection, raw.USAGE_TABLES, extraction_id=extraction_id, account=self._account)
 
 

@@ -53,7 +53,7 @@ def read_account(step: SyncStep) -> StepResult:
     Raises PermanentError for an ordinary key of an account that a management key has synced so far.
     """
     (key, reported_credits), requests_made = step.ask(_account)
-    known = StoredUsage(step.engine, step.account.name, step.as_of)
+    known = StoredUsage.of_account(step.engine, step.account.name, step.as_of)
     if not key.can_manage and known.is_managed:
         raise PermanentError(
             f'The key of account "{step.account.name}" is an ordinary key; a management key has synced it so far.\n'
@@ -134,7 +134,7 @@ def read_api_keys(step: SyncStep) -> StepResult:
     asked_at = step.clock()
     if step.has_management_key:
         listed_workspaces = step.latest("workspace", extracted.listed_workspaces)
-        known = StoredUsage(step.engine, step.account.name, step.as_of).known_keys()
+        known = StoredUsage.of_account(step.engine, step.account.name, step.as_of).known_keys()
         active = {key_hash: key.workspace_id for key_hash, key in known.items() if key.deleted_at is None}
         workspace_ids: list[str | None] = [*listed_workspaces]
         if not listed_workspaces or step.is_marked("workspace", raw.WORKSPACES_REFUSED):
@@ -208,14 +208,14 @@ def read_usage_of_account(step: SyncStep, since: date | None = None) -> tuple[Us
 
     A rebuild reads everything that the API still reports. Returns the reading and the number of HTTP requests.
     """
-    stored = StoredUsage(step.engine, step.account.name, step.as_of)
+    stored = StoredUsage.of_account(step.engine, step.account.name, step.as_of)
     if stored.is_rebuild_requested:
         since = first_analytics_day(step.as_of)
     known = stored.known_keys()
     rows = step.latest("api_key", extracted.extracted_keys)
     counters_day = rows[0].counters_day if rows else None
     is_full = stored.lacks_full_reading
-    kept = KeptUsage(step)
+    kept = KeptUsage.resumed(step)
     reading, requests_made = (
         step.ask(
             lambda client: read_usage(

@@ -91,12 +91,8 @@ _FAILURES: tuple[tuple[str, type[OrcostError], str], ...] = (
         TransientError,
         "The database failed: {reason}. Mend what the server's log names, then try again.",
     ),
-    (
-        "^ ",
-        DatabaseUnavailableError,
-        "The database does not answer: {reason}. Check ORCOST_DATABASE_URL and the server.",
-    ),
 )
+_NO_ANSWER = "The database does not answer: {reason}. Check ORCOST_DATABASE_URL and the server."
 
 
 @contextmanager
@@ -136,11 +132,12 @@ def failure_named(kind: str, message: str) -> OrcostError | None:
     if state is None and kind not in ("OperationalError", "ConnectionTimeout", "InterfaceError"):
         return None
     reason = _reason(message)
-    subject = state if state and not state.startswith("XX") else f"{state or ''} {reason}"
+    # What begins with ^ is a SQLSTATE; words are searched where there is none, or one that says nothing.
+    subject = state if state and not state.startswith("XX") else f"{state or 'no state'} {reason}"
     for pattern, consequence, sentence in _FAILURES:
         if re.search(pattern, subject, re.IGNORECASE):
             return consequence(sentence.format(reason=reason))
-    return None
+    return DatabaseUnavailableError(_NO_ANSWER.format(reason=reason)) if state is None else None
 
 
 def _reason(message: str) -> str:

@@ -153,7 +153,7 @@ def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str, str
         ]
         yield "by", f"line {rule.line}", rule.match, _pattern(rule), " ".join(filter(None, limits))
     for other in explanation.considered:
-        verdict = "beaten" if other.reason.startswith("later") else "not valid"
+        verdict = "beaten" if other.is_outranked else "not valid"
         yield verdict, f"line {other.rule.line}", other.rule.match, _pattern(other.rule), f"({other.reason})"
 
 

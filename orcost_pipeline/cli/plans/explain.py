@@ -82,7 +82,7 @@ def _lines(it: Explanation) -> Iterator[tuple[str, ...]]:
         reason = "no such charge" if it.row.value is None else it.overruled
         yield verdict, *_row(it.row), f"({reason})" if reason else _period(it.row)
     for other in it.considered:
-        verdict = "beaten" if other.reason.startswith("later") else "not valid"
+        verdict = "beaten" if other.is_outranked else "not valid"
         yield verdict, *_row(other.row), f"({other.reason})"
 
 

@@ -25,7 +25,7 @@ def reader_script(connection: sa.Connection, login: str, *, may_sync: bool) -> S
 
     Raises PermanentError where the login cannot be one.
     """
-    write = Writer(connection, login)
+    write = Writer.about(connection, login)
     steps = [write.statement("reader")]
     if may_sync:
         steps.append(write.statement("may_sync"))
@@ -39,7 +39,7 @@ def viewer_script(connection: sa.Connection, login: str, companies: Iterable[str
 
     Raises PermanentError where the login cannot be one.
     """
-    write = Writer(connection, login)
+    write = Writer.about(connection, login)
     step = write.statement("viewer", companies=sql.Literal(sorted(set(companies))))
     return _script(connection, write, (VIEWER,), [step])
 
@@ -49,7 +49,7 @@ def revocation_script(connection: sa.Connection, login: str) -> Script:
 
     Raises PermanentError where the login is neither reader nor viewer.
     """
-    write = Writer(connection, login)
+    write = Writer.about(connection, login)
     if write.listed is None:
         raise PermanentError(f"{quoted(login)} is neither a reader nor a viewer. To list them: orcost access list")
     held = [VIEWER if write.listed.kind == "viewer" else READER, *([MAY_SYNC] if write.listed.may_sync else [])]

@@ -1,8 +1,10 @@
 """The statements that `orcost access` executes, or prints for an administrator: the files beside, with names put in."""
 
 import secrets
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
-from typing import LiteralString, NamedTuple, cast
+from typing import LiteralString, NamedTuple, Self, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -10,7 +12,7 @@ from psycopg import sql
 
 from orcost_pipeline.errors import PermanentError
 from orcost_pipeline.text import quoted
-from orcost_pipeline.warehouse.questions.rights import Login, Role, found_login, listed_logins, this_database
+from orcost_pipeline.warehouse.questions.rights import Database, Login, Role, found_login, listed_logins, this_database
 
 READER, VIEWER, MAY_SYNC = ROLES = ("orcost_reader", "orcost_viewer", "orcost_may_sync")
 LONGEST_LOGIN = 63  # bytes, of a name in Postgres
@@ -33,26 +35,40 @@ class Script(NamedTuple):
         return "\n".join(line for it in self.transactions for line in ("begin;", *it, "commit;"))
 
 
+@dataclass(frozen=True)
 class Writer:
-    """Writes the statements about one login, for the database and server of a connection.
+    """Writes the statements about one login, for a database.
 
-    listed: what orcost access gave it; found: what the server has; None for nothing. Raises PermanentError for a name
-    that no login can have.
+    listed: what orcost access gave the login; found: what the server has; None for nothing. driver: quotes names.
     """
 
-    def __init__(self, connection: sa.Connection, login: str) -> None:
+    login: str
+    at: Database
+    listed: Login | None
+    found: Role | None
+    driver: psycopg.Connection
+
+    @classmethod
+    def about(cls, connection: sa.Connection, login: str) -> Self:
+        """Asks the connection's database about the login. Raises PermanentError for a name that no login can have."""
         if not login.strip() or not login.isprintable() or len(login.encode()) > LONGEST_LOGIN:
             raise PermanentError(f"{quoted(login)} cannot be a login: names are 1 to {LONGEST_LOGIN} printable bytes.")
         if login.startswith("pg_") or login in ("public", "none", *ROLES):
             raise PermanentError(f"{quoted(login)} cannot be a login: the name is reserved.")
-        self.login = login
-        self.at = this_database(connection)
-        self.listed: Login | None = next((it for it in listed_logins(connection) if it.login == login), None)
-        self.found: Role | None = found_login(connection, login)
-        self._driver = cast(psycopg.Connection, connection.connection.driver_connection)
-        self._values: dict[str, sql.Composable] = {
-            "login": sql.Identifier(login),
-            "name": sql.Literal(login),
+        return cls(
+            login,
+            this_database(connection),
+            next((it for it in listed_logins(connection) if it.login == login), None),
+            found_login(connection, login),
+            cast(psycopg.Connection, connection.connection.driver_connection),
+        )
+
+    @cached_property
+    def _values(self) -> dict[str, sql.Composable]:
+        """What every statement may name."""
+        return {
+            "login": sql.Identifier(self.login),
+            "name": sql.Literal(self.login),
             "database": sql.Identifier(self.at.database),
             "owner": sql.Identifier(self.at.owner),
             "mark": sql.Literal(self.at.mark),
@@ -63,13 +79,13 @@ class Writer:
         """The text of `<name>.sql`."""
         path = resources.files("orcost_pipeline.warehouse.logins") / f"{name}.sql"
         text = cast(LiteralString, path.read_text(encoding="utf-8"))
-        return sql.SQL(text).format(**self._values, **values).as_string(self._driver).rstrip()
+        return sql.SQL(text).format(**self._values, **values).as_string(self.driver).rstrip()
 
     def new_login(self) -> tuple[str, str]:
         """The statement that makes the login, and its password, of which the statement has only the SCRAM verifier."""
         password = secrets.token_urlsafe(24)
         names = password.encode(), self.login.encode()
-        verifier = self._driver.pgconn.encrypt_password(*names, b"scram-sha-256").decode()
+        verifier = self.driver.pgconn.encrypt_password(*names, b"scram-sha-256").decode()
         return self.statement("login", verifier=sql.Literal(verifier)), password
 
     def lacks_inheritance(self) -> bool:

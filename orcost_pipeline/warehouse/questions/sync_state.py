@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import sqlalchemy as sa
 
 from orcost_pipeline.measures import MEASURES, Measures
-from orcost_pipeline.warehouse.questions.accounts import stored_account
+from orcost_pipeline.warehouse.questions.accounts import StoredAccount, stored_account
 from orcost_pipeline.warehouse.questions.asking import ask, usage
-from orcost_pipeline.warehouse.questions.good_sync import last_good_sync
+from orcost_pipeline.warehouse.questions.good_sync import GoodSync, last_good_sync
 from orcost_pipeline.windows import Window, day_start, joined, utc_day
 
 # The grain in which hours are stored: nothing is left to be summed.
@@ -40,12 +40,15 @@ class StoredUsage:
     said where a sync needs it (`openrouter/reading.py`).
     """
 
-    def __init__(self, engine: sa.Engine, account: str, now: datetime) -> None:
-        self._engine = engine
+    @classmethod
+    def of_account(cls, engine: sa.Engine, account: str, now: datetime) -> Self:
         with engine.connect() as connection:
-            row = stored_account(connection, account)
-            good = last_good_sync(connection, account, now)
-        # What became of a key in the future is learnt again.
+            return cls(engine, stored_account(connection, account), last_good_sync(connection, account, now), now)
+
+    def __init__(self, engine: sa.Engine, row: StoredAccount | None, good: GoodSync | None, now: datetime) -> None:
+        """`good`: the sync to go back to, where the account's last one had a wrong clock."""
+        self._engine = engine
+        # Changes of keys that were noted in the future are read again.
         self._known_to = now if good else datetime.max.replace(tzinfo=UTC)
         self._doubted_days = good.doubted_days if good else []
         self._account_id = row.account_id if row else -1
