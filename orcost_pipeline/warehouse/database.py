@@ -70,7 +70,12 @@ def connect(url: str) -> sa.Engine:
     # Prepared statements belong to a session, which a pooler gives to somebody else after each transaction.
     options = {"client_encoding": "utf8", "connect_timeout": 10, "prepare_threshold": None}
     engine = sa.create_engine(
-        warehouse_url(url), connect_args=options, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_size=3
+        warehouse_url(url),
+        connect_args=options,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_size=3,
+        use_native_hstore=False,  # each engine would ask the server for a type that no table of ours has
     )
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(_PINS))
     return engine
