@@ -120,7 +120,8 @@ def url_of(postgres_url: str, name: str) -> str:
 def administer(postgres_url: str, *statements: str) -> None:
     """Executes statements that create and drop databases, each in a transaction of its own."""
     # Without SQLAlchemy, which asks each new engine's server what it can.
-    with psycopg.connect(url_of(postgres_url, "postgres"), autocommit=True) as session:
+    server = sa.make_url(postgres_url).set(drivername="postgresql", database="postgres")
+    with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as session:
         for statement in statements:
             session.execute(statement.encode())
 

@@ -420,12 +420,14 @@ CASES = {
     "mute": Case(
         Code.SETTINGS,
         edited("orcost.toml", 'mute = ["x"]\n'),
-        "deployment: orcost.toml mutes x,*",
+        "deployment: orcost.toml mutes unknown finding codes: x.*",
         "such as mapping_doubtful",
     ),
     "no key": Case(Code.NO_KEY, keyless, "acme: No key is configured: KEY_ACME is not set.", "KEY_ACME (.env)"),
     "revoked": Case(Code.INVALID_KEY, revoked, "acme: Invalid API key: *", "orcost init"),
-    "other": Case(Code.OTHER_ACCOUNT, key_of_another_account, "acme: *another OpenRouter account: *", "own key back"),
+    "other": Case(
+        Code.OTHER_ACCOUNT, key_of_another_account, "acme: *another OpenRouter account: *", "Restore this account's key"
+    ),
     "twice": Case(
         Code.ACCOUNT_TWICE, same_account_twice, 'acme new: *keys that account "acme" has*', "in orcost.toml;"
     ),

@@ -117,7 +117,7 @@ def test_severity_and_mute_decide_what_is_sent(watched: Watched) -> None:
 def test_a_code_that_no_finding_has_is_told_instead_of_muting_nothing(watched: Watched) -> None:
     watched.change(alerts=AlertsConfig(mute=("unatributed",)))
     (told,) = watched.looks()
-    assert told.message.startswith("orcost.toml mutes unatributed, which no finding is called.")
+    assert told.message.startswith("orcost.toml mutes unknown finding codes: unatributed.")
 
 
 @pytest.mark.slow

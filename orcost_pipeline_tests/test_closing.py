@@ -313,7 +313,7 @@ def test_a_void_statement_with_nothing_in_its_place_is_named_and_replaced(
     world.later(hours=1).sync()
     assert "void" not in done(orcost, "close", "2026-10", "--company", "B")
     told = done(orcost, "close", "2026-10")
-    assert "Nothing is charged instead of the void statement of: A" in told.splitlines()
+    assert "No new statement replaces the void statement of: A" in told.splitlines()
     done(orcost, "statement", "--all", "--month", "2026-10", "--output", "out")
     assert "replaces No." in (tmp_path / "out" / "2026-10 A.html").read_text(encoding="utf-8")
 

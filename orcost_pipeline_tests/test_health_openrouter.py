@@ -92,7 +92,7 @@ def test_a_hanging_openrouter_is_not_waited_for(healthy: Deployment) -> None:
     assert "did not answer in 0.3 seconds" in finding.message
 
 
-def test_who_asks_to_be_asked_later_is_not_waited_for(healthy: Deployment) -> None:
+def test_doctor_does_not_wait_as_long_as_retry_after_says(healthy: Deployment) -> None:
     healthy.limits = Limits(answer=0.3)
     healthy.simulator.inject(Fault("429", times=None, retry_after=30, match="/credits"))
     finding = healthy.only("error", Code.OPENROUTER_UNREACHABLE, "acme")

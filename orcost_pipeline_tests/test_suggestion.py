@@ -144,12 +144,12 @@ def test_a_workspace_with_keys_of_one_company_is_its() -> None:
     ],
     ids=["another company", "a split", "mostly open keys"],
 )
-def test_a_workspace_of_several_says_nothing(others: list[Key]) -> None:
+def test_a_workspace_that_several_companies_share_suggests_nothing(others: list[Key]) -> None:
     elsewhere = key("x", "Other", workspace="V")
     assert suggest([key("a", "Globex", workspace="W"), key("o", workspace="W"), *others, elsewhere], [], {}) == []
 
 
-def test_an_accounts_only_workspace_says_nothing() -> None:
+def test_the_only_workspace_of_an_account_suggests_nothing() -> None:
     assert suggest([key("a", "Globex", workspace="Default"), key("b", workspace="Default")], [], {}) == []
 
 
@@ -164,7 +164,7 @@ def test_a_key_named_otherwise_keeps_its_workspace_from_a_rule() -> None:
     assert told(suggest(keys, rules("Acme,label,x"), {})) == ["Acme,key_name,Acme web", "Globex,key_name,three"]
 
 
-def test_who_made_a_key_speaks_for_it_alone() -> None:
+def test_a_creator_suggests_a_company_for_single_keys() -> None:
     keys = [key("one", "Globex", creator="ann@x.io"), key("two", creator="ann@x.io"), key("three", creator="bob@x.io")]
     (found,) = suggest(keys, [], {})
     assert told([found]) == ["Globex,key_name,two"]

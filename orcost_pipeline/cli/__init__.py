@@ -46,7 +46,7 @@ from orcost_pipeline.cli.plans.commands import plans_group
 from orcost_pipeline.errors import OrcostError
 from orcost_pipeline.text import message
 
-app = group("What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total.")
+app = group("Hourly OpenRouter cost per company in your own Postgres, reconciled to each account's total.")
 app.add_typer(mapping_group, name="map")
 app.add_typer(billing_group)
 app.add_typer(plans_group, name="plans")
@@ -73,7 +73,7 @@ def _options_of_all(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What OpenRouter cost each company: hourly, in your own Postgres, closed to the account's total."""
+    """Hourly OpenRouter cost per company in your own Postgres, reconciled to each account's total."""
 
 
 # Reading
@@ -158,7 +158,7 @@ def forecast_command(
 ) -> None:
     """What each company will have spent by the end of a month.
 
-    Beside it stands how wrong that was in the three months before.
+    Also shows the error of the same forecast in each of the last three months.
     """
     from orcost_pipeline.cli import forecast as work
     from orcost_pipeline.cli.report_request import month_window
@@ -186,7 +186,7 @@ def reconcile_command(
 @app.command("explain")
 def explain_command(
     context: typer.Context,
-    company: Annotated[str, typer.Argument(help="As the reports name it; Unattributed too.")],
+    company: Annotated[str, typer.Argument(help="Company name as in reports, or Unattributed.")],
     day: Annotated[
         date | None,
         typer.Option(parser=utc_day, metavar="DATE", help="UTC day; default: today."),
@@ -269,7 +269,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Print the cost table and end.")] = False,
     port: Port = 3000,
 ) -> None:
-    """The same against a simulated account; needs no key."""
+    """Run orcost up against a simulated account; no key needed."""
     with _spinner("Loading Dagster …"):
         from orcost_pipeline.cli import running
 

@@ -47,7 +47,7 @@ def migrate_database() -> None:
 
 @database_group.command("clean")
 def clean_database(context: typer.Context) -> None:
-    """Remove what is older than [retention] of orcost.toml keeps it.
+    """Delete data older than the [retention] settings in orcost.toml.
 
     orcost up does so once an hour. Costs are kept for good.
     """
@@ -66,7 +66,7 @@ def stop_database() -> None:
 
 @database_group.command("backup")
 def back_up_database(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Replaced once all is written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output file, written atomically.")],
 ) -> None:
     """Write the warehouse to a file, by pg_dump. Syncs and reports may run meanwhile."""
     from orcost_pipeline.cli import database as work
@@ -81,7 +81,7 @@ def restore_database(
         bool, typer.Option("--replace", help="Replace a warehouse that has accounts; without it, that is refused.")
     ] = False,
 ) -> None:
-    """Make the warehouse that of a backup, in one transaction.
+    """Replace the warehouse with a backup, in one transaction.
 
     Refused while orcost up serves the database or a sync runs.
     """
@@ -131,7 +131,7 @@ def forget_account(name: AccountName, yes: Agreed = False) -> None:
 def confirm_account(context: typer.Context, name: AccountName) -> None:
     """Confirm that the current key belongs to the stored account.
 
-    The next sync goes on, where it was refused as another account's.
+    The next sync then accepts the key that was refused as another account's.
     """
     from orcost_pipeline.cli import accounts as work
 
@@ -142,7 +142,7 @@ def confirm_account(context: typer.Context, name: AccountName) -> None:
 def rebuild_account(context: typer.Context, name: AccountName, yes: Agreed = False) -> None:
     """Read again everything that OpenRouter still reports.
 
-    Replaces what is stored of it and keeps what is older: for a ledger that another account's key went into.
+    Replaces the stored data of that period and keeps older data. Use it after a sync with another account's key.
     """
     from orcost_pipeline.cli import accounts as work
 
@@ -182,7 +182,7 @@ def pack_dashboard(
         str | None,
         typer.Option(metavar="URL", help="What Superset connects to; default: the warehouse's URL."),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Replaced once all is written.")] = Path(
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Output file, written atomically.")] = Path(
         "orcost_superset.zip"
     ),
     with_password: Annotated[

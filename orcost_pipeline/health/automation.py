@@ -27,11 +27,11 @@ def automation_findings(automation: Automation) -> Iterator[Finding]:
     """A finding for each schedule or sensor that is stopped and each daemon that is silent, and one for runs that are
     not launched, with the name as subject."""
     for name in automation.stopped:
-        message = f"{name} is switched off in Dagster: {_LACKING.get(name, 'what it does is not done')}."
+        message = f"{name} is switched off in Dagster: {_LACKING.get(name, 'its work is paused')}."
         yield Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _SWITCH_ON, subject=name)
     for it in automation.unserved:
         if it.state == "silent":
-            message = f"Dagster's daemon ({it.name}) gives no sign of life: {_LACKING[it.name]}."
+            message = f"Dagster's daemon ({it.name}) has sent no heartbeat: {_LACKING[it.name]}."
             yield Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _RESTART, it.since, it.name)
     for state, subject in (("queued", "run queue"), ("retry", "run retries")):
         if waiting := [it for it in automation.unserved if it.state == state]:

@@ -114,7 +114,7 @@ def access_findings(differing: Iterable[Right]) -> Iterator[Finding]:
     """What readers and viewers, or everybody, can do in this database and should not."""
     held = [it for it in differing if it.is_held]
     if held:
-        message = f"Somebody can do more in the database than orcost access gives: {listed(it.told for it in held)}."
+        message = f"Privileges in the database exceed those of orcost access: {listed(it.told for it in held)}."
         todo = "; ".join(few([it.statement for it in held if it.statement], MOST_NAMES))
         yield Finding(Severity.WARNING, Code.ACCESS_TOO_WIDE, None, message, todo or "See docs/access.md")
 

@@ -30,7 +30,7 @@ def muted_findings(settings: Settings) -> Iterator[Finding]:
     """Names under `mute` in orcost.toml that no finding has: what was meant is still sent."""
     unknown = [code for code in settings.alerts.mute if code not in set(Code)]
     if unknown:
-        message = f"{settings.config_file.name} mutes {listed(unknown)}, which no finding is called."
+        message = f"{settings.config_file.name} mutes unknown finding codes: {listed(unknown)}."
         yield Finding(
             Severity.WARNING, Code.SETTINGS, None, message, "Name findings by their codes, such as mapping_doubtful"
         )

@@ -200,8 +200,8 @@ def _other_account_finding(account: str, standing: Standing | None, contradictin
 
 def _ordinary_key_finding(account: str, standing: Standing | None) -> Finding:
     message = (
-        "It has an ordinary key, which knows itself alone: its total cost by calendar day, week and month works;\n"
-        "other keys, models, tokens and history do not."
+        "It has an ordinary key. Only this key's total cost per calendar day, week and month is available;\n"
+        "other keys, models, tokens and history are not."
     )
     severity = Severity.NOTE
     if standing and standing.state.kind == "management":

@@ -19,7 +19,7 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, ut
 
 NAMED_DAYS = 3
 NOT_ITS_KEY = (
-    "Put this account's own key back (orcost init), or add this key as a new account (orcost init --name NAME); then: "
+    "Restore this account's key (orcost init), or add this key as a new account (orcost init --name NAME); then: "
 )
 _FIRST = {
     Code.INVALID_KEY: "Give it a valid key (orcost init), then: ",
@@ -164,10 +164,10 @@ def _last_run(standing: Standing) -> Iterator[Finding]:
         message, todo = "It is being synced.", "Wait for it; another sync would wait too"
         yield Finding(Severity.NOTE, Code.SYNC_RUNNING, name, message, todo, standing.running.started_at)
     elif standing.running:
-        message, at = "A sync began and its process died; nothing was lost.", standing.running.started_at
+        message, at = "The process of the running sync died; published data is unchanged.", standing.running.started_at
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
     elif standing.state.last_run_status == "abandoned":
-        message = "The last sync died before it was done; nothing was lost."
+        message = "The process of the last sync died before it finished; published data is unchanged."
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
 
 

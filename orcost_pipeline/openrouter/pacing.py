@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def due(read_at: Mapping[T, datetime | None], now: datetime, period: timedelta) -> list[T]:
-    """The items to read now, those read longest ago first.
+    """Returns the items to read now, those read longest ago first.
 
-    `read_at` is when each item was last read; None, or an instant in the future: never. As many are due as let every
-    item be read again within `period` at a steady pace: items that were read together are spread over the period.
+    `read_at` is when each item was last read; None or an instant in the future counts as never. As many are due as let
+    every item be read again within `period` at a steady pace: items that were read together are spread over the period.
     """
 
     def age(item: T) -> timedelta:

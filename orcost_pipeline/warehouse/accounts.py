@@ -69,14 +69,17 @@ def _twice(account: str, other: Holder, nothing: str, *, is_managed: bool) -> st
 
 
 def rename(connection: sa.Connection, old: str, new: str) -> None:
-    """Everything that is kept under the old name, under the new one; what was never synced gives way to it."""
+    """Moves all rows of an account to a new name.
+
+    Rows that the new name has already are deleted first: callers allow a name only while nothing was synced under it.
+    """
     forget(connection, new)
     for table in _tables(connection, "account"):
         connection.execute(sa.text(f"update {table} set account = :new where account = :old"), {"old": old, "new": new})
 
 
 def forget(connection: sa.Connection, account: str) -> None:
-    """Everything that is kept of the account, in every table."""
+    """Deletes all rows of the account, in every table."""
     id_ = account_id(connection, account)
     if id_ is not None:
         change(connection, "drop_versions", account_id=id_)

@@ -63,7 +63,7 @@ class EmbeddedPostgres:
         self._shared = shared
 
     def start(self) -> str:
-        """Make sure that the server answers and has its database, and return its URL."""
+        """Starts the server and creates its database if necessary; returns its URL. Raises EmbeddedPostgresError."""
         with self._cluster(make_home=True) as cluster:
             cluster.settle(self._home)
             with cluster.locked("lock", PATIENCE_SECONDS):
@@ -74,7 +74,7 @@ class EmbeddedPostgres:
                     return cluster.answering_url()
 
     def stop(self) -> None:
-        """Shut the server down, ending its sessions; without one, do nothing."""
+        """Stops the server and ends its sessions; does nothing if it is not running."""
         with self._cluster() as cluster:
             if cluster.data.is_dir():
                 with cluster.locked("lock", PATIENCE_SECONDS):
@@ -93,7 +93,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _cluster(self, *, make_home: bool = False) -> Iterator["_Cluster"]:
-        """The home's cluster; whatever the system or the server refuses meanwhile becomes one sentence."""
+        """Yields the home's cluster. Raises EmbeddedPostgresError for whatever the system or the server refuses."""
         try:
             if make_home:
                 self._home.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class _Account(NamedTuple):  # fields as subprocess names them
 
     @classmethod
     def of(cls, area: Path) -> "_Account":
-        """Whose the files are; for new ones `postgres`, else `nobody`."""
+        """The owner of the files; for new ones `postgres`, else `nobody`."""
         if area.is_dir() and (owner := area.stat()).st_uid != 0:
             return cls(owner.st_uid, owner.st_gid)
         for name in ("postgres", "nobody"):
@@ -190,7 +190,7 @@ class _Cluster(NamedTuple):
         return cls(area, area / "data", account, shared)
 
     def settle(self, home: Path) -> None:
-        """Make the area, and note in the home where it is if that is elsewhere."""
+        """Creates the area, and notes in the home where it is if that is elsewhere."""
         if self.area.parent == self.shared:
             _make_shared(self.shared)
         self.area.mkdir(mode=0o700, exist_ok=True)
@@ -199,13 +199,13 @@ class _Cluster(NamedTuple):
             (home / "postgres.location").write_text(f"{self.area}\n")
 
     def give(self, made: Path | int) -> None:
-        """Let the server's account own a path or open file that we made; where a link points is not touched."""
+        """Gives a path or open file that we made to the server's account; does not follow links."""
         if self.account:
             os.chown(made, self.account.user, self.account.group, follow_symlinks=isinstance(made, int))
 
     @contextmanager
     def locked(self, name: str, seconds: float) -> Iterator[int]:
-        """Hold a lock file; its descriptor, given to a child, keeps the lock held while the child lives."""
+        """Holds a lock file; its descriptor, given to a child, keeps the lock held while the child lives."""
         with os.fdopen(os.open(self.area / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as lock:
             self.give(lock.fileno())
             for _ in _until(seconds):
@@ -217,14 +217,14 @@ class _Cluster(NamedTuple):
             yield lock.fileno()
 
     def write(self, path: Path, text: str) -> None:
-        """Replace a file in one step, readable by the server's account only."""
+        """Replaces a file in one step, readable by the server's account only."""
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
             file.write(text)
             self.give(file.fileno())
         Path(file.name).replace(path)
 
     def run(self, program: Path, *arguments: str, keep: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run a Postgres program in the area, as the server's account."""
+        """Runs a Postgres program in the area, as the server's account."""
         user = self.account._asdict() if self.account else {}
         return _run([program, *arguments], cwd=self.area, pass_fds=keep, **user)
 
@@ -232,7 +232,7 @@ class _Cluster(NamedTuple):
         return f"postgresql://{NAME}:{(self.area / 'password').read_text()}@127.0.0.1:{port}/{database}"
 
     def log(self) -> str:
-        """What the server wrote since it was last started."""
+        """The server's log since it was last started."""
         file = self.area / "server.log"
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
@@ -253,7 +253,7 @@ class _Cluster(NamedTuple):
             return arguments.endswith(f"-D {self.data}")
 
     def answering_url(self) -> str:
-        """Start the server if need be, wait until it answers, and create its database unless it is there already."""
+        """Starts the server if necessary, waits until it answers, and creates its database if it is missing."""
         for _ in _until(PATIENCE_SECONDS):
             server = self.server()
             if server is None:
@@ -266,7 +266,7 @@ class _Cluster(NamedTuple):
         raise _failure(self.area, "neither starts nor stops", self.log())
 
     def launch(self) -> None:
-        """Start the server, after making its data directory if there is none."""
+        """Starts the server, after creating its data directory if there is none."""
         version = self.data / "PG_VERSION"
         programs = self.programs(int(version.read_text()) if version.exists() else None)
         with self.locked("alive", ORPHANS_SECONDS) as alive:
@@ -294,7 +294,7 @@ class _Cluster(NamedTuple):
         raise _failure(self.area, f"needs Postgres {major or f'{OLDEST_MAJOR} or newer'}", f"installed here: {here}")
 
     def initialise(self, programs: Programs, alive: int) -> None:
-        """Make the data directory under another name first, so that a half-made one is never taken for it."""
+        """Creates the data directory under another name first, so that an unfinished one is never used."""
         folder = self.area / "data.new"
         shutil.rmtree(folder, ignore_errors=True)
         self.write(self.area / "password", secrets.token_urlsafe(24))
@@ -324,7 +324,7 @@ class _Cluster(NamedTuple):
         return port
 
     def shut_down(self) -> None:
-        """Fast shutdown of the process that surely is our server, and wait until it has gone."""
+        """Shuts down the process that surely is our server, and waits until it has ended."""
         if server := self.server():
             os.kill(server.pid, signal.SIGINT)
             for _ in _until(PATIENCE_SECONDS):
@@ -347,7 +347,7 @@ def _make_shared(folder: Path) -> None:
 
 
 def _run(command: list[Any], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program away from our terminal and environment."""
+    """Runs a program without our terminal and environment."""
     options |= {"stdin": subprocess.DEVNULL, "capture_output": True, "encoding": "utf-8", "errors": "replace"}
     options |= {"env": {"PATH": os.defpath, "LC_ALL": "C"}, "start_new_session": True}
     return subprocess.run(command, check=False, **options)  # noqa: S603 – never a command from outside

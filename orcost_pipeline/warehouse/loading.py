@@ -21,7 +21,7 @@ MANY_ROWS = 1_000
 
 
 def copy_rows(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Rows into a table by COPY; returns how many."""
+    """Copies rows into a table and returns their number. Raises psycopg's errors for rows that the table refuses."""
     driver = cast(psycopg.Connection, connection.connection.driver_connection)
     statement = cast(LiteralString, f"copy {table} ({', '.join(columns)}) from stdin")
     count = 0

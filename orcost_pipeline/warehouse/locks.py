@@ -42,10 +42,10 @@ def kept_lock(
     waiting: Callable[[], None] = lambda: None,
     alive: sa.Executable = _ALIVE,
 ) -> Iterator[Callable[[], None]]:
-    """Holds an advisory lock whatever becomes of its session; waits for whoever has it, calling `waiting` once.
+    """Holds an advisory lock, and takes it again if its session is lost; calls `waiting` once if it has to wait.
 
-    An OrcostError from `waiting` ends the wait. Where somebody else took the lock while its session was lost, that
-    error is raised by calling what is yielded. `alive` is the statement that keeps the session; the server shows it.
+    Yields a function that raises the OrcostError of `waiting` if another process took the lock in the meantime. An
+    OrcostError from `waiting` ends the wait. `alive` is the statement that keeps the session; the server shows it.
     """
     keeper = _Keeper(engine, {"kind": kind, "name": name}, waiting, alive)
     keeper.start()

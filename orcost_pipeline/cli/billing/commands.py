@@ -38,7 +38,7 @@ Company = Annotated[str | None, typer.Option(metavar="NAME", help="Only for this
 def statement_command(
     context: typer.Context,
     month: Annotated[date, typer.Option(parser=_month, metavar="YYYY-MM", help="UTC month.")],
-    company: Annotated[str | None, typer.Argument(metavar="[COMPANY]", help="As the reports name it.")] = None,
+    company: Annotated[str | None, typer.Argument(metavar="[COMPANY]", help="Company name as in reports.")] = None,
     is_for_all: Annotated[
         bool, typer.Option("--all", help="A file for each company that has something in the month.")
     ] = False,

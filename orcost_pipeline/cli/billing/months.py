@@ -85,7 +85,7 @@ def _close(
     if at_cost := [name for name in closed.companies if _is_at_cost(made[name])]:
         say(f"Usage is charged at cost: {listed(at_cost)}")
     if still_void:
-        say(f"Nothing is charged instead of the void statement of: {listed(still_void)}")
+        say(f"No new statement replaces the void statement of: {listed(still_void)}")
     if closed.accepted:
         say(f"Accepted: {closed.accepted}")
     return bool(made or still_void)

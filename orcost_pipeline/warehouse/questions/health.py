@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from orcost_pipeline.warehouse.questions.asking import ask, records
 from orcost_pipeline.warehouse.schema.namespaces import SCHEMAS
 
-# Dagster's daemons give a sign of life every 30 s, and launch a run within seconds.
+# Dagster's daemons send a heartbeat every 30 s, and launch a run within seconds.
 DAEMON_SILENT = timedelta(minutes=5)
 RUN_WAITS = timedelta(minutes=10)
 

@@ -1,5 +1,4 @@
--- Who holds a key is told from the day: what it used in an hour is that of who held it on the day of the hour. Who owns
--- it does not matter to the creator or workspace.
+-- Hourly usage belongs to the key's creator and workspace on the UTC day of the hour, whichever company owns the key.
 select a.account, a.as_of, case when :by = 'creator' then s.holder end as creator,
     case when :by = 'workspace' then s.holder end as workspace,
     s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd

@@ -1,4 +1,4 @@
--- What is worth doing first: what stops a key comes before what a key may cost, and that before what is untidy.
+-- Ordered by urgency: what blocks a key, then what limits its cost, then housekeeping.
 select r.*
 from core.key_review r
 cross join lateral (

@@ -1,8 +1,6 @@
 """What a column means in one relation, where the sentence for every relation (`column_comments.py`) does not do."""
 
-_CHANGED = (
-    "UTC instant of the newest change that it consists of; where that is not known, up to which the data is complete."
-)
+_CHANGED = "UTC instant of the latest underlying change; if unknown, the instant up to which the data is complete."
 
 OVERRIDES = {
     "ref.account.mapping_version": "Version of the mapping that the account was published with last; null: none.",

@@ -62,7 +62,7 @@ TABLES = {
     "about a company says whether its month is closed.",
     "ops.void_statement": "One row per UTC month, company and closing of the month that was opened again: the "
     "statement as it was closed.",
-    "ops.alert": "One row per alert: a finding, from the look that found it to the look that resolved it.",
+    "ops.alert": "One row per alert: a finding, from the evaluation that found it to the one that resolved it.",
     "ops.alert_delivery": "One row per alert, kind of message and receiver.",
     "ops.sync_request": "One row per requested sync (Sync Now); its status follows the runs that serve it.",
     "ops.sync_run": "One row per Dagster run and account.",
