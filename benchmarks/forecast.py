@@ -137,11 +137,12 @@ def fill(engine: sa.Engine, companies: Sequence[Spend]) -> None:
         rows = ((1, day, True, 0, 0, 0, 0) for day in [*all_days(), END])
         copy_rows(connection, "core.account_day", (*days, "keys_byok_usd"), rows)
         spent = (
-            (day, 1, number, 0, 0, 0, 0, 0, usd, 0)
+            (day, 1, number, 0, 0, 0, 0, 0, usd, 0, usd, 0)
             for number, spend in enumerate(companies, start=1)
             for day, usd in spend.items()
         )
-        copy_rows(connection, "core.company_day", (*cells, "cached_tokens", "credits_usd", "byok_usd"), spent)
+        amounts = ("credits_usd", "byok_usd", "charge_usd", "purchase_fee_usd")
+        copy_rows(connection, "core.company_day", (*cells, "cached_tokens", *amounts), spent)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("vacuum analyze")
 

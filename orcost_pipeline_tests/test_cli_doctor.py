@@ -1,7 +1,6 @@
 """`orcost doctor`: a healthy deployment has nothing to say; each thing that breaks is said once, with what to do."""
 
 import json
-import re
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from orcost_pipeline.cli.rendering import finding_lines
 from orcost_pipeline.health.finding import Code, exit_code, map_check, sync_command
 from orcost_pipeline.settings import load_settings
 from orcost_pipeline_tests.healthy_deployment import Deployment, base_url_of
-from orcost_pipeline_tests.test_readme import page
 
 pytest_plugins = ["orcost_pipeline_tests.healthy_deployment"]
 
@@ -138,11 +136,3 @@ def test_commands_take_names_as_a_shell_does(tmp_path: Path) -> None:
     (tmp_path / "orcost.toml").write_text('mapping = "$HOME it\'s.csv"\n')
     command = map_check(load_settings(tmp_path))
     assert shlex.split(command) == ["orcost", "map", "check", str(tmp_path / "$HOME it's.csv")]
-
-
-# Documentation
-
-
-def test_the_page_of_findings_names_every_finding_once() -> None:
-    rows = re.findall(r"^\| .* \|$", page("findings"), flags=re.MULTILINE)
-    assert sorted(code for row in rows for code in re.findall(r"`([a-z_]+)`", row.split("|")[1])) == sorted(Code)

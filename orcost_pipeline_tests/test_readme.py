@@ -17,6 +17,7 @@ import typer
 from orcost_pipeline.cli import app
 from orcost_pipeline.companies.mapping import COLUMNS, read_mapping
 from orcost_pipeline.definitions import build_defs
+from orcost_pipeline.health.finding import Code
 from orcost_pipeline.project_file import SECTIONS, ProjectConfig
 from orcost_pipeline.settings import Environment
 from orcost_pipeline.simulator import small
@@ -259,3 +260,8 @@ def test_the_readme_links_to_every_page_and_every_page_back() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 130
+
+
+def test_the_page_of_findings_names_every_finding_once() -> None:
+    rows = re.findall(r"^\| .* \|$", page("findings"), flags=re.MULTILINE)
+    assert sorted(code for row in rows for code in re.findall(r"`([a-z_]+)`", row.split("|")[1])) == sorted(Code)

@@ -197,6 +197,18 @@ def test_a_restated_day_whose_hours_stay_is_explained(world: World) -> None:
     assert world.value("select sum(credits_usd_after - credits_usd_before) from ops.restatement") == Decimal("0.5")
 
 
+def test_a_restatement_is_noted_however_small_it_is_beside_its_day(world: World) -> None:
+    world.later(days=3).sync()
+    app = next(iter(world.ledger.accounts["acme"].keys))
+    never, little = world.now + 300 * DAY, "0.0000001"
+    world.ledger.spend(
+        "acme", world.now - 2 * DAY, app, GPT, usage(little), visible_from=never, activity_from=world.now
+    )
+    world.sync()
+    assert world.value("select sum(credits_usd_after - credits_usd_before) from ops.restatement") == Decimal(little)
+    assert reconciliation(world, world.now.date() - 2 * DAY)[1] != "open"
+
+
 @pytest.mark.slow
 def test_every_witness_of_a_day_stands_beside_the_others(world: World) -> None:
     world.ledger.spend("acme", NOON - HOUR / 2, None, MISTRAL, usage("0.05", "0.2"))

@@ -46,7 +46,7 @@ class Files(NamedTuple):
     def edit(self, name: str, *changes: tuple[str, str]) -> None:
         text = self.path(name).read_text(encoding="utf-8")
         for before, after in changes:
-            assert text.count(before) == 1
+            assert text.count(before) == 1, f"{name} has changed: this test edits its line {before!r}"
             text = text.replace(before, after)
         self.path(name).write_text(text, encoding="utf-8")
 

@@ -12,7 +12,7 @@ _COLUMNS = ("key_hash", "valid_from", "valid_to", "company", "share", "rule")
 
 def _compute_owners(publishing: Publication) -> None:
     """Fills `owner`, and adds companies that it names to `ref.company`."""
-    versions = publishing.execute("key_version").all()
+    versions = publishing.execute("versions_of_keys").all()
     owners = [
         (it.key_hash, it.valid_from or "-infinity", it.valid_to or "infinity", it.company, it.share, it.rule)
         for it in publishing.in_force.owners(publishing.connection, publishing.account, versions)
@@ -36,7 +36,7 @@ ATTRIBUTION = (
         makes="owner",
         writes=("ref.company",),
         compute=_compute_owners,
-        sql=("key_version", "owner", "company_name"),
+        sql=("versions_of_keys", "owner", "company_name"),
     ),
     Staging(
         name="assignment",

@@ -1,4 +1,7 @@
-"""What is known of API keys, now and over time: the questions behind `orcost keys`, and what rules see of a key."""
+"""What is known of API keys, now and over time: the questions behind `orcost keys`, and what rules see of a key.
+
+What stays out: findings about keys, and their review (`key_health.py`).
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
