@@ -130,7 +130,7 @@ def test_a_receiver_that_is_down_delays_its_own_messages_only(
 
 
 @pytest.mark.slow
-def test_an_alert_that_is_resolved_before_delivery_is_not_sent(engine: sa.Engine, webhook: Webhook) -> None:
+def test_an_alert_resolved_before_delivery_is_dropped(engine: sa.Engine, webhook: Webhook) -> None:
     looking = Looking(engine, webhook)
     webhook.status = 500
     looking(finding())

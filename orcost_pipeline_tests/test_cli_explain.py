@@ -94,7 +94,7 @@ def test_answers_that_are_gone_are_said_to_be_gone(world: World, orcost: Orcost)
         ),
     ],
 )
-def test_an_unknown_company_or_day_is_one_sentence(orcost: Orcost, arguments: tuple[str, ...], sentence: str) -> None:
+def test_an_unknown_company_or_day_is_a_plain_error(orcost: Orcost, arguments: tuple[str, ...], sentence: str) -> None:
     answer = orcost(*arguments)
     assert answer.exit_code == 1
     assert str(answer.exception) == sentence

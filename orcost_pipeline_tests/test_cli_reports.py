@@ -543,7 +543,7 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
     figures = "if it stays, see the figures: orcost reconcile --day 2026-11-05"
     assert answer.code == 1
     assert [(finding["account"], finding["code"], finding["todo"]) for finding in told["findings"]] == [
-        ("globex", "invalid_key", "Give it a valid key (orcost init), then: orcost sync --account globex"),
+        ("globex", "invalid_key", "Enter a valid key with orcost init, then: orcost sync --account globex"),
         ("acme", "stale", "orcost sync --account acme"),
         (None, "mapping_wrong", f"Correct it; to check it: {check}, then: orcost sync"),
         ("acme", "days_open", f"orcost sync --account acme --since 2026-11-05; {figures}"),
@@ -555,7 +555,7 @@ def test_status_names_what_is_wrong_worst_first(orcost: Orcost, truth: Truth, en
         ["2026-11-05"],
     )
     assert (globex["status"], globex["as_of"], globex["balance_usd"]) == ("invalid_key", None, None)
-    todo = "Give it a valid key (orcost init), then: orcost sync --account globex"
+    todo = "Enter a valid key with orcost init, then: orcost sync --account globex"
     assert f"globex: Invalid key.\n  Mend.\n  → {todo}" in orcost("status").out
 
 

@@ -133,7 +133,7 @@ def test_a_server_that_is_not_there_is_transient(closed_port: int) -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "closed the connection in the middle"),
     ],
 )
-def test_a_peer_that_does_not_speak_http_is_transient_and_named(
+def test_a_peer_that_breaks_off_or_speaks_no_http_is_a_transient_error_that_says_so(
     speaker: Callable[[bytes], int], said: bytes, what: str
 ) -> None:
     error = asked_in_vain(f"http://127.0.0.1:{speaker(said)}/api/v1")

@@ -71,7 +71,9 @@ def test_an_answer_that_is_too_large_is_refused_at_once() -> None:
     assert scripted(answer(told)).ask(lambda client: client.credits(), largest_answer=2_000_000).total_credits == 1
     told["data"]["more"] *= 2
     api = scripted(answer(told))
-    with pytest.raises(ContractError, match=r'GET /credits of account "acme" returned more than 2 MB'):
+    with pytest.raises(
+        ContractError, match=r'GET /credits of account "acme" returned more than 2 MB, above the size limit'
+    ):
         api.ask(lambda client: client.credits(), largest_answer=2_000_000)
     assert len(api.sent) == 1
 

@@ -226,7 +226,7 @@ def test_a_restatement_that_was_noticed_in_the_future_was_noticed_now_and_once(t
 
 
 @pytest.mark.slow
-def test_data_of_a_wrong_clock_that_both_sides_share_is_corrected_too(twins: Twins) -> None:
+def test_a_wrong_clock_that_openrouter_shares_is_healed_too(twins: Twins) -> None:
     """Nobody can tell then that it is off, and usage of the future is stored."""
     twins.spend()
     twins.sync()

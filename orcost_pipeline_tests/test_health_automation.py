@@ -92,7 +92,7 @@ def test_who_may_not_read_dagsters_tables_is_told_the_rest(healthy: Deployment, 
 
 
 def beat(instance: dg.DagsterInstance, daemon: str, ago: timedelta) -> datetime:
-    """A heartbeat of a daemon, some time ago."""
+    """A daemon's heartbeat some time ago."""
     at = datetime.now(UTC) - ago
     instance.add_daemon_heartbeat(DaemonHeartbeat(at.timestamp(), daemon, "one", None))
     return at
@@ -110,7 +110,7 @@ def test_a_daemon_that_is_silent_is_found_until_it_lives_again(
     since = beat(automation, "SCHEDULER", timedelta(minutes=6))
     silent = [it for it in schedule_off(healthy) if it.subject == "SCHEDULER"]
     assert [(it.severity, it.account, it.message) for it in silent] == [
-        ("warning", None, "Dagster's daemon (SCHEDULER) has sent no heartbeat: no hourly sync starts.")
+        ("warning", None, "Dagster's daemon (SCHEDULER) has stopped sending heartbeats: no hourly sync starts.")
     ]
     assert silent[0].since is not None
     assert abs(silent[0].since - since) < timedelta(milliseconds=1)

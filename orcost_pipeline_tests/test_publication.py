@@ -222,11 +222,11 @@ def test_a_mapping_alone_reads_no_answer_and_moves_no_instant() -> None:
 # ── contract checks, healing ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_law_is_documented_in_its_own_words() -> None:
+def test_an_invariant_is_documented_verbatim() -> None:
     page = (Path(__file__).parents[1] / "docs" / "dagster.md").read_text(encoding="utf-8").replace("`", "")
     for check in CONTRACT_CHECKS:
-        law = check.law[0].lower() + check.law[1:].removesuffix(".")
-        assert f"| {check.name} | {check.about.replace('.', '/')} | contract: {law} |" in page
+        invariant = check.invariant[0].lower() + check.invariant[1:].removesuffix(".")
+        assert f"| {check.name} | {check.relation.replace('.', '/')} | contract: {invariant} |" in page
 
 
 def test_healing_is_one_statement_after_another() -> None:

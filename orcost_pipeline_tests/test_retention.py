@@ -288,7 +288,7 @@ def test_events_and_verdicts_without_a_run_are_removed_except_the_newest_of_an_a
 
 
 def test_the_sensor_launches_nothing_and_says_what_it_removed(synced: Deployment) -> None:
-    assert look(synced) == "Nothing is older than [retention] keeps it."
+    assert look(synced) == "No data is older than the [retention] settings."
     execute(
         synced,
         "insert into ops.sync_request (status, finished_at) select 'succeeded', :old from generate_series(1, 2)",
@@ -332,4 +332,4 @@ def test_orcost_db_clean_does_the_same_by_hand(stored: Deployment, monkeypatch: 
     assert [it.exit_code for it in told] == [0, 0]
     assert told[0].output.startswith("Removed: ")
     assert "1 run of Dagster, " in told[0].output
-    assert told[1].output == "Nothing is older than [retention] keeps it.\n"
+    assert told[1].output == "No data is older than the [retention] settings.\n"

@@ -509,7 +509,7 @@ def test_a_billionth_of_a_dollar_is_a_number_in_one_place() -> None:
     assert said == {package / "measures.py"}
 
 
-def test_a_negative_number_of_requests_does_not_reduce_the_tolerance(engine: sa.Engine) -> None:
+def test_negative_or_unknown_requests_leave_the_base_tolerance(engine: sa.Engine) -> None:
     assert tolerated_usd(Decimal(-5), MILLIONTH) == MILLIONTH
     with engine.connect() as connection:
         assert connection.exec_driver_sql("select core.tolerated_usd(-5, 0.000001)").scalar() == MILLIONTH

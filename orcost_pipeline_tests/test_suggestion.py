@@ -144,7 +144,7 @@ def test_a_workspace_with_keys_of_one_company_is_its() -> None:
     ],
     ids=["another company", "a split", "mostly open keys"],
 )
-def test_a_workspace_that_several_companies_share_suggests_nothing(others: list[Key]) -> None:
+def test_a_workspace_without_one_prevailing_company_suggests_nothing(others: list[Key]) -> None:
     elsewhere = key("x", "Other", workspace="V")
     assert suggest([key("a", "Globex", workspace="W"), key("o", workspace="W"), *others, elsewhere], [], {}) == []
 
@@ -164,7 +164,7 @@ def test_a_key_named_otherwise_keeps_its_workspace_from_a_rule() -> None:
     assert told(suggest(keys, rules("Acme,label,x"), {})) == ["Acme,key_name,Acme web", "Globex,key_name,three"]
 
 
-def test_a_creator_suggests_a_company_for_single_keys() -> None:
+def test_a_creator_suggests_a_rule_for_the_single_key() -> None:
     keys = [key("one", "Globex", creator="ann@x.io"), key("two", creator="ann@x.io"), key("three", creator="bob@x.io")]
     (found,) = suggest(keys, [], {})
     assert told([found]) == ["Globex,key_name,two"]

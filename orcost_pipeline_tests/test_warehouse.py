@@ -787,7 +787,7 @@ def test_the_rule_of_spend_is_its_label_as_written(synced: World) -> None:
 
 
 @pytest.mark.slow
-def test_an_account_without_usage_is_published_too(engine: sa.Engine) -> None:
+def test_an_account_without_keys_and_usage_is_published_too(engine: sa.Engine) -> None:
     ledger = Ledger()
     ledger.add_account("acme")
     world = World(engine, ledger)

@@ -119,7 +119,7 @@ def charts(
         **_charges(chosen, of_key),
         **_on_what(of_company, of_key),
         **_trust(whole, of_key),
-        **_nobodys(of_key),
+        **_unattributed_charts(of_key),
     }
 
 
@@ -210,11 +210,11 @@ def _who(whole: _Month, spend: list[Row]) -> dict[str, Chart]:
 def _charged(chosen: _Month) -> dict[str, Chart]:
     charges = chosen.charges()
     companies = [row for row in charges if row["company"] != "Unattributed"]
-    nobodys = [row for row in charges if row["company"] == "Unattributed"]
+    uncharged = [row for row in charges if row["company"] == "Unattributed"]
     return {
         "Charged, USD": _figure("charged_usd", USD, _total(charges, "charged_usd")),
         "Margin of companies, USD": _figure("companies_margin_usd", USD, _total(companies, "margin_usd") or Decimal(0)),
-        "Cost of Unattributed, USD": _figure("unattributed_usd", USD, _total(nobodys, "credits_usd") or Decimal(0)),
+        "Cost of Unattributed, USD": _figure("unattributed_usd", USD, _total(uncharged, "credits_usd") or Decimal(0)),
         "Margin after Unattributed, USD": _figure("margin_usd", USD, _total(charges, "margin_usd")),
     }
 
@@ -282,7 +282,7 @@ def _trust(whole: _Month, spend: list[Row]) -> dict[str, Chart]:
     }
 
 
-def _nobodys(spend: list[Row]) -> dict[str, Chart]:
+def _unattributed_charts(spend: list[Row]) -> dict[str, Chart]:
     unattributed = [row for row in spend if row["company"] == "Unattributed"]
     shares = {"cached_share": PERCENT, "usd_per_million_tokens": USD}
     columns = {"total_usd": USD, "requests": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT, **shares}

@@ -1,4 +1,4 @@
-"""ORCOST_HEARTBEAT_URL: fetched after each published sync, so that somebody outside notices when syncs stop."""
+"""ORCOST_HEARTBEAT_URL: fetched after each published sync, so that a monitor outside notices when syncs stop."""
 
 import logging
 from urllib.parse import quote

@@ -1,7 +1,7 @@
-"""One look of the alert sensor: findings become alerts, alerts whose finding is gone are resolved, messages are sent.
+"""One evaluation of the alert sensor: new findings open alerts, absent ones resolve them, messages are sent.
 
-The state is in `ops.alert` and `ops.alert_delivery`, so that a look that dies is continued by the next. A message is
-sent at least once to each receiver, and its success recorded at once.
+The state is in `ops.alert` and `ops.alert_delivery`, so that the next evaluation continues one that died. A message is
+sent at least once to each receiver, and its success is recorded immediately.
 """
 
 import time
@@ -20,13 +20,13 @@ from orcost_pipeline.warehouse.alerting import store
 from orcost_pipeline.warehouse.alerting.store import DueMessage, NewAlert, OpenAlert
 
 SEND_WITHIN = 30.0  # seconds
-# So many alerts of one code at one look are messages of their own; more are one message.
+# Up to this number of alerts of one code in one evaluation are sent as single messages; more are one message.
 MOST_MESSAGES = 10
 LONGEST_PAUSE = timedelta(minutes=60)
-# They stop every sync of an account until a person acts.
+# These stop every sync of an account until a person acts.
 OF_THE_KEY = (Code.INVALID_KEY, Code.OTHER_ACCOUNT, Code.ACCOUNT_TWICE, Code.CLOCK_OFF)
 BUDGETS = (Code.BUDGET_NEAR, Code.BUDGET_AT_RISK, Code.BUDGET_EXCEEDED)
-# Which findings about the same subject take the place of a milder one.
+# Findings that replace a milder one about the same subject.
 WORSE = {
     Code.BUDGET_NEAR: (Code.BUDGET_AT_RISK, Code.BUDGET_EXCEEDED),
     Code.BUDGET_AT_RISK: (Code.BUDGET_EXCEEDED,),
@@ -39,7 +39,7 @@ Identity = tuple[str, str | None, str | None]
 
 
 class Seen(NamedTuple):
-    """What a look found: the findings to alert, those that are filtered out, accounts whose last sync failed
+    """What an evaluation found: the findings to alert, those that are filtered out, accounts whose last sync failed
     transiently, and accounts without any credits left.
 
     Of an `uncertain` account nothing is known about its key, so that an alert about it is neither confirmed nor
@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a look did: the numbers of alerts opened and resolved, and of messages sent and failed."""
+    """What an evaluation did: the numbers of alerts opened and resolved, and of messages sent and failed."""
 
     opened: int
     resolved: int
@@ -71,7 +71,7 @@ def look(
     ui_url: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Look | None:
-    """Brings alerts up to date and sends what is due for at most 30 s; None where another process is looking.
+    """Brings alerts up to date and sends what is due for at most 30 s; None while another process does so.
 
     Raises database errors; a receiver that fails is only recorded.
     """
@@ -91,9 +91,10 @@ def look(
 
 
 def update(connection: sa.Connection, seen: Seen, receivers: Sequence[Receiver], now: datetime) -> tuple[int, int]:
-    """Opens an alert for each new finding and resolves those that are gone for two looks; returns both numbers."""
+    """Opens an alert for each new finding and resolves those that are absent for two evaluations; returns both
+    numbers."""
     known = {(it.code, it.account, it.subject): it for it in store.open_alerts(connection)}
-    # A sync that fails for another reason says nothing about the key: what was wrong with it still is.
+    # A sync that fails for another reason says nothing about the key: its alert stays open.
     kept = [it for it in known.values() if it.code in OF_THE_KEY and it.account in seen.uncertain]
     refused = {it.account for it in kept}
     found = {_identity(it): it for it in seen.alerts if it.code is not Code.STALE or it.account not in refused}
@@ -128,7 +129,7 @@ def _identity(finding: Finding) -> Identity:
 
 
 def _is_replaced(alert: OpenAlert, found: Mapping[Identity, Finding]) -> bool:
-    """Whether a worse finding about the same subject took over: the milder one did not go away."""
+    """Whether a worse finding about the same subject replaced it, so that the milder one is not resolved."""
     return any((code, alert.account, alert.subject) in found for code in WORSE.get(Code(alert.code), ()))
 
 
@@ -208,7 +209,7 @@ def send_due(
 
 
 def batches(due: Iterable[DueMessage]) -> list[list[DueMessage]]:
-    """The messages of one receiver: one for each alert, and one for more than ten of one code and look."""
+    """The messages of one receiver: one for each alert, and one for more than ten of one code and evaluation."""
 
     def of_one_look(it: DueMessage) -> tuple[str, str, datetime]:
         return it.kind, it.code, it.resolved_at if it.kind == "resolved" and it.resolved_at else it.opened_at

@@ -1,4 +1,4 @@
-"""Which findings are sent: what the sensor can know, what matters by now, and what orcost.toml does not mute."""
+"""Which findings are sent: those that the sensor can know, that matter by now, and that orcost.toml does not mute."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -17,8 +17,8 @@ from orcost_pipeline.health.standing import Standing, WarehouseState, is_syncing
 from orcost_pipeline.health.stored import stored_findings
 from orcost_pipeline.settings import Settings
 
-# What concerns somebody at a terminal; what no sensor can report, because it needs the database itself, which it also
-# migrates; and what OpenRouter alone can say, as no sensor asks it.
+# Findings that concern a user at a terminal; that no sensor can report, because it needs the database itself, which it
+# also migrates; and that need a request to OpenRouter, which no sensor sends.
 NEVER = frozenset(
     {
         Code.PORT_TAKEN,
@@ -42,7 +42,7 @@ NEVER = frozenset(
         Code.NO_API_KEYS,
     }
 )
-# They heal by themselves, or become `stale`.
+# Transient failures: the next sync repairs them, or they become `stale`.
 TRANSIENT = frozenset(
     {
         Code.SYNC_FAILED,

@@ -1,4 +1,4 @@
-"""What a person reads: the title and the body of an alert that was opened or resolved."""
+"""The title and the body of a message about alerts that were opened or resolved."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ _TYPES = {"error": "failure", "warning": "warning", "note": "info"}
 
 
 def alert_message(alerts: Sequence[DueMessage], ui_url: str | None) -> Message:
-    """One message about one alert, or about all alerts of one code that were opened, or resolved, at one look."""
+    """One message about one alert, or about all alerts of one code that were opened, or resolved, in one evaluation."""
     first = alerts[0]
     is_resolved = first.kind == "resolved"
     accounts = {alert.account for alert in alerts}

@@ -1,4 +1,4 @@
-"""Doubts about valid price plans: rows that name what nobody uses or knows, as a typing error does. Pure functions."""
+"""Doubts about valid price plans: rows with an unused model or unknown company, often a typo. Pure functions."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date
@@ -8,7 +8,7 @@ from orcost_pipeline.companies.rows import Mistake, did_you_mean
 from orcost_pipeline.text import quoted
 from orcost_pipeline.warehouse.questions.plans import PlanRow
 
-# A model that nobody used for so many days is a doubt.
+# Days without usage after which a row's model is doubtful.
 DAYS = 30
 
 

@@ -156,9 +156,9 @@ def forecast_command(
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="A calendar month; default: this one.")] = None,
     output: Annotated[Format, typer.Option("--format", help="csv and json are exact.")] = Format.TABLE,
 ) -> None:
-    """What each company will have spent by the end of a month.
+    """Forecast each company's spend by the end of a month.
 
-    Also shows the error of the same forecast in each of the last three months.
+    Also shows the error of the same forecast in each of the three months before.
     """
     from orcost_pipeline.cli import forecast as work
     from orcost_pipeline.cli.report_request import month_window
@@ -266,7 +266,7 @@ def up(
 
 @app.command()
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="Print the cost table and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Sync once, print the cost table and exit.")] = False,
     port: Port = 3000,
 ) -> None:
     """Run orcost up against a simulated account; no key needed."""

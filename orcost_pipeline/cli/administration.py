@@ -1,4 +1,4 @@
-"""Commands of `orcost accounts`, `db`, `alerts`, `dashboard`, `access`: what is stored, who is told, who may look."""
+"""Commands of `orcost accounts`, `db`, `alerts`, `dashboard`, `access`: the stored data, alerts and access rights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -95,9 +95,9 @@ def show_accounts(
     context: typer.Context,
     output: Annotated[TableOrJson, typer.Option("--format", help="json is exact.")] = TableOrJson.TABLE,
 ) -> None:
-    """Which accounts are stored and configured, and since when.
+    """List the stored and configured accounts: kind, keys, known days, USD.
 
-    With a command: what is done to one as a whole.
+    The commands below act on one account as a whole.
     """
     from orcost_pipeline.cli import accounts as work
 
@@ -107,12 +107,12 @@ def show_accounts(
 
 @accounts_group.command("rename")
 def rename_account(
-    old: Annotated[str, typer.Argument(help="As it is stored.")],
+    old: Annotated[str, typer.Argument(help="Current stored name.")],
     new: Annotated[str, typer.Argument(help="New name.")],
 ) -> None:
-    """Give an account another name, with all that is stored.
+    """Rename an account and all its stored data.
 
-    Says what to change in orcost.toml and in the mapping.
+    Prints what to change in orcost.toml and in the mapping.
     """
     from orcost_pipeline.cli import accounts as work
 
@@ -121,7 +121,7 @@ def rename_account(
 
 @accounts_group.command("forget")
 def forget_account(name: AccountName, yes: Agreed = False) -> None:
-    """Remove an account and all that is stored of it."""
+    """Delete an account and all its stored data."""
     from orcost_pipeline.cli import accounts as work
 
     work.forget(options.settings(), name, is_agreed=yes)

@@ -85,7 +85,7 @@ def backup(settings: Settings, file: Path) -> None:
 
 
 def restore(settings: Settings, file: Path, *, is_replacing: bool) -> None:
-    """Makes the warehouse that of a backup, in one transaction; one with accounts only where `is_replacing` is set.
+    """Replaces the warehouse with a backup, in one transaction; one with accounts only where `is_replacing` is set.
 
     Starts the embedded server, or makes it, where no URL is configured. Raises PermanentError where the file is no
     backup or the warehouse may not be replaced, TransientError where it fails; then nothing is changed.

@@ -55,7 +55,7 @@ class TableOrJson(StrEnum):
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Output file, written atomically; default for text: standard output."),
+    typer.Option(metavar="FILE", help="Output file, written atomically. Default for text formats: standard output."),
 ]
 AccountName = Annotated[str, typer.Argument(metavar="NAME", help="Account name.")]
 Login = Annotated[str, typer.Argument(help="Name of a login of the database.")]

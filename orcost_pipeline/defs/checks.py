@@ -34,12 +34,12 @@ Row = dict[str, Any]
 
 
 class BusinessCheck(NamedTuple):
-    """A warning: the relation, the rule it checks, the question for an account's rows that violate it, and a sentence
-    about them.
+    """A warning: the relation, what is expected of it, the question for an account's rows that violate it, and a
+    sentence about them.
     """
 
     relation: str
-    law: str
+    expectation: str
     violations: Callable[[sa.Connection, str, Settings], Rows]
     summary: Callable[[Sequence[Row]], str]
 
@@ -117,23 +117,23 @@ BUSINESS_CHECKS = {
 }
 # Dagster's freshness is that of the newest account; this check is evaluated for all accounts, in every run.
 FRESHNESS_CHECK = "every_account_is_fresh"
-_FRESHNESS_LAW = "Every account was synced within two hours."
+_FRESHNESS_EXPECTATION = "Every account was synced within two hours."
 
 
 def check_specs(place: Placement) -> list[dg.AssetCheckSpec]:
     """The specs of all checks that a publication reports."""
-    contract = [place.check(it.name, it.about, it.law, blocking=True) for it in CONTRACT_CHECKS]
-    business = [place.check(name, check.relation, check.law) for name, check in BUSINESS_CHECKS.items()]
+    contract = [place.check(it.name, it.relation, it.invariant, blocking=True) for it in CONTRACT_CHECKS]
+    business = [place.check(name, check.relation, check.expectation) for name, check in BUSINESS_CHECKS.items()]
     fresh = dg.AssetCheckSpec(
-        FRESHNESS_CHECK, asset=place.key("marts.company_spend_rolling"), description=_FRESHNESS_LAW
+        FRESHNESS_CHECK, asset=place.key("marts.company_spend_rolling"), description=_FRESHNESS_EXPECTATION
     )
     return [*contract, *business, fresh]
 
 
 def contract_check(key: dg.AssetCheckKey, account: str) -> dg.AssetCheckResult:
     """The passed result of a contract check: had it failed, nothing would have been published."""
-    law = _CONTRACT_CHECKS[key.name].law
-    return _result(key, account, f"{law} Asked before the commit.", [])
+    invariant = _CONTRACT_CHECKS[key.name].invariant
+    return _result(key, account, f"{invariant} Checked before the commit.", [])
 
 
 def business_check(
@@ -144,7 +144,7 @@ def business_check(
         return _freshness(connection, key, account, settings, now)
     check = BUSINESS_CHECKS[key.name]
     rows = check.violations(connection, account, settings).rows
-    return _result(key, account, check.summary(rows) if rows else check.law, rows)
+    return _result(key, account, check.summary(rows) if rows else check.expectation, rows)
 
 
 def _freshness(
@@ -157,7 +157,7 @@ def _freshness(
         if (as_of := known.get(it.name)) is None or now - as_of > STALE_AFTER
     ]
     late = f"Not synced for more than two hours: {listed(row['account'] for row in rows)}."
-    return _result(key, account, late if rows else _FRESHNESS_LAW, rows, is_of_all=True)
+    return _result(key, account, late if rows else _FRESHNESS_EXPECTATION, rows, is_of_all=True)
 
 
 def _result(

@@ -56,7 +56,7 @@ def assets(place: Placement) -> list[dg.AssetsDefinition]:
     @dg.multi_asset(
         name="__".join(key.path),
         specs=[place.spec(MAPPING, [], {"csv", "postgres"})],
-        check_specs=[place.check(name, MAPPING, law) for name, law in _CHECKS.items()],
+        check_specs=[place.check(name, MAPPING, expectation) for name, expectation in _CHECKS.items()],
     )
     def company_mapping(
         context: dg.AssetExecutionContext,

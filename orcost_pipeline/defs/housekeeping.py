@@ -17,7 +17,7 @@ LONGEST_LOOK = timedelta(seconds=20)
     minimum_interval_seconds=3600,
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={"orcost", "orcost_surroundings"},
-    description="Removes what is older than [retention] of orcost.toml keeps it, once an hour: rows of raw, requests "
+    description="Deletes data older than the [retention] settings in orcost.toml, once an hour: rows of raw, requests "
     "and runs of syncs, resolved alerts, and Dagster's finished runs with their events. Costs are kept for good.",
 )
 def housekeeping_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:

@@ -1,4 +1,4 @@
-"""Findings from Dagster's own tables: what keeps it from syncing by the hour. No daemon is needed to see them."""
+"""Findings from Dagster's own tables: causes of missing hourly syncs. They are found without any daemon."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _LACKING = {
     "mapping_change_sensor": "a changed mapping waits",
     "alert_sensor": "no alert is sent",
     "sync_request_sensor": "Sync Now does nothing",
-    "housekeeping_sensor": "nothing old is removed",
+    "housekeeping_sensor": "no old data is removed",
     "SCHEDULER": "no hourly sync starts",
     SENSOR_DAEMON: "Sync Now does nothing, and no alert is sent",
     "QUEUED_RUN_COORDINATOR": "runs stay in the queue",
@@ -31,7 +31,7 @@ def automation_findings(automation: Automation) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _SWITCH_ON, subject=name)
     for it in automation.unserved:
         if it.state == "silent":
-            message = f"Dagster's daemon ({it.name}) has sent no heartbeat: {_LACKING[it.name]}."
+            message = f"Dagster's daemon ({it.name}) has stopped sending heartbeats: {_LACKING[it.name]}."
             yield Finding(Severity.WARNING, Code.SCHEDULE_OFF, None, message, _RESTART, it.since, it.name)
     for state, subject in (("queued", "run queue"), ("retry", "run retries")):
         if waiting := [it for it in automation.unserved if it.state == state]:

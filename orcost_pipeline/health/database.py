@@ -111,16 +111,16 @@ def _check(connection: sa.Connection, settings: Settings, now: datetime, stateme
 
 
 def access_findings(differing: Iterable[Right]) -> Iterator[Finding]:
-    """What readers and viewers, or everybody, can do in this database and should not."""
+    """Privileges of readers, viewers or `public` that exceed those of orcost access."""
     held = [it for it in differing if it.is_held]
     if held:
-        message = f"Privileges in the database exceed those of orcost access: {listed(it.told for it in held)}."
+        message = f"Privileges in the database exceed those granted by orcost access: {listed(it.told for it in held)}."
         todo = "; ".join(few([it.statement for it in held if it.statement], MOST_NAMES))
         yield Finding(Severity.WARNING, Code.ACCESS_TOO_WIDE, None, message, todo or "See docs/access.md")
 
 
 def server_findings(server: Server, *, is_writer: bool) -> Iterator[Finding]:
-    """What of the server stands in the way of reading, or, where this machine syncs (`is_writer`), of writing."""
+    """Problems of the server that prevent reading or, where this machine syncs (`is_writer`), writing."""
     if message := version_problem(server.major):
         yield Finding(
             Severity.ERROR, Code.DATABASE_OLD, None, message, "Upgrade it, or set another ORCOST_DATABASE_URL"

@@ -1,4 +1,4 @@
-"""Findings about single API keys, from stored facts: a limit that is nearly used, a new key that belongs to nobody."""
+"""Findings about single API keys, from stored facts: a limit that is nearly used, a new key without an owner."""
 
 from collections.abc import Iterator
 from decimal import Decimal

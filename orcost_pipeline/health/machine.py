@@ -27,7 +27,7 @@ PORT_WITHIN = 2.0  # seconds
 
 
 def muted_findings(settings: Settings) -> Iterator[Finding]:
-    """Names under `mute` in orcost.toml that no finding has: what was meant is still sent."""
+    """Codes under `mute` in orcost.toml that do not exist: the findings meant by them are still sent."""
     unknown = [code for code in settings.alerts.mute if code not in set(Code)]
     if unknown:
         message = f"{settings.config_file.name} mutes unknown finding codes: {listed(unknown)}."

@@ -200,13 +200,13 @@ def _other_account_finding(account: str, standing: Standing | None, contradictin
 
 def _ordinary_key_finding(account: str, standing: Standing | None) -> Finding:
     message = (
-        "It has an ordinary key. Only this key's total cost per calendar day, week and month is available;\n"
+        "This account uses an ordinary key. Only that key's total cost per calendar day, week and month is available;\n"
         "other keys, models, tokens and history are not."
     )
     severity = Severity.NOTE
     if standing and standing.state.kind == "management":
         severity = Severity.ERROR
-        message += "\nA management key has synced this account so far: its other keys would seem to cost nothing."
+        message += "\nA management key has synced this account so far; all its other keys would appear to cost nothing."
     todo = "Make a management key (openrouter.ai/settings/management-keys), then: orcost init"
     return Finding(severity, Code.ORDINARY_KEY, account, message, todo)
 

@@ -19,10 +19,11 @@ from orcost_pipeline.windows import ACTIVITY_DAYS, DAY, day_start, is_future, ut
 
 NAMED_DAYS = 3
 NOT_ITS_KEY = (
-    "Restore this account's key (orcost init), or add this key as a new account (orcost init --name NAME); then: "
+    "Restore this account's key with orcost init, or register this key as a new account with "
+    "orcost init --name NAME; then: "
 )
 _FIRST = {
-    Code.INVALID_KEY: "Give it a valid key (orcost init), then: ",
+    Code.INVALID_KEY: "Enter a valid key with orcost init, then: ",
     Code.OTHER_ACCOUNT: NOT_ITS_KEY,
     Code.CLOCK_OFF: "Set the clock by NTP (timedatectl set-ntp true), then: ",
 }
@@ -31,6 +32,7 @@ KEEP_ONE = (
     "Keep one of the two in orcost.toml; orcost accounts rename moves what is stored to a new name, "
     "orcost accounts forget removes it"
 )
+_DIED = "The process of the last sync died before it finished; published data is unchanged."
 BUY_CREDITS = "Buy credits: openrouter.ai/settings/credits"
 
 
@@ -164,11 +166,10 @@ def _last_run(standing: Standing) -> Iterator[Finding]:
         message, todo = "It is being synced.", "Wait for it; another sync would wait too"
         yield Finding(Severity.NOTE, Code.SYNC_RUNNING, name, message, todo, standing.running.started_at)
     elif standing.running:
-        message, at = "The process of the running sync died; published data is unchanged.", standing.running.started_at
+        message, at = _DIED, standing.running.started_at
         yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
     elif standing.state.last_run_status == "abandoned":
-        message = "The process of the last sync died before it finished; published data is unchanged."
-        yield Finding(Severity.WARNING, Code.SYNC_DIED, name, message, _sync(standing), at)
+        yield Finding(Severity.WARNING, Code.SYNC_DIED, name, _DIED, _sync(standing), at)
 
 
 def _open_days(standing: Standing) -> Iterator[Finding]:

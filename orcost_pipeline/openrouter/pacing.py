@@ -11,8 +11,8 @@ T = TypeVar("T")
 def due(read_at: Mapping[T, datetime | None], now: datetime, period: timedelta) -> list[T]:
     """Returns the items to read now, those read longest ago first.
 
-    `read_at` is when each item was last read; None or an instant in the future counts as never. As many are due as let
-    every item be read again within `period` at a steady pace: items that were read together are spread over the period.
+    `read_at` is when each item was last read; None, or an instant in the future, means never. Enough items are due for
+    each to be read again within `period` at a steady pace: items that were read together are spread over the period.
     """
 
     def age(item: T) -> timedelta:
@@ -21,6 +21,6 @@ def due(read_at: Mapping[T, datetime | None], now: datetime, period: timedelta) 
 
     items: list[Any] = sorted(read_at, key=lambda item: (age(item), item))
     ages = [age(item) for item in items]
-    # Of all items, a share as large as the age's of the period has to be younger.
+    # For each age, the fraction age / period of all items has to be younger; the largest shortfall is due.
     behind = max((len(items) * it // period - bisect_left(ages, it) for it in ages), default=0)
     return items[::-1][: max(behind, 0)]

@@ -137,7 +137,7 @@ def plan_doubts(
     companies: Iterable[Company] | None,
     now: datetime,
 ) -> list[Mistake]:
-    """Warnings about rows for models that nobody used lately, and for companies that nobody knows.
+    """Warnings about rows for models without recent usage, and for unknown companies.
 
     Known are those of the mapping as it is written and in force, of the list of companies, and with usage.
     """

@@ -57,8 +57,8 @@ def read_account(step: SyncStep) -> StepResult:
     if not key.can_manage and known.is_managed:
         raise PermanentError(
             f'The key of account "{step.account.name}" is an ordinary key; a management key has synced it so far.\n'
-            "An ordinary key reports its own cost only: every other key would seem to cost nothing. "
-            f"Put a management key into {step.account.api_key_env} (openrouter.ai/settings/management-keys), "
+            "An ordinary key reports only itself, so every other key would appear to cost nothing. Put a management "
+            f"key into {step.account.api_key_env} (openrouter.ai/settings/management-keys), "
             "or give this key an account of its own: orcost init"
         )
     rows = step.store(["account"], wire_rows.account(key, reported_credits), requests_made)

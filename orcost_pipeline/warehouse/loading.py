@@ -14,14 +14,14 @@ from typing import Any, LiteralString, NamedTuple, cast
 import psycopg
 import sqlalchemy as sa
 
-# Staged rows of which there are more are merged with an index.
+# More staged rows than this are merged with an index.
 FEW_ROWS = 100
-# From so many written rows on, the statistics of a table are made anew.
+# From this number of written rows on, the statistics of a table are renewed.
 MANY_ROWS = 1_000
 
 
 def copy_rows(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Copies rows into a table and returns their number. Raises psycopg's errors for rows that the table refuses."""
+    """Writes rows to a table by COPY; returns their number."""
     driver = cast(psycopg.Connection, connection.connection.driver_connection)
     statement = cast(LiteralString, f"copy {table} ({', '.join(columns)}) from stdin")
     count = 0
@@ -44,9 +44,9 @@ class Merged(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a merge knows before it writes; of many rows, only the first are counted and searched for duplicates.
+    """Facts gathered before a merge writes; of many rows, only the first are counted and searched for duplicates.
 
-    stored_rows: of the target, as its statistics have them. columns: of the staged rows. collected: of `touched`.
+    stored_rows: of the target, by its statistics. columns: of the staged rows. collected: of `touched`.
     """
 
     staged_rows: int
@@ -105,8 +105,8 @@ def merge(
 
 
 def analyze(connection: sa.Connection, table: str) -> None:
-    """Makes statistics of a table that grew: autovacuum comes minutes later, and the statements that follow need to
-    know now how large it is. Where another transaction makes them, this one would wait for its end (D69)."""
+    """Renews the statistics of a table that grew: autovacuum comes minutes later, and the statements that follow depend
+    on its size. Skipped while another transaction does so, because this one would wait for its end (D69)."""
     connection.execute(sa.text(f"analyze (skip_locked) {table}"))
 
 

@@ -1,4 +1,4 @@
-"""Advisory locks of the warehouse: of a transaction, or kept whatever becomes of the session; and who holds relations.
+"""Advisory locks of the warehouse, held for a transaction or across lost sessions; and who holds relations.
 
 What stays out: which lock is held for what, and for how long (`runs.py`, `publication/`, `schema/`).
 """
@@ -27,7 +27,7 @@ _ALIVE = sa.text("select 1")
 def take_lock(connection: sa.Connection, kind: int, name: str) -> None:
     """Takes an advisory lock for the transaction that it begins; waits for whoever has it.
 
-    Polls instead of blocking, so that an interrupt is heard at once.
+    Polls instead of blocking, so that an interrupt takes effect at once.
     """
     while not connection.execute(_TAKE, {"kind": kind, "name": name}).scalar_one():
         connection.rollback()
@@ -42,10 +42,11 @@ def kept_lock(
     waiting: Callable[[], None] = lambda: None,
     alive: sa.Executable = _ALIVE,
 ) -> Iterator[Callable[[], None]]:
-    """Holds an advisory lock, and takes it again if its session is lost; calls `waiting` once if it has to wait.
+    """Holds an advisory lock, and takes it again in a new session if its session is lost.
 
-    Yields a function that raises the OrcostError of `waiting` if another process took the lock in the meantime. An
-    OrcostError from `waiting` ends the wait. `alive` is the statement that keeps the session; the server shows it.
+    Waits for the lock's holder, calling `waiting` once; an OrcostError from `waiting` ends the wait. Yields a check: if
+    another session took the lock after ours was lost, and `waiting` raised an OrcostError, calling the check raises it.
+    `alive` is the statement that keeps the session alive; the server shows it as the session's query.
     """
     keeper = _Keeper(engine, {"kind": kind, "name": name}, waiting, alive)
     keeper.start()
@@ -58,10 +59,10 @@ def kept_lock(
 
 
 class _Keeper(threading.Thread):
-    """Holds an advisory lock until `is_over`; where its session is lost, in another one as soon as there is one.
+    """Holds an advisory lock until `is_over`; if its session is lost, takes it again as soon as there is another one.
 
-    The lock is that of a transaction left open: a pooler in transaction mode lets others use a session between two. Its
-    snapshots end with each statement, so that it holds back no vacuum.
+    The lock belongs to a transaction left open: between transactions, a pooler in transaction mode gives the session to
+    others. Each of its snapshots ends with its statement, so that it holds back no vacuum.
     """
 
     def __init__(
@@ -113,9 +114,9 @@ class _Keeper(threading.Thread):
 
 
 def lock_holders(connection: sa.Connection, wanted: Collection[str] = ()) -> str:
-    """The sessions that keep everybody from relations of the warehouse, as a sentence; "" where there are none.
+    """A sentence about the sessions that lock relations of the warehouse against all others; "" where there are none.
 
-    Of the relations that are wanted for this session alone, such as views to replace, every session that uses one.
+    For the `wanted` relations, such as views to replace, it names every session that uses one.
     """
     rows = ask(connection, "lock_holders", wanted=list(wanted)).all()
     holders = (

@@ -33,7 +33,7 @@ def close(
             edited = not_in_force(settings, connection, engine.connect)
         has_statements = False
         for each in open_months(engine, month, company, now) if with_earlier else [month]:
-            # Where what is stored begins, before what is to be billed, nothing more will be known.
+            # Of an earlier month in which the stored data begins, nothing more will become known.
             accepts = ACCEPTABLE if accepts_open else PARTLY_KNOWN if each < month else frozenset[str]()
             has_statements = _close(engine, settings, each, company, now, accepts=accepts, edited=edited)
     if not has_statements:
@@ -94,7 +94,7 @@ def _close(
 def _void(
     engine: sa.Engine, month: date, company: str | None, made: Collection[str]
 ) -> tuple[Mapping[str, VoidStatement], list[str]]:
-    """The void statements of a month by company; and for whom of those closed now nothing is in its place."""
+    """The void statements of a month by company, and the companies closed now that get no new statement instead."""
     with engine.connect() as connection:
         void = void_statements(connection, month)
         wanted = [name for name in void if company in (None, name) and name not in made]
@@ -102,7 +102,7 @@ def _void(
 
 
 def _totals(statements: Sequence[Statement], void: Mapping[str, VoidStatement]) -> Table:
-    """What each company owes, beside what a statement said that is replaced."""
+    """What each company owes, beside the total of the void statement that it replaces."""
     replacing = ["Replaces"] if any(it.head.company in void for it in statements) else []
     drawn = table("Company", "Total", *replacing, right=["Total", "Replaces"])
     for it in statements:

@@ -36,7 +36,7 @@ Columns = Sequence[tuple[str, Callable[[Iterable[StatementLine]], str]]]
 
 
 class Standing(NamedTuple):
-    """What is known of the data behind the statement; bold where it is doubtful."""
+    """The state of the data behind the statement; bold where it is doubtful."""
 
     text: str
     is_doubtful: bool = False

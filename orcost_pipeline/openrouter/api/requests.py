@@ -310,8 +310,8 @@ class Requests:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > self._largest_answer:
-                where = f"{self.of_account(str(question))} returned more than {self._largest_answer / 1_000_000:.0f} MB"
-                raise ContractError(f"{where}, the limit for a response; nothing was published.")
+                what = f"{self.of_account(str(question))} returned more than {self._largest_answer / 1_000_000:.0f} MB"
+                raise ContractError(f"{what}, above the size limit; nothing was published.")
         return bytes(body)
 
     def _read(self, answer: Response, question: _Question) -> dict[str, Any]:

@@ -17,7 +17,7 @@ GIVEN_UP_AFTER = timedelta(days=1)
 
 
 class OpenAlert(NamedTuple):
-    """An alert whose finding was there at the last look, or is missing since one. Instants are UTC.
+    """An alert whose finding was present at the last evaluation, or has been missing since one. Instants are UTC.
 
     `is_addressed`: there is a message for some receiver, sent or not.
     """
@@ -32,7 +32,7 @@ class OpenAlert(NamedTuple):
 
 
 class NewAlert(NamedTuple):
-    """What is stored of a finding when it becomes an alert."""
+    """The fields of a finding that are stored when it becomes an alert."""
 
     account: str | None
     code: str
@@ -44,7 +44,7 @@ class NewAlert(NamedTuple):
 
 
 class DueMessage(NamedTuple):
-    """A message that a receiver is to get now: that an alert was opened, or that it is resolved."""
+    """A message that is due at a receiver: that an alert was opened, or that it is resolved."""
 
     id: int
     account: str | None
@@ -71,7 +71,7 @@ class FailingReceiver(NamedTuple):
 
 
 def take_look(connection: sa.Connection) -> bool:
-    """Whether this transaction may look: False while another process of the same warehouse does."""
+    """Whether this transaction may evaluate alerts: False while another process of the same warehouse does."""
     taken = sa.select(sa.func.pg_try_advisory_xact_lock(ALERT_LOCK, 0))
     return bool(connection.execute(taken).scalar_one())
 
@@ -94,14 +94,14 @@ def address(connection: sa.Connection, alert_id: int, receivers: Iterable[tuple[
 
 
 def note_presence(connection: sa.Connection, missing: Collection[int], now: datetime) -> None:
-    """Marks open alerts whose finding was not found at this look, and clears the mark of all others."""
+    """Marks open alerts whose finding is absent in this evaluation, and clears the mark of all others."""
     connection.execute(_sql("note_presence"), {"missing": list(missing), "now": now})
 
 
 def resolve(
     connection: sa.Connection, alert_id: int, now: datetime, *, resolution: str | None = None, is_silent: bool = False
 ) -> None:
-    """Closes an alert; makes its resolution due where the alert was sent at all, unless `is_silent`."""
+    """Closes an alert; makes its resolution due if the alert was sent, unless `is_silent`."""
     parameters = {"alert_id": alert_id, "now": now, "resolution": resolution, "is_silent": is_silent}
     connection.execute(_sql("resolve"), parameters)
 
@@ -134,7 +134,7 @@ def note_attempt(
 
 
 def note_sent(connection: sa.Connection) -> None:
-    """Dates the messages of alerts that every receiver took or that were given up for the others."""
+    """Dates the messages of alerts that every receiver accepted, or that were given up for the others."""
     connection.execute(_sql("note_sent"))
 
 

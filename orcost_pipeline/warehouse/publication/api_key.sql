@@ -1,5 +1,5 @@
--- One row per API key of the account, as listed now; a deleted one keeps what it last had, and so does one of which
--- something could not be read.
+-- One row per API key of the account, as listed now; a deleted key, and one with unreadable fields, keeps its last
+-- values.
 create temporary table staged_api_key on commit drop as
 select
     :account_id ::integer as account_id,

@@ -15,7 +15,7 @@ with known_workspace as (
     order by v.creator_user_id, v.valid_from desc
 ), listed as (
     select
-        -- What is blank, could not be read, or is no longer reported stays as stored.
+        -- Values that are blank, unreadable or no longer reported stay as stored.
         k.key_id, v.valid_from, v.valid_to, coalesce(r.name, v.name, r.label, '') as name,
         coalesce(r.label, v.label, '') as label, h.workspace_id,
         coalesce(

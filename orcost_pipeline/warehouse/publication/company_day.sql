@@ -1,5 +1,5 @@
--- One row per touched UTC day and company: spend, and what is charged for it. The days are an array, because the planner
--- would overestimate their number in a subquery.
+-- One row per touched UTC day and company: spend, and what is charged for it. The days are passed as an array, because
+-- the planner overestimates their number.
 create temporary table staged_company_day on commit drop as
 select u.day, u.account_id, u.company_id, sum(u.requests) as requests, sum(u.prompt_tokens) as prompt_tokens,
     sum(u.completion_tokens) as completion_tokens, sum(u.reasoning_tokens) as reasoning_tokens,

@@ -1,4 +1,4 @@
--- One row: the first hour and the first UTC day that this run asked the account about.
+-- One row: the first hour and the first UTC day for which this run asked about the account as a whole.
 create temporary table forgotten_from on commit drop as
 select coalesce(min(start_at) filter (where grain = 'hour'), :counters_horizon) as hour,
     (least(min(start_at), :this_hour) at time zone 'UTC')::date as day

@@ -20,7 +20,7 @@ with stored as (
     join (select * from stored union all select * from staged) o on o.key_id = s.key_id
         and o.valid_from <= s.first_day and o.valid_to > s.first_day
 ), changed as (
-    -- Who had the same share before is there twice.
+    -- An owner whose share did not change occurs twice.
     select first_day, end_day, company_id
     from owner
     group by key_id, first_day, end_day, company_id, share

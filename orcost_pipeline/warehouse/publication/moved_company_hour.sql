@@ -1,5 +1,5 @@
--- One row per UTC hour and company that got or lost keys, where it did: spend. Other companies have what they had. Where
--- nothing moved, no hour is read.
+-- One row per UTC hour and company that got or lost keys, in the hours in which it did: spend. Other companies keep
+-- theirs. If nothing moved, no hour is read.
 create temporary table staged_moved_company_hour on commit drop as
 with owned as (
     select s.key_id, s.company_id, s.share,

@@ -1,4 +1,4 @@
--- Noted before they are read: what comes into force meanwhile is not noted, although it may be read.
+-- Recorded before they are read: a version that comes into force meanwhile may be read but is not recorded.
 update ref.account
 set mapping_version = v.mapping_version, plan_version = v.plan_version
 from (

@@ -1,5 +1,5 @@
--- One row per API key that is listed and was deleted before: it never was, whatever a sync with another account's key
--- made of it.
+-- One row per listed API key that has a deleted version: it was never deleted, a sync with another account's key
+-- recorded that.
 create temporary table revived_key on commit drop as
 select distinct k.key_id
 from core.api_key k

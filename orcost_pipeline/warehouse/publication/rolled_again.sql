@@ -1,4 +1,5 @@
--- One row per API key (0: no key) whose rolling windows a change of owners or prices may move: where a price moved, all.
+-- One row per API key (0: no key) whose rolling windows may change with owners or prices; if a price changed, all
+-- keys.
 create temporary table rolled_again on commit drop as
 select key_id
 from touched_assignment

@@ -11,7 +11,7 @@ from orcost_pipeline.errors import ContractError
 from orcost_pipeline.warehouse.loading import analyze, merge
 from orcost_pipeline.warehouse.publication.transaction import Publication, When
 
-# Rows of a broken law that its error shows.
+# Offending rows that the error of a violated invariant shows.
 MOST_ROWS = 10
 
 
@@ -161,13 +161,13 @@ class Computation(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class ContractCheck(Step):
-    """A law of what is published, asked before the commit; its SQL finds the rows that break it.
+    """An invariant of published data, checked before the commit; its SQL finds the rows that violate it.
 
-    about: the relation that readers rely on it for. law: a sentence, for errors, Dagster and docs/dagster.md.
+    relation: where readers rely on it. invariant: a sentence, for errors, Dagster and docs/dagster.md.
     """
 
-    about: str
-    law: str
+    relation: str
+    invariant: str
 
     def perform(self, publishing: Publication) -> None:
         """Raises ContractError with up to ten offending rows: nothing is committed then."""
@@ -176,5 +176,5 @@ class ContractCheck(Step):
             shown = "; ".join(", ".join(f"{key} {value}" for key, value in row.items()) for row in rows)
             raise ContractError(
                 f'Contract check {self.name} failed for account "{publishing.account}"; nothing was published. '
-                f"The law: {self.law} Rows: {shown}"
+                f"Violated invariant: {self.invariant} Offending rows: {shown}"
             )

@@ -81,7 +81,7 @@ with hours as (
     -- Within the condition below, `not exists` would read all of it once for each key and day.
     left join asked_day k on k.day = h.day and k.key_id = h.key_id
     where (a.key_id is null and k.key_id is null)
-       -- What counters book on a day may belong to the days before: activity knows better.
+       -- Usage that counters book on a day may belong to earlier days; activity is exact.
        or (not h.is_counted and h.day not in (select day from account_below)
            and core.is_below(coalesce(a.credits_usd, 0), coalesce(a.byok_usd, 0), coalesce(a.requests, 0),
                                 h.credits_usd, h.byok_usd, h.requests, :tolerance_usd))

@@ -1,4 +1,4 @@
--- What is charged by what is known today, closed months included.
+-- Charges computed from today's data, closed months included.
 select l.month, c.company, trim_scale(l.usage_usd + l.minimum_usd + l.monthly_fee_usd + l.purchase_fee_usd) as total_usd
 from core.charge_month l
 join ref.company c using (company_id)

@@ -1,5 +1,6 @@
--- One row per account and kind of obstacle: the days of a month that keep it from being closed. Of one company, accounts
--- count in which it has a key or spend in the month; without any, all of them, as one of them may have its first.
+-- One row per account and kind of obstacle: the days of a month that keep it from being closed. For a company with
+-- keys or spend in the month, only the accounts that have them count; otherwise all accounts, because the first spend
+-- may come from any of them.
 with bound as (
     select cast(:month as date) as first_day, (cast(:month as date) + interval '1 month')::date as end_day
 ), of_company as (
@@ -28,7 +29,7 @@ with bound as (
     where not exists (select from of_company) and not exists (select from ref.account a where a.account = n.account)
 ), day as (
     select t.account, t.as_of, g.day::date as day, d.is_settled,
-        -- A day without spend has no hour that would tell.
+        -- A day without spend has no hours that show it.
         coalesce(d.is_counted, false) or t.is_counted or exists (
             select
             from core.counted_span c

@@ -1,4 +1,4 @@
--- Of an account only the days up to its as_of count.
+-- Only days up to the account's as_of count.
 select g.day::date as day
 from ref.account a
 cross join generate_series(

@@ -91,8 +91,8 @@ class Unserved(NamedTuple):
 
 
 class Automation(NamedTuple):
-    """What keeps Dagster from syncing by the hour: schedules and sensors that are stopped, daemons without a sign of
-    life, runs that are not launched."""
+    """What keeps Dagster from syncing by the hour: schedules and sensors that are stopped, daemons without
+    heartbeats, runs that are not launched."""
 
     stopped: Sequence[str] = ()
     unserved: Sequence[Unserved] = ()

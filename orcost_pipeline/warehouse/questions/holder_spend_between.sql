@@ -1,4 +1,5 @@
--- Hourly usage belongs to the key's creator and workspace on the UTC day of the hour, whichever company owns the key.
+-- Usage belongs to the creator and workspace that the key had on the day, also that of single hours. Owners do not
+-- matter here: the shares of a key sum to its usage.
 select a.account, a.as_of, case when :by = 'creator' then s.holder end as creator,
     case when :by = 'workspace' then s.holder end as workspace,
     s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd

@@ -1,4 +1,5 @@
--- Whether a month is closed for a company, or (null) for every one, those included that get something in it only later.
+-- Whether a month is closed for a company, or (null) for every company, including those that get something in it only
+-- later.
 select case
     when cast(:company as text) is not null then exists (
         select

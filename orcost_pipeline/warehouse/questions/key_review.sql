@@ -1,4 +1,4 @@
--- Ordered by urgency: what blocks a key, then what limits its cost, then housekeeping.
+-- Most urgent first: advice on keys that stop working, then on keys that may cost too much, then on tidiness.
 select r.*
 from core.key_review r
 cross join lateral (

@@ -1,4 +1,4 @@
--- Counters may know only the sum of hours before and after an end of the window.
+-- Counters may give only one sum for hours before and after an end of the window.
 select a.account, greatest(:start, a.hours_from, max(c.end_at) filter (where c.start_at < :start)) as known_from,
     a.hours_from <= :start and count(c.end_at) = 0 as is_complete
 from ref.account a

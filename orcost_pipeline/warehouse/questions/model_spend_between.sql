@@ -1,4 +1,4 @@
--- Who owns a key does not matter to the model: shares of a key sum to its usage.
+-- Owners do not matter to the model: the shares of a key sum to its usage.
 select a.account, a.as_of, m.model,
     s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens, s.cached_tokens, s.credits_usd, s.byok_usd
 from (

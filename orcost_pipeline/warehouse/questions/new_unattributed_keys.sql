@@ -1,5 +1,5 @@
--- Keys first seen after the account's first sync that belong to nobody today and have spend in the last 30 days. When
--- the account was first synced is known by its oldest key too, as runs are forgotten.
+-- Keys first seen after the account's first sync that have no owner today and have spend in the last 30 days. As old
+-- runs are deleted, the oldest key also shows when the account was first synced.
 with first_sync as (
     select a.account, least(
         (select min(r.as_of) from ops.sync_run r where r.account = a.account and r.status = 'succeeded'),

@@ -1,4 +1,4 @@
--- Accounts with figures that the newest mapping, or the newest price plans, did not make: a sync loaded these and failed
+-- Accounts whose figures do not follow from the newest mapping or price plans: a sync loaded these and failed
 -- afterwards.
 select account, lacks_mapping, lacks_plans
 from ref.account

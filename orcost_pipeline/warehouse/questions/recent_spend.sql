@@ -10,6 +10,6 @@ select a.account,
     count(distinct nullif(s.key_id, 0)) filter (where u.credits_usd <> 0 or u.byok_usd <> 0) as unattributed_keys
 from core.key_rolling s
 join ref.account a using (account_id)
--- The row's amounts where it is Unattributed spend of the last 30 days, else null.
+-- The row's amounts if it is Unattributed spend of the last 30 days, else null.
 left join lateral (select s.credits_usd, s.byok_usd) u on s.period = '30d' and s.company_id = 0
 group by a.account

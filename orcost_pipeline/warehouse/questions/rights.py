@@ -1,4 +1,4 @@
-"""Who may do what in the warehouse's database beyond, or short of, what `orcost access` gives."""
+"""Rights in the warehouse's database that exceed, or fall short of, those granted by `orcost access`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from orcost_pipeline.warehouse.questions.asking import Rows, ask, records
 class Right(NamedTuple):
     """A right that a role, a login or `public` has and should not have (`is_held`), or that a role lacks.
 
-    `statement` mends it; None where only a person can. `is_renewed`: upgrades execute it. `told`: all of it in words.
+    `statement` corrects it; None where only a person can. `is_renewed`: upgrades execute it. `told`: all in words.
     """
 
     grantee: str
@@ -32,7 +32,7 @@ def differing_rights(connection: sa.Connection, login: str | None = None, roles:
 
 
 def undue_rights(connection: sa.Connection) -> Rows:
-    """What viewers, readers and `public` can do in this database and should not: grantee, privilege, object."""
+    """Rights that viewers, readers and `public` should not have in this database: grantee, privilege, object."""
     columns = Right._fields[:3]
     held = [it for it in differing_rights(connection) if it.is_held]
     return Rows(columns, [dict(zip(columns, it, strict=False)) for it in held])

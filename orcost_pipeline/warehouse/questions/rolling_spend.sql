@@ -1,4 +1,4 @@
--- Who owns a key does not matter to its model, creator or workspace: shares of a key sum to its usage.
+-- Owners do not matter to model, creator or workspace: the shares of a key sum to its usage.
 select a.account, a.as_of,
     case when t.is_known and t.attribute = 'model' then t.value end as model,
     case when t.is_known and t.attribute = 'creator' then t.value end as creator,

@@ -1,4 +1,4 @@
--- Dagster's daemons that schedule, launch and watch runs, whose last sign of life is older than an instant, unless
+-- Dagster's daemons that schedule, launch and watch runs, whose last heartbeat is older than an instant, unless
 -- syncs came in without them since.
 select h.daemon_type as name, 'silent' as state, h.at as since
 from (

@@ -1,5 +1,5 @@
 -- Companies whose last settled day is far above the same weekday of the four weeks before, over all accounts. A day is
--- known where any account knows it, and settled where all that know it have settled it.
+-- known if any account knows it, and settled if all accounts that know it have settled it.
 with day as (
     select day, bool_and(is_settled) as is_settled from core.account_day group by day
 ), last as (
@@ -19,7 +19,7 @@ with day as (
     group by c.company_id
     having count(*) >= 2
 ), compared as (
-    -- The median: of two in the middle, half their sum.
+    -- The median: the mean of the two middle values.
     select c.company, s.day, s.usd, cardinality(u.usd) as weeks,
         (u.usd[(cardinality(u.usd) + 1) / 2] + u.usd[(cardinality(u.usd) + 2) / 2]) / 2 as usual_usd
     from last l

@@ -1,5 +1,5 @@
--- One row per company: what is said about its statement of a month. A closed month says what it said then; of a company that
--- had nothing in it, nothing is kept but that it was closed, and nothing is said that could change.
+-- One row per company: the head of its statement of a month. A closed month keeps the head it was closed with. For a
+-- company that had nothing in a closed month only the closing is kept, and no figures are given that could change.
 with span as (
     select max(known_from) as known_from, bool_and(is_complete) as is_complete, bool_and(is_settled) as is_settled,
         min(a.as_of) as as_of
@@ -46,7 +46,7 @@ select h.company, h.display_name, h.external_id, cast(:month as date) as month,
     v.closed_at as void_closed_at, v.reopened as void_reopened
 from head h
 cross join span s
--- Of any month, also one of which nothing is known.
+-- Any month, even one without data.
 left join lateral (
     select r.per_usd, r.date as rate_date
     from ref.exchange_rate r

@@ -10,7 +10,7 @@ with spend as (
     where s.company = 'Unattributed'
     group by s.account, s.key_hash
 ), unattributed as (
-    -- Unattributed spend, of a key or of none; then active keys that are Unattributed today and cost nothing yet.
+    -- Unattributed spend, with or without a key; then active keys that are Unattributed today and have no spend yet.
     select *
     from of_nobody
     union all

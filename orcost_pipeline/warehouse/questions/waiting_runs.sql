@@ -1,5 +1,5 @@
--- Runs that Dagster should have started: queued ones whose account has no other run in progress, and retries of failed
--- runs. Both since before an instant.
+-- Runs that Dagster should have started before an instant: queued ones whose account has no other run in progress, and
+-- retries of failed runs.
 select run.run_id as name, 'queued' as state, run.create_timestamp at time zone 'UTC' as since
 from dagster.runs run
 where run.status in ('QUEUED', 'NOT_STARTED') and run.create_timestamp < cast(:before as timestamptz) at time zone 'UTC'

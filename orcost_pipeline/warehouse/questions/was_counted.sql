@@ -1,4 +1,4 @@
--- Whether the last good sync's hours were those of counters, replaced since.
+-- Whether the hours of the last good sync were derived from counters, including those replaced since.
 select exists (select from ops.counter_replacement where account = :account and replaced_at > :now)
     or exists (
         select from core.account_day d

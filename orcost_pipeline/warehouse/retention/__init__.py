@@ -1,1 +1,1 @@
-"""What is kept for some time only, and what purges it. Costs, and what they follow from, are kept for good."""
+"""Deletion of data that is kept for a limited time. Costs, and the data they follow from, are kept for good."""

@@ -1,4 +1,4 @@
-"""Purges what is older than `[retention]` allows: raw rows, requests and runs of syncs, alerts, Dagster's runs.
+"""Deletes data older than the `[retention]` settings: raw rows, requests and runs of syncs, alerts, Dagster's runs.
 
 Dagster's storage is purged by SQL, a hundred runs a statement, where it is in the warehouse's database: its own
 deletion of a run leaves the verdicts of its checks.
@@ -20,7 +20,7 @@ EVENTS_AT_ONCE = 10_000
 
 
 class Purged(NamedTuple):
-    """How many rows were removed, and whether none is left that is too old."""
+    """Numbers of rows removed, and whether no row is left that is too old."""
 
     raw_rows: int = 0
     requests: int = 0
@@ -31,7 +31,7 @@ class Purged(NamedTuple):
     is_complete: bool = True
 
     def plus(self, other: "Purged") -> "Purged":
-        """What the two removed together."""
+        """The sum of both."""
         return Purged(
             self.raw_rows + other.raw_rows,
             self.requests + other.requests,
@@ -52,11 +52,11 @@ class Purged(NamedTuple):
         }
         removed = ", ".join(plural(count, one, many) for one, (count, many) in counted.items() if count)
         more = "" if self.is_complete else " The next look goes on."
-        return f"Removed: {removed}.{more}" if removed else f"Nothing is older than [retention] keeps it.{more}"
+        return f"Removed: {removed}.{more}" if removed else f"No data is older than the [retention] settings.{more}"
 
 
 def purge(engine: sa.Engine, kept: RetentionConfig, now: datetime, is_over: Callable[[], bool]) -> Purged:
-    """Removes what is too old at `now`, in short transactions, until nothing is left or `is_over`."""
+    """Removes rows that are too old at `now`, in short transactions, until none is left or `is_over`."""
     done = Purged()
     for part in _parts(engine, kept, now):
         done = done.plus(part)

@@ -1,6 +1,6 @@
 """What each column means, in one sentence.
 
-The same column means the same everywhere: one sentence each. What a relation says better is in `relation_columns.py`.
+A column means the same in every relation. Exceptions for single relations are in `relation_columns.py`.
 """
 
 COLUMNS = {
@@ -56,8 +56,8 @@ COLUMNS = {
     "minimum_usd": "USD by which usage is below the company's monthly minimum.",
     "monthly_fee_usd": "USD of the company's monthly fee.",
     "fees_usd": "USD of the monthly fee and of the fee for buying credits.",
-    "adjustments_usd": "USD of changes of earlier, closed months that are charged in this one.",
-    "margin_usd": "USD of the total, less credits and the fee for buying them, those of the adjustments included.",
+    "adjustments_usd": "USD of changes to earlier, closed months that are charged in this one.",
+    "margin_usd": "USD of the total minus credits and the fee for buying them; adjustments included.",
     "line": "Line of the statement, from 1.",
     "adjusted_month": "First day of the earlier, closed month that the line adjusts; null for other lines.",
     "reason": "What changed: restatement, late usage, mapping or plan.",
@@ -66,14 +66,14 @@ COLUMNS = {
     "amount": "Amount of the line in the currency, rounded to its minor unit, half to even.",
     "closed_at": "UTC instant at which the month was closed.",
     "closed_by": "Who closed the month.",
-    "accepted": "What was accepted although it was not final; null where nothing was.",
+    "accepted": "What was accepted at the closing although it was not final; null: nothing.",
     "reopened_at": "UTC instant at which the month was opened again; null while it is closed.",
     "reopened_by": "Who opened the month again.",
     "html": "The statement as a page.",
     "csv": "The statement as CSV.",
     "json": "The statement as JSON.",
-    "mapping_version": "Version of the mapping that spend was attributed by then; null: none.",
-    "plan_version": "Version of the price plans that usage was charged by then; null: none.",
+    "mapping_version": "Version of the mapping that spend was attributed with at that time; null: none.",
+    "plan_version": "Version of the price plans that usage was charged with at that time; null: none.",
     "show_cost": "Whether statements and viewers show cost, as [billing] sets it.",
     "minor_unit": "Number of decimals of amounts in the currency.",
     "monthly_budget_usd": "Budget of the company for each UTC month, in USD of credits and BYOK; null: none.",
@@ -86,7 +86,7 @@ COLUMNS = {
     "age_days": "Whole days from the key's creation to as_of; null where OpenRouter does not report its creation.",
     "idle_days": "Whole days from the key's last use to as_of, or from its creation if it was never used.",
     "credits_30d_usd": "USD that OpenRouter charged in the rolling period of 30 days.",
-    "advice": "What is worth doing about the key: no_limit, unused_30_days, unused_90_days, older_than_365_days, "
+    "advice": "Recommended actions for the key: no_limit, unused_30_days, unused_90_days, older_than_365_days, "
     "limit_near, limit_reached, expires_soon, shared_name; empty for a disabled or expired key.",
     "rules_added": "Number of rules that were added since the previous version.",
     "rules_removed": "Number of rules of the previous version that were removed.",
@@ -95,7 +95,7 @@ COLUMNS = {
     "end_day": "First UTC day on which it is no longer valid; infinity while it is.",
     "creator": "Creator of the key: e-mail, or id where there is no e-mail.",
     "workspace": "Workspace of the key: name, or id where there is no name.",
-    "attribute": "What the usage is summed by: model, creator or workspace.",
+    "attribute": "Attribute by which usage is summed: model, creator or workspace.",
     "holder": "Creator or workspace of the keys; blank where is_known is false.",
     "value": "Model, creator or workspace; blank where is_known is false.",
     "is_known": "Whether the creator or workspace is known.",
@@ -244,23 +244,23 @@ COLUMNS = {
     "canonical_slug": "The model's permaslug.",
     "pricing": "List prices in USD per token, as decimal strings.",
     "code": "Code of the finding, as in orcost doctor --format json.",
-    "subject": "Key, company or service that the finding is about; null where there can be one of its code only.",
+    "subject": "Key, company or service that the finding is about; null where an account has at most one of its code.",
     "severity": "Severity of the finding: error, warning or note.",
-    "message": "What the finding says.",
+    "message": "Text of the finding.",
     "todo": "What to do about it.",
-    "began_at": "UTC instant since which it is so; null where that is not known.",
-    "part": "What the row adds: spend, month earlier, forecast (what is to come, on the month's last day), budget (the "
-    "day's part of it) or account (what OpenRouter reports for all keys).",
+    "began_at": "UTC instant since which the problem exists; null where that is not known.",
+    "part": "What the row contributes: spend, month earlier, forecast (the rest of the forecast, on the month's last "
+    "day), budget (the day's part of it) or account (what OpenRouter reports for all keys).",
     "spend_usd": "USD spent, credits and BYOK.",
     "compared_usd": "Spend of a finished day for which the day a month earlier is known.",
     "earlier_usd": "Spend of the same days one month earlier, on the day that they are compared with.",
     "account_usd": "What OpenRouter reports for the account, credits and BYOK.",
-    "opened_at": "UTC instant of the first evaluation that found it.",
-    "sent_at": "UTC instant at which the last receiver took the message; null until then.",
+    "opened_at": "UTC instant of the evaluation that first found it.",
+    "sent_at": "UTC instant at which the last receiver accepted the message; null until then.",
     "missing_since": "UTC instant of the first evaluation that no longer found it; null while it is found.",
     "resolved_at": "UTC instant of the evaluation that resolved it; null while it is open.",
-    "resolution": "Why it ended, where that is no repair: a new month.",
-    "resolution_sent_at": "UTC instant at which the last receiver took the message that it is resolved.",
+    "resolution": "Why the alert ended without a repair: a new month; null otherwise.",
+    "resolution_sent_at": "UTC instant at which the last receiver accepted the message that it is resolved.",
     "attempts": "Number of attempts to send its messages.",
     "alert_id": "Id of the alert.",
     "service": "Service of the receiver, such as Slack; never its URL.",

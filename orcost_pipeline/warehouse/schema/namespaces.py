@@ -1,7 +1,7 @@
 """The schemas that orcost makes in a database, and whether a database has room for them.
 
-All SQL names its schema, so they cannot be called otherwise (D62): a database in which one of the names belongs to
-somebody else is refused before anything is made.
+All SQL names its schema, so that the names are fixed (D62): a database in which another program uses one of them is
+refused before anything is created.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def schema_version(connection: sa.Connection) -> str | None:
 
 
 def foreign_schemas(connection: sa.Connection) -> list[str]:
-    """Schemas with our names that are not ours: there is something in them, or the user may put nothing there.
+    """Schemas with our names that are not ours: they hold objects, or the user may not create any there.
 
     Empty where there is a warehouse: then all of them are ours.
     """
@@ -40,7 +40,7 @@ def _room(connection: sa.Connection) -> sa.Row[Any]:
 
 
 def foreign_problem(database: str, schemas: Iterable[str]) -> tuple[str, str]:
-    """What is wrong with a database that has such schemas, and what to do."""
+    """The problem with a database that has such schemas, and what to do."""
     problem = f"Database \"{database}\" has schemas of orcost's names that are not orcost's: {', '.join(schemas)}."
     return problem, "Use a database of its own: create database orcost; then name it in ORCOST_DATABASE_URL"
 
@@ -51,7 +51,7 @@ def version_problem(major: int, oldest: int = OLDEST_MAJOR) -> str | None:
 
 
 def encoding_problem(database: str, encoding: str) -> tuple[str, str]:
-    """What is wrong with a database that cannot hold every name, and what to do."""
+    """The problem with a database that cannot hold every name, and what to do."""
     problem = f'The encoding of database "{database}" is {encoding}: it cannot hold every name of keys and companies.'
     return problem, (
         "Use a database in UTF-8: create database orcost encoding 'UTF8' template template0; "

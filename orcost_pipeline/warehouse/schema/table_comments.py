@@ -1,4 +1,4 @@
-"""What each schema is for, and what a row of each table is, in one sentence. Views and functions say it themselves."""
+"""What each schema is for, and what a row of each table is; views and functions have theirs in their .sql files."""
 
 SCHEMAS = {
     "raw": "Responses of OpenRouter as received, by run; kept for some days.",
@@ -21,7 +21,7 @@ TABLES = {
     "ref.mapping_rule": "One row per mapping version and line: a company's share of what a rule matches.",
     "ref.price_plan_version": "One row per version of the price plans; the highest is in force.",
     "ref.price_plan": "One row per version and line of the price plans: what a company is charged.",
-    "ref.exchange_rate": "One row per currency and date: how much of the currency one US dollar is.",
+    "ref.exchange_rate": "One row per currency and date: units of the currency per US dollar.",
     "core.api_key": "One row per API key: its small id, its counters and its timestamps.",
     "core.api_key_version": "One row per API key and period in which no attribute of it changed.",
     "core.counter_point": "One row per API key and instant: usage up to then by the key's counters; for accounts "
@@ -41,10 +41,10 @@ TABLES = {
     "core.unreadable_row": "One row per account, endpoint, API key (0: none), field and instant: number of rows that "
     "could not be read.",
     "core.company_day": "One row per UTC day, account and company: spend, and what is charged for it.",
-    "core.price": "One row per account, company, model, kind of usage and span of UTC days: the price plans that hold, "
-    "as factors of what is used; usage without a row costs what OpenRouter charged.",
-    "core.closed_month": "One row per closed UTC month and company: what the month was when it was closed, and its "
-    "statement as documents.",
+    "core.price": "One row per account, company, model, kind of usage and span of UTC days: the price plans that "
+    "apply, as factors of the usage; usage without a row is charged at cost.",
+    "core.closed_month": "One row per closed UTC month and company: the figures of the month when it was closed, and "
+    "its statement as documents.",
     "core.closed_line": "One row per line of the statement of a closed month.",
     "core.closed_adjustment": "One row per company, closed month and later closed month in which a change of the first "
     "was charged.",
@@ -57,9 +57,9 @@ TABLES = {
     "core.key_previous": "One row per account, API key (0: no key), company and rolling period: spend in the period "
     "before.",
     "core.company_rolling": "One row per account, company and rolling period: spend, and spend in the period before.",
-    "ops.schema_object": "One row per view and function of orcost, and one for all comments: what was applied last.",
-    "ops.period_close": "One row per closing of a UTC month, for one company or for all (null); the newest one that is "
-    "about a company says whether its month is closed.",
+    "ops.schema_object": "One row per view and function of orcost, and one for all comments: the version applied last.",
+    "ops.period_close": "One row per closing of a UTC month, for one company or for all (null); the newest one that "
+    "covers a company determines whether its month is closed.",
     "ops.void_statement": "One row per UTC month, company and closing of the month that was opened again: the "
     "statement as it was closed.",
     "ops.alert": "One row per alert: a finding, from the evaluation that found it to the one that resolved it.",

@@ -1,6 +1,7 @@
 -- One row per account, UTC day and company, for companies of the login: what is charged for usage.
 
--- The offset keeps the conditions of whoever asks above the rows; see the view of what things cost (D101).
+-- The offset keeps the caller's conditions above the selected rows; see the view of the same name that shows cost
+-- (D101).
 create or replace view viewer.company_spend_daily with (security_barrier) as
 select
     s.account, s.day, s.company, s.requests, s.prompt_tokens, s.completion_tokens, s.reasoning_tokens,

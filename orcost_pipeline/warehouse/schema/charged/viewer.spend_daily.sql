@@ -1,7 +1,8 @@
 -- One row per account, UTC day, company, API key, model and provider, for companies of the login: what is charged for
 -- usage.
 
--- The offset keeps the conditions of whoever asks above the rows; see the view of what things cost (D101).
+-- The offset keeps the caller's conditions above the selected rows; see the view of the same name that shows cost
+-- (D101).
 create or replace view viewer.spend_daily with (security_barrier) as
 select
     a.account, s.day, c.company, c.display_name, c.external_id, k.key_hash, v.name as key_name, h.workspace_name, m.model,

@@ -1,6 +1,7 @@
 -- One row per UTC month, company and line of its statement, for companies of the login: what it is charged.
 
--- The offset keeps the conditions of whoever asks above the rows; see the view of what things cost (D101).
+-- The offset keeps the caller's conditions above the selected rows; see the view of the same name that shows cost
+-- (D101).
 create or replace view viewer.statement with (security_barrier) as
 select
     s.month, s.company, s.line, s.kind, s.account, s.key_hash, s.key_name, s.model, s.adjusted_month,

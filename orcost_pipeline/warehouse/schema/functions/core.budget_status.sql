@@ -1,4 +1,4 @@
--- How a monthly budget stands: exceeded, at_risk (by the forecast), near (from a percentage of the budget on), or ok.
+-- Status of a monthly budget: exceeded, at_risk (by the forecast), near (from a percentage of the budget on), or ok.
 
 create or replace function core.budget_status(
     budget_usd numeric, spent_usd numeric, forecast_usd numeric, near_percent numeric

@@ -1,5 +1,5 @@
--- USD that a company (0: Unattributed, which is never charged) is charged for usage at a price; without a price of its own
--- usage costs what OpenRouter charged.
+-- USD that a company (0: Unattributed, which is never charged) is charged for usage at a price; usage without a price
+-- is charged at cost, as OpenRouter charged it.
 
 create or replace function core.charge(
     company_id integer, price core.price, requests numeric, prompt_tokens numeric, completion_tokens numeric,

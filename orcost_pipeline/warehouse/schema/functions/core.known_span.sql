@@ -1,7 +1,7 @@
 -- One row per account: from when on the spend between two whole UTC hours is known, and whether all of it up to as_of
 -- is known.
 
--- Whole UTC days are known as days, the hours before and after them as hours.
+-- Whole UTC days are known from daily usage, the hours before and after them from hourly usage.
 create or replace function core.known_span(start_at timestamptz, end_at timestamptz)
 returns table (account_id integer, known_from timestamptz, is_complete boolean)
 language sql stable as $$
@@ -13,7 +13,7 @@ language sql stable as $$
         cross join lateral (
             select ((start_at - interval '1 microsecond') at time zone 'UTC')::date + 1 as first_day
         ) s
-        -- The current day is known as a day.
+        -- The current day is known from daily usage.
         cross join lateral (
             select (
                 least(end_at, date_trunc('day', a.as_of, 'UTC') + interval '1 day') at time zone 'UTC'

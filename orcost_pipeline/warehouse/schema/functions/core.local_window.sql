@@ -2,8 +2,8 @@
 -- last_day, as far as usage of an account (null: of every account) can be cut into them. Raises an error, 22023, where
 -- it cannot, naming what is wrong.
 
--- Midnight may be missing or come twice on a day of a clock change: a day begins with the first hour that has its date.
--- Days to come have no usage, whatever their clock will be.
+-- Midnight may be missing or come twice on a day of a clock change: a day begins with the first hour that has its
+-- date. Future days have no usage, so their UTC offset does not matter.
 create or replace function core.local_window(time_zone text, first_day date, last_day date, only_account text)
 returns table (start_at timestamptz, end_at timestamptz)
 language plpgsql stable as $$
@@ -37,7 +37,8 @@ begin
         (d.day - 1)::timestamp at time zone 'UTC', (d.day + 1)::timestamp at time zone 'UTC', interval '1 hour'
     ) as h (at);
 
-    -- Earlier hours are refused below, whatever their clock was: a year has too many of them to look at.
+    -- Hours before the known ones are refused below whatever their offset; checking the offset of every hour of years
+    -- would take too long.
     select (h.at at time zone time_zone)::date into odd_day
     from (select greatest(start_at, hours_from) as first_hour) k
     cross join generate_series(

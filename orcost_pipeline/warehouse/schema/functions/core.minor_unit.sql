@@ -1,4 +1,4 @@
--- How many decimals the amounts of a currency have, by ISO 4217.
+-- Number of decimals of amounts in a currency, by ISO 4217.
 
 create or replace function core.minor_unit(currency text) returns integer
 language sql immutable parallel safe

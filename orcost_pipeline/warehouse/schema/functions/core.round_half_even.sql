@@ -1,4 +1,4 @@
--- An amount with so many decimals; what lies half way between two goes to the even one.
+-- An amount rounded to a number of decimals, half to even.
 
 create or replace function core.round_half_even(amount numeric, digits integer) returns numeric
 language sql immutable parallel safe

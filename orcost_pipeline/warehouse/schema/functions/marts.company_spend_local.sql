@@ -2,8 +2,8 @@
 -- of all accounts. Raises an error for a zone that pg_timezone_names does not name, for a day on which it is not whole
 -- hours from UTC, and for a day that begins before the hours are known.
 
--- Local days are cut from UTC hours; an hour belongs to the owner of its UTC day. A day of a clock change has its 23 or
--- 25 hours.
+-- Local days are cut from UTC hours; an hour belongs to the owner on its UTC day. A day of a clock change has its 23
+-- or 25 hours.
 create or replace function marts.company_spend_local(time_zone text, first_day date, last_day date)
 returns setof core.company_spend_local
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$

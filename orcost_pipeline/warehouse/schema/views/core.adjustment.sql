@@ -1,6 +1,6 @@
--- One row per company, closed UTC month and month in which a change of it is charged: what was kept when that month was
--- closed, and what differs today, in the month after the last one that is closed. A month before that one is open only
--- where it had nothing when that one was closed.
+-- One row per company, closed UTC month and later month in which a change of it is charged: the changes kept in closed
+-- months, and today's difference, in the month after the company's last closed one. A month before that one is open
+-- only where the company had nothing in it when the last one was closed.
 create or replace view core.adjustment as
 with booked as (
     select company_id, month, sum(amount_usd) as amount_usd, sum(credits_usd) as credits_usd, sum(byok_usd) as byok_usd,
@@ -22,7 +22,7 @@ with booked as (
     left join core.closed_month k using (month, company_id)
     left join booked b using (month, company_id)
 ), last_closed as (
-    -- What was known when the last month was closed is in what was kept.
+    -- Changes known when the last month was closed are among those kept then.
     select distinct on (company_id) company_id, month, closed_at, as_of,
         coalesce(mapping_version, 0) as mapping_version, coalesce(plan_version, 0) as plan_version
     from core.closed
@@ -57,7 +57,7 @@ select d.company_id, d.month, (l.month + interval '1 month')::date, d.amount_usd
 from difference d
 join last_closed l using (company_id)
 cross join lateral (
-    -- Restated since then, as the company owns it today.
+    -- Restatements since then, shared as the company owns the keys today.
     select coalesce(sum((r.credits_usd_after - r.credits_usd_before) * s.share), 0) as credits_usd,
         coalesce(sum((r.byok_usd_after - r.byok_usd_before) * s.share), 0) as byok_usd,
         bool_or(r.credits_usd_before <> 0 or r.byok_usd_before <> 0) as is_restated,
@@ -89,11 +89,12 @@ cross join (
     left join ref.price_plan_version p on p.version = a.plan_version
 ) v
 cross join lateral (
-    -- Restatements are noted from a billionth of a dollar on; a few that are smaller are no other owner.
+    -- Restatements are recorded from a billionth of a dollar on: a difference of a few smaller ones is no change of
+    -- owner.
     select greatest(abs(d.credits_usd - r.credits_usd), abs(d.byok_usd - r.byok_usd)) > 0.0000001 as is_moved,
         coalesce(v.plan_version, 0) > l.plan_version and (d.amount_usd <> 0 or d.purchase_fee_usd <> 0) and (
         d.has_other_fee or (d.credits_usd = 0 and d.byok_usd = 0)
-        -- Rows that are for the company and a day of the month, in one of the two versions only.
+        -- Plan rows for the company and a day of the month that only one of the two versions has.
         or exists (
             select
             from ref.price_plan p
@@ -105,7 +106,7 @@ cross join lateral (
                 least(coalesce(p.valid_to, 'infinity'), (d.month + interval '1 month')::date)
             having count(*) = 1
         )
-        -- The same usage at another price, as of rows in another order.
+        -- The same usage at another price, for example because rows were reordered.
         or exists (
             select
             from core.closed_line k

@@ -1,8 +1,8 @@
--- One row per UTC month and company that has spend in it, or a monthly fee or minimum of its own: what is charged by what
--- is known today, whether or not the month is closed, without adjustments.
+-- One row per UTC month and company that has spend in it, or a monthly fee or minimum of its own: charges computed
+-- from today's data, whether or not the month is closed, without adjustments.
 
--- Fees and minimums are those of the newest plans by which usage is charged: plans that are loaded charge nothing before
--- an account is published by them. A row for every company reaches those with spend in the month only.
+-- Fees and minimums follow the newest price plans that an account was published with; plans that are only loaded have
+-- no effect yet. A row for every company (*) applies only to companies with spend in the month.
 create or replace view core.charge_month as
 with spend as (
     select date_trunc('month', day::timestamp)::date as month, company_id, sum(credits_usd) as credits_usd,

@@ -1,5 +1,5 @@
--- One row per UTC month and company whose month is closed: the closing that applies, which is the first one after the
--- month was last opened again.
+-- One row per UTC month and company whose month is closed: the closing in force, which is the first one that covers
+-- the company since its month was last opened again.
 create or replace view core.closed as
 select distinct on (month, company_id) month, company_id, closed_at, as_of, mapping_version, plan_version
 from (

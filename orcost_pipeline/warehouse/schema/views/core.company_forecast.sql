@@ -1,9 +1,9 @@
--- One row per account, UTC day and company: what the company spends in the month of the day (credits and BYOK), as
--- forecast when the day began, or at as_of on the day of as_of.
+-- One row per account, UTC day and company: forecast of the company's spend (credits and BYOK) in the month of the
+-- day, made at the start of the day, or at as_of on the day of as_of.
 
--- Spend so far, and for each day to come the mean of its weekday in the last 28 days that have their final amount: they
--- are settled, or ended 48 hours before, as days of counters are never settled. A weekday that none of them is has the
--- mean of all of them; without any there is no forecast.
+-- Spend so far, plus for each day to come the mean of its weekday over the last 28 days with a final amount: days that
+-- are settled, or that ended 48 hours before, as days derived from counters are never settled. A weekday without such
+-- a day has the mean of all of them; without any such day there is no forecast.
 create or replace view core.company_forecast as
 select d.account_id, d.day, d.month, d.is_newest, s.company_id, s.spent_usd,
     case when p.last_day is not null then s.spent_usd + s.to_come_usd end as forecast_usd
@@ -11,7 +11,7 @@ from (
     select d.account_id, d.day, t.today = d.day as is_newest,
         date_trunc('month', d.day::timestamp)::date as month,
         (date_trunc('month', d.day::timestamp) + interval '1 month')::date as next_month,
-        -- Of the running day, what is left of it is to come.
+        -- Of the current day, only the remaining part is to come.
         case when t.today = d.day
             then extract(epoch from (d.day + 1)::timestamp at time zone 'UTC' - a.as_of) / 86400
             else 1 end as part_to_come

@@ -1,6 +1,6 @@
 -- The rows of marts.key_review, with exact amounts.
 
--- A disabled or expired key needs nothing. Keys share a name with others that are not deleted.
+-- Disabled and expired keys get no advice. shared_name counts only keys that are not deleted.
 create or replace view core.key_review as
 with spend as (
     select account_id, key_id, sum(credits_usd) as credits_usd

@@ -1,5 +1,5 @@
--- One row per UTC month, company, account, API key (0: no key) and model: usage, and what is charged for it by what is
--- known today.
+-- One row per UTC month, company, account, API key (0: no key) and model: usage, and the charge for it computed from
+-- today's data.
 
 -- Days are found by their month's bounds, which the order of usage serves; companies are named before anything is summed.
 create or replace view core.usage_line as

@@ -12,7 +12,8 @@ with newest as (
     from core.month_span
     group by month
 ), forecast as materialized (
-    -- Unknown for all accounts where it is unknown for one. Asked once: the number of companies is not foreseen.
+    -- Null if the forecast of one account is null. Materialized, because the planner cannot estimate the number of
+    -- companies.
     select f.company_id, sum(f.spent_usd) as spent_usd,
         case when count(*) = count(f.forecast_usd) then sum(f.forecast_usd) end as forecast_usd
     from newest n

@@ -1,5 +1,5 @@
--- One row per UTC month and company, over all accounts: spend, what is charged for it, and the margin. A closed month is as
--- it was closed; what changed since is in the adjustments of a later one. Amounts are exact.
+-- One row per UTC month and company, over all accounts: spend, what is charged for it, and the margin. A closed month
+-- keeps the figures it was closed with; later changes are adjustments of a later month. Amounts are exact.
 create or replace view marts.company_charge_monthly as
 with span as (
     select month, max(known_from) as known_from, bool_and(is_complete) as is_complete,

@@ -1,10 +1,10 @@
--- One row per part, account, UTC day and company: spend, and what it is compared with (the spend of a month earlier, the
--- forecast, the budget, the account's total). Each part fills columns of its own, so that sums over any days and
--- companies stand side by side.
+-- One row per part, account, UTC day and company: spend, and what it is compared with (the spend of a month earlier,
+-- the forecast, the budget, the account's total). Each part fills its own columns, so that their sums over the same
+-- days and companies can be compared.
 
 -- A null without a type would make the column of all parts a numeric without a precision.
--- Spend of a month earlier is on the day that it is compared with, and the last day of a month has what longer months
--- have after it. Only finished days are compared, with days that are known.
+-- Spend of a month earlier is on the day that it is compared with; the last day of a month also takes the remaining
+-- days of a longer month before it. Only finished days are compared, and only with known days.
 create or replace view marts.company_spend_compared as
 select 'spend' as part, s.day, a.account, c.company, t.usd as spend_usd,
     (case when s.day < (a.as_of at time zone 'UTC')::date and e.day is not null then t.usd end)::numeric(38, 18)
@@ -22,13 +22,13 @@ select 'month earlier', d.day, a.account, c.company, null::numeric(38, 18), null
 from core.account_day d
 join ref.account a using (account_id)
 join core.company_day s on s.account_id = d.account_id
-    -- The bounds are what an index is searched by.
+    -- These bounds let the query use an index.
     and s.day >= (d.day - interval '1 month')::date and s.day <= (d.day - interval '1 month')::date + 3
     and (s.day + interval '1 month')::date = d.day
 join ref.company c using (company_id)
 where d.day < (a.as_of at time zone 'UTC')::date
 union all
--- What is to come, on the month's last day.
+-- The remaining forecast, on the month's last day.
 select 'forecast', (f.month + interval '1 month - 1 day')::date, a.account, c.company, null::numeric(38, 18),
     null::numeric(38, 18), null::numeric(38, 18), (f.forecast_usd - f.spent_usd)::numeric(38, 18),
     null::numeric(38, 18), null::numeric(38, 18)
@@ -37,7 +37,7 @@ join ref.account a using (account_id)
 join ref.company c using (company_id)
 where f.is_newest
 union all
--- Each day its part. Running totals are subtracted, so that the days of a month sum to its budget exactly.
+-- Each day's part of the budget. Running totals are subtracted, so that the days of a month sum to its budget exactly.
 select 'budget', b.month + d.number - 1, null, b.company, null::numeric(38, 18),
     null::numeric(38, 18), null::numeric(38, 18), null::numeric(38, 18),
     (

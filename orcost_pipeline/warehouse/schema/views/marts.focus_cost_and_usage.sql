@@ -1,8 +1,8 @@
 -- One row per account, UTC day, company, API key (null: usage without a key), model and provider: the rows of
--- marts.spend_daily as FOCUS calls them, with the columns of FOCUS 1.2 and 1.4.
+-- marts.spend_daily in the columns of FOCUS 1.2 and 1.4.
 
--- OpenRouter tells one amount for a key, model and time: nothing is split by kind of token, and no unit price is
--- claimed. Usage is billed as it is deducted from the credits, not as these are bought.
+-- OpenRouter reports one amount per key, model and time, so that nothing is split by kind of token and no unit price
+-- is given. Usage is billed as it is deducted from the credits, not as credits are bought.
 create or replace view marts.focus_cost_and_usage as
 select
     credits_usd as "BilledCost",
@@ -30,7 +30,7 @@ select
     'OpenRouter' as "ProviderName",
     'OpenRouter' as "PublisherName",
     key_hash as "ResourceId",
-    -- A null, not a blank, is what FOCUS has for a key without a name.
+    -- FOCUS requires null, not a blank, for a key without a name.
     nullif(key_name, '') as "ResourceName",
     case when key_hash is not null then 'API key' end as "ResourceType",
     'AI and Machine Learning' as "ServiceCategory",

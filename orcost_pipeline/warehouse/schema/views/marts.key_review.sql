@@ -1,5 +1,5 @@
--- One row per account and API key that is not deleted: how old and how idle it is, how much of its limit is used, and
--- what is worth doing (advice), as of as_of.
+-- One row per account and API key that is not deleted: its age, idle time and used limit, and the recommended actions
+-- (advice), as of as_of.
 create or replace view marts.key_review as
 select
     account, key_hash, key_name, company, created_at, age_days, last_used_at, idle_days,

@@ -1,9 +1,9 @@
 -- One row per account, UTC day, company, API key (null: usage without a key), model and provider: spend, with what is
 -- known of company, key and model, for BI tools and exports.
 
--- Usage, assignments and companies are joined first: filters on day and company reach their indexes. Left joins, though
--- nothing is ever missing, as Postgres leaves out those of which a question shows nothing. The total is that of the
--- rounded amounts beside it, so that each row adds up.
+-- Usage, assignments and companies are joined first: filters on day and company reach their indexes. The joins are
+-- left joins although no row is ever missing: Postgres drops a left join whose columns a query does not use. total_usd
+-- is the sum of the rounded amounts beside it, so that each row adds up.
 create or replace view marts.spend_daily as
 select
     a.account, u.day, c.company, c.display_name, c.external_id, c.cost_centre, k.key_hash, v.name as key_name,

@@ -1,7 +1,7 @@
 -- One row per account, UTC hour, company, API key (null: usage without a key) and model: spend, with what is known of
 -- company, key and model, for BI tools and exports.
 
--- Joined as marts.spend_daily is.
+-- Joined like marts.spend_daily.
 create or replace view marts.spend_hourly as
 select
     a.account, u.hour, c.company, c.display_name, c.external_id, c.cost_centre, k.key_hash, v.name as key_name,

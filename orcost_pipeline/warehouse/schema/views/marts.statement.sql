@@ -1,8 +1,9 @@
 -- One row per UTC month, company and line of its statement: what it is charged, in USD and in its currency. A closed
--- statement is as it was closed. Amounts in USD are exact; those in the currency are rounded, and a line rounding makes
--- up what they miss of the rounded total.
+-- statement keeps the lines it was closed with. Amounts in USD are exact; those in the currency are rounded, and a
+-- line of kind rounding makes up the difference to the rounded total.
 
--- A window keeps conditions on month and company; a relation that is read twice would not.
+-- With a window function, conditions on month and company reach the tables; with a relation that is read twice, they
+-- would not.
 create or replace view marts.statement as
 select
     l.month, l.company, x.line, x.kind, x.account, x.key_hash, x.key_name, x.model, x.adjusted_month,

@@ -1,6 +1,5 @@
--- One row per company, closed UTC month and later month in which a change of it is charged. In the first month after the
--- last closed one, the row is computed from today's data; in a closed month, it is what was charged. Positive amounts
--- are charged, negative ones credited.
+-- One row per company, closed UTC month and later month in which a change of it is charged: in closed months what was
+-- charged, in the month after the last closed one today's difference. A positive amount is an additional charge.
 create or replace view ops.adjustment as
 select c.company, a.month, a.booked_month, trim_scale(a.amount_usd) as amount_usd,
     trim_scale(a.credits_usd) as credits_usd, trim_scale(a.byok_usd) as byok_usd,

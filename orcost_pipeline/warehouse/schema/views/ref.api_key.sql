@@ -19,7 +19,7 @@ select
         when v.limit_usd <= 0 then 100
         else trim_scale(100 * coalesce(
             u.credits_usd + case when v.include_byok_in_limit then u.byok_usd else 0 end,
-            -- A reset that we do not know: what OpenRouter says is left.
+            -- For an unknown kind of reset: what OpenRouter reports as remaining.
             v.limit_usd - k.limit_remaining_usd
         ) / v.limit_usd)
     end as limit_used_percent

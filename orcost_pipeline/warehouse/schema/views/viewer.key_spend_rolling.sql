@@ -1,7 +1,7 @@
 -- One row per account, API key, company and rolling period, for companies of the login: spend.
 
--- The offset keeps the conditions of whoever asks above the rows: below, EXPLAIN ANALYZE would count what others have. The
--- array is looked up first; a subquery would be joined last, after everybody's rows (D101).
+-- The offset keeps the caller's conditions above the selected rows: below them, EXPLAIN ANALYZE would count rows of
+-- others. The array is looked up first; a subquery would be joined last, after the rows of all companies (D101).
 create or replace view viewer.key_spend_rolling with (security_barrier) as
 select
     s.account, s.key_hash, s.company, s.period, s.key_name, s.as_of, s.requests, s.prompt_tokens, s.completion_tokens,

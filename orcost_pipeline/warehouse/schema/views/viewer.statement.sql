@@ -1,7 +1,7 @@
 -- One row per UTC month, company and line of its statement, for companies of the login: what it is charged.
 
--- The offset keeps the conditions of whoever asks above the rows: below, EXPLAIN ANALYZE would count what others have. The
--- array is looked up first; a subquery would be joined last, after everybody's rows (D101).
+-- The offset keeps the caller's conditions above the selected rows: below them, EXPLAIN ANALYZE would count rows of
+-- others. The array is looked up first; a subquery would be joined last, after the rows of all companies (D101).
 create or replace view viewer.statement with (security_barrier) as
 select
     s.month, s.company, s.line, s.kind, s.account, s.key_hash, s.key_name, s.model, s.adjusted_month,
