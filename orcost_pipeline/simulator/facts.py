@@ -217,6 +217,7 @@ class FactStore:
         self._series: dict[str | None, Series] = {}
 
     def by_cell(self, fact: Fact) -> Cell:
+        """What the fact is summed under, with the workspace of its key at that instant."""
         workspace_id = self._workspace_of(fact.key_hash, fact.at)
         return Cell(fact.key_hash, fact.model, fact.provider, fact.endpoint_id, workspace_id)
 
@@ -235,6 +236,7 @@ class FactStore:
         return [fact for fact in facts if fact.model == model and start <= fact.at < end]
 
     def series(self, key_hash: str | None) -> Series:
+        """The facts of one key, or (None) of the chat room; empty where there are none."""
         if key_hash not in self._series:
             self._series[key_hash] = Series()
         return self._series[key_hash]

@@ -181,6 +181,7 @@ class Ledger:
         return key.hash
 
     def buy_credits(self, account: str, amount_usd: Decimal) -> None:
+        """Adds to the credits that the account ever bought, in USD, at once."""
         self.accounts[account].credits_bought += amount_usd
 
     def spend(
@@ -221,14 +222,17 @@ class Ledger:
             owner.keys[key_hash] = [*earlier, (at, replace(earlier[-1][1], updated_at=at, **fields)), *later]
 
     def rename(self, account: str, key_hash: str, name: str, at: datetime) -> None:
+        """The key has another name from `at` on."""
         self.change(account, key_hash, at, name=name)
 
     def move(self, account: str, key_hash: str, workspace_id: str, at: datetime) -> None:
+        """The key belongs to another workspace from `at` on; earlier usage stays where it was."""
         self.change(account, key_hash, at, workspace_id=workspace_id)
         with self.lock:
             self.accounts[account].facts.forget()
 
     def disable(self, account: str, key_hash: str, at: datetime, *, disabled: bool = True) -> None:
+        """The key is disabled, or enabled again, from `at` on; it is still listed."""
         self.change(account, key_hash, at, disabled=disabled)
 
     def expire(self, account: str, key_hash: str, at: datetime) -> None:
@@ -236,9 +240,11 @@ class Ledger:
         self.change(account, key_hash, at, expires_at=at)
 
     def delete(self, account: str, key_hash: str, at: datetime) -> None:
+        """The key is deleted at `at`; what it used before stays in the account's usage."""
         self.change(account, key_hash, at, deleted_at=at)
 
     def undelete(self, account: str, key_hash: str, at: datetime) -> None:
+        """The deleted key is listed again from `at` on."""
         self.change(account, key_hash, at, deleted_at=None)
 
     def rotate(self, account: str, key_hash: str, at: datetime, *, overlap: timedelta = timedelta(0)) -> str:

@@ -6,11 +6,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.loading import copy_rows
-from orcost_pipeline.warehouse.locks import PLANS_LOCK, RATES_LOCK
+from orcost_pipeline.warehouse.locks import PLANS_LOCK, RATES_LOCK, hold_lock
 from orcost_pipeline.warehouse.questions.plans import PlanRow, PlanVersion, plan_version_in_force
 from orcost_pipeline.warehouse.statements import change
-
-_LOCK = sa.text("select pg_advisory_xact_lock(:kind, 0)")
 
 
 def load_plans(engine: sa.Engine, rows: Sequence[PlanRow], *, source: str, sha256: str, now: datetime) -> PlanVersion:
@@ -19,7 +17,7 @@ def load_plans(engine: sa.Engine, rows: Sequence[PlanRow], *, source: str, sha25
     Companies that they name are companies from then on, with or without keys.
     """
     with engine.begin() as connection:
-        connection.execute(_LOCK, {"kind": PLANS_LOCK})
+        hold_lock(connection, PLANS_LOCK)
         current = plan_version_in_force(connection)
         if current is not None and current.content_sha256 == sha256:
             return current
@@ -34,7 +32,7 @@ def load_rates(engine: sa.Engine, rows: Iterable[Sequence[object]]) -> int:
     """Makes the exchange rates those of `rows` (date, currency, units per USD). Returns how many were written or
     removed."""
     with engine.begin() as connection:
-        connection.execute(_LOCK, {"kind": RATES_LOCK})
+        hold_lock(connection, RATES_LOCK)
         change(connection, "listed_rate")
         copy_rows(connection, "listed_rate", ("date", "currency", "per_usd"), rows)
         return change(connection, "drop_rates").rowcount + change(connection, "publish_rates").rowcount

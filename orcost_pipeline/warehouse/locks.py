@@ -24,6 +24,11 @@ _TAKE = sa.text("select pg_try_advisory_xact_lock(:kind, hashtext(:name))")
 _ALIVE = sa.text("select 1")
 
 
+def hold_lock(connection: sa.Connection, kind: int, name: str | None = None) -> None:
+    """Holds an advisory lock until the transaction ends; waits for whoever has it."""
+    change(connection, "hold_lock", kind=kind, name=name)
+
+
 def take_lock(connection: sa.Connection, kind: int, name: str) -> None:
     """Takes an advisory lock for the transaction that it begins; waits for whoever has it.
 

@@ -6,8 +6,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from orcost_pipeline.warehouse.loading import copy_rows
-from orcost_pipeline.warehouse.locks import MAPPING_LOCK
+from orcost_pipeline.warehouse.locks import MAPPING_LOCK, hold_lock
 from orcost_pipeline.warehouse.questions.mapping import MappingVersion, RuleRow, rules_in_force, version_in_force
+from orcost_pipeline.warehouse.statements import change
 
 
 def load_version(
@@ -25,7 +26,7 @@ def load_version(
     `changed` counts what it changes against the rows in force: added, removed, changed and moved rules.
     """
     with engine.begin() as connection:
-        connection.execute(sa.text("select pg_advisory_xact_lock(:kind, 0)"), {"kind": MAPPING_LOCK})
+        hold_lock(connection, MAPPING_LOCK)
         current = version_in_force(connection)
         if current is not None and current.content_sha256 == sha256:
             return current
@@ -36,12 +37,6 @@ def load_version(
             "rule_count": rule_count,
             **{f"rules_{kind}": count for kind, count in changed(rules_in_force(connection)).items()},
         }
-        version = connection.execute(
-            sa.text(
-                f"insert into ref.mapping_version ({', '.join(columns)}) "
-                f"values (:{', :'.join(columns)}) returning version"
-            ),
-            columns,
-        ).scalar_one()
+        version: int = change(connection, "add_mapping_version", **columns).scalar_one()
         copy_rows(connection, "ref.mapping_rule", ("version", *RuleRow._fields), ((version, *row) for row in rows))
         return MappingVersion(version, **columns)

@@ -4,12 +4,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-_UPDATE = sa.text(
-    "update ref.threshold t "
-    "set key_limit_percent = :key_limit, budget_percent = :budget, show_cost = :show_cost from ref.threshold before "
-    "where (t.key_limit_percent, t.budget_percent, t.show_cost) <> (:key_limit, :budget, :show_cost) "
-    "returning before.show_cost"
-)
+from orcost_pipeline.warehouse.statements import change
 
 
 def publish_thresholds(
@@ -20,8 +15,8 @@ def publish_thresholds(
     Where viewers are to see cost, or to see it no more, their views are replaced.
     """
     with engine.begin() as connection:
-        parameters = {"key_limit": key_limit_percent, "budget": budget_percent, "show_cost": show_cost}
-        before = connection.execute(_UPDATE, parameters).scalars().all()
+        wanted = {"key_limit": key_limit_percent, "budget": budget_percent, "show_cost": show_cost}
+        before = change(connection, "publish_thresholds", **wanted).scalars().all()
     if before not in ([], [show_cost]):
         # Alembic takes a third of a second to import: only where there is something to replace.
         from orcost_pipeline.warehouse.schema.upgrade import migrate

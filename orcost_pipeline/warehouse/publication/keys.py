@@ -1,21 +1,17 @@
 """Steps of the account's keys: who may hold them, the keys as listed, their versions; and what could not be read."""
 
-import sqlalchemy as sa
-
 from orcost_pipeline.warehouse import accounts
 from orcost_pipeline.warehouse.publication.step import Change, Computation, Merge, Staging
 from orcost_pipeline.warehouse.publication.transaction import Publication, When
-
-_LISTED = "select key_hash from raw.api_key where run_id = :extraction_id and account = :account and not is_deleted"
-_IS_MANAGED = "select is_management_key from raw.account where run_id = :extraction_id and account = :account"
+from orcost_pipeline.warehouse.questions.extracted import extracted_account, extracted_keys
 
 
 def _require_only_holder(publishing: Publication) -> None:
     """Raises AccountTwiceError where another account has any of the keys that are listed."""
-    connection, account = publishing.connection, publishing.account
-    keys = connection.execute(sa.text(_LISTED), publishing.parameters).scalars().all()
-    accounts.lock_new_keys(connection, account, publishing.extraction_id)
-    is_managed = connection.execute(sa.text(_IS_MANAGED), publishing.parameters).scalar_one()
+    connection, account, extraction_id = publishing.connection, publishing.account, publishing.extraction_id
+    keys = [key.key_hash for key in extracted_keys(connection, account, extraction_id)]
+    accounts.lock_new_keys(connection, account, extraction_id)
+    is_managed = extracted_account(connection, account, extraction_id).is_management_key
     accounts.require_only_holder(connection, account, keys, "Nothing was published", is_managed=is_managed)
 
 

@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from orcost_pipeline.warehouse import raw
 from orcost_pipeline.warehouse.database import set_local
-from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK
+from orcost_pipeline.warehouse.locks import PUBLICATION_LOCK, hold_lock
 from orcost_pipeline.warehouse.publication.healing.heal import heal
 from orcost_pipeline.warehouse.publication.transaction import InForce, Publication
+from orcost_pipeline.warehouse.questions.accounts import StoredAccount, cuts_a_sum, stored_account
+from orcost_pipeline.warehouse.statements import change
 from orcost_pipeline.windows import is_future, month_start
 
 # Temporary relations of every publication: what later steps make anew.
@@ -22,12 +24,6 @@ OPENED = {
     # Who had each key before this publication changes its versions; what an earlier sync left in the future included.
     "opened_holder": "create temporary table opened_holder on commit drop as select * from core.api_key_day_span",
 }
-
-_LOCK = "select pg_advisory_xact_lock(:kind, hashtext(:account))"
-_STORED = "select account_id, as_of, hours_from, counted_from from ref.account where account = :account"
-_TOLERATE = "update ref.account set tolerance_usd = :usd where account_id = :account_id and tolerance_usd <> :usd"
-# A span begins with the first hour after a sync, which knew its own hour in part.
-_IS_CUT = "select exists (select from core.counted_span where account_id = :id and start_at <= :at and end_at > :at)"
 
 
 @contextmanager
@@ -50,16 +46,16 @@ def publication(
     with engine.begin() as connection:
         _open(connection, account)
         extracted = raw.complete_as_of(connection, extraction_id, account)
-        is_whole = extracted is not None and not is_future(extracted, now)
-        if extracted and is_whole:
-            heal(connection, account, extracted, now)
-        stored = connection.execute(sa.text(_STORED), {"account": account}).one_or_none()
-        is_extraction = is_whole and (stored is None or stored.as_of is None or extracted >= stored.as_of)
-        as_of: datetime | None = extracted if is_extraction else getattr(stored, "as_of", None)
+        whole = None if extracted is None or is_future(extracted, now) else extracted
+        if whole:
+            heal(connection, account, whole, now)
+        stored = stored_account(connection, account)
+        is_extraction = whole is not None and (stored is None or stored.as_of is None or whole >= stored.as_of)
+        as_of = whole if is_extraction else stored.as_of if stored else None
         if stored is None or as_of is None:
             yield None
             return
-        connection.execute(sa.text(_TOLERATE), {"account_id": stored.account_id, "usd": tolerance_usd})
+        change(connection, "set_tolerance", account_id=stored.account_id, usd=tolerance_usd)
         is_counted = is_extraction and raw.is_extracted(connection, raw.COUNTERS, extraction_id, account)
         is_reported = is_extraction and not is_counted
         reported_from = raw.hours_reported_from(connection, extraction_id, account) if is_reported else None
@@ -76,7 +72,7 @@ def publication(
             extracted=extracted,
             is_extraction=is_extraction,
             is_counted=is_counted,
-            was_counted=stored.counted_from is not None,
+            was_counted=stored.is_counted,
             is_rebuild=is_extraction and raw.is_extracted(connection, raw.REBUILD, extraction_id, account),
             reported_from=reported_from,
             raw_kept=raw_kept,
@@ -87,13 +83,15 @@ def _open(connection: sa.Connection, account: str) -> None:
     """Holds the account's publication lock until the transaction ends, and makes its temporary relations."""
     # Another publication of the account may take minutes, and ends.
     connection.execute(sa.text(set_local({"lock_timeout": "'20min'"})))
-    connection.execute(sa.text(_LOCK), {"kind": PUBLICATION_LOCK, "account": account})
+    hold_lock(connection, PUBLICATION_LOCK, account)
     connection.execute(sa.text(set_local({"lock_timeout": "'30s'"})))
     for statement in OPENED.values():
         connection.execute(sa.text(statement))
 
 
-def _hours_from(connection: sa.Connection, stored: sa.Row, as_of: datetime, reported_from: datetime | None) -> datetime:
+def _hours_from(
+    connection: sa.Connection, stored: StoredAccount, as_of: datetime, reported_from: datetime | None
+) -> datetime:
     """From which hour on all are known: counters begin with a month, analytics report all that they reach.
 
     What was known before a time without syncs, or before a sum of counters that they reach back into, stays stored, but
@@ -101,6 +99,7 @@ def _hours_from(connection: sa.Connection, stored: sa.Row, as_of: datetime, repo
     """
     if reported_from is None:
         return stored.hours_from or month_start(as_of)
-    is_cut = connection.execute(sa.text(_IS_CUT), {"id": stored.account_id, "at": reported_from}).scalar_one()
-    has_hole = is_cut or stored.as_of is None or stored.as_of < reported_from
-    return reported_from if has_hole else min(stored.hours_from, reported_from)
+    is_cut = cuts_a_sum(connection, stored.account_id, reported_from)
+    if is_cut or stored.as_of is None or stored.hours_from is None or stored.as_of < reported_from:
+        return reported_from
+    return min(stored.hours_from, reported_from)

@@ -121,6 +121,11 @@ def stored_account(connection: sa.Connection, account: str) -> StoredAccount | N
     return found[0] if found else None
 
 
+def cuts_a_sum(connection: sa.Connection, account_id: int, at: datetime) -> bool:
+    """Whether an instant (UTC) lies within a span of which only the sum is known, from counters."""
+    return ask(connection, "cuts_a_sum", account_id=account_id, at=at).scalar_one()
+
+
 class Evidence(NamedTuple):
     """What distinguishes an OpenRouter account from others, as it is stored or as it is reported now.
 

@@ -33,6 +33,7 @@ def relation(connection: sa.Connection, name: str, /, **parameters: object) -> R
 
 
 def as_relation(answer: sa.CursorResult[Any]) -> Rows:
+    """All rows of a result, each by the names of its columns, which are kept for a result without rows."""
     return Rows(tuple(answer.keys()), [dict(row) for row in answer.mappings()])
 
 

@@ -123,6 +123,7 @@ def _key_days(
 
 
 def account_totals(connection: sa.Connection, account: str) -> Totals:
+    """What the account spent on all days that are known, in USD; zeros for an account without usage."""
     return records(Totals, ask(connection, "account_totals", account=account))[0]
 
 

@@ -42,6 +42,7 @@ class StoredUsage:
 
     @classmethod
     def of_account(cls, engine: sa.Engine, account: str, now: datetime) -> Self:
+        """What is stored of an account, for a sync at `now` (UTC)."""
         with engine.connect() as connection:
             return cls(engine, stored_account(connection, account), last_good_sync(connection, account, now), now)
 

@@ -75,5 +75,6 @@ class RequestStatus(NamedTuple):
 
 
 def requested_sync(connection: sa.Connection, request_id: int) -> RequestStatus:
+    """What became of a request so far. Raises ValueError for an id that no request has."""
     (status,) = records(RequestStatus, ask(connection, "requested_sync", id=request_id))
     return status
